@@ -1,0 +1,135 @@
+"""The inner loop: whole lifetimes of agents, one lane or a block of lanes at a time.
+
+A lane is one (candidate meta-parameters, level) pair and the agent trained on it. Lanes of a *group*
+share level, initial agent and every random number (common random numbers), so that they differ by
+their meta-parameters alone; an antithetic pair is a group of two.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from gymnax.environments.environment import Environment
+from jaxtyping import Array, Float, Int, Key
+
+from discovery import rollout as acting
+from discovery.agents.agent import Agent, AgentConfig, AgentState, make_agent
+from discovery.objectives.base import Metrics, Objective, gradients
+from discovery.types import EnvParams, MetaParams, Progress
+
+START, UPDATES, EVALUATION = range(3)
+"""What a lane's key is folded with first, so that the three uses never share a random number."""
+
+
+@struct.dataclass
+class Life:
+    """An agent and its workers somewhere in a lifetime."""
+
+    agent: AgentState
+    workers: acting.Workers
+
+
+@dataclasses.dataclass(frozen=True)
+class Learner:
+    """The static side of a lane: environment, agent and objective, without any numbers."""
+
+    env: Environment
+    agent: Agent
+    objective: Objective
+    workers: int
+    rollout_steps: int
+
+    def begin(self, key: Key[Array, ""], level: EnvParams) -> Life:
+        """A new agent with its workers at the start of an episode."""
+        agent_key, env_key = jax.random.split(jax.random.fold_in(key, START))
+        workers = acting.start(self.env, env_key, level, self.workers)
+        return Life(agent=self.agent.init(agent_key), workers=workers)
+
+    def update(
+        self, meta_params: MetaParams, level: EnvParams, key: Key[Array, ""], progress: Progress, life: Life
+    ) -> tuple[Life, Metrics]:
+        """One agent update: collect a rollout, ask the objective, apply its gradient.
+
+        Args:
+            meta_params: of the objective.
+            level: the level played.
+            key: the lane's key; the update's own randomness is derived from it and `progress.done`.
+            progress: n and N.
+            life: agent and workers before the update.
+
+        Returns:
+            Agent and workers after it, and metrics of the rollout and the loss.
+        """
+        update_key = jax.random.fold_in(jax.random.fold_in(key, UPDATES), progress.done)
+        workers, rollout = acting.collect(
+            self.agent, life.agent.params, self.env, level, life.workers, update_key, self.rollout_steps
+        )
+        grads, metrics = gradients(
+            self.objective, meta_params, self.agent, life.agent.params, rollout, progress
+        )
+        metrics |= {"reward_per_step": jnp.mean(rollout.reward)}
+        return Life(agent=self.agent.step(life.agent, grads), workers=workers), metrics
+
+    def evaluate(self, level: EnvParams, key: Key[Array, ""], life: Life) -> Float[Array, ""]:
+        """Fitness: mean undiscounted return of one episode per worker with the agent as it is."""
+        evaluation_key = jax.random.fold_in(key, EVALUATION)
+        returns = acting.episode_returns(
+            self.agent, life.agent.params, self.env, level, evaluation_key, self.workers
+        )
+        return jnp.mean(returns)
+
+
+def make_learner(env: Environment, level: EnvParams, config: AgentConfig, objective: Objective) -> Learner:
+    """Puts environment, agent settings and objective together; `level` gives the spaces only."""
+    agent = make_agent(config, env, level, objective.head_size)
+    return Learner(env, agent, objective, config.workers, config.rollout_steps)
+
+
+def train_block(
+    learner: Learner,
+    meta_params: MetaParams,
+    levels: EnvParams,
+    horizons: Int[Array, " L"],
+    keys: Key[Array, " L"],
+) -> Life:
+    """Whole lifetimes of a block of L lanes, side by side.
+
+    The loop runs to the block's longest horizon; a lane that has reached its own keeps its agent
+    unchanged from then on. Sort lanes by horizon before cutting them into blocks.
+
+    Args:
+        learner: the static side.
+        meta_params: pytree with leading axis L.
+        levels: pytree with leading axis L.
+        horizons: N of each lane, in agent updates.
+        keys: one per lane; with the level it determines everything random, so lanes of the same key
+            and level differ by their meta-parameters alone (common random numbers).
+
+    Returns:
+        The agents at the end of their lifetimes, leading axis L.
+    """
+
+    def update_lane(n, horizon, level, key, meta_params, life):
+        progress = Progress(done=n, horizon=horizon)
+        new, _ = learner.update(meta_params, level, key, progress, life)
+        agent = jax.tree.map(functools.partial(jnp.where, n < horizon), new.agent, life.agent)
+        return Life(agent=agent, workers=new.workers)
+
+    update_block = jax.vmap(update_lane, in_axes=(None, 0, 0, 0, 0, 0))
+
+    def advance(carry):
+        n, lives = carry
+        return n + 1, update_block(n, horizons, levels, keys, meta_params, lives)
+
+    first = (jnp.int32(0), jax.vmap(learner.begin)(keys, levels))
+    return jax.lax.while_loop(lambda carry: carry[0] < jnp.max(horizons), advance, first)[1]
+
+
+def evaluate_block(
+    learner: Learner, lives: Life, levels: EnvParams, keys: Key[Array, " L"]
+) -> Float[Array, " L"]:
+    """Fitness of a block of agents; lanes of the same key see the same random numbers."""
+    return jax.vmap(learner.evaluate)(levels, keys, lives)

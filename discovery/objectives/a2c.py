@@ -1,0 +1,74 @@
+"""Advantage actor-critic (Mnih et al. 2016, arXiv 1602.01783): the hand-written baseline and antagonist.
+
+One update per rollout on `-log pi(a|s) A - c_H H(pi) + c_V (V - target)^2`, with GAE advantages
+normalised over the batch.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from discovery.gae import advantages, normalise
+from discovery.objectives.base import Experience, Metrics, of_action
+from discovery.types import MetaParams, Outputs, Progress, Rollout
+
+
+class A2CTargets(NamedTuple):
+    """Constants of the agent's loss."""
+
+    advantage: Float[Array, "T W"]
+    value_target: Float[Array, "T W"]
+
+
+@dataclasses.dataclass(frozen=True)
+class A2C:
+    """Advantage actor-critic; the agent's second head is the value, K = 1.
+
+    At `terminated` the next value is 0; at `truncated` it is bootstrapped from the observation
+    before the reset. No advantage crosses either.
+
+    Attributes:
+        discount: gamma.
+        gae_lambda: lambda of the advantage estimate.
+        entropy_coef: weight of the entropy bonus.
+        value_coef: weight of the value loss.
+    """
+
+    discount: float = 0.99
+    gae_lambda: float = 0.95
+    entropy_coef: float = 0.01
+    value_coef: float = 0.5
+
+    name = "a2c"
+    head_size = 1
+    uses_progress = False
+
+    def init(self, key: Key[Array, ""]) -> MetaParams:
+        """No meta-parameters."""
+        del key
+        return {}
+
+    def targets(self, meta_params: MetaParams, experience: Experience, progress: Progress) -> A2CTargets:
+        """GAE advantages and value targets."""
+        del meta_params, progress
+        values = experience.outputs.head[..., 0]
+        next_values = experience.next_outputs.head[..., 0]
+        advantage = advantages(experience.rollout, values, next_values, self.discount, self.gae_lambda)
+        return A2CTargets(advantage=normalise(advantage), value_target=advantage + values)
+
+    def loss(
+        self, outputs: Outputs, rollout: Rollout, targets: A2CTargets
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """Policy, entropy and value terms."""
+        log_policy = jax.nn.log_softmax(outputs.logits)
+        policy_loss = -jnp.mean(of_action(log_policy, rollout) * targets.advantage)
+        entropy = -jnp.mean(jnp.sum(jnp.exp(log_policy) * log_policy, axis=-1))
+        value_loss = jnp.mean((outputs.head[..., 0] - targets.value_target) ** 2)
+        loss = policy_loss - self.entropy_coef * entropy + self.value_coef * value_loss
+        return loss, {"policy_loss": policy_loss, "entropy": entropy, "value_loss": value_loss}
+
+
+OBJECTIVES = {"a2c": (A2C, "advantage actor-critic with GAE, the hand-written baseline and antagonist")}

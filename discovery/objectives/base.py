@@ -1,0 +1,120 @@
+"""One interface for every objective, learned or hand-written.
+
+An objective says two things about a rollout: `targets`, which the agent does not differentiate
+(what a learned objective computes with its meta-parameters, or advantages), and a `loss` of the
+agent's outputs against them. `gradients` puts the two together; ES calls it forward only, the
+meta-gradient trainer differentiates through it.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from discovery.agents.agent import Agent
+from discovery.types import AgentParams, MetaParams, Outputs, Progress, Rollout
+
+Metrics = dict[str, Float[Array, ""]]
+
+
+class Experience(NamedTuple):
+    """A rollout with what the agent said about it before the update; unused parts cost nothing.
+
+    Attributes:
+        rollout: T steps of W workers.
+        outputs: at the rollout's observations, (T, W, ...).
+        next_outputs: at the next observations before any reset, (T, W, ...).
+        last_outputs: at the observations where the next rollout goes on, (W, ...).
+    """
+
+    rollout: Rollout
+    outputs: Outputs
+    next_outputs: Outputs
+    last_outputs: Outputs
+
+
+class Objective(Protocol):
+    """A rule that turns a rollout into an agent update.
+
+    Attributes:
+        name: what `list objectives` and result tables call it.
+        head_size: K, outputs of the agent's second head.
+        uses_progress: whether the rule depends on n and N.
+    """
+
+    name: str
+    head_size: int
+    uses_progress: bool
+
+    def init(self, key: Key[Array, ""]) -> MetaParams:
+        """Initial meta-parameters; an empty dict for hand-written objectives."""
+        ...
+
+    def targets(self, meta_params: MetaParams, experience: Experience, progress: Progress) -> Any:
+        """What the agent is pulled towards, a constant to the agent's gradient."""
+        ...
+
+    def loss(self, outputs: Outputs, rollout: Rollout, targets: Any) -> tuple[Float[Array, ""], Metrics]:
+        """The scalar that the agent minimises, as a function of its outputs (T, W, ...), and metrics."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedObjective:
+    """A rule with its meta-parameters: what is exported, loaded, evaluated and shipped.
+
+    Attributes:
+        rule: the objective.
+        meta_params: its meta-parameters (empty for hand-written rules).
+        card: where it comes from, JSON-serialisable; see `checkpoints.objective_file`.
+    """
+
+    rule: Objective
+    meta_params: MetaParams
+    card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The rule's name."""
+        return self.rule.name
+
+
+def of_action(per_action: Float[Array, "*batch A"], rollout: Rollout) -> Float[Array, "*batch"]:
+    """The entry of the action that was taken."""
+    return jnp.take_along_axis(per_action, rollout.action[..., None], axis=-1)[..., 0]
+
+
+def gradients(
+    objective: Objective,
+    meta_params: MetaParams,
+    agent: Agent,
+    params: AgentParams,
+    rollout: Rollout,
+    progress: Progress,
+) -> tuple[AgentParams, Metrics]:
+    """The agent's gradient on one rollout.
+
+    Args:
+        objective: the rule.
+        meta_params: its meta-parameters.
+        agent: the static side of the agent.
+        params: the agent's parameters, the ones that collected the rollout.
+        rollout: T steps of W workers.
+        progress: n and N of this lifetime.
+
+    Returns:
+        Gradient of the objective's loss with respect to `params`, and the loss's metrics.
+    """
+    outputs, pull_back = jax.vjp(lambda p: agent.apply(p, rollout.observation), params)
+    experience = Experience(
+        rollout=rollout,
+        outputs=outputs,
+        next_outputs=agent.apply(params, rollout.next_observation),
+        last_outputs=agent.apply(params, rollout.last_observation),
+    )
+    targets = objective.targets(meta_params, experience, progress)
+    cotangents, metrics = jax.grad(objective.loss, has_aux=True)(outputs, rollout, targets)
+    return pull_back(cotangents)[0], metrics

@@ -1,0 +1,35 @@
+"""The random policy as an objective that never changes its agent: the zero of every score."""
+
+import dataclasses
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from discovery.objectives.base import Experience, Metrics
+from discovery.types import MetaParams, Outputs, Progress, Rollout
+
+
+@dataclasses.dataclass(frozen=True)
+class Random:
+    """Leaves the agent as it is: new agents act uniformly at random."""
+
+    name = "random"
+    head_size = 1
+    uses_progress = False
+
+    def init(self, key: Key[Array, ""]) -> MetaParams:
+        """No meta-parameters."""
+        del key
+        return {}
+
+    def targets(self, meta_params: MetaParams, experience: Experience, progress: Progress) -> None:
+        """Nothing to learn from."""
+        del meta_params, experience, progress
+
+    def loss(self, outputs: Outputs, rollout: Rollout, targets: None) -> tuple[Float[Array, ""], Metrics]:
+        """Constant, so that the gradient is exactly zero."""
+        del rollout, targets
+        return jnp.sum(outputs.logits) * 0.0 + jnp.sum(outputs.head) * 0.0, {}
+
+
+OBJECTIVES = {"random": (Random, "the uniformly random policy, never updated")}

@@ -1,0 +1,120 @@
+"""Acting: rollouts of an agent in a vectorised environment, and the return of whole episodes."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from gymnax.environments.environment import Environment
+from jaxtyping import Array, Float, Int, Key
+
+from discovery import environment
+from discovery.agents.agent import Agent
+from discovery.types import AgentParams, EnvParams, Rollout
+
+
+@struct.dataclass
+class Workers:
+    """Where the W workers of a lane stand: environment states and the observations they act on next."""
+
+    state: Any
+    observation: Array
+
+
+def start(env: Environment, key: Key[Array, ""], level: EnvParams, workers: int) -> Workers:
+    """W workers at the beginning of an episode."""
+    observation, state = environment.reset(env, key, level, workers)
+    return Workers(state=state, observation=observation)
+
+
+def sample_actions(logits: Float[Array, "*batch A"], draws: Float[Array, "*batch"]) -> Int[Array, "*batch"]:
+    """Actions from a softmax policy by inverting its distribution function at uniform draws."""
+    weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+    threshold = draws * jnp.sum(weights, axis=-1)
+    cumulative, action = jnp.zeros_like(draws), jnp.zeros(draws.shape, jnp.int32)
+    # Unrolled, because XLA's cumulative sum costs more than the whole environment step.
+    for i in range(logits.shape[-1] - 1):
+        cumulative += weights[..., i]
+        action += cumulative <= threshold
+    return action
+
+
+def collect(
+    agent: Agent,
+    params: AgentParams,
+    env: Environment,
+    level: EnvParams,
+    workers: Workers,
+    key: Key[Array, ""],
+    steps: int,
+) -> tuple[Workers, Rollout]:
+    """T steps of every worker with the agent's stochastic policy.
+
+    Args:
+        agent: the static side of the agent.
+        params: its parameters.
+        env: the environment.
+        level: the level that all workers play.
+        workers: where they stand.
+        key: all of the rollout's randomness.
+        steps: T.
+
+    Returns:
+        Where the workers stand afterwards, and the rollout, time first.
+    """
+    count = jax.tree.leaves(workers.observation)[0].shape[0]
+    env_key, action_key = jax.random.split(key)
+    noise = environment.draw(env, env_key, steps, count)
+    draws = jax.random.uniform(action_key, (steps, count))
+
+    def advance(workers, randomness):
+        noise, draw = randomness
+        action = sample_actions(agent.apply(params, workers.observation).logits, draw)
+        moved = environment.step(env, noise, workers.state, action, level)
+        record = (workers.observation, action, moved)
+        return Workers(state=moved.state, observation=moved.observation), record
+
+    workers, (observation, action, moved) = jax.lax.scan(advance, workers, (noise, draws))
+    return workers, Rollout(
+        observation=observation,
+        action=action,
+        reward=moved.reward,
+        terminated=moved.terminated,
+        truncated=moved.truncated,
+        next_observation=moved.next_observation,
+        last_observation=workers.observation,
+    )
+
+
+def episode_returns(
+    agent: Agent,
+    params: AgentParams,
+    env: Environment,
+    level: EnvParams,
+    key: Key[Array, ""],
+    workers: int,
+    chunk: int = 20,
+) -> Float[Array, " W"]:
+    """Undiscounted return of one whole episode per worker, acting with the stochastic policy.
+
+    Runs in chunks of steps until the last worker has finished, so that short episodes cost little;
+    the level's time limit bounds it.
+    """
+    start_key, run_key = jax.random.split(key)
+
+    def unfinished(carry):
+        return ~jnp.all(carry[2])
+
+    def advance(carry):
+        i, workers, finished, returns = carry
+        workers, rollout = collect(
+            agent, params, env, level, workers, jax.random.fold_in(run_key, i), chunk
+        )
+        # A step counts while no earlier step of this worker ended its episode.
+        ended = jnp.cumsum(rollout.done, axis=0) - rollout.done > 0
+        counts = ~(ended | finished)
+        returns += jnp.sum(jnp.where(counts, rollout.reward, 0.0), axis=0)
+        return i + 1, workers, finished | jnp.any(rollout.done, axis=0), returns
+
+    first = (jnp.int32(0), start(env, start_key, level, workers), jnp.zeros(workers, bool), jnp.zeros(workers))
+    return jax.lax.while_loop(unfinished, advance, first)[3]

@@ -1,0 +1,74 @@
+"""Shapes and records that every objective, agent and rollout shares.
+
+Dimension letters, used in every signature of the project: P pairs, L lanes, W workers, T rollout
+steps, S tabular states, A actions, M prediction bins (K: width of any second head), G hidden width
+of the GRU, N horizon in agent updates.
+"""
+
+from typing import Any, NamedTuple, TypeAlias
+
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+MetaParams: TypeAlias = Any
+"""Pytree of the parameters that ES or meta-gradients search; empty for hand-written objectives."""
+
+AgentParams: TypeAlias = Any
+"""Pytree of an agent network's parameters."""
+
+EnvParams: TypeAlias = Any
+"""A level: the parameters of one environment instance."""
+
+
+class Outputs(NamedTuple):
+    """What an agent network says about observations of any leading shape.
+
+    Attributes:
+        logits: unnormalised log-probabilities of the actions.
+        head: the second head, which the objective interprets: logits of the prediction y over M
+            bins (LPG) or a value estimate, K = 1 (A2C).
+    """
+
+    logits: Float[Array, "*batch A"]
+    head: Float[Array, "*batch K"]
+
+
+@struct.dataclass
+class Progress:
+    """Where a lifetime stands.
+
+    Attributes:
+        done: n, agent updates done so far.
+        horizon: N, agent updates in the whole lifetime.
+    """
+
+    done: Int[Array, "*lanes"]
+    horizon: Int[Array, "*lanes"]
+
+    @property
+    def fraction(self) -> Float[Array, "*lanes"]:
+        """n/N, in [0, 1)."""
+        return self.done / self.horizon
+
+
+@struct.dataclass
+class Rollout:
+    """T steps of W workers, time first.
+
+    `next_observation` is what the agent would have seen had the episode not been reset, so that
+    values can be bootstrapped where an episode was truncated; `last_observation` is where the next
+    rollout goes on (after any reset).
+    """
+
+    observation: Array
+    action: Int[Array, "T W"]
+    reward: Float[Array, "T W"]
+    terminated: Bool[Array, "T W"]
+    truncated: Bool[Array, "T W"]
+    next_observation: Array
+    last_observation: Array
+
+    @property
+    def done(self) -> Bool[Array, "T W"]:
+        """The episode ended at this step, for whichever reason."""
+        return self.terminated | self.truncated
