@@ -1,0 +1,36 @@
+"""Environments, level distributions and evaluation suites.
+
+    env, level = envs.make("gridworld/dense")       # or a gymnax id: "CartPole-v1"
+    observation, state = env.reset(key, level)
+
+Importing this package registers the families with gymnax, so that `gymnax.make` knows them as well.
+"""
+
+from envs.levels import Family, Level, LevelDistribution
+from envs.registry import (
+    UnknownNameError,
+    distribution,
+    distributions,
+    families,
+    make,
+    names,
+    register_with_gymnax,
+)
+from envs.suites import SUITES, Suite, suite
+
+__all__ = [
+    "SUITES",
+    "Family",
+    "Level",
+    "LevelDistribution",
+    "Suite",
+    "UnknownNameError",
+    "distribution",
+    "distributions",
+    "families",
+    "make",
+    "names",
+    "suite",
+]
+
+register_with_gymnax()

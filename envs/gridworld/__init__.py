@@ -1,0 +1,17 @@
+"""Gridworlds with collectable objects, from the LPG paper: one family of environments."""
+
+from envs.gridworld import planning, render
+from envs.gridworld.env import GridLevel, GridState, GridWorld
+from envs.gridworld.levels import DISTRIBUTIONS
+from envs.levels import Family, sample_one
+
+__all__ = ["DISTRIBUTIONS", "FAMILY", "GridLevel", "GridState", "GridWorld"]
+
+FAMILY = Family(
+    name="gridworld",
+    description="gridworlds with walls and collectable objects (Oh et al. 2020)",
+    distributions=DISTRIBUTIONS,
+    make=lambda name, seed: sample_one(DISTRIBUTIONS[name], seed),
+    expected_returns=planning.expected_returns,
+    render=render.render,
+)

@@ -1,0 +1,139 @@
+"""Levels, what they are sampled from, and families of environments: the vocabulary of `envs`.
+
+A family (one module or subpackage of `envs` that defines `FAMILY`) offers level distributions;
+`registry` finds them by name and the curriculum samples from them.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from gymnax.environments.environment import Environment
+from jaxtyping import Array, Float, Int, Key
+
+EnvParams: TypeAlias = Any
+"""What an environment calls its parameters: a pytree, gymnax's `EnvParams`."""
+
+
+@struct.dataclass
+class Level:
+    """One environment instance and how long an agent may learn on it.
+
+    Attributes:
+        params: the environment's parameters.
+        horizon: N, agent updates in a lifetime on this level.
+    """
+
+    params: EnvParams
+    horizon: Int[Array, "*levels"]
+
+
+@dataclass(frozen=True)
+class LevelDistribution:
+    """What new levels are sampled from.
+
+    Attributes:
+        name: unique within its family.
+        description: one line for `rl-discovery list envs`.
+        env: the environment whose parameters are sampled.
+        sample_params: parameters from a key; pure, fit for `jit` and `vmap`.
+        horizon: bounds of N in agent updates, log-uniform; equal where N is fixed.
+
+    Raises:
+        ValueError: horizon bounds below 1 or in the wrong order.
+    """
+
+    name: str
+    description: str
+    env: Environment
+    sample_params: Callable[[Key[Array, ""]], EnvParams]
+    horizon: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        low, high = self.horizon
+        if not 1 <= low <= high:
+            raise ValueError(f"horizon of {self.name!r} must be 1 <= low <= high, not {low} to {high}")
+
+    def sample(self, key: Key[Array, ""]) -> Level:
+        """One level; `vmap` over keys for a batch of them."""
+        params_key, horizon_key = jax.random.split(key)
+        draw = jax.random.uniform(horizon_key, (), jnp.float32)
+        return Level(params=self.sample_params(params_key), horizon=log_uniform_int(draw, *self.horizon))
+
+    def with_horizon(self, low: int, high: int) -> "LevelDistribution":
+        """The same levels with another range of horizons (`low == high`: fixed)."""
+        return replace(self, horizon=(low, high))
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of environment. Its module assigns one to `FAMILY`, and the registry finds it.
+
+    Attributes:
+        name: what its environments' names begin with, as in "gridworld/dense".
+        description: one line.
+        distributions: level distributions by name.
+        make: `(name without the family, seed) -> (env, params)`.
+        expected_returns: `(env, batch of B params) -> (optimal [B], random [B])`, the exact expected
+            undiscounted episode returns of the best and of the uniformly random policy; a ValueError
+            where an environment of the family has none; None where no environment has.
+        render: `(env, params, ...) -> RGB array`; None where there is nothing to see.
+        tasks: names and descriptions of what `make` knows besides the distributions: environments
+            that are not one of many levels.
+    """
+
+    name: str
+    description: str
+    distributions: Mapping[str, LevelDistribution]
+    make: Callable[[str, int], tuple[Environment, EnvParams]]
+    expected_returns: Callable[[Any, EnvParams], tuple[Array, Array]] | None = None
+    render: Callable[..., Any] | None = None
+    tasks: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def members(self) -> dict[str, str]:
+        """Names that `make` takes, with one line each."""
+        sampled = {name: distribution.description for name, distribution in self.distributions.items()}
+        return sampled | dict(self.tasks)
+
+
+def sample_one(distribution: LevelDistribution, seed: int) -> tuple[Environment, EnvParams]:
+    """A distribution's environment and the parameters of the level that belongs to `seed`."""
+    return distribution.env, sample_params(distribution, jax.random.key(seed))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def sample_params(distribution: LevelDistribution, key: Key[Array, ""]) -> EnvParams:
+    """The parameters of one level, compiled once per distribution."""
+    return distribution.sample(key).params
+
+
+def log_uniform_int(draw: Float[Array, ""], low: int, high: int) -> Int[Array, ""]:
+    """An integer between `low` and `high`, both included, whose logarithm is about uniform.
+
+    It is the integer part of a log-uniform number in [low, high + 1), so k has probability
+    `log((k + 1) / k) / log((high + 1) / low)`.
+
+    Args:
+        draw: a uniform number in [0, 1).
+        low: smallest value, at least 1.
+        high: largest value.
+
+    Returns:
+        The integer.
+
+    Raises:
+        ValueError: not `1 <= low <= high`.
+    """
+    if not 1 <= low <= high:
+        raise ValueError(f"a log-uniform integer needs 1 <= low <= high, not {low} to {high}")
+    if low == high:
+        return jnp.int32(low)
+    number = low * jnp.exp(draw * math.log((high + 1) / low))
+    # Rounding in float32 can step over either end.
+    return jnp.clip(jnp.floor(number).astype(jnp.int32), low, high)

@@ -1,0 +1,131 @@
+"""Environments and level distributions by name.
+
+Nothing is registered by hand: every module or subpackage of `envs` that defines `FAMILY` is a
+family, and its distributions are known as "family/name". gymnax's own environments keep their ids.
+"""
+
+import copy
+import difflib
+import functools
+import importlib
+import pkgutil
+import types
+from collections.abc import Collection
+from typing import Any
+
+import gymnax
+from gymnax.environments.environment import Environment
+
+import envs
+from envs.levels import EnvParams, Family, LevelDistribution
+
+
+class UnknownNameError(ValueError):
+    """A name that no environment, distribution or suite has.
+
+    Args:
+        kind: what was looked for, in the singular.
+        name: the name that was asked for.
+        known: the names that exist.
+        listing: the argument of `rl-discovery list` that shows them.
+    """
+
+    def __init__(self, kind: str, name: str, known: Collection[str], listing: str) -> None:
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        super().__init__(f"unknown {kind} {name!r}: {hint}`rl-discovery list {listing}` shows them all")
+
+
+@functools.cache
+def modules() -> tuple[types.ModuleType, ...]:
+    """All modules and subpackages of `envs`, imported."""
+    found = sorted(module.name for module in pkgutil.iter_modules(envs.__path__))
+    return tuple(importlib.import_module(f"envs.{name}") for name in found)
+
+
+@functools.cache
+def families() -> dict[str, Family]:
+    """All families by name."""
+    return {module.FAMILY.name: module.FAMILY for module in modules() if hasattr(module, "FAMILY")}
+
+
+@functools.cache
+def distributions() -> dict[str, LevelDistribution]:
+    """All level distributions by full name, as in "gridworld/all"."""
+    return {
+        f"{family.name}/{name}": distribution
+        for family in families().values()
+        for name, distribution in family.distributions.items()
+    }
+
+
+def distribution(name: str) -> LevelDistribution:
+    """A level distribution.
+
+    Args:
+        name: "gridworld/all", or "all" where only one family has a distribution of that name.
+
+    Returns:
+        The distribution.
+
+    Raises:
+        UnknownNameError: there is none, or several families have one.
+    """
+    return distributions()[_full_name("level distribution", name, distributions())]
+
+
+def make(name: str, seed: int = 0) -> tuple[Environment, EnvParams]:
+    """An environment and one level of it.
+
+    Args:
+        name: a family's environment ("gridworld/dense", or "dense" where only one family has it), or
+            a gymnax id ("CartPole-v1").
+        seed: which level, where the name stands for a distribution of them.
+
+    Returns:
+        The environment and its parameters, as `gymnax.make` does: use them as in
+        `env.reset(key, params)` and `env.step(key, state, action, params)`.
+
+    Raises:
+        UnknownNameError: nothing has this name.
+    """
+    full = _full_name("environment", name, dict(names()))
+    family, _, member = full.partition("/")
+    if family in families():
+        return families()[family].make(member, seed)
+    return gymnax.make(full)
+
+
+def names() -> list[tuple[str, str]]:
+    """Name and description of everything that `make` knows: families first, then gymnax's ids."""
+    ours = {
+        f"{family.name}/{member}": description
+        for family in families().values()
+        for member, description in family.members.items()
+    }
+    theirs = [name for name in gymnax.registered_envs if name not in ours]
+    return [*ours.items(), *((name, "gymnax environment") for name in theirs)]
+
+
+def _full_name(kind: str, name: str, known: Collection[str]) -> str:
+    """The one of `known` that is `name`, with or without its family."""
+    matches = [full for full in known if name in (full, full.partition("/")[2])]
+    if len(matches) != 1:
+        short = [full.rpartition("/")[2] for full in known]
+        raise UnknownNameError(kind, name, matches or [*known, *short], "envs")
+    return matches[0]
+
+
+def register_with_gymnax() -> None:
+    """Let `gymnax.make("gridworld/dense", seed=0)` find the families' environments as well."""
+    for name, _ in names():
+        if name not in gymnax.registered_envs:
+            gymnax.register(name, functools.partial(_with_default_params, name))
+
+
+def _with_default_params(name: str, seed: int = 0) -> Any:
+    """The environment with the level as its `default_params`, which is where gymnax looks for it."""
+    env, params = make(name, seed)
+    env = copy.copy(env)
+    env.__class__ = type(type(env).__name__, (type(env),), {"default_params": params})
+    return env

@@ -1,0 +1,157 @@
+"""Suites: named lists of environments that objectives are evaluated on.
+
+`SUITES` holds those below and the ones that other modules of `envs` define: a family offers its own
+with `SUITES = (Suite(...), ...)` in its module.
+"""
+
+import functools
+import zlib
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from gymnax.environments.environment import Environment
+from jaxtyping import Array, Key
+
+from envs.levels import EnvParams, LevelDistribution
+from envs.registry import UnknownNameError, distributions, make, modules
+
+EVALUATION_FOLD = 0x5EED1E55
+"""What the seed's key is folded with to draw evaluation levels. Training folds counters that start
+at 0 (generations, lanes), which never get here, so that its levels are others whatever the seeds."""
+
+UNITS = ("updates", "env_steps")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named list of evaluation environments.
+
+    Attributes:
+        name: unique.
+        description: one line for `rl-discovery list suites`.
+        environments: full names, of level distributions or of anything else that `envs.make` knows.
+        horizons: lifetimes that agents are trained for, unless others are asked for.
+        levels_per_environment: levels drawn from each distribution.
+        unit: what horizons count: "updates" of the agent, or "env_steps".
+
+    Raises:
+        ValueError: an empty or impossible field, named.
+    """
+
+    name: str
+    description: str
+    environments: tuple[str, ...]
+    horizons: tuple[int, ...]
+    levels_per_environment: int = 1
+    unit: str = "updates"
+
+    def __post_init__(self) -> None:
+        if not self.environments:
+            raise ValueError(f"suite {self.name!r} has no environments")
+        if not self.horizons or min(self.horizons) < 1:
+            raise ValueError(f"horizons of suite {self.name!r} must be at least 1, not {self.horizons}")
+        if self.levels_per_environment < 1:
+            raise ValueError(f"levels_per_environment must be at least 1, not {self.levels_per_environment}")
+        if self.unit not in UNITS:
+            raise ValueError(f"unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
+
+    def levels(self, seed: int) -> list[tuple[str, Environment, EnvParams]]:
+        """What to evaluate on: the same for the same seed, and never a level of a training run.
+
+        An environment's levels do not depend on the suite: `levels_per_environment` only says how
+        many of one sequence are taken.
+
+        Args:
+            seed: of the evaluation.
+
+        Returns:
+            Name, environment and a batch of parameters, leading axis first, per environment.
+
+        Raises:
+            UnknownNameError: the suite names an environment that does not exist.
+        """
+        return [(name, *self._environment_levels(name, seed)) for name in self.environments]
+
+    def _environment_levels(self, name: str, seed: int) -> tuple[Environment, EnvParams]:
+        count = self.levels_per_environment
+        distribution = distributions().get(name)
+        if distribution is None:  # one fixed task, not a distribution of levels
+            env, params = make(name, seed)
+            return env, jax.tree.map(lambda leaf: jnp.stack([jnp.asarray(leaf)] * count), params)
+        return distribution.env, _sample(distribution, name, jax.random.key(seed), count)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 3))
+def _sample(distribution: LevelDistribution, name: str, key: Key[Array, ""], count: int) -> EnvParams:
+    """The first `count` evaluation levels of a distribution."""
+    key = jax.random.fold_in(key, EVALUATION_FOLD)
+    # A checksum, because Python's own hash of a string changes from one process to the next.
+    key = jax.random.fold_in(key, zlib.crc32(name.encode()))
+    # By index, so that asking for more levels goes on where fewer levels end.
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(count))
+    return jax.vmap(distribution.sample)(keys).params
+
+
+def suite(name: str) -> Suite:
+    """The suite of that name.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    if name not in SUITES:
+        raise UnknownNameError("suite", name, SUITES, "suites")
+    return SUITES[name]
+
+
+def discover() -> dict[str, Suite]:
+    """The suites below and those of all other modules of `envs`, by name."""
+    others = [module for module in modules() if module.__name__ != __name__]
+    found = [suite for module in others for suite in getattr(module, "SUITES", ())]
+    return {suite.name: suite for suite in (*GRIDWORLD_SUITES, *found)}
+
+
+GRIDWORLD_SUITES = (
+    Suite(
+        name="unseen",
+        description="levels of gridworld/all that no training run draws",
+        environments=("gridworld/all",),
+        horizons=(25, 100, 250),
+        levels_per_environment=64,
+    ),
+    Suite(
+        name="small",
+        description="small gridworlds, trained on to their full horizon",
+        environments=("gridworld/small",),
+        horizons=(250,),
+        levels_per_environment=64,
+    ),
+    Suite(
+        name="tabular",
+        description="the fixed tabular gridworlds of the LPG paper, positions sampled",
+        environments=tuple(
+            f"gridworld/{name}" for name in ("dense", "sparse", "long", "longer", "long_dense")
+        ),
+        horizons=(2500,),
+        levels_per_environment=8,
+    ),
+    Suite(
+        name="random",
+        description="the LPG paper's gridworlds whose positions are drawn anew in every episode",
+        environments=tuple(
+            f"gridworld/rand_{name}" for name in ("dense", "long", "small", "sparse", "very_dense")
+        ),
+        horizons=(25_000,),
+    ),
+    Suite(
+        name="mazes",
+        description="13x13 mazes, larger than anything in gridworld/all",
+        environments=("gridworld/mazes",),
+        horizons=(2500,),
+        levels_per_environment=64,
+    ),
+)
+
+# Last, because discovery imports modules that import `Suite` from here.
+SUITES: dict[str, Suite] = discover()
+"""Every suite by name."""
