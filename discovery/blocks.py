@@ -97,6 +97,6 @@ def run_blocks(
         return jax.lax.psum(results, AXIS)
 
     everywhere = PartitionSpec()
-    return jax.shard_map(
-        on_device, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False
-    )(results)
+    return jax.shard_map(on_device, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False)(
+        results
+    )

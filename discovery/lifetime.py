@@ -7,7 +7,6 @@ their meta-parameters alone; an antithetic pair is a group of two.
 
 import dataclasses
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp

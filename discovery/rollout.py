@@ -107,14 +107,17 @@ def episode_returns(
 
     def advance(carry):
         i, workers, finished, returns = carry
-        workers, rollout = collect(
-            agent, params, env, level, workers, jax.random.fold_in(run_key, i), chunk
-        )
+        workers, rollout = collect(agent, params, env, level, workers, jax.random.fold_in(run_key, i), chunk)
         # A step counts while no earlier step of this worker ended its episode.
         ended = jnp.cumsum(rollout.done, axis=0) - rollout.done > 0
         counts = ~(ended | finished)
         returns += jnp.sum(jnp.where(counts, rollout.reward, 0.0), axis=0)
         return i + 1, workers, finished | jnp.any(rollout.done, axis=0), returns
 
-    first = (jnp.int32(0), start(env, start_key, level, workers), jnp.zeros(workers, bool), jnp.zeros(workers))
+    first = (
+        jnp.int32(0),
+        start(env, start_key, level, workers),
+        jnp.zeros(workers, bool),
+        jnp.zeros(workers),
+    )
     return jax.lax.while_loop(unfinished, advance, first)[3]

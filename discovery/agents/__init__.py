@@ -1,0 +1,1 @@
+"""Agents: networks with their optimisers."""

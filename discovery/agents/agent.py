@@ -47,9 +47,7 @@ def default_config(env: Environment, level: Any) -> AgentConfig:
     """The published settings for the kind of observation: tables, or MLP(32) with Adam 1e-3."""
     if isinstance(env.observation_space(level), spaces.Discrete):
         return AgentConfig()
-    return AgentConfig(
-        network="mlp", optimiser="adam", policy_learning_rate=1e-3, head_learning_rate=1e-3
-    )
+    return AgentConfig(network="mlp", optimiser="adam", policy_learning_rate=1e-3, head_learning_rate=1e-3)
 
 
 @struct.dataclass

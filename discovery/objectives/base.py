@@ -37,17 +37,22 @@ class Experience(NamedTuple):
 
 
 class Objective(Protocol):
-    """A rule that turns a rollout into an agent update.
+    """A rule that turns a rollout into an agent update."""
 
-    Attributes:
-        name: what `list objectives` and result tables call it.
-        head_size: K, outputs of the agent's second head.
-        uses_progress: whether the rule depends on n and N.
-    """
+    @property
+    def name(self) -> str:
+        """What `list objectives` and result tables call it."""
+        ...
 
-    name: str
-    head_size: int
-    uses_progress: bool
+    @property
+    def head_size(self) -> int:
+        """K, outputs of the agent's second head."""
+        ...
+
+    @property
+    def uses_progress(self) -> bool:
+        """Whether the rule depends on n and N."""
+        ...
 
     def init(self, key: Key[Array, ""]) -> MetaParams:
         """Initial meta-parameters; an empty dict for hand-written objectives."""

@@ -29,9 +29,7 @@ class BackwardGRU(nn.Module):
     precision: Precision = "float32"
 
     @nn.compact
-    def __call__(
-        self, inputs: Float[Array, "T W F"], resets: Bool[Array, "T W"]
-    ) -> Float[Array, "T W G"]:
+    def __call__(self, inputs: Float[Array, "T W F"], resets: Bool[Array, "T W"]) -> Float[Array, "T W G"]:
         """The state after consuming each step.
 
         Args:

@@ -110,9 +110,7 @@ class LPG:
     @property
     def network(self) -> LPGNetwork:
         """The flax module that the meta-parameters belong to."""
-        return LPGNetwork(
-            self.bins, self.width, self.embedding_width, self.horizon_inputs, self.precision
-        )
+        return LPGNetwork(self.bins, self.width, self.embedding_width, self.horizon_inputs, self.precision)
 
     def init(self, key: Key[Array, ""]) -> MetaParams:
         """Random meta-parameters."""

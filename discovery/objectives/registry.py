@@ -26,7 +26,7 @@ class Entry:
     factory: Callable[..., Objective]
 
 
-class UnknownObjective(ValueError):
+class UnknownRuleError(ValueError):
     """The name is not in the registry."""
 
 
@@ -49,12 +49,12 @@ def make_objective(name: str, **settings: Any) -> Objective:
         settings: fields of the rule, such as `width=32`.
 
     Raises:
-        UnknownObjective: no such name; the message lists the ones there are.
+        UnknownRuleError: no such name; the message lists the ones there are.
         TypeError: a setting that the rule does not have.
     """
     entries = registry()
     if name not in entries:
         close = difflib.get_close_matches(name, entries, 1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise UnknownObjective(f"unknown objective {name!r}{hint} (there are: {', '.join(sorted(entries))})")
+        raise UnknownRuleError(f"unknown objective {name!r}{hint} (there are: {', '.join(sorted(entries))})")
     return entries[name].factory(**settings)

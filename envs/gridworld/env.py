@@ -93,7 +93,7 @@ class GridWorld(environment.Environment[GridState, GridLevel]):
         random_placement: bool = False,
         observation: str = "tabular",
         diagonal: bool = False,
-    ):
+    ) -> None:
         super().__init__()
         if observation not in OBSERVATIONS:
             raise ValueError(f"observation must be one of {', '.join(OBSERVATIONS)}, not {observation!r}")
@@ -200,7 +200,7 @@ class GridWorld(environment.Environment[GridState, GridLevel]):
         places = level.object_cells if state.object_cells is None else state.object_cells
         positions = jnp.arange(self.cells)
         exists = (state.present >> jnp.arange(self.max_objects)) & 1 == 1
-        objects = (places[:, None] == positions) & exists[:, None]
+        objects = (places[:, None] == positions[None]) & exists[:, None]
         planes = jnp.concatenate([(positions == state.cell)[None], level.walls[None], objects])
         shape = (2 + self.max_objects, self.max_size, self.max_size)
         return jnp.moveaxis(planes.reshape(shape), 0, -1).astype(jnp.float32)

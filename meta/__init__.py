@@ -1,0 +1,1 @@
+"""The outer loop: evolution of objectives, curricula, lanes on a mesh, and the trainer around them."""

@@ -1,0 +1,202 @@
+"""The configuration of a meta-training run: immutable, every field a flag, validated by `validate`.
+
+Presets are values of `RunConfig` (see `presets`); the command line overrides any field of one
+(`--es.sigma 0.05`). A run directory keeps the resolved configuration in `config.json`.
+"""
+
+import dataclasses
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from discovery.agents.agent import AgentConfig
+from discovery.objectives.gru import Precision
+from discovery.objectives.lpg import LPG
+from envs.levels import LevelDistribution
+from envs.registry import distribution
+from meta.errors import ConfigError
+
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """The learned objective: LPG, with or without the horizon inputs."""
+
+    horizon_inputs: bool = True
+    """Append n/N and log N to the inputs: TA-LPG (Jackson et al. 2024); off: LPG (Oh et al. 2020)."""
+    width: PositiveInt = 256
+    """G, units of the GRU (GROOVE's code: 256)."""
+    bins: Annotated[int, Field(ge=2)] = 8
+    """M, width of the agent's prediction y (GROOVE's code: 8; the LPG paper: 30)."""
+    embedding_width: PositiveInt = 16
+    """Hidden units of phi, the embedding of y (LPG paper: 16)."""
+    prediction_coef: Annotated[float, Field(ge=0)] = 0.5
+    """alpha_y, weight of the prediction in the agent's loss (LPG paper: 0.5)."""
+    precision: Precision = "float32"
+    """Operands of the GRU's recurrent product; sums and state are float32 either way."""
+
+    def build(self) -> LPG:
+        """The objective."""
+        return LPG(**dataclasses.asdict(self))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvolutionConfig:
+    """The evolution strategy and its schedules."""
+
+    strategy: str = "open_es"
+    """One of `list strategies`."""
+    pairs: PositiveInt = 512
+    """P: 2 P candidates a generation (TA-LPG paper: 512)."""
+    learning_rate: PositiveFloat = 1e-2
+    """Adam's step size at generation 0 (TA-LPG paper: 1e-2)."""
+    learning_rate_decay: Fraction = 0.999
+    """Factor per generation (TA-LPG paper: 0.999)."""
+    learning_rate_min: Annotated[float, Field(ge=0)] = 1e-5
+    """Where the decay stops (TA-LPG paper: 1e-5)."""
+    sigma: PositiveFloat = 0.1
+    """Standard deviation of the perturbations at generation 0 (TA-LPG paper: 0.1)."""
+    sigma_decay: Fraction = 1.0
+    """Factor per generation."""
+    sigma_min: PositiveFloat = 0.01
+    """Where the decay stops."""
+    group_size: Annotated[int, Field(ge=2)] = 2
+    """Candidates that share a level: 2 for strategies of antithetic pairs, any divisor of 2 P for others."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LevelsConfig:
+    """What the agents train on."""
+
+    distribution: str = "all_vrandlife"
+    """One of `list envs`: where new levels and their horizons are drawn from."""
+    horizon: PositiveInt | None = None
+    """N for every level, in agent updates, in place of the distribution's own."""
+
+    def build(self) -> LevelDistribution:
+        """The level distribution, with the horizon override applied."""
+        found = distribution(self.distribution)
+        return found if self.horizon is None else found.with_horizon(self.horizon, self.horizon)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """When the state of a run is saved."""
+
+    every: PositiveInt = 20
+    """Generations between two checkpoints."""
+    keep: Annotated[int, Field(ge=2)] = 3
+    """Newest checkpoints kept; one is always spare in case the newest is damaged."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoggingConfig:
+    """Where metrics go besides metrics.jsonl."""
+
+    tensorboard: bool = True
+    """Write TensorBoard events to tb/ in the run directory."""
+    wandb_project: str | None = None
+    """Log to this Weights & Biases project (needs the extra `wandb`)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One meta-training run."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    preset: str = "ta-lpg"
+    """Where the defaults came from."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """With the generation's number, the whole random state."""
+    generations: PositiveInt = 2500
+    """Outer steps in all; a finished run goes on when this is raised (TA-LPG paper: 2,500)."""
+    objective: ObjectiveConfig = ObjectiveConfig()
+    """The objective that is evolved."""
+    agent: AgentConfig = dataclasses.field(default_factory=AgentConfig)
+    """The agents that are trained with it."""
+    es: EvolutionConfig = EvolutionConfig()
+    """How the objective is searched."""
+    levels: LevelsConfig = LevelsConfig()
+    """The level distribution."""
+    block_size: PositiveInt = 1
+    """Lanes that run side by side on a device. It decides results to the last bit and speed (small blocks
+    stay in cache): 1 is fastest with 64 workers, 4 to 8 with 16; thousands on a GPU."""
+    devices: PositiveInt | None = None
+    """Devices to use (default: all; on a CPU one per core). Results do not depend on it."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """Checkpoints."""
+    logging: LoggingConfig = LoggingConfig()
+    """Logging."""
+
+    @property
+    def lanes(self) -> int:
+        """Candidates, each with an agent of its own."""
+        return 2 * self.es.pairs
+
+    @property
+    def groups(self) -> int:
+        """Levels per generation."""
+        return self.lanes // self.es.group_size
+
+
+NOT_IDENTITY = ("preset", "generations", "devices", "checkpoint", "logging")
+"""What may change when a run resumes: how long, on what and how it is watched."""
+
+
+def to_json(config: RunConfig) -> dict[str, Any]:
+    """The configuration as JSON values."""
+    return _ADAPTER.dump_python(config, mode="json")
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """What decides a run's results, and so must not change when it resumes."""
+    return {name: value for name, value in to_json(config).items() if name not in NOT_IDENTITY}
+
+
+def from_json(document: Any) -> RunConfig:
+    """A validated configuration from JSON values.
+
+    Raises:
+        ConfigError: one line that names every offending field, its value and what is allowed.
+    """
+    try:
+        config = _ADAPTER.validate_python(document)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_complaint(detail) for detail in error.errors())) from None
+    _check_consistency(config)
+    return config
+
+
+def validate(config: RunConfig) -> RunConfig:
+    """The configuration, checked; see `from_json` for the error."""
+    return from_json(dataclasses.asdict(config))
+
+
+_ADAPTER = TypeAdapter(RunConfig)
+
+
+def _check_consistency(config: RunConfig) -> None:
+    """What no single field can tell."""
+    es = config.es
+    if es.learning_rate_min > es.learning_rate:
+        raise ConfigError(
+            f"es.learning_rate_min ({es.learning_rate_min}) exceeds es.learning_rate ({es.learning_rate})"
+        )
+    if es.sigma_min > es.sigma:
+        raise ConfigError(f"es.sigma_min ({es.sigma_min}) exceeds es.sigma ({es.sigma})")
+    if config.lanes % es.group_size:
+        raise ConfigError(f"es.group_size ({es.group_size}) must divide the {config.lanes} candidates")
+    for name in ("workers", "rollout_steps", "policy_learning_rate", "head_learning_rate", "max_grad_norm"):
+        value = getattr(config.agent, name)
+        if not 0 < value < float("inf"):
+            raise ConfigError(f"agent.{name} must be positive and finite, not {value}")
+    distribution(config.levels.distribution)  # an unknown name has its own message
+
+
+def _complaint(detail: Any) -> str:
+    place = ".".join(str(part) for part in detail["loc"])
+    return f"{place}: {detail['msg']}, not {detail['input']!r}"

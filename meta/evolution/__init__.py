@@ -1,0 +1,70 @@
+"""Evolution strategies by name: Open_ES streamed over evosax's state, and evosax's population ones."""
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+
+import optax
+
+from meta.config import EvolutionConfig
+from meta.evolution.base import Candidates, Problem, Schedule, Strategy
+from meta.evolution.open_es import StreamedOpenES
+from meta.evolution.population import cma_es, pgpe, sep_cma_es, snes
+
+__all__ = [
+    "STRATEGIES",
+    "Candidates",
+    "Entry",
+    "Problem",
+    "Schedule",
+    "Strategy",
+    "make_strategy",
+    "schedules",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A registered strategy."""
+
+    factory: Callable[[Problem], Strategy]
+    description: str
+
+
+STRATEGIES: dict[str, Entry] = {
+    "open_es": Entry(
+        StreamedOpenES, "OpenAI-ES with Adam and antithetic pairs; memory independent of the population"
+    ),
+    "snes": Entry(snes, "separable natural evolution strategy"),
+    "pgpe": Entry(pgpe, "parameter-exploring policy gradients with Adam and antithetic pairs"),
+    "cma_es": Entry(cma_es, "covariance matrix adaptation; up to 5,000 meta-parameters"),
+    "sep_cma_es": Entry(sep_cma_es, "covariance matrix adaptation with a diagonal covariance"),
+}
+
+
+def schedules(config: EvolutionConfig) -> tuple[Schedule, Schedule]:
+    """Learning rate and sigma as functions of the generation: exponential decay down to a floor."""
+    return (
+        _decay(config.learning_rate, config.learning_rate_decay, config.learning_rate_min),
+        _decay(config.sigma, config.sigma_decay, config.sigma_min),
+    )
+
+
+def _decay(initial: float, rate: float, floor: float) -> Schedule:
+    # optax takes a rate of 1 for growth and would return the floor.
+    if rate == 1.0:
+        return optax.constant_schedule(initial)
+    return optax.exponential_decay(initial, 1, rate, end_value=floor)
+
+
+def make_strategy(name: str, problem: Problem) -> Strategy:
+    """Builds a strategy.
+
+    Raises:
+        ValueError: no such name, or a problem the strategy cannot take.
+    """
+    if name not in STRATEGIES:
+        close = difflib.get_close_matches(name, STRATEGIES, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"unknown strategy {name!r}{hint} (there are: {', '.join(STRATEGIES)})")
+    return STRATEGIES[name].factory(problem)

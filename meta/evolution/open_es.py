@@ -1,0 +1,140 @@
+"""OpenAI-ES (Salimans et al. 2017, arXiv 1703.03864) whose population is never held in memory.
+
+State, optimiser and update rule are evosax's `Open_ES`. What differs is where the perturbations
+live: each is derived from the generation's key and its pair's number, both where the candidate is
+used and where the gradient is summed, so that memory does not grow with the population and nothing
+but fitness crosses devices before the sum. A test holds it against evosax's own `tell`.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from evosax.algorithms import Open_ES
+from flax import struct
+from jax.flatten_util import ravel_pytree
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int, Key
+
+from discovery.blocks import AXIS
+from discovery.types import MetaParams
+from meta.evolution.base import Problem
+from meta.evolution.shaping import pair_ranks
+
+MAX_CHUNKS = 64
+"""Partial sums of the gradient. Their number fixes the order of additions, whatever the device count."""
+
+
+@struct.dataclass
+class AntitheticCandidates:
+    """`mean + sigma eps_i` and `mean - sigma eps_i` for pair i."""
+
+    mean: Float[Array, " D"]
+    sigma: Float[Array, ""]
+    key: Key[Array, ""]
+    unravel: Any = struct.field(pytree_node=False)
+
+    def member(self, group: Int[Array, ""], member: Int[Array, ""]) -> MetaParams:
+        """Candidate 0 (plus) or 1 (minus) of a pair."""
+        sign = 1.0 - 2.0 * member
+        return self.unravel(self.mean + sign * self.sigma * noise(self.key, group, self.mean.size))
+
+
+def noise(key: Key[Array, ""], pair: Int[Array, ""], size: int) -> Float[Array, " D"]:
+    """eps of one pair: standard normal, a function of the generation's key and the pair's number."""
+    return jax.random.normal(jax.random.fold_in(key, pair), (size,))
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamedOpenES:
+    """OpenAI-ES with Adam, antithetic pairs and pairwise fitness shaping.
+
+    Attributes:
+        problem: solution, population and schedules; `group_size` must be 2.
+    """
+
+    problem: Problem
+
+    def __post_init__(self) -> None:
+        """Checks that groups are pairs."""
+        if self.problem.group_size != 2:
+            raise ValueError(
+                f"open_es needs es.group_size 2 (antithetic pairs), not {self.problem.group_size}"
+            )
+
+    @property
+    def evosax(self) -> Open_ES:
+        """evosax's strategy, every hyper-parameter set: its defaults are not the papers'."""
+        return Open_ES(
+            population_size=2 * self.problem.groups,
+            solution=self.problem.solution,
+            use_antithetic_sampling=True,
+            optimizer=optax.adam(self.problem.learning_rate),
+            std_schedule=self.problem.sigma,
+            fitness_shaping_fn=lambda population, fitness, state, params: fitness,
+        )
+
+    def init(self, mean: MetaParams) -> Any:
+        """evosax's state around `mean`."""
+        strategy = self.evosax
+        # evosax draws nothing from this key: the state is its mean, optimiser and schedules.
+        return strategy.init(jax.random.key(0), mean, strategy.default_params)
+
+    def ask(self, state: Any, key: Key[Array, ""]) -> AntitheticCandidates:
+        """The pairs of this generation; nothing is drawn until a member is asked for."""
+        _, unravel = ravel_pytree(self.problem.solution)
+        return AntitheticCandidates(mean=state.mean, sigma=state.std, key=key, unravel=unravel)
+
+    def tell(self, state: Any, key: Key[Array, ""], fitness: Float[Array, "P 2"]) -> Any:
+        """One step of Adam on the estimated gradient, ascending fitness."""
+        ranks = pair_ranks(fitness)
+        total = self._weighted_noise(key, ranks[:, 0] - ranks[:, 1], state.mean.size)
+        # evosax's estimate, (1 / (2 P sigma)) sum_i F_i (+-eps_i), for the minimised -F.
+        gradient = -total / (2 * self.problem.groups * state.std)
+        updates, opt_state = self.evosax.optimizer.update(gradient, state.opt_state, state.mean)
+        generation = state.generation_counter + 1
+        return state.replace(
+            mean=optax.apply_updates(state.mean, updates),
+            std=jnp.asarray(self.problem.sigma(generation), jnp.float32),
+            opt_state=opt_state,
+            generation_counter=generation,
+        )
+
+    def mean(self, state: Any) -> MetaParams:
+        """The distribution's mean."""
+        return self.evosax.get_mean(state)
+
+    def sigma(self, state: Any) -> Float[Array, ""]:
+        """The scheduled scale."""
+        return state.std
+
+    def _weighted_noise(self, key: Array, weights: Float[Array, " P"], size: int) -> Float[Array, " D"]:
+        """sum_i w_i eps_i, added in an order that does not depend on the number of devices.
+
+        Pairs are cut into chunks that are each summed in order by one device; the chunks are then
+        added in order, every device taking a slice of the dimensions.
+        """
+        mesh, pairs = self.problem.mesh, weights.shape[0]
+        chunks = min(pairs, MAX_CHUNKS)
+        slots = -(-chunks // mesh.size)  # chunks per device; the last ones may be empty
+
+        def sum_chunk(chunk):
+            first, end = (jnp.minimum(c, chunks) * pairs // chunks for c in (chunk, chunk + 1))
+            return jax.lax.fori_loop(
+                first, end, lambda i, total: total + weights[i] * noise(key, i, size), jnp.zeros(size)
+            )
+
+        def on_device():
+            numbers = jax.lax.axis_index(AXIS) * slots + jnp.arange(slots)
+            return jax.lax.map(sum_chunk, numbers)
+
+        partial_sums = jax.shard_map(
+            on_device, mesh=mesh, in_specs=(), out_specs=PartitionSpec(AXIS), check_vma=False
+        )()
+        by_dimension = NamedSharding(mesh, PartitionSpec(None, AXIS))
+        padded = jnp.pad(partial_sums, ((0, 0), (0, -size % mesh.size)))
+        padded = jax.lax.with_sharding_constraint(padded, by_dimension)
+        total, _ = jax.lax.scan(lambda total, part: (total + part, None), jnp.zeros(padded.shape[1]), padded)
+        return jax.lax.with_sharding_constraint(total, NamedSharding(mesh, PartitionSpec()))[:size]

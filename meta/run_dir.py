@@ -1,0 +1,157 @@
+"""A run directory on disk (section 6.2 of the design): configuration, lock, metrics.
+
+Everything here survives `kill -9`: the configuration is replaced atomically, metrics are appended
+whole lines at a time and cut back to the checkpoint on resume, and the lock dies with its process.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from checkpoints.atomic import replace_file
+from meta.config import RunConfig, from_json, identity, to_json
+from meta.errors import ConfigError, RunError
+
+FORMAT = 1
+"""Version of the run directory's layout; a higher one is refused."""
+
+PACKAGES = ("rl-discovery", "jax", "jaxlib", "flax", "optax", "evosax", "gymnax", "orbax-checkpoint", "numpy")
+
+
+class RunDirectory:
+    """An open run directory, locked for this process until `close`.
+
+    Args:
+        path: the directory; made if absent.
+        config: the configuration to run; must be the one that the directory was started with in all
+            that decides results.
+
+    Raises:
+        RunError: not writable, in use by a live process, damaged, or of a newer format.
+        ConfigError: of another configuration.
+    """
+
+    def __init__(self, path: Path, config: RunConfig) -> None:
+        self.path = path
+        self.metrics_path = path / "metrics.jsonl"
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(path / ".lock")
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(
+                f"{path} is in use by a live process; wait for it or choose another --run-dir"
+            ) from None
+        except OSError as error:
+            raise RunError(f"cannot write to {path}: {error.strerror}; choose another --run-dir") from None
+        try:
+            self._check_or_write_config(config)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def close(self) -> None:
+        """Releases the lock."""
+        self._lock.release()
+
+    def resume_metrics(self, generation: int) -> dict[str, Any] | None:
+        """Cuts metrics.jsonl back to the generations before `generation`; returns the last one.
+
+        Raises:
+            RunError: generations are missing that the checkpoint says were done.
+        """
+        rows = list(read_metrics(self.metrics_path))[:generation]
+        if [row["generation"] for row in rows] != list(range(generation)):
+            raise RunError(
+                f"{self.metrics_path} lacks generations before {generation}, where the checkpoint stands; "
+                "restore the file or start a new --run-dir"
+            )
+        replace_file(self.metrics_path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        return rows[-1] if rows else None
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        """Adds one generation; on disk when this returns."""
+        try:
+            with self.metrics_path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise RunError(
+                f"cannot write {self.metrics_path}: {error.strerror}; free space and run again"
+            ) from None
+
+    def _check_or_write_config(self, config: RunConfig) -> None:
+        path = self.path / "config.json"
+        if path.exists():
+            _refuse_changes(read_config(path), config, self.path)
+        versions = {name: version(name) for name in PACKAGES}
+        document = {"format": FORMAT, "config": to_json(config), "versions": versions}
+        replace_file(path, (json.dumps(document, indent=2) + "\n").encode())
+
+
+def read_config(path: Path) -> RunConfig:
+    """The configuration in a run directory's config.json.
+
+    Raises:
+        RunError: unreadable, damaged, foreign, or of a newer format.
+    """
+    try:
+        document = json.loads(path.read_text())
+        version = document["format"]
+        if version > FORMAT:
+            raise RunError(f"{path} has format {version}, newer than {FORMAT}: install a newer rl-discovery")
+        return from_json(document["config"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path} is not a configuration of rl-discovery ({type(error).__name__}); "
+            "choose another --run-dir"
+        ) from None
+
+
+def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of metrics.jsonl; a line cut short by a crash ends the iteration."""
+    if not path.exists():
+        return
+    with path.open() as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                return
+            if not isinstance(row, dict) or "generation" not in row or not line.endswith("\n"):
+                return
+            yield row
+
+
+def _refuse_changes(old: RunConfig, new: RunConfig, path: Path) -> None:
+    before, after = _flatten(identity(old)), _flatten(identity(new))
+    changed = [
+        f"{k} was {before.get(k)}, now {after.get(k)}"
+        for k in before | after
+        if before.get(k) != after.get(k)
+    ]
+    if changed:
+        raise ConfigError(
+            f"{path} holds a run of another configuration ({'; '.join(changed)}); choose another --run-dir"
+        )
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def version(package: str) -> str:
+    """Installed version of a package, or "not installed"."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,31 @@
+"""Orderly stops: SIGTERM and SIGINT set a flag that the host loop polls between generations."""
+
+import signal
+import types
+from collections.abc import Callable
+
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopRequest:
+    """Catches stop signals while it is open; the second one of a kind does what it always did.
+
+    Attributes:
+        signal: the first stop signal that arrived, or None.
+    """
+
+    def __init__(self, on_request: Callable[[signal.Signals], None]) -> None:
+        self.signal: signal.Signals | None = None
+        self._on_request = on_request
+        self._previous = {number: signal.signal(number, self._catch) for number in STOPPING}
+
+    def _catch(self, number: int, frame: types.FrameType | None) -> None:
+        del frame
+        self.signal = signal.Signals(number)
+        self.close()
+        self._on_request(self.signal)
+
+    def close(self) -> None:
+        """Puts the previous handlers back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)

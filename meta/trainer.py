@@ -1,0 +1,217 @@
+"""The host loop around `generation`: it owns progress, logging, checkpoints and stop signals.
+
+Generation n + 1 is dispatched before the metrics of generation n are read, so that the devices
+never wait for the host. What a run leaves behind is exact: metrics are on disk before the
+checkpoint that counts on them, and everything after the checkpoint is done again on resume.
+"""
+
+import dataclasses
+import logging
+import math
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from checkpoints.objective_file import save_objective
+from checkpoints.runs import RunCheckpoints
+from discovery.objectives.base import TrainedObjective
+from meta.config import RunConfig, to_json, validate
+from meta.errors import DivergedError
+from meta.generation import MetaState, Program, generation, make_program
+from meta.run_dir import PACKAGES, RunDirectory, version
+from meta.signals import StopRequest
+from meta.watch import Watcher, watchers
+
+logger = logging.getLogger("rl_discovery")
+
+POLL_SECONDS = 0.005
+"""How often a signal can interrupt the wait for a generation."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a call of `meta_train` ended.
+
+    Attributes:
+        generations: done in all, over every call.
+        signal: what stopped it early, or None.
+    """
+
+    generations: int
+    signal: signal.Signals | None
+
+
+def meta_train(config: RunConfig, run_dir: Path, console: Console) -> Outcome:
+    """Runs or resumes a meta-training run until its last generation or a stop signal.
+
+    Args:
+        config: the configuration; on resume the same in all that decides results.
+        run_dir: where everything goes.
+        console: for progress and messages.
+
+    Raises:
+        RunError, ConfigError: the run directory cannot be used; see `RunDirectory`.
+        CheckpointError: a checkpoint could not be written.
+        DivergedError: no candidate of a generation had a finite fitness.
+    """
+    config = validate(config)
+    directory = RunDirectory(run_dir, config)
+    handler = _log_to(run_dir / "train.log")
+    stop = StopRequest(
+        lambda number: console.print(f"{number.name}: saving after this generation (again to quit at once)")
+    )
+    try:
+        return _Run(config, directory, console, stop).run()
+    finally:
+        stop.close()
+        logger.removeHandler(handler)
+        handler.close()
+        directory.close()
+
+
+class _Run:
+    """One process's part of a run."""
+
+    def __init__(
+        self, config: RunConfig, directory: RunDirectory, console: Console, stop: StopRequest
+    ) -> None:
+        self.config = config
+        self.directory = directory
+        self.console = console
+        self.stop = stop
+        self.checkpoints = RunCheckpoints(directory.path / "checkpoints", keep=config.checkpoint.keep)
+        self.program: Program = make_program(config)
+        self.saved = -1
+        self.env_steps = 0
+        self.clock_start = time.monotonic()
+        self.last_finish = self.clock_start
+
+    def run(self) -> Outcome:
+        try:
+            state = self._resume_or_init()
+            done = int(state.generation)
+            if done >= self.config.generations:
+                self._say(f"already done: {done} generations in {self.directory.path}")
+                return Outcome(done, None)
+            step = self._compile(state)
+            observers = watchers(self.config, self.directory.path, self.console, done)
+            self.last_finish = time.monotonic()
+            try:
+                state = self._loop(step, state, observers)
+            finally:
+                for observer in observers:
+                    observer.close()
+            self._save(state)
+            return Outcome(int(state.generation), self.stop.signal)
+        finally:
+            self.checkpoints.close()
+
+    def _loop(self, step: Any, state: MetaState, observers: list[Watcher]) -> MetaState:
+        """Generations until the last one or a signal; returns the last state that was recorded."""
+        first = int(state.generation)
+        ahead = step(state)
+        for number in range(first, self.config.generations):
+            (state, metrics) = ahead
+            if number + 1 < self.config.generations:
+                ahead = step(state)
+            self._record(number, metrics, observers)
+            if self.stop.signal is not None:
+                return state
+            if (number + 1) % self.config.checkpoint.every == 0:
+                self._save(state)
+        return state
+
+    def _record(self, number: int, metrics: dict[str, Any], observers: list[Watcher]) -> None:
+        """Waits for a generation and writes its metrics."""
+        while not all(value.is_ready() for value in metrics.values()):
+            time.sleep(POLL_SECONDS)
+        values = {name: value.item() for name, value in jax.device_get(metrics).items()}
+        if values["nonfinite_candidates"] == self.config.lanes:
+            raise DivergedError(
+                f"generation {number}: no candidate had a finite fitness (meta-parameter norm "
+                f"{values['meta_param_norm']:.3g}, sigma {values['sigma']:.3g}); the last good checkpoint is "
+                f"generation {max(self.saved, 0)} in {self.directory.path}: resume with a lower "
+                "es.learning_rate or es.sigma in a new run directory"
+            )
+        now = time.monotonic()
+        agent = self.config.agent
+        steps = values.pop("updates") * agent.workers * agent.rollout_steps
+        self.env_steps += steps
+        seconds, self.last_finish = now - self.last_finish, now
+        row = {
+            "generation": number,
+            "wall_s": round(now - self.clock_start, 3),
+            "generation_s": round(seconds, 4),
+            "env_steps": self.env_steps,
+            "env_steps_per_s": round(steps / max(seconds, 1e-9), 1),
+        } | {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self.directory.append_metrics(row)
+        for observer in observers:
+            observer.generation(row)
+
+    def _resume_or_init(self) -> MetaState:
+        """The newest good checkpoint, or generation 0; metrics are cut back to match."""
+        # jit gives the initial state the type that the compiled generation returns.
+        abstract = jax.eval_shape(self.program.init)
+        restored = self.checkpoints.restore(abstract)
+        if restored is None:
+            self.directory.resume_metrics(0)
+            return jax.jit(self.program.init)()
+        for step in restored.damaged:
+            self._say(f"checkpoint {step} is damaged; going on from checkpoint {restored.generation}")
+        last = self.directory.resume_metrics(restored.generation)
+        self.saved = restored.generation
+        if last is not None:
+            self.env_steps = last["env_steps"]
+            self.clock_start -= last["wall_s"]
+        self._say(f"resumed at generation {restored.generation}")
+        return restored.state
+
+    def _compile(self, state: MetaState) -> Any:
+        began = time.monotonic()
+        self.console.print(
+            f"[bold]{self.config.preset}[/] on {self.program.lanes.mesh.size} "
+            f"{jax.default_backend()} device(s): compiling …"
+        )
+        step = jax.jit(lambda state: generation(self.program, state)).lower(state).compile()
+        self._say(f"compiled in {time.monotonic() - began:.1f} s")
+        return step
+
+    def _save(self, state: MetaState) -> None:
+        """Checkpoint and current objective; the checkpoint is written in the background."""
+        done = int(state.generation)
+        if done == self.saved:
+            return
+        self.checkpoints.save(done, state, {"env_steps": self.env_steps})
+        save_objective(self.directory.path / "objective.safetensors", self._objective(state))
+        self.saved = done
+        logger.info("checkpoint at generation %d", done)
+
+    def _objective(self, state: MetaState) -> TrainedObjective:
+        card = {
+            "preset": self.config.preset,
+            "config": to_json(self.config),
+            "generations": int(state.generation),
+            "env_steps": self.env_steps,
+            "seed": self.config.seed,
+            "versions": {name: version(name) for name in PACKAGES},
+        }
+        meta_params = jax.device_get(self.program.strategy.mean(state.strategy))
+        return TrainedObjective(self.program.lanes.learner.objective, meta_params, card)
+
+    def _say(self, message: str) -> None:
+        self.console.print(message, highlight=False)
+        logger.info(message)
+
+
+def _log_to(path: Path) -> logging.Handler:
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    return handler

@@ -1,0 +1,158 @@
+"""Where a run can be watched: live progress in the terminal, TensorBoard, Weights & Biases, a log file.
+
+A watcher is told of every generation on the host; none of this is inside compiled code.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from meta.config import RunConfig, to_json
+from meta.errors import ConfigError
+
+logger = logging.getLogger("rl_discovery")
+
+
+class Watcher(Protocol):
+    """Something that is told how the run goes."""
+
+    def generation(self, row: Mapping[str, Any]) -> None:
+        """One generation's metrics."""
+        ...
+
+    def close(self) -> None:
+        """The run is over."""
+        ...
+
+
+class Terminal:
+    """A progress bar on a terminal; one line every so often where there is none (a log file, Slurm)."""
+
+    def __init__(self, console: Console, generations: int, done: int) -> None:
+        self._console = console
+        self._total = generations
+        self._fitness: float | None = None
+        self._next_line = done
+        self._progress = Progress(
+            TextColumn("generation"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=None),
+            TextColumn("fitness {task.fields[fitness]:.3f}"),
+            TextColumn("[dim]best {task.fields[best]:.2f}[/]"),
+            TextColumn("{task.fields[rate]} env steps/s"),
+            TimeElapsedColumn(),
+            TextColumn("[dim]left[/]"),
+            TimeRemainingColumn(elapsed_when_finished=False, compact=True),
+            console=console,
+        )
+        self._task = self._progress.add_task(
+            "", total=generations, completed=done, fitness=float("nan"), best=float("nan"), rate="-"
+        )
+        self._live = (
+            Live(self._progress, console=console, refresh_per_second=4) if console.is_terminal else None
+        )
+        if self._live:
+            self._live.start()
+
+    def generation(self, row: Mapping[str, Any]) -> None:
+        """Moves the bar, or prints a line about 20 times a run."""
+        # Single generations meet different levels: a running mean shows the trend.
+        mean = row["fitness_mean"]
+        self._fitness = mean if self._fitness is None else 0.9 * self._fitness + 0.1 * mean
+        rate = _thousands(row["env_steps_per_s"])
+        done = row["generation"] + 1
+        self._progress.update(
+            self._task, completed=done, fitness=self._fitness, best=row["fitness_best"], rate=rate
+        )
+        if self._live is None and (done >= self._next_line or done == self._total):
+            self._next_line = done + max(1, self._total // 20)
+            left = _duration((self._total - done) * row["generation_s"])
+            self._console.print(
+                f"generation {done}/{self._total}  fitness {self._fitness:.3f}  "
+                f"{rate} env steps/s  {left} left",
+                highlight=False,
+            )
+
+    def close(self) -> None:
+        """Leaves the last state of the bar on the screen."""
+        if self._live:
+            self._live.stop()
+
+
+class TensorBoard:
+    """Scalars of every generation as TensorBoard events."""
+
+    def __init__(self, directory: Path, done: int) -> None:
+        from tensorboardX import SummaryWriter
+
+        # purge_step hides the events of generations that are about to be run again.
+        self._writer = SummaryWriter(str(directory), purge_step=done or None, flush_secs=10)
+
+    def generation(self, row: Mapping[str, Any]) -> None:
+        """One point per metric, over generations."""
+        for name, value in row.items():
+            if name != "generation" and value is not None:
+                self._writer.add_scalar(f"meta/{name}", value, row["generation"])
+
+    def close(self) -> None:
+        """Flushes and closes the event file."""
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """Scalars of every generation in Weights & Biases, resumed under the same id."""
+
+    def __init__(self, config: RunConfig, directory: Path) -> None:
+        try:
+            import wandb
+        except ImportError:
+            raise ConfigError(
+                "logging.wandb_project needs Weights & Biases: pip install 'rl-discovery[wandb]'"
+            ) from None
+        self._run = wandb.init(
+            project=config.logging.wandb_project,
+            config=to_json(config),
+            dir=str(directory),
+            id=directory.resolve().name,
+            resume="allow",
+        )
+
+    def generation(self, row: Mapping[str, Any]) -> None:
+        """One step per generation."""
+        self._run.log(dict(row), step=row["generation"])
+
+    def close(self) -> None:
+        """Finishes the W&B run."""
+        self._run.finish()
+
+
+def watchers(config: RunConfig, directory: Path, console: Console, done: int) -> list[Watcher]:
+    """The watchers that a configuration asks for."""
+    found: list[Watcher] = []
+    if config.logging.wandb_project is not None:
+        found.append(WeightsAndBiases(config, directory))
+    if config.logging.tensorboard:
+        found.append(TensorBoard(directory / "tb", done))
+    return [*found, Terminal(console, config.generations, done)]
+
+
+def _thousands(rate: float) -> str:
+    return f"{rate / 1e6:.2f}M" if rate >= 1e6 else f"{rate / 1e3:.0f}k"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"

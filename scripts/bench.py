@@ -1,0 +1,240 @@
+"""`rl-discovery bench`: throughput of whole generations, counted as the official code's is.
+
+Environment steps of training over the time of a whole generation (sample levels, ask, lifetimes,
+final evaluation, tell). docs/performance.md explains the figures and keeps the history.
+"""
+
+import dataclasses
+import math
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from scripts.output import only_json, print_json
+
+if TYPE_CHECKING:
+    from meta.config import RunConfig
+    from meta.generation import MetaState, Program
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """What to measure; what is left out comes from the preset."""
+
+    preset: str = "ta-lpg"
+    """Where everything else comes from."""
+    pairs: int | None = None
+    """Antithetic pairs, P."""
+    workers: int | None = None
+    """Workers of each agent, W."""
+    rollout_steps: int | None = None
+    """Steps between two agent updates, T."""
+    horizon: int | None = None
+    """Fixed lifetime in agent updates, N (default: the distribution's own)."""
+    gru_width: int | None = None
+    """Units of the GRU, G."""
+    precision: Literal["float32", "bfloat16"] | None = None
+    """Operands of the GRU's recurrent product."""
+    distribution: str | None = None
+    """Level distribution."""
+    block_size: int | None = None
+    """Lanes side by side on a device."""
+    devices: int | None = None
+    """Devices to use (default: all; on a CPU one per core)."""
+    repeats: int = 3
+    """Timed generations, after one to warm up."""
+    seed: int = 0
+    """Seed of levels and meta-parameters."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; returns its exit status."""
+    import tyro
+
+    from meta.errors import ConfigError
+
+    arguments = tyro.cli(Arguments, prog="rl-discovery bench", args=list(argv), description=__doc__)
+
+    if arguments.repeats < 1:
+        raise ConfigError(f"repeats must be at least 1, not {arguments.repeats}")
+    with only_json():
+        result = _measure(_config(arguments), arguments.repeats)
+    if arguments.json:
+        print_json(result)
+    else:
+        _show(result)
+    return 0
+
+
+def _config(arguments: Arguments) -> "RunConfig":
+    """The preset with the given settings in place of its own."""
+    from meta.config import validate
+    from meta.presets import find
+
+    config = find(arguments.preset).config
+
+    def changed(part: Any, **values: Any) -> Any:
+        return dataclasses.replace(part, **{k: v for k, v in values.items() if v is not None})
+
+    return validate(
+        changed(
+            config,
+            seed=arguments.seed,
+            block_size=arguments.block_size,
+            devices=arguments.devices,
+            es=changed(config.es, pairs=arguments.pairs),
+            agent=changed(config.agent, workers=arguments.workers, rollout_steps=arguments.rollout_steps),
+            objective=changed(config.objective, width=arguments.gru_width, precision=arguments.precision),
+            levels=changed(config.levels, distribution=arguments.distribution, horizon=arguments.horizon),
+        )
+    )
+
+
+def _measure(config: "RunConfig", repeats: int) -> dict[str, Any]:
+    import jax
+
+    from meta.generation import make_program
+    from meta.run_dir import PACKAGES, version
+
+    program = make_program(config)
+    whole = _time_generations(program, repeats)
+    peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    training = _time_generations(_without_evaluation(program), repeats)
+    steps_per_update = config.agent.workers * config.agent.rollout_steps
+    rates = [updates * steps_per_update / s for updates, s in zip(whole.updates, whole.seconds, strict=True)]
+    train_rates = [
+        updates * steps_per_update / s for updates, s in zip(training.updates, training.seconds, strict=True)
+    ]
+    gemm = _gemm_gflops(config)
+    flop = flop_per_env_step(config)
+    train_rate = statistics.median(train_rates)
+    return {
+        "env_steps_per_s": round(statistics.median(rates), 1),
+        "train_env_steps_per_s": round(train_rate, 1),
+        "generation_s": round(statistics.median(whole.seconds), 4),
+        "generation_all_s": [round(s, 4) for s in whole.seconds],
+        "compile_s": round(whole.compile_s, 2),
+        "first_generation_s": round(whole.first_s, 3),
+        "peak_rss_mb": round(peak_rss / 1024, 1),
+        "gemm_gflops": round(gemm, 1),
+        "flop_per_env_step": flop,
+        "gemm_fraction": round(train_rate * flop / (gemm * 1e9), 4),
+        "train_env_steps": whole.updates[-1] * steps_per_update,
+        "devices": program.lanes.mesh.size,
+        "platform": jax.default_backend(),
+        "preset": config.preset,
+        "pairs": config.es.pairs,
+        "workers": config.agent.workers,
+        "rollout_steps": config.agent.rollout_steps,
+        "horizon": config.levels.horizon,
+        "gru_width": config.objective.width,
+        "precision": config.objective.precision,
+        "distribution": config.levels.distribution,
+        "block_size": config.block_size,
+        "repeats": repeats,
+        "seed": config.seed,
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Timing:
+    compile_s: float
+    first_s: float
+    seconds: list[float]
+    updates: list[int]
+
+
+def _time_generations(program: "Program", repeats: int) -> _Timing:
+    """Compiles one generation, runs it once to warm up, then `repeats` times from state to state."""
+    import jax
+
+    from meta.generation import generation
+
+    state = jax.block_until_ready(jax.jit(program.init)())
+    began = time.perf_counter()
+    step: Callable[[MetaState], Any] = jax.jit(lambda s: generation(program, s)).lower(state).compile()
+    compile_s = time.perf_counter() - began
+    seconds, updates = [], []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        state, metrics = jax.block_until_ready(step(state))
+        seconds.append(time.perf_counter() - began)
+        updates.append(int(metrics["updates"]))
+    return _Timing(compile_s, seconds[0], seconds[1:], updates[1:])
+
+
+def _without_evaluation(program: "Program") -> "Program":
+    """The same program whose lanes only train."""
+    import jax
+    import jax.numpy as jnp
+
+    from discovery.lifetime import Learner
+
+    class TrainingOnly(Learner):
+        def evaluate(self, level: Any, key: Any, life: Any) -> Any:
+            """A number that needs the whole trained agent, so that no work is optimised away."""
+            return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(life.agent.params))
+
+    learner = program.lanes.learner
+    fields = {field.name: getattr(learner, field.name) for field in dataclasses.fields(learner)}
+    lanes = dataclasses.replace(program.lanes, learner=TrainingOnly(**fields))
+    return dataclasses.replace(program, lanes=lanes)
+
+
+def flop_per_env_step(config: "RunConfig") -> int:
+    """Floating-point operations of the objective's matrix products per environment step.
+
+    GRU: 2 x 3 G (G + inputs); heads: 2 G (1 + M); phi, on y(s_t) and y(s_{t+1}): 2 x 2 (M E + E).
+    """
+    objective = config.objective
+    inputs = 7 if objective.horizon_inputs else 5
+    gru = 6 * objective.width * (objective.width + inputs)
+    heads = 2 * objective.width * (1 + objective.bins)
+    return gru + heads + 4 * objective.embedding_width * (objective.bins + 1)
+
+
+def _gemm_gflops(config: "RunConfig", size: int = 1024, products: int = 20) -> float:
+    """Matrix-product rate of all devices together, in the run's precision, best of five."""
+    import jax
+    import jax.numpy as jnp
+    from jax.sharding import PartitionSpec
+
+    from discovery.blocks import AXIS, make_mesh
+
+    mesh = make_mesh(config.devices)
+    dtype = jnp.dtype(config.objective.precision)
+
+    def on_device(a: Any) -> Any:
+        def multiply(_: Any, x: Any) -> Any:
+            product = jnp.matmul(x, a[0], preferred_element_type=jnp.float32)
+            return (product * (1.0 / math.sqrt(size))).astype(dtype)
+
+        return jax.lax.fori_loop(0, products, multiply, a[0])[None]
+
+    spec = PartitionSpec(AXIS)
+    run = jax.jit(jax.shard_map(on_device, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))
+    # Random numbers: zeros would flatter some hardware.
+    operand = jax.random.normal(jax.random.key(0), (mesh.size, size, size)).astype(dtype)
+    jax.block_until_ready(run(operand))
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        jax.block_until_ready(run(operand))
+        seconds.append(time.perf_counter() - began)
+    return mesh.size * products * 2 * size**3 / min(seconds) / 1e9
+
+
+def _show(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="throughput", show_header=False)
+    for name, value in result.items():
+        table.add_row(name, f"{value:,}" if isinstance(value, int | float) else str(value))
+    Console(file=sys.stdout).print(table)
