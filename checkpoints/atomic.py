@@ -1,7 +1,6 @@
 """Writing a file so that a reader sees the old or the new contents, never a part."""
 
 import os
-import tempfile
 from pathlib import Path
 
 from checkpoints.errors import CheckpointError, reason
@@ -17,26 +16,16 @@ def replace_file(path: Path, data: bytes) -> None:
     Raises:
         CheckpointError: it cannot be written; what was there before still is.
     """
-    temporary: Path | None = None
+    # Not a NamedTemporaryFile: those are readable by their owner alone, and stay so.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:
-            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-                temporary = Path(file.name)
+            with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            # Temporary files are private; this one should be as open as any other new file.
-            temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
         finally:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {reason(error)}") from None
-
-
-def _umask() -> int:
-    """The process's file mode mask, which can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

@@ -5,6 +5,7 @@ family, and its distributions are known as "family/name". gymnax's own environme
 """
 
 import copy
+import dataclasses
 import difflib
 import functools
 import importlib
@@ -59,11 +60,12 @@ def distributions() -> dict[str, LevelDistribution]:
     }
 
 
-def distribution(name: str) -> LevelDistribution:
+def distribution(name: str, **options: Any) -> LevelDistribution:
     """A level distribution.
 
     Args:
         name: "gridworld/all", or "all" where only one family has a distribution of that name.
+        options: of its environment, as for `make`.
 
     Returns:
         The distribution.
@@ -71,16 +73,19 @@ def distribution(name: str) -> LevelDistribution:
     Raises:
         UnknownNameError: there is none, or several families have one.
     """
-    return distributions()[_full_name("level distribution", name, distributions())]
+    found = distributions()[_full_name("level distribution", name, distributions())]
+    return dataclasses.replace(found, env=_with_options(found.env, options)) if options else found
 
 
-def make(name: str, seed: int = 0) -> tuple[Environment, EnvParams]:
+def make(name: str, seed: int = 0, **options: Any) -> tuple[Environment, EnvParams]:
     """An environment and one level of it.
 
     Args:
         name: a family's environment ("gridworld/dense", or "dense" where only one family has it), or
             a gymnax id ("CartPole-v1").
         seed: which level, where the name stands for a distribution of them.
+        options: of the environment: a gridworld takes `observation` ("tabular", "planes") and
+            `diagonal`; a gymnax environment what `gymnax.make` takes.
 
     Returns:
         The environment and its parameters, as `gymnax.make` does: use them as in
@@ -88,12 +93,20 @@ def make(name: str, seed: int = 0) -> tuple[Environment, EnvParams]:
 
     Raises:
         UnknownNameError: nothing has this name.
+        ValueError: an option's value is impossible.
     """
     full = _full_name("environment", name, dict(names()))
     family, _, member = full.partition("/")
-    if family in families():
-        return families()[family].make(member, seed)
-    return gymnax.make(full)
+    if family not in families():
+        return gymnax.make(full, **options)
+    env, params = families()[family].make(member, seed)
+    return (_with_options(env, options) if options else env), params
+
+
+def _with_options(env: Any, options: dict[str, Any]) -> Environment:
+    if not hasattr(env, "with_options"):
+        raise ValueError(f"{env.name} has no options, so not {', '.join(options)} either")
+    return env.with_options(**options)
 
 
 def names() -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ Presets are values of `RunConfig` (see `presets`); the command line overrides an
 """
 
 import dataclasses
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -33,7 +33,7 @@ class ObjectiveConfig:
     """M, width of the agent's prediction y (GROOVE's code: 8; the LPG paper: 30)."""
     embedding_width: PositiveInt = 16
     """Hidden units of phi, the embedding of y (LPG paper: 16)."""
-    prediction_coef: Annotated[float, Field(ge=0)] = 0.5
+    prediction_coef: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.5
     """alpha_y, weight of the prediction in the agent's loss (LPG paper: 0.5)."""
     precision: Precision = "float32"
     """Operands of the GRU's recurrent product; sums and state are float32 either way."""
@@ -76,9 +76,13 @@ class LevelsConfig:
     horizon: PositiveInt | None = None
     """N for every level, in agent updates, in place of the distribution's own."""
 
+    observation: Literal["tabular", "planes"] | None = None
+    """What agents see of a gridworld, in place of the distribution's own: planes suit MLP and CNN agents."""
+
     def build(self) -> LevelDistribution:
-        """The level distribution, with the horizon override applied."""
-        found = distribution(self.distribution)
+        """The level distribution, with the overrides applied."""
+        options = {} if self.observation is None else {"observation": self.observation}
+        found = distribution(self.distribution, **options)
         return found if self.horizon is None else found.with_horizon(self.horizon, self.horizon)
 
 

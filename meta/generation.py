@@ -14,6 +14,7 @@ from discovery.lifetime import make_learner
 from envs.levels import Level
 from meta.config import RunConfig
 from meta.curriculum import Curriculum, RandomLevels
+from meta.errors import ConfigError
 from meta.evolution import Problem, Strategy, make_strategy, schedules
 from meta.lanes import Lanes
 
@@ -58,7 +59,18 @@ class Program:
 
 
 def make_program(config: RunConfig) -> Program:
-    """Builds the static side of a run from its configuration."""
+    """Builds the static side of a run from its configuration.
+
+    Raises:
+        ConfigError: parts that do not fit each other or this machine (strategy, network, devices).
+    """
+    try:
+        return _assemble(config)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _assemble(config: RunConfig) -> Program:
     distribution = config.levels.build()
     objective = config.objective.build()
     mesh = make_mesh(config.devices)

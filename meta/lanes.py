@@ -5,10 +5,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from discovery.blocks import run_blocks
-from discovery.lifetime import Learner, evaluate_block, train_block
+from discovery.lifetime import Learner, Life, evaluate_block, train_block
 from envs.levels import Level
 from meta.evolution.base import Candidates
 
@@ -57,8 +57,20 @@ class Lanes:
             keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, groups)
             meta_params = jax.vmap(candidates.member)(groups, members)
             lives = train_block(self.learner, meta_params, params, horizons, keys)
-            return evaluate_block(self.learner, lives, params, keys)
+            fitness = evaluate_block(self.learner, lives, params, keys)
+            return jnp.where(_alive(lives), fitness, jnp.nan)
 
         costs = jnp.repeat(levels.horizon, self.group_size)
         fitness = run_blocks(run, costs, self.block_size, self.mesh)
         return fitness.reshape(self.groups, self.group_size)
+
+
+def _alive(lives: Life) -> Bool[Array, " L"]:
+    """Whether an agent's parameters are all finite.
+
+    An agent of NaNs still acts (it takes one and the same action) and would have a finite return.
+    """
+    leaves = jax.tree.leaves(lives.agent.params)
+    return jnp.stack([jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1) for leaf in leaves]).all(
+        axis=0
+    )

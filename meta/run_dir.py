@@ -118,7 +118,7 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
     """The whole lines of metrics.jsonl; a line cut short by a crash ends the iteration."""
     if not path.exists():
         return
-    with path.open() as file:
+    with path.open(errors="replace") as file:
         for line in file:
             try:
                 row = json.loads(line)

@@ -1,7 +1,7 @@
 """The host loop around `generation`: it owns progress, logging, checkpoints and stop signals.
 
-Generation n + 1 is dispatched before the metrics of generation n are read, so that the devices
-never wait for the host. What a run leaves behind is exact: metrics are on disk before the
+Where generations are short, the next one is dispatched before the metrics of the last are read, so
+that the devices never wait for the host. What a run leaves behind is exact: metrics are on disk before the
 checkpoint that counts on them, and everything after the checkpoint is done again on resume.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from rich.console import Console
 
 from checkpoints.objective_file import save_objective
@@ -27,6 +28,9 @@ from meta.signals import StopRequest
 from meta.watch import Watcher, watchers
 
 logger = logging.getLogger("rl_discovery")
+
+LOOK_AHEAD_SECONDS = 2.0
+"""Generations shorter than this are dispatched one ahead."""
 
 POLL_SECONDS = 0.005
 """How often a signal can interrupt the wait for a generation."""
@@ -59,13 +63,14 @@ def meta_train(config: RunConfig, run_dir: Path, console: Console) -> Outcome:
         DivergedError: no candidate of a generation had a finite fitness.
     """
     config = validate(config)
+    program = make_program(config)  # before the directory holds a configuration that cannot work
     directory = RunDirectory(run_dir, config)
     handler = _log_to(run_dir / "train.log")
     stop = StopRequest(
         lambda number: console.print(f"{number.name}: saving after this generation (again to quit at once)")
     )
     try:
-        return _Run(config, directory, console, stop).run()
+        return _Run(config, program, directory, console, stop).run()
     finally:
         stop.close()
         logger.removeHandler(handler)
@@ -77,18 +82,24 @@ class _Run:
     """One process's part of a run."""
 
     def __init__(
-        self, config: RunConfig, directory: RunDirectory, console: Console, stop: StopRequest
+        self,
+        config: RunConfig,
+        program: Program,
+        directory: RunDirectory,
+        console: Console,
+        stop: StopRequest,
     ) -> None:
         self.config = config
+        self.program = program
         self.directory = directory
         self.console = console
         self.stop = stop
         self.checkpoints = RunCheckpoints(directory.path / "checkpoints", keep=config.checkpoint.keep)
-        self.program: Program = make_program(config)
         self.saved = -1
         self.env_steps = 0
         self.clock_start = time.monotonic()
         self.last_finish = self.clock_start
+        self.seconds = math.inf  # of the last generation
 
     def run(self) -> Outcome:
         try:
@@ -112,12 +123,13 @@ class _Run:
 
     def _loop(self, step: Any, state: MetaState, observers: list[Watcher]) -> MetaState:
         """Generations until the last one or a signal; returns the last state that was recorded."""
-        first = int(state.generation)
-        ahead = step(state)
-        for number in range(first, self.config.generations):
-            (state, metrics) = ahead
-            if number + 1 < self.config.generations:
-                ahead = step(state)
+        ahead = None
+        for number in range(int(state.generation), self.config.generations):
+            state, metrics = ahead or step(state)
+            # The last generation's metrics are read while the next one runs, so that devices never
+            # wait; not where that saves next to nothing and a stop would have to wait for it.
+            more = number + 1 < self.config.generations
+            ahead = step(state) if more and self.seconds < LOOK_AHEAD_SECONDS else None
             self._record(number, metrics, observers)
             if self.stop.signal is not None:
                 return state
@@ -131,27 +143,34 @@ class _Run:
             time.sleep(POLL_SECONDS)
         values = {name: value.item() for name, value in jax.device_get(metrics).items()}
         if values["nonfinite_candidates"] == self.config.lanes:
-            raise DivergedError(
+            raise self._diverged(
                 f"generation {number}: no candidate had a finite fitness (meta-parameter norm "
-                f"{values['meta_param_norm']:.3g}, sigma {values['sigma']:.3g}); the last good checkpoint is "
-                f"generation {max(self.saved, 0)} in {self.directory.path}: resume with a lower "
-                "es.learning_rate or es.sigma in a new run directory"
+                f"{values['meta_param_norm']:.3g}, sigma {values['sigma']:.3g})"
             )
         now = time.monotonic()
         agent = self.config.agent
         steps = values.pop("updates") * agent.workers * agent.rollout_steps
         self.env_steps += steps
-        seconds, self.last_finish = now - self.last_finish, now
+        self.seconds, self.last_finish = now - self.last_finish, now
         row = {
             "generation": number,
             "wall_s": round(now - self.clock_start, 3),
-            "generation_s": round(seconds, 4),
+            "generation_s": round(self.seconds, 4),
             "env_steps": self.env_steps,
-            "env_steps_per_s": round(steps / max(seconds, 1e-9), 1),
+            "env_steps_per_s": round(steps / max(self.seconds, 1e-9), 1),
         } | {name: value if math.isfinite(value) else None for name, value in values.items()}
         self.directory.append_metrics(row)
         for observer in observers:
             observer.generation(row)
+
+    def _diverged(self, diagnosis: str) -> DivergedError:
+        last = (
+            f"the last good checkpoint is generation {self.saved}" if self.saved >= 0 else "no checkpoint yet"
+        )
+        return DivergedError(
+            f"{diagnosis}; {last} in {self.directory.path}: "
+            "start again with a lower es.learning_rate or es.sigma in a new run directory"
+        )
 
     def _resume_or_init(self) -> MetaState:
         """The newest good checkpoint, or generation 0; metrics are cut back to match."""
@@ -165,6 +184,8 @@ class _Run:
             self._say(f"checkpoint {step} is damaged; going on from checkpoint {restored.generation}")
         last = self.directory.resume_metrics(restored.generation)
         self.saved = restored.generation
+        # The process may have died between the two, or the newest checkpoint may be damaged.
+        self._save_objective(restored.state)
         if last is not None:
             self.env_steps = last["env_steps"]
             self.clock_start -= last["wall_s"]
@@ -186,10 +207,16 @@ class _Run:
         done = int(state.generation)
         if done == self.saved:
             return
+        mean = jax.device_get(self.program.strategy.mean(state.strategy))
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(mean)):
+            raise self._diverged(f"generation {done - 1}: the meta-parameters are no longer finite")
         self.checkpoints.save(done, state, {"env_steps": self.env_steps})
-        save_objective(self.directory.path / "objective.safetensors", self._objective(state))
+        self._save_objective(state)
         self.saved = done
         logger.info("checkpoint at generation %d", done)
+
+    def _save_objective(self, state: MetaState) -> None:
+        save_objective(self.directory.path / "objective.safetensors", self._objective(state))
 
     def _objective(self, state: MetaState) -> TrainedObjective:
         card = {
@@ -204,7 +231,7 @@ class _Run:
         return TrainedObjective(self.program.lanes.learner.objective, meta_params, card)
 
     def _say(self, message: str) -> None:
-        self.console.print(message, highlight=False)
+        self.console.print(message, highlight=False, markup=False, soft_wrap=True)
         logger.info(message)
 
 

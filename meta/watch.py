@@ -98,7 +98,7 @@ class TensorBoard:
         from tensorboardX import SummaryWriter
 
         # purge_step hides the events of generations that are about to be run again.
-        self._writer = SummaryWriter(str(directory), purge_step=done or None, flush_secs=10)
+        self._writer = SummaryWriter(str(directory), purge_step=done, flush_secs=10)
 
     def generation(self, row: Mapping[str, Any]) -> None:
         """One point per metric, over generations."""

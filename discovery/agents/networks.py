@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from gymnax.environments import spaces
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from discovery.types import Outputs
 
@@ -40,7 +40,7 @@ class MLP(nn.Module):
     last_scale: float
 
     @nn.compact
-    def __call__(self, observation: Float[Array, "*batch"]) -> Float[Array, "*batch outputs"]:
+    def __call__(self, observation: Shaped[Array, "*batch_and_dims"]) -> Float[Array, "*batch outputs"]:
         """Outputs of observations with `dims` axes of their own."""
         x = observation.reshape(*observation.shape[: observation.ndim - self.dims], -1).astype(jnp.float32)
         for width in self.hidden:
@@ -56,7 +56,7 @@ class CNN(nn.Module):
     last_scale: float
 
     @nn.compact
-    def __call__(self, observation: Float[Array, "*batch H W C"]) -> Float[Array, "*batch outputs"]:
+    def __call__(self, observation: Shaped[Array, "*batch H W C"]) -> Float[Array, "*batch outputs"]:
         """Outputs of observations with three axes of their own."""
         lead = observation.shape[:-3]
         x = observation.reshape(-1, *observation.shape[-3:]).astype(jnp.float32)

@@ -108,6 +108,12 @@ class LPG:
         return self.horizon_inputs
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """What the rule sees of each step, for its card."""
+        seen = ("reward", "done", "pi(a|s)", "phi(y(s))", "phi(y(s'))")
+        return (*seen, "n/N", "log N") if self.horizon_inputs else seen
+
+    @property
     def network(self) -> LPGNetwork:
         """The flax module that the meta-parameters belong to."""
         return LPGNetwork(self.bins, self.width, self.embedding_width, self.horizon_inputs, self.precision)

@@ -110,6 +110,24 @@ class GridWorld(environment.Environment[GridState, GridLevel]):
         self.step_noise_size = 1 + max_objects * (2 if random_placement else 1)
         self.reset_noise_size = max_objects + 1 if random_placement else 0
 
+    def with_options(self, *, observation: str | None = None, diagonal: bool | None = None) -> "GridWorld":
+        """The same grid seen as "tabular" or "planes", with or without diagonal moves; levels still fit.
+
+        Args:
+            observation: kind of observation; unchanged if None.
+            diagonal: nine actions or five; unchanged if None.
+
+        Raises:
+            ValueError: as the constructor.
+        """
+        return GridWorld(
+            self.max_size,
+            self.max_objects,
+            random_placement=self.random_placement,
+            observation=observation or self.observation,
+            diagonal=self.num_actions == len(DIAGONAL_MOVES) if diagonal is None else diagonal,
+        )
+
     def step_from(
         self,
         noise: Float[Array, " step_noise"],

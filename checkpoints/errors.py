@@ -1,0 +1,35 @@
+"""What can go wrong with files of ours, as errors whose message is one line for a person to act on.
+
+The command line prints the message and nothing else; see `scripts.cli`.
+"""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint or objective file cannot be read or written; says which and what to do."""
+
+
+class ObjectiveFileError(CheckpointError):
+    """A file is not an exported objective, or or is damaged."""
+
+
+class RunCheckpointError(CheckpointError):
+    """A run's checkpoints cannot be read or written."""
+
+
+class UnknownObjectiveError(CheckpointError, ValueError):
+    """There is no objective of that name or at that path."""
+
+
+def one_line(text: str) -> str:
+    """The text without line breaks and control characters, cut at a length that people still read."""
+    text = " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in text).split())
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
+def reason(error: BaseException) -> str:
+    """Why an operation failed, to end a message with."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    # Storage libraries wrap the operating system's words in a line of nested paths and codes.
+    text, code, _ = str(error).partition(" [os_error_code=")
+    return one_line(text.rpartition(": ")[2] if code else text) or type(error).__name__

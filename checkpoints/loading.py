@@ -1,0 +1,98 @@
+"""Finds an objective by what a person calls it: a shipped name, a file, a run, a hand-written rule."""
+
+import difflib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from checkpoints.errors import UnknownObjectiveError
+from checkpoints.objective_file import is_learned, read_card, read_objective
+from discovery.objectives.base import TrainedObjective
+from discovery.objectives.registry import make_objective, registry
+
+RUN_FILE = "objective.safetensors"
+"""The current mean objective of a run directory."""
+
+
+def load_objective(name_or_path: str | Path) -> TrainedObjective:
+    """Loads an objective.
+
+    A `Path`, or a string with a folder in it ("./ta-lpg"), is always a path. Of other strings, names
+    of shipped and of hand-written objectives come before files of the same name.
+
+    Args:
+        name_or_path: a shipped name ("ta-lpg"), an exported `.safetensors`, a run directory, or the
+            name of a hand-written rule ("a2c", "random").
+
+    Returns:
+        The rule with its meta-parameters (none for a hand-written one) and its card.
+
+    Raises:
+        UnknownObjectiveError: nothing has this name; the message lists what there is.
+        ObjectiveFileError: the file is no objective of ours, or is damaged.
+    """
+    path, name = Path(name_or_path), str(name_or_path)
+    if isinstance(name_or_path, str) and path.name == name:
+        if name in _shipped_files():
+            return _read_shipped(name)
+        if name in registry() and not is_learned(make_objective(name)):
+            rule = make_objective(name)
+            return TrainedObjective(rule, rule.init(jax.random.key(0)))
+    if path.is_dir():
+        return _read_run(path)
+    if path.exists():
+        return read_objective(path)
+    raise UnknownObjectiveError(_nothing_called(name))
+
+
+def shipped() -> dict[str, dict[str, Any]]:
+    """The objectives that come with the package: their cards by name."""
+    cards = {}
+    for name in _shipped_files():
+        with resources.as_file(_folder() / f"{name}.safetensors") as path:
+            cards[name] = read_card(path)
+    return cards
+
+
+def _folder() -> Any:
+    return resources.files("checkpoints") / "shipped"
+
+
+def _shipped_files() -> tuple[str, ...]:
+    """Names of the shipped objectives."""
+    folder = _folder()
+    files = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    return tuple(sorted(name.removesuffix(".safetensors") for name in files if name.endswith(".safetensors")))
+
+
+def _read_shipped(name: str) -> TrainedObjective:
+    # As a real file, should the package be imported from an archive.
+    with resources.as_file(_folder() / f"{name}.safetensors") as path:
+        return read_objective(path)
+
+
+def _read_run(path: Path) -> TrainedObjective:
+    if not (path / RUN_FILE).exists():
+        raise UnknownObjectiveError(
+            f"{path} has no {RUN_FILE}: it is no run directory, or its run has not reached a checkpoint yet"
+        )
+    return read_objective(path / RUN_FILE)
+
+
+def _nothing_called(name: str) -> str:
+    """Why a name cannot be loaded, and what can."""
+    learned = [rule for rule in registry() if is_learned(make_objective(rule))]
+    if name in learned:
+        return (
+            f"{name!r} is a learned rule of which no trained objective is shipped: "
+            "give a run directory or an exported .safetensors (`rl-discovery meta-train` makes both)"
+        )
+    known = sorted({*_shipped_files(), *registry()} - ({*learned} - {*_shipped_files()}))
+    listing = f"there are: {', '.join(known)}; or give the path of a run directory or a .safetensors"
+    if Path(name).name != name or name.endswith(".safetensors"):
+        return f"no file or run directory {name} ({listing})"
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"unknown objective {name!r}{hint} ({listing})"

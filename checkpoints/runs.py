@@ -1,0 +1,272 @@
+"""Checkpoints of a run with Orbax: written in the background, atomic, verified when read.
+
+A step holds the state's arrays and a JSON record with a SHA-256 over them, because Orbax restores
+some damage without a word; `restore` falls back to the newest step that is intact. `meta.trainer`
+is the caller. Importing this module imports Orbax, which is slow: `import checkpoints` does not.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import LatestN
+
+from checkpoints import arrays
+from checkpoints.errors import RunCheckpointError, reason
+
+FORMAT = 1
+"""Version of the record beside the arrays; a higher one is refused."""
+
+
+class _DamagedError(Exception):
+    """A step cannot be read back as it was written."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """What `RunCheckpoints.restore` found.
+
+    Attributes:
+        generation: of the checkpoint.
+        state: the pytree that was saved, on one device (or in numpy where JAX lacks the dtype).
+        facts: what was saved beside it.
+        damaged: newer steps that were skipped; they are now folders named "damaged-STEP".
+    """
+
+    generation: int
+    state: Any
+    facts: dict[str, Any]
+    damaged: tuple[int, ...] = ()
+
+
+class RunCheckpoints:
+    """The checkpoints of one run, the newest `keep` of them.
+
+    Args:
+        directory: where they are; made if absent.
+        keep: how many stay. With 1 there is nothing to fall back to if it is damaged.
+
+    Raises:
+        RunCheckpointError: the directory cannot be made or read.
+    """
+
+    def __init__(self, directory: Path, keep: int = 3) -> None:
+        self.directory = Path(directory).absolute()
+        self._saving: int | None = None
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=LatestN(keep),
+            cleanup_tmp_directories=True,  # what a killed process left behind
+        )
+        try:
+            self._manager = ocp.CheckpointManager(self.directory, options=options)
+        except OSError as error:
+            raise RunCheckpointError(
+                f"cannot use {self.directory} for checkpoints: {reason(error)}"
+            ) from None
+
+    def latest(self) -> int | None:
+        """The newest generation that is saved or being saved."""
+        return self._manager.latest_step()
+
+    def save(self, generation: int, state: Any, facts: Mapping[str, Any]) -> None:
+        """Starts to write a checkpoint; returns once the state has been copied.
+
+        Args:
+            generation: newer than `latest()`.
+            state: pytree of arrays; typed keys and empty arrays too. An array that several
+                processes share must be replicated.
+            facts: small and JSON-serialisable.
+
+        Raises:
+            RunCheckpointError: this checkpoint cannot be started, or the one before it failed.
+            ValueError: not newer than the newest one there is.
+        """
+        self.wait()
+        latest = self.latest()
+        if latest is not None and generation <= latest:  # Orbax would do nothing and say nothing
+            raise ValueError(f"generation {generation} is not newer than the latest checkpoint, {latest}")
+        values = arrays.to_arrays(state)
+        record = _record(facts, arrays.layout_of(state), values)
+        self._saving = generation
+        try:
+            self._manager.save(
+                generation,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(arrays.storable(values)),
+                    record=ocp.args.JsonSave(record),
+                ),
+            )
+        except Exception as error:  # Orbax and tensorstore raise errors of every kind
+            raise self._failed(error) from error
+
+    def wait(self) -> None:
+        """Waits until what was saved is on disk.
+
+        Raises:
+            RunCheckpointError: it is not, and why; the earlier checkpoints are still there.
+        """
+        try:
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+        except Exception as error:  # as in `save`
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Waits, and lets go of threads and files.
+
+        Raises:
+            RunCheckpointError: the last save failed.
+        """
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+    def restore(self, like: Any) -> Restored | None:
+        """The newest intact checkpoint.
+
+        Damaged ones that are newer are moved aside, so that the run can save these steps again.
+
+        Args:
+            like: a pytree with the structure, shapes and dtypes of the state: arrays or
+                `jax.ShapeDtypeStruct`.
+
+        Returns:
+            The checkpoint, or None if the run has none yet.
+
+        Raises:
+            RunCheckpointError: all are damaged, or the newest intact one is of a newer format or
+                has another structure than `like`. Nothing is moved then.
+        """
+        _mute_orphaned_reads()
+        damaged: list[int] = []
+        for step in self._steps():
+            try:
+                restored = self._restore_step(step, like)
+            except _DamagedError:
+                damaged.append(step)
+                continue
+            for bad in damaged:
+                self._move_aside(bad)
+            return dataclasses.replace(restored, damaged=tuple(damaged))
+        if damaged:
+            raise RunCheckpointError(
+                f"every checkpoint in {self.directory} is damaged ({', '.join(map(str, damaged))}); "
+                "restore one from a backup or start a new run directory"
+            )
+        return None
+
+    def _steps(self) -> list[int]:
+        """Steps on disk, newest first, also those that Orbax no longer takes for checkpoints."""
+        return sorted(
+            (int(path.name) for path in self.directory.iterdir() if path.name.isdecimal()), reverse=True
+        )
+
+    def _restore_step(self, step: int, like: Any) -> Restored:
+        record = self._read_record(step)
+        if record["format"] > FORMAT:
+            raise RunCheckpointError(
+                f"{self.directory / str(step)} has format {record['format']}, newer than {FORMAT}: "
+                "install a newer rl-discovery"
+            )
+        layout = arrays.layout_of(like)
+        if record["layout"] != layout:
+            raise RunCheckpointError(
+                f"{self.directory / str(step)} holds another state than this run's "
+                f"({arrays.difference(record['layout'], layout)}): another configuration or version saved it"
+            )
+        values = self._read_arrays(step, layout)
+        if arrays.digest(values) != record["sha256"]:
+            raise _DamagedError
+        return Restored(step, arrays.from_arrays(values, like), record["facts"])
+
+    def _read_record(self, step: int) -> dict[str, Any]:
+        args = ocp.args.Composite(record=ocp.args.JsonRestore())
+        record = self._orbax_restore(step, args)["record"]
+        if not isinstance(record, dict) or record.pop("seal", None) != _seal(record):
+            raise _DamagedError
+        return record
+
+    def _read_arrays(self, step: int, layout: arrays.Layout) -> dict[str, np.ndarray]:
+        targets = {name: np.empty(shape, jnp.dtype(dtype)) for name, dtype, shape in layout}
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(arrays.storable(targets)))
+        return targets | self._orbax_restore(step, args)["state"]
+
+    def _orbax_restore(self, step: int, args: Any) -> Any:
+        try:
+            return self._manager.restore(step, args=args)
+        except PermissionError as error:
+            raise RunCheckpointError(f"cannot read {self.directory / str(step)}: {reason(error)}") from None
+        except MemoryError:
+            raise
+        except Exception as error:  # as in `save`
+            raise _DamagedError from error
+
+    def _move_aside(self, step: int) -> None:
+        """Keeps a damaged step for a person to look at, where Orbax does not see it."""
+        target = self.directory / f"damaged-{step}"
+        try:
+            shutil.rmtree(target, ignore_errors=True)
+            (self.directory / str(step)).rename(target)
+        except OSError as error:
+            raise RunCheckpointError(
+                f"cannot move damaged checkpoint {step} to {target}: {reason(error)}"
+            ) from None
+        self._manager.reload()
+
+    def _failed(self, error: Exception) -> RunCheckpointError:
+        """What to raise for a failed save, once what it left behind is gone."""
+        step, self._saving = self._saving, None
+        for leftover in self.directory.glob(f"{step}.orbax-checkpoint-tmp*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        self._manager.reload()  # Orbax has already struck off the steps that this save was to replace
+        return RunCheckpointError(
+            f"cannot write checkpoint {step} to {self.directory}: {reason(error)}; "
+            "earlier checkpoints are intact: free space and run again"
+        )
+
+
+def _record(
+    facts: Mapping[str, Any], layout: arrays.Layout, values: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    content = {"format": FORMAT, "facts": dict(facts), "layout": layout, "sha256": arrays.digest(values)}
+    content = json.loads(json.dumps(content))  # as it will be read back, so that the seal is of the same
+    return content | {"seal": _seal(content)}
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@functools.cache
+def _mute_orphaned_reads() -> None:
+    """Drops what Python would print for each array that was still being read when a restore failed.
+
+    These reads report to an event loop that Orbax has closed by then.
+    """
+    previous = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+            previous(unraisable)
+
+    sys.unraisablehook = hook
+
+
+def _not_from_orbax(record: logging.LogRecord) -> bool:
+    return "/orbax/" not in record.pathname.replace("\\", "/")
+
+
+# Orbax logs every step of a save, and a traceback for what we report as one line.
+logging.getLogger("absl").addFilter(_not_from_orbax)

@@ -1,0 +1,143 @@
+"""`rl-discovery COMMAND`: finds the command's module, sets up JAX for it, and turns errors into one line.
+
+A command is imported when it is called, so that `--help` is instant.
+"""
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from typing import NamedTuple
+
+from scripts import runtime
+
+
+class Command(NamedTuple):
+    """Where a command lives, and what the overview says of it."""
+
+    module: str
+    description: str
+
+
+COMMANDS: dict[str, Command] = {
+    "meta-train": Command("scripts.meta_train", "evolve an objective; run it again to resume"),
+    "evaluate": Command("scripts.evaluate", "train agents with an objective on levels it never saw"),
+    "export": Command("scripts.export", "write a run's objective to a .safetensors file"),
+    "bench": Command("scripts.bench", "measure throughput"),
+    "list": Command("scripts.list_", "presets, envs, suites, objectives, strategies, scores"),
+    "doctor": Command("scripts.doctor", "versions, devices, what is missing and how to install it"),
+}
+"""Every command; its module has `main(argv) -> exit status`."""
+
+OUR_PACKAGES = frozenset({"discovery", "envs", "checkpoints", "meta", "evaluation", "scripts"})
+
+FAILURE, BAD_USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        argv: its name and arguments; those of the process by default.
+
+    Returns:
+        The exit status: 0 success, 1 failure, 2 bad usage or configuration, 128 + signal after a
+        stop; commands have others of their own.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = arguments[0] if arguments else "--help"
+    if name in ("--help", "-h"):
+        return _survive_closed_pipe(lambda: print(overview()))
+    if name == "--version":
+        return _survive_closed_pipe(lambda: print(f"rl-discovery {_version()}"))
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        return _fail(f"unknown command {name!r}: {hint}`rl-discovery --help` lists them", BAD_USAGE)
+    return _run(COMMANDS[name], arguments[1:])
+
+
+def overview() -> str:
+    """What `rl-discovery --help` prints."""
+    width = max(map(len, COMMANDS))
+    rows = [f"  {name:<{width}}  {command.description}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: rl-discovery COMMAND [options]",
+            "",
+            "Evolve reinforcement-learning objectives, evaluate them, use them.",
+            "",
+            "commands:",
+            *rows,
+            "",
+            "`rl-discovery COMMAND --help` explains each; `rl-discovery --version` says which this is.",
+        ]
+    )
+
+
+def _run(command: Command, argv: list[str]) -> int:
+    """Runs a command; errors that a person can do something about become one line."""
+    if "jax" not in sys.modules:  # it is in tests and notebooks, where they decide
+        runtime.configure(_devices(argv))
+    try:
+        return _survive_closed_pipe(lambda: importlib.import_module(command.module).main(argv))
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except OSError as error:
+        if error.filename is None:  # no file that the user named: a bug
+            raise
+        return _fail(f"{error.filename}: {error.strerror}", FAILURE)
+    except Exception as error:
+        if not _is_message(error):
+            raise
+        return _fail(str(error), BAD_USAGE if isinstance(error, ValueError) else FAILURE)
+
+
+def _is_message(error: Exception) -> bool:
+    """Whether an exception speaks to the user: all classes that our packages define do.
+
+    By convention those that derive from ValueError mean that something impossible was asked for.
+    """
+    return type(error).__module__.partition(".")[0] in OUR_PACKAGES
+
+
+def _survive_closed_pipe(action: Callable[[], int | None]) -> int:
+    """Calls; if whoever reads our output has left (`| head`), ends quietly."""
+    try:
+        try:
+            status = action()
+        finally:
+            sys.stdout.flush()  # also after `--help`, which ends in SystemExit
+    except BrokenPipeError:
+        # Python flushes once more when it exits, and would complain then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    return status or 0
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def _devices(argv: Sequence[str]) -> int | None:
+    """The value of `--devices`, which must be known before JAX is; the command itself checks it."""
+    for position, argument in enumerate(argv):
+        flag, equals, value = argument.partition("=")
+        if flag == "--devices":
+            value = value if equals else "".join(argv[position + 1 : position + 2])
+            return int(value) if value.isdecimal() and int(value) > 0 else None
+    return None
+
+
+def _version() -> str:
+    try:
+        return metadata.version("rl-discovery")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

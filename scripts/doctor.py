@@ -1,0 +1,229 @@
+"""`rl-discovery doctor`: versions, devices, what is missing and how to install it."""
+
+import dataclasses
+import importlib
+import os
+import platform
+import re
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from packaging.requirements import Requirement
+
+from scripts import output, runtime
+
+Status = Literal["ok", "note", "broken"]
+
+VECTOR_FLAGS = {
+    "avx2": "AVX2",
+    "avx512f": "AVX-512",
+    "avx512_bf16": "AVX-512 bfloat16",
+    "amx_bf16": "AMX bfloat16",
+}
+
+EXTRAS = {
+    "brax": "continuous-control environments",
+    "wandb": "logging to Weights & Biases",
+    "notebooks": "the transfer notebooks",
+}
+"""Optional extras, and what one cannot do without."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: what.
+        status: "note" is worth knowing, "broken" keeps the product from working.
+        value: what was found.
+        hint: what to do about it, if anything.
+    """
+
+    name: str
+    status: Status
+    value: Any
+    hint: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Look at this installation and this machine; exit status 1 if something required is broken."""
+
+    json: bool = False
+    """Print one JSON object."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command."""
+    arguments = tyro.cli(
+        Arguments, args=argv, config=(tyro.conf.FlagCreatePairsOff,), prog="rl-discovery doctor"
+    )
+    with output.only_json():
+        checks = [
+            *software(),
+            *packages(requirements()),
+            *imports(),
+            *hardware(),
+            *devices(),
+            *extras(requirements()),
+        ]
+    broken = [check for check in checks if check.status == "broken"]
+    if arguments.json:
+        output.print_json({"ok": not broken, "checks": [dataclasses.asdict(check) for check in checks]})
+    else:
+        signs = {"ok": "ok", "note": "--", "broken": "!!"}
+        print(output.columns([(signs[c.status], c.name, _sentence(c)) for c in checks]))
+        print(f"\n{len(broken)} broken" if broken else "\nready")
+    return 1 if broken else 0
+
+
+def software() -> Iterator[Check]:
+    """This package and the interpreter."""
+    try:
+        yield Check("rl-discovery", "ok", metadata.version("rl-discovery"))
+    except metadata.PackageNotFoundError:
+        yield Check(
+            "rl-discovery",
+            "note",
+            "not installed",
+            "run `make setup`, or `pip install -e .` in the repository",
+        )
+    enough = sys.version_info >= (3, 11)
+    yield Check(
+        "python",
+        "ok" if enough else "broken",
+        platform.python_version(),
+        "" if enough else "needs 3.11 or newer",
+    )
+    yield Check("system", "ok", f"{platform.system()} {platform.release()} {platform.machine()}")
+
+
+def requirements() -> list[Requirement]:
+    """What the package declares: installed metadata, or pyproject.toml in a checkout."""
+    try:
+        declared = metadata.requires("rl-discovery") or []
+    except metadata.PackageNotFoundError:
+        project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+        extra = project["optional-dependencies"].items()
+        optional = [f'{line}; extra == "{name}"' for name, lines in extra for line in lines]
+        declared = [*project["dependencies"], *optional]
+    return [Requirement(line) for line in declared]
+
+
+def packages(declared: Iterable[Requirement]) -> Iterator[Check]:
+    """Required packages: there, and of a version that we support."""
+    for requirement in declared:
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            yield _package(requirement)
+
+
+def extras(declared: Sequence[Requirement]) -> Iterator[Check]:
+    """Optional packages that are missing, by what they are for."""
+    for extra, purpose in EXTRAS.items():
+        wanted = [r for r in declared if r.marker and not r.marker.evaluate({"extra": ""})]
+        wanted = [r for r in wanted if r.marker and r.marker.evaluate({"extra": extra})]
+        missing = [_bare(r) for r in wanted if _package(r).status == "broken"]
+        if missing:
+            install = " ".join(f"'{name}'" for name in missing)
+            yield Check(f"extra {extra}", "note", f"missing: {purpose}", f"pip install {install}")
+        else:
+            yield Check(f"extra {extra}", "ok", purpose)
+
+
+def hardware() -> Iterator[Check]:
+    """Cores, vector units, memory, and where compiled programs are kept."""
+    flags = runtime.cpu_flags()
+    units = [label for flag, label in VECTOR_FLAGS.items() if flag in flags]
+    yield Check("cores", "ok", runtime.cores())
+    yield Check("vector units", "ok", ", ".join(units) or "unknown")
+    yield Check("memory", "ok", _memory())
+    yield Check("XLA_FLAGS", "ok", os.environ.get("XLA_FLAGS", ""))
+    cache = runtime.cache_dir()
+    if cache is not None and _writable(cache):
+        yield Check("compilation cache", "ok", str(cache))
+    else:
+        yield Check(
+            "compilation cache",
+            "note",
+            "not writable: every start compiles anew",
+            "set XDG_CACHE_HOME to a folder",
+        )
+
+
+def imports() -> Iterator[Check]:
+    """Whether our packages can be imported, and with them whatever they need."""
+    for name in ("discovery.objectives.registry", "envs", "checkpoints.runs", "meta.evolution"):
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a broken dependency may raise anything
+            problem = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            yield Check(f"import {name}", "broken", problem, "install the versions that this command names")
+
+
+def devices() -> Iterator[Check]:
+    """What JAX sees, and whether it can compute on it."""
+    try:
+        import jax
+
+        found = jax.devices()
+        total = int(jax.jit(lambda x: (x @ x).sum())(jax.numpy.ones((8, 8))))
+    except Exception as error:  # plugins fail in many ways; this command is where one finds out
+        yield Check(
+            "devices", "broken", " ".join(str(error).split())[:300], "reinstall jax, or set JAX_PLATFORMS=cpu"
+        )
+        return
+    kinds = sorted({device.device_kind for device in found})
+    status: Status = "ok" if total == 512 else "broken"
+    yield Check("devices", status, f"{len(found)} x {', '.join(kinds)} ({found[0].platform})")
+    if found[0].platform == "cpu" and Path("/dev/nvidia0").exists():
+        yield Check("gpu", "note", "an NVIDIA GPU that JAX does not use", "pip install 'jax[cuda13]'")
+
+
+def _package(requirement: Requirement) -> Check:
+    try:
+        version = metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        return Check(requirement.name, "broken", "missing", f"pip install '{_bare(requirement)}'")
+    if not requirement.specifier.contains(version, prereleases=True):
+        return Check(
+            requirement.name,
+            "broken",
+            f"{version}, needs {requirement.specifier}",
+            f"pip install '{_bare(requirement)}'",
+        )
+    return Check(requirement.name, "ok", version)
+
+
+def _bare(requirement: Requirement) -> str:
+    """The requirement as pip takes it, without the marker that names its extra."""
+    return str(requirement).partition(";")[0].strip()
+
+
+def _memory() -> str:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    try:
+        free = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    except OSError:
+        free = None
+    return f"{total:.1f} GiB" + (f", {int(free[1]) / 2**20:.1f} GiB available" if free else "")
+
+
+def _writable(folder: Path) -> bool:
+    """Tries it: permissions do not tell of full and read-only disks."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x")
+    except OSError:
+        return False
+    return True
+
+
+def _sentence(check: Check) -> str:
+    return f"{check.value}" + (f" -> {check.hint}" if check.hint else "")

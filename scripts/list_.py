@@ -1,0 +1,118 @@
+"""`rl-discovery list KIND`: what there is, straight from the registries."""
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import tyro
+
+from scripts import output
+
+Kind = Literal["presets", "envs", "suites", "objectives", "strategies", "scores"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Show what can be named on the command line."""
+
+    kind: tyro.conf.Positional[Kind]
+    """What to show."""
+
+    json: bool = False
+    """Print an array of objects."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command."""
+    arguments = tyro.cli(
+        Arguments, args=argv, config=(tyro.conf.FlagCreatePairsOff,), prog="rl-discovery list"
+    )
+    with output.only_json():
+        entries = KINDS[arguments.kind]()
+    if arguments.json:
+        output.print_json(entries)
+    elif entries:
+        print(output.columns([[str(value) for value in _in_columns(entry)] for entry in entries]))
+    else:
+        print(EMPTY[arguments.kind])
+    return 0
+
+
+def presets() -> list[dict[str, Any]]:
+    """Configurations for `meta-train --preset`."""
+    return _described(importlib.import_module("meta.presets").PRESETS)
+
+
+def environments() -> list[dict[str, Any]]:
+    """Everything that `envs.make` knows."""
+    import envs
+
+    return [{"name": name, "description": description} for name, description in envs.names()]
+
+
+def suites() -> list[dict[str, Any]]:
+    """Suites for `evaluate --suite`."""
+    import envs
+
+    return [
+        {
+            "name": suite.name,
+            "description": suite.description,
+            "environments": list(suite.environments),
+            "horizons": list(suite.horizons),
+            "unit": suite.unit,
+        }
+        for suite in envs.SUITES.values()
+    ]
+
+
+def objectives() -> list[dict[str, Any]]:
+    """Shipped objectives, hand-written rules, and learned rules that one has to train first."""
+    import checkpoints
+    from checkpoints.objective_file import is_learned
+    from discovery.objectives.registry import make_objective, registry
+
+    cards = checkpoints.shipped()
+    # A shipped objective may have a name of its own; its rule is then described by its type.
+    types = {name: name for name in registry()} | {n: card["objective"]["type"] for n, card in cards.items()}
+    found = []
+    for name, rule in sorted(types.items()):
+        kind = (
+            "shipped" if name in cards else "learned" if is_learned(make_objective(rule)) else "hand-written"
+        )
+        note = {"shipped": "; shipped", "learned": "; train it first", "hand-written": ""}[kind]
+        description = registry()[rule].description + note
+        found.append({"name": name, "description": description, "kind": kind, "card": cards.get(name)})
+    return found
+
+
+def strategies() -> list[dict[str, Any]]:
+    """Evolution strategies for `meta-train --es.strategy`."""
+    return _described(importlib.import_module("meta.evolution").STRATEGIES)
+
+
+def scores() -> list[dict[str, Any]]:
+    """Level scores of the curriculum."""
+    return _described(getattr(importlib.import_module("meta.curriculum"), "SCORES", {}))
+
+
+KINDS: dict[Kind, Callable[[], list[dict[str, Any]]]] = {
+    "presets": presets,
+    "envs": environments,
+    "suites": suites,
+    "objectives": objectives,
+    "strategies": strategies,
+    "scores": scores,
+}
+
+EMPTY = {"scores": "no level scores yet: curricula come with GROOVE"}
+
+
+def _described(registry: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"name": name, "description": entry.description} for name, entry in registry.items()]
+
+
+def _in_columns(entry: dict[str, Any]) -> tuple[str, str]:
+    horizons = f"; {', '.join(map(str, entry['horizons']))} {entry['unit']}" if "horizons" in entry else ""
+    return entry["name"], entry["description"] + horizons

@@ -1,0 +1,96 @@
+"""How XLA is set up for this machine. All of it are environment variables, to be set before JAX is imported.
+
+What the user has set stays as it is. docs/performance.md has the measurements behind each flag.
+"""
+
+import hashlib
+import math
+import os
+import platform
+import sys
+import warnings
+from pathlib import Path
+
+STUCK_WARNING_SECONDS = 3600
+"""Lanes of very different length make devices wait for each other, which XLA takes for a deadlock."""
+
+STUCK_ABORT_SECONDS = 7 * 24 * 3600
+"""When XLA gives up on a device that the others wait for."""
+
+MIN_COMPILE_SECONDS = 0.5
+"""Programs that compile faster are not worth a file in the compilation cache."""
+
+
+def configure(devices: int | None = None) -> None:
+    """Sets up XLA: a host device per core, wide vectors, patience, a compilation cache.
+
+    Args:
+        devices: host devices, in place of one per core. Accelerators are not affected.
+
+    Raises:
+        RuntimeError: JAX has been imported already, so that this would have no effect.
+    """
+    if "jax" in sys.modules:
+        raise RuntimeError("configure() must be called before JAX is imported")
+    flags = {
+        "xla_force_host_platform_device_count": devices or cores(),
+        "xla_cpu_collective_call_warn_stuck_timeout_seconds": STUCK_WARNING_SECONDS,
+        "xla_cpu_collective_call_terminate_timeout_seconds": STUCK_ABORT_SECONDS,
+    }
+    if "avx512f" in cpu_flags():
+        flags["xla_cpu_prefer_vector_width"] = 512
+    os.environ["XLA_FLAGS"] = with_flags(os.environ.get("XLA_FLAGS", ""), flags)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors of the C++ side, not its warnings
+    if (cache := cache_dir()) is not None:
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", str(MIN_COMPILE_SECONDS))
+    # A killed process may leave half an entry, which JAX compiles again but does not replace.
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache entry")
+
+
+def with_flags(given: str, flags: dict[str, int]) -> str:
+    """XLA_FLAGS with those of `flags` that `given` does not set."""
+    names = {flag.lstrip("-").partition("=")[0] for flag in given.split()}
+    ours = [f"--{name}={value}" for name, value in flags.items() if name not in names]
+    return " ".join([*given.split(), *ours])
+
+
+def cores() -> int:
+    """Cores that this process may use: its affinity, within the CPU quota of its container."""
+    # macOS has no affinity.
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _read("/sys/fs/cgroup/cpu.max").partition(" ")
+    if quota.isdecimal() and period.strip().isdecimal():
+        usable = min(usable, math.ceil(int(quota) / int(period)))
+    return max(usable, 1)
+
+
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets of an x86 CPU, as Linux names them; empty where that is unknown."""
+    for line in _read("/proc/cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "flags":
+            return frozenset(value.split())
+    return frozenset()
+
+
+def cache_dir() -> Path | None:
+    """Where compiled programs are kept between runs, or None if that cannot be written.
+
+    One folder per kind of CPU: JAX would load code for another one from a home that nodes share.
+    """
+    kind = hashlib.sha256(" ".join([platform.machine(), *sorted(cpu_flags())]).encode()).hexdigest()[:8]
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        path = home / "rl-discovery" / "xla" / kind
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: no home
+        return None
+    return path if os.access(path, os.W_OK | os.X_OK) else None
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,126 @@
+"""An objective is found by what a person would call it, and not finding it says what there is."""
+
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import checkpoints
+from checkpoints import ObjectiveFileError, UnknownObjectiveError, load_objective, loading, save_objective
+from checkpoints.objective_file import is_learned
+from discovery.objectives.base import TrainedObjective
+from discovery.objectives.registry import make_objective, registry
+
+
+def trained(name, seed=0):
+    rule = make_objective(name, width=4)
+    shapes = jax.eval_shape(rule.init, jax.eval_shape(lambda: jax.random.key(0)))
+    return TrainedObjective(
+        rule, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes), {"seed": seed}
+    )
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """Ships `ta-lpg` alone, and works in an empty folder."""
+    folder = tmp_path / "shipped"
+    folder.mkdir()
+    save_objective(folder / "ta-lpg.safetensors", trained("ta-lpg", seed=77))
+    (folder / "README.md").write_text("not an objective")
+    monkeypatch.setattr(loading, "_folder", lambda: folder)
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return work
+
+
+def test_shipped_objective_is_loaded_by_its_name(shelf):
+    assert load_objective("ta-lpg").card["seed"] == 77
+
+
+def test_shipped_lists_names_with_cards(shelf):
+    assert {name: card["seed"] for name, card in checkpoints.shipped().items()} == {"ta-lpg": 77}
+
+
+def test_everything_that_is_really_shipped_loads():
+    for name, card in checkpoints.shipped().items():
+        loaded = load_objective(name)
+        assert is_learned(loaded.rule)
+        assert dict(loaded.card) == card
+
+
+def test_package_without_shipped_objectives_works(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "_folder", lambda: tmp_path / "absent")
+    assert checkpoints.shipped() == {}
+    assert load_objective("a2c").name == "a2c"
+
+
+@pytest.mark.parametrize("kind", [str, lambda path: path])
+def test_file_and_run_directory_are_loaded_by_path(shelf, kind):
+    (shelf / "run").mkdir()
+    save_objective(shelf / "run" / "objective.safetensors", trained("lpg", seed=5))
+    for path in (shelf / "run", shelf / "run" / "objective.safetensors"):
+        loaded = load_objective(kind(path))
+        assert (loaded.name, loaded.card["seed"]) == ("lpg", 5)
+
+
+@pytest.mark.parametrize("name", [name for name in registry() if not is_learned(make_objective(name))])
+def test_hand_written_objective_needs_no_parameters(shelf, name):
+    loaded = load_objective(name)
+    assert (loaded.name, jax.tree.leaves(loaded.meta_params)) == (name, [])
+
+
+def test_names_come_before_files_and_a_folder_in_the_path_says_file(shelf):
+    for name in ("ta-lpg", "random"):
+        (shelf / name).mkdir()
+        save_objective(shelf / name / "objective.safetensors", trained("lpg", seed=6))
+    assert load_objective("ta-lpg").card["seed"] == 77
+    assert load_objective("random").name == "random"
+    assert load_objective("./ta-lpg").card["seed"] == 6
+
+
+def test_run_directory_named_as_an_unshipped_rule_is_found(shelf):
+    (shelf / "lpg").mkdir()
+    save_objective(shelf / "lpg" / "objective.safetensors", trained("lpg", seed=8))
+    assert load_objective("lpg").card["seed"] == 8
+
+
+def test_learned_rule_without_parameters_says_so(shelf):
+    with pytest.raises(
+        UnknownObjectiveError, match="'lpg' is a learned rule of which no trained objective is shipped"
+    ):
+        load_objective("lpg")
+
+
+def test_unknown_name_lists_what_there_is_with_the_closest(shelf):
+    with pytest.raises(UnknownObjectiveError) as caught:
+        load_objective("ta_lpg")
+    message = str(caught.value)
+    assert message.startswith("unknown objective 'ta_lpg'; did you mean 'ta-lpg'? (there are: a2c, ")
+    assert " lpg," not in message, "offers what it would refuse"
+
+
+@pytest.mark.parametrize("path", ["absent.safetensors", "runs/absent"])
+def test_missing_path_is_called_a_path(shelf, path):
+    with pytest.raises(UnknownObjectiveError, match=f"no file or run directory {path} "):
+        load_objective(path)
+
+
+def test_directory_without_an_objective_says_so(shelf):
+    with pytest.raises(
+        UnknownObjectiveError, match=r"has no objective\.safetensors: it is no run directory, or"
+    ):
+        load_objective(shelf)
+
+
+def test_damaged_objective_of_a_run_is_an_error(shelf):
+    (shelf / "objective.safetensors").write_bytes(b"half")
+    with pytest.raises(ObjectiveFileError, match=r"objective\.safetensors is not an exported objective"):
+        load_objective(shelf)
+
+
+def test_import_of_the_package_is_free_of_orbax():
+    program = "import checkpoints, sys; sys.exit('orbax.checkpoint' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0

@@ -1,0 +1,79 @@
+"""`rl-discovery list`: everything that is registered, and JSON that is nothing but JSON."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import envs
+from checkpoints import loading, save_objective
+from discovery.objectives.base import TrainedObjective
+from discovery.objectives.registry import make_objective, registry
+from scripts import cli, list_
+from scripts.output import columns
+
+
+def listed(capsys, kind):
+    assert cli.main(["list", kind, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("kind", list_.KINDS)
+def test_json_is_an_array_of_named_and_described_objects(capsys, kind):
+    entries = listed(capsys, kind)
+    assert entries or kind in list_.EMPTY
+    names = [entry["name"] for entry in entries]
+    assert len(set(names)) == len(names)
+    assert all(entry["description"] for entry in entries)
+
+
+@pytest.mark.parametrize("kind", list_.KINDS)
+def test_table_has_a_line_for_each(capsys, kind):
+    names = [entry["name"] for entry in listed(capsys, kind)]
+    assert cli.main(["list", kind]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == names or lines == [list_.EMPTY.get(kind)]
+
+
+def test_lists_are_those_of_the_registries(capsys):
+    assert [entry["name"] for entry in listed(capsys, "envs")] == [name for name, _ in envs.names()]
+    assert {entry["name"] for entry in listed(capsys, "suites")} == set(envs.SUITES)
+    assert {entry["name"] for entry in listed(capsys, "objectives")} >= set(registry())
+
+
+def test_suites_say_what_horizons_count(capsys):
+    suite = next(entry for entry in listed(capsys, "suites") if entry["name"] == "unseen")
+    assert (suite["horizons"], suite["unit"]) == ([25, 100, 250], "updates")
+
+
+def test_objectives_say_which_can_be_used_at_once(capsys, tmp_path, monkeypatch):
+    rule = make_objective("lpg", width=4)
+    shapes = jax.eval_shape(rule.init, jax.eval_shape(lambda: jax.random.key(0)))
+    params = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
+    for name in ("lpg", "lpg-small"):
+        save_objective(tmp_path / f"{name}.safetensors", TrainedObjective(rule, params, {"seed": 9}))
+    monkeypatch.setattr(loading, "_folder", lambda: tmp_path)
+    found = {entry["name"]: entry for entry in listed(capsys, "objectives")}
+    kinds = {name: found[name]["kind"] for name in ("a2c", "lpg", "lpg-small", "ta-lpg")}
+    assert kinds == {"a2c": "hand-written", "lpg": "shipped", "lpg-small": "shipped", "ta-lpg": "learned"}
+    assert found["lpg-small"]["card"]["seed"] == 9
+    assert found["ta-lpg"]["description"].endswith("train it first")
+
+
+def test_prints_of_other_packages_stay_out_of_the_document(capsys, monkeypatch):
+    def chatty():
+        print("Failed to import warp")
+        return [{"name": "a", "description": "b"}]
+
+    monkeypatch.setitem(list_.KINDS, "envs", chatty)
+    assert cli.main(["list", "envs", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == [{"name": "a", "description": "b"}]
+    assert captured.err == "Failed to import warp\n"
+
+
+def test_columns_align_and_nothing_is_cut_in_a_pipe():
+    text = columns([("a", "x" * 300), ("long-name", "y")])
+    assert text == "a          " + "x" * 300 + "\nlong-name  y"
+    assert columns([]) == ""
