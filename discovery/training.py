@@ -77,7 +77,7 @@ def train(
     if horizon < 1 or evaluations < 1:
         raise ValueError(f"horizon and evaluations must be at least 1, not {horizon} and {evaluations}")
     rule, meta_params = _bind(objective)
-    learner = make_learner(env, level, config or default_config(env, level), rule)
+    learner = make_learner(env, level, config or default_config(env, level, rule), rule)
     key = jax.random.key(seed)
 
     @jax.jit

@@ -7,20 +7,18 @@ whole lines at a time and cut back to the checkpoint on resume, and the lock die
 import json
 import os
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from checkpoints.atomic import replace_file
+from checkpoints.provenance import versions
 from meta.config import RunConfig, from_json, identity, to_json
 from meta.errors import ConfigError, RunError
 
 FORMAT = 1
 """Version of the run directory's layout; a higher one is refused."""
-
-PACKAGES = ("rl-discovery", "jax", "jaxlib", "flax", "optax", "evosax", "gymnax", "orbax-checkpoint", "numpy")
 
 
 class RunDirectory:
@@ -90,8 +88,11 @@ class RunDirectory:
         path = self.path / "config.json"
         if path.exists():
             _refuse_changes(read_config(path), config, self.path)
-        versions = {name: version(name) for name in PACKAGES}
-        document = {"format": FORMAT, "config": to_json(config), "versions": versions}
+        elif self.metrics_path.exists():
+            raise RunError(
+                f"{self.path} has metrics of something else (no config.json); choose another --run-dir"
+            )
+        document = {"format": FORMAT, "config": to_json(config), "versions": versions()}
         replace_file(path, (json.dumps(document, indent=2) + "\n").encode())
 
 
@@ -147,11 +148,3 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
-
-
-def version(package: str) -> str:
-    """Installed version of a package, or "not installed"."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"

@@ -18,12 +18,13 @@ import numpy as np
 from rich.console import Console
 
 from checkpoints.objective_file import save_objective
+from checkpoints.provenance import versions
 from checkpoints.runs import RunCheckpoints
 from discovery.objectives.base import TrainedObjective
 from meta.config import RunConfig, to_json, validate
 from meta.errors import DivergedError
 from meta.generation import MetaState, Program, generation, make_program
-from meta.run_dir import PACKAGES, RunDirectory, version
+from meta.run_dir import RunDirectory
 from meta.signals import StopRequest
 from meta.watch import Watcher, watchers
 
@@ -225,7 +226,7 @@ class _Run:
             "generations": int(state.generation),
             "env_steps": self.env_steps,
             "seed": self.config.seed,
-            "versions": {name: version(name) for name in PACKAGES},
+            "versions": versions(),
         }
         meta_params = jax.device_get(self.program.strategy.mean(state.strategy))
         return TrainedObjective(self.program.lanes.learner.objective, meta_params, card)

@@ -98,8 +98,8 @@ def _config(arguments: Arguments) -> "RunConfig":
 def _measure(config: "RunConfig", repeats: int) -> dict[str, Any]:
     import jax
 
+    from checkpoints.provenance import versions
     from meta.generation import make_program
-    from meta.run_dir import PACKAGES, version
 
     program = make_program(config)
     whole = _time_generations(program, repeats)
@@ -138,7 +138,7 @@ def _measure(config: "RunConfig", repeats: int) -> dict[str, Any]:
         "block_size": config.block_size,
         "repeats": repeats,
         "seed": config.seed,
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": versions(),
     }
 
 

@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         outcome = meta_train(config, run_dir, console)
     except DivergedError as error:
-        console.print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
+        console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         return 3
     if outcome.signal is not None:
         command = shlex.join(["rl-discovery", "meta-train", *argv])
@@ -64,5 +64,6 @@ def main(argv: Sequence[str]) -> int:
     console.print(
         f"done: {outcome.generations} generations in {run_dir}; next: rl-discovery evaluate {run_dir}",
         highlight=False,
+        soft_wrap=True,
     )
     return 0

@@ -43,10 +43,17 @@ class AgentConfig:
     """T, steps of each worker between two agent updates."""
 
 
-def default_config(env: Environment, level: Any) -> AgentConfig:
-    """The published settings for the kind of observation: tables, or MLP(32) with Adam 1e-3."""
+def default_config(env: Environment, level: Any, rule: Any = None) -> AgentConfig:
+    """The published settings for the kind of observation: tables, or MLP(32) with Adam 1e-3.
+
+    A rule may have step sizes of its own for tables, `tabular_learning_rates` of policy and head, so
+    that a hand-written baseline is not held to those of a learned objective.
+    """
     if isinstance(env.observation_space(level), spaces.Discrete):
-        return AgentConfig()
+        rates = getattr(rule, "tabular_learning_rates", None)
+        if rates is None:
+            return AgentConfig()
+        return AgentConfig(policy_learning_rate=rates[0], head_learning_rate=rates[1])
     return AgentConfig(network="mlp", optimiser="adam", policy_learning_rate=1e-3, head_learning_rate=1e-3)
 
 

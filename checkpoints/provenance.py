@@ -1,0 +1,29 @@
+"""Which versions made a result: goes into run directories, cards, evaluations and benchmarks."""
+
+import platform
+from importlib import metadata
+
+PACKAGES = (
+    "rl-discovery",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "evosax",
+    "gymnax",
+    "orbax-checkpoint",
+    "numpy",
+    "scipy",
+)
+"""Packages whose version can change a number."""
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide results, as far as they are installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # rl-discovery itself, run from a checkout
+            continue
+    return found

@@ -1,0 +1,236 @@
+"""Figures of a run and its evaluation: the meta-training curve, and normalised scores per horizon.
+
+Drawn through matplotlib's objects, without its global state, so that they work in any thread and
+without a display. Colours are Okabe and Ito's, told apart with any kind of colour vision; markers
+differ as well.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from checkpoints.atomic import replace_file
+from evaluation.results import Aggregate, Results
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+RANDOM_COLOUR = "#767676"  # the random policy is a reference, not a competitor
+INK, FAINT = "#333333", "#BBBBBB"
+DPI = 150
+SMOOTHING = 0.05  # share of the generations that the running mean of the curve covers
+
+
+class Style(NamedTuple):
+    """How an objective is drawn, the same in all panels."""
+
+    colour: str
+    marker: str
+
+
+def learning_figure(rows: Sequence[Mapping[str, Any]], results: Results) -> Figure:
+    """A run at a glance: how fitness rose, and what the result is worth.
+
+    Args:
+        rows: of the run's metrics.jsonl.
+        results: evaluation of its objective.
+
+    Returns:
+        Meta-training curve (left) and evaluation (right, one panel per suite).
+
+    Raises:
+        ValueError: no rows, or rows without generation and fitness.
+    """
+    suites = _suites(results)
+    figure = _new_figure(5.2 + 4.4 * len(suites))
+    axes = figure.subplots(1, 1 + len(suites), width_ratios=[1.15] + [1.0] * len(suites), squeeze=False)[0]
+    _draw_learning(axes[0], rows)
+    for ax, suite in zip(axes[1:], suites, strict=True):
+        _draw_suite(ax, results, suite)
+    return figure
+
+
+def evaluation_figure(results: Results) -> Figure:
+    """The evaluation alone, one panel per suite."""
+    suites = _suites(results)
+    figure = _new_figure(1.2 + 4.8 * len(suites))
+    for ax, suite in zip(figure.subplots(1, len(suites), squeeze=False)[0], suites, strict=True):
+        _draw_suite(ax, results, suite)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a PNG that is whole or not there.
+
+    Raises:
+        CheckpointError: the folder cannot be written.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    replace_file(path, buffer.getvalue())
+
+
+def _new_figure(width: float) -> Figure:
+    figure = Figure(figsize=(width, 4.4), facecolor="white")
+    FigureCanvasAgg(figure)
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)
+    return figure
+
+
+def _draw_learning(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Mean fitness over generations, and its running mean: levels differ from one to the next.
+
+    The best and the spread of single candidates are left out: they tell of the levels that a
+    generation met, and their scale would hide the trend.
+    """
+    names = ("generation", "fitness_mean")
+    try:
+        columns = [np.array([row[name] for row in rows], np.float64) for name in names]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"metrics lack a number that the figure needs: {error}") from error
+    if not rows:
+        raise ValueError("metrics hold no generation yet")
+    generation, mean = columns
+    steps = [row.get("env_steps") for row in rows]
+    smooth = _running_mean(mean)
+    ax.plot(generation, mean, color=COLOURS[0], linewidth=0.8, alpha=0.35)
+    ax.plot(generation, smooth, color=COLOURS[0], linewidth=2.4)
+    _label_end(ax, generation, smooth, "running\nmean", COLOURS[0])
+    _style(ax, "Meta-training")
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.set_ylabel("Mean fitness (return at the end of a lifetime)")
+    total = f" ({EngFormatter(places=1, sep=' ')(steps[-1])} environment steps)" if steps[-1] else ""
+    ax.set_xlabel(f"Generation{total}")
+
+
+def _label_end(ax: Axes, x: np.ndarray, y: np.ndarray, text: str, colour: str) -> None:
+    """Names a line beside its last point."""
+    ax.annotate(
+        text, (x[-1], y[-1]), (5, 0), textcoords="offset points", color=colour, fontsize=9, va="center"
+    )
+
+
+def _running_mean(values: np.ndarray) -> np.ndarray:
+    """Centred mean over a window that shrinks at both ends; gaps in the data stay out of it."""
+    half = int(len(values) * SMOOTHING / 2)
+    known = np.isfinite(values)
+    total = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
+    count = np.concatenate([[0], np.cumsum(known)])
+    low = np.maximum(np.arange(len(values)) - half, 0)
+    high = np.minimum(np.arange(len(values)) + half + 1, len(values))
+    counts = count[high] - count[low]
+    return np.where(counts > 0, (total[high] - total[low]) / np.maximum(counts, 1), np.nan)
+
+
+def _draw_suite(ax: Axes, results: Results, suite: str) -> None:
+    """Score (where there is none: return) of every objective at every horizon of a suite."""
+    points = [point for point in results.aggregate if point.suite == suite]
+    horizons = sorted({point.horizon for point in points})
+    labels = list(dict.fromkeys(point.objective for point in points))
+    scored = any(point.iqm is not None for point in points)
+    styles = _styles(labels)
+    for i, label in enumerate(labels):
+        mine = {point.horizon: point for point in points if point.objective == label}
+        offset = 0.09 * (i - (len(labels) - 1) / 2)  # beside each other, so that intervals stay readable
+        _draw_objective(ax, results, mine, horizons, offset, scored, styles[label], label)
+    _style(ax, f"Evaluation on “{suite}”")
+    ax.set_xticks(range(len(horizons)), [f"{horizon:,}" for horizon in horizons])
+    ax.set_xlim(-0.4, len(horizons) - 0.6)
+    ax.set_xlabel(f"Lifetime ({_unit(results, suite)})")
+    if scored:
+        _draw_ends_of_scale(ax)
+        ax.set_ylabel(
+            "Normalised return (IQM, 95 % interval)" if _intervals(points) else "Normalised return (IQM)"
+        )
+    else:
+        ax.set_ylabel("Episode return (mean over seeds)")
+    ax.legend(
+        frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=min(len(labels), 4),
+        handletextpad=0.4, columnspacing=1.4,
+    )  # fmt: skip
+
+
+def _draw_objective(
+    ax: Axes,
+    results: Results,
+    points: Mapping[int, Aggregate],
+    horizons: Sequence[int],
+    offset: float,
+    scored: bool,
+    style: Style,
+    label: str,
+) -> None:
+    """One objective's points, joined, with intervals."""
+    x = np.arange(len(horizons)) + offset
+    found = [points.get(horizon) for horizon in horizons]
+    middle = np.array([_value(results, point, scored) for point in found], np.float64)
+    if scored:
+        low = np.array([point.ci_low if point else None for point in found], np.float64)
+        high = np.array([point.ci_high if point else None for point in found], np.float64)
+        ax.vlines(x, low, high, color=style.colour, linewidth=1.8)
+    ax.plot(
+        x, middle, marker=style.marker, markersize=6.5, markeredgecolor="white", markeredgewidth=0.8,
+        color=style.colour, linewidth=1.3, label=label, clip_on=False,
+    )  # fmt: skip
+
+
+def _value(results: Results, point: Aggregate | None, scored: bool) -> float | None:
+    """What is drawn of an aggregate: its score, or the mean return of its cells."""
+    if point is None or scored:
+        return point.iqm if point else None
+    return results.mean_return(point)
+
+
+def _draw_ends_of_scale(ax: Axes) -> None:
+    """Lines at the random and at the optimal policy, named at the right."""
+    low, high = ax.get_ylim()
+    ax.set_ylim(min(low, -0.08), max(high, 1.1))
+    for level, name in ((0.0, "random\npolicy"), (1.0, "optimal")):
+        ax.axhline(level, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1.5)
+        ax.annotate(
+            name, (1.0, level), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+            va="center", fontsize=9, color=INK,
+        )  # fmt: skip
+
+
+def _style(ax: Axes, title: str) -> None:
+    """Common look: left-aligned title, no box, faint horizontal grid."""
+    ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(FAINT)
+    ax.grid(axis="y", color="#E8E8E8", linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.tick_params(colors=INK, labelsize=9)
+    ax.xaxis.label.set(fontsize=10, color=INK)
+    ax.yaxis.label.set(fontsize=10, color=INK)
+
+
+def _styles(labels: Sequence[str]) -> dict[str, Style]:
+    """A look for each objective; "random" is always grey."""
+    others = [label for label in labels if label != "random"]
+    found = {
+        label: Style(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, label in enumerate(others)
+    }
+    return found | {"random": Style(RANDOM_COLOUR, "X")}
+
+
+def _suites(results: Results) -> list[str]:
+    """Names of the suites, in order."""
+    return list(dict.fromkeys(point.suite for point in results.aggregate))
+
+
+def _unit(results: Results, suite: str) -> str:
+    """What the horizons of a suite count."""
+    cells = [cell for cell in results.cells if cell.suite == suite]
+    return "agent updates" if all(cell.horizon == cell.updates for cell in cells) else "environment steps"
+
+
+def _intervals(points: Sequence[Aggregate]) -> bool:
+    """Whether any interval is drawn."""
+    return any(point.ci_low is not None for point in points)

@@ -1,0 +1,193 @@
+"""What an evaluation found: one JSON document with every seed, the aggregates and the versions.
+
+The format is `results.json` and the output of `evaluate --json` (docs: "contracts"). A number that
+is not finite is null in the file and None here. Written by `protocol`, read by `plots` and reports;
+needs no JAX.
+"""
+
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from checkpoints.atomic import replace_file
+from checkpoints.provenance import versions
+from evaluation.statistics import bootstrap_interval, interquartile_mean
+
+FORMAT = 1
+
+
+class ResultsError(RuntimeError):
+    """A file that holds no results of a known format."""
+
+
+def _finite(value: Any) -> Any:
+    """None in place of NaN and infinities, which JSON does not know."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Number = Annotated[float | None, BeforeValidator(_finite)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Record(BaseModel):
+    """A frozen part of the document. Unknown fields are kept out, so that later additions can be read."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True, use_attribute_docstrings=True)
+
+
+class Cell(Record):
+    """One seed of one objective on one environment at one horizon: the mean over its levels."""
+
+    objective: str
+    """Label of the objective, unique within the document."""
+    suite: str
+    """Name of the suite."""
+    environment: str
+    """Name of the environment or level distribution."""
+    horizon: Annotated[int, Field(ge=1)]
+    """Lifetime in the suite's unit."""
+    seed: Count
+    """Of the agents and all else that is random in their lifetimes."""
+    return_: Number = Field(alias="return")
+    """Mean undiscounted episode return at the end of the lifetime; None if an agent's was not finite."""
+    score: Number
+    """Mean of (return - random) / (optimal - random); None without exact bounds."""
+    updates: Count
+    """The horizon in agent updates."""
+    env_steps: Count
+    """The horizon in environment steps, all workers together."""
+    levels: Annotated[int, Field(ge=1)]
+    """Levels that the return is a mean over."""
+    unscored_levels: Count
+    """Levels that the score leaves out: without exact bounds, or nothing to gain over the random policy."""
+
+
+class Aggregate(Record):
+    """One objective on a whole suite at one horizon."""
+
+    objective: str
+    """As in the cells."""
+    suite: str
+    """As in the cells."""
+    horizon: Annotated[int, Field(ge=1)]
+    """As in the cells."""
+    iqm: Number
+    """Interquartile mean of the scores over seeds x environments; None without scores or if a run failed."""
+    ci_low: Number
+    """Lower end of the 95 % bootstrap interval; None with fewer than three seeds."""
+    ci_high: Number
+    """Upper end."""
+    seeds: Count
+    """Number of seeds."""
+
+
+class Results(Record):
+    """The whole document."""
+
+    format: Literal[1] = 1
+    """Version of this format."""
+    cells: tuple[Cell, ...]
+    """Every seed."""
+    aggregate: tuple[Aggregate, ...]
+    """What the table and the figures show."""
+    versions: dict[str, str]
+    """Packages that produced it."""
+
+    @classmethod
+    def of(cls, cells: Sequence[Cell]) -> "Results":
+        """The document of these cells, with aggregates and this installation's versions."""
+        return cls(cells=tuple(cells), aggregate=summarise(cells), versions=versions())
+
+    def mean_return(self, aggregate: Aggregate) -> float | None:
+        """Mean return over the cells that an aggregate stands for; None where a run failed."""
+        name = (aggregate.objective, aggregate.suite, aggregate.horizon)
+        returns = [cell.return_ for cell in self.cells if (cell.objective, cell.suite, cell.horizon) == name]
+        known = [value for value in returns if value is not None]
+        return sum(known) / len(known) if known and len(known) == len(returns) else None
+
+    def to_json(self) -> str:
+        """The document as JSON text."""
+        return self.model_dump_json(by_alias=True, indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Results":
+        """Reads the document back.
+
+        Raises:
+            ResultsError: the text is no such document, in one line.
+        """
+        try:
+            document = json.loads(text)
+        except ValueError as error:
+            raise ResultsError(f"not JSON: {error}") from error
+        if not isinstance(document, dict) or "format" not in document:
+            raise ResultsError("not a results document: it has no field 'format'")
+        if document["format"] != FORMAT:
+            raise ResultsError(f"results of format {document['format']!r}; this version reads {FORMAT}")
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise ResultsError(f"damaged results: {place}: {first['msg']}") from error
+
+    def save(self, path: Path) -> None:
+        """Writes `results.json` so that the file is whole or not there."""
+        replace_file(path, f"{self.to_json()}\n".encode())
+
+    @classmethod
+    def load(cls, path: Path) -> "Results":
+        """Reads a file that `save` wrote.
+
+        Raises:
+            ResultsError: unreadable, damaged or of another format; the message names the file.
+        """
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ResultsError(f"cannot read {path}: {error}") from error
+        except ResultsError as error:
+            raise ResultsError(f"{path}: {error}") from error
+
+
+def summarise(cells: Sequence[Cell]) -> tuple[Aggregate, ...]:
+    """Aggregates per objective, suite and horizon, in the order in which they first appear.
+
+    Environments without scores are left out. A run that failed (its return is not finite) leaves no
+    aggregate: a mean over the others would flatter the objective.
+    """
+    groups: dict[tuple[str, str, int], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.objective, cell.suite, cell.horizon), []).append(cell)
+    return tuple(_aggregate(*name, group) for name, group in groups.items())
+
+
+def _aggregate(objective: str, suite: str, horizon: int, cells: Sequence[Cell]) -> Aggregate:
+    scores = _score_matrix(cells)
+    interval = None if scores is None else bootstrap_interval(scores)
+    return Aggregate(
+        objective=objective,
+        suite=suite,
+        horizon=horizon,
+        iqm=None if scores is None else interquartile_mean(scores),
+        ci_low=interval and interval.low,
+        ci_high=interval and interval.high,
+        seeds=len({cell.seed for cell in cells}),
+    )
+
+
+def _score_matrix(cells: Sequence[Cell]) -> np.ndarray | None:
+    """Scores as runs x tasks; None where there are none or a run failed."""
+    if any(cell.return_ is None for cell in cells):
+        return None
+    ordered = sorted(cells, key=lambda cell: (cell.environment, cell.seed))
+    tasks = [list(group) for _, group in itertools.groupby(ordered, key=lambda cell: cell.environment)]
+    scored = [[cell.score for cell in task] for task in tasks]
+    columns = [column for column in scored if None not in column]
+    return np.array(columns, np.float64).T if columns else None

@@ -1,0 +1,91 @@
+import io
+import math
+
+import matplotlib.image
+import pytest
+
+from evaluation.plots import evaluation_figure, learning_figure, save_figure
+from evaluation.results import Cell, Results
+
+
+def results(score=0.5, seeds=3, objectives=("ta-lpg", "a2c", "random"), suites=("unseen",)):
+    return Results.of(
+        [
+            Cell(
+                objective=objective, suite=suite, environment="e", horizon=horizon, seed=seed, return_=1.0,
+                score=score, updates=horizon, env_steps=horizon * 320, levels=4, unscored_levels=0,
+            )
+            for objective in objectives for suite in suites for horizon in (25, 100) for seed in range(seeds)
+        ]
+    )  # fmt: skip
+
+
+def metrics(generations, **changes):
+    row = {"fitness_mean": 1.0, "fitness_best": 2.0, "fitness_std": 0.5, "env_steps": 1000} | changes
+    return [row | {"generation": i, "env_steps": 1000 * i} for i in range(generations)]
+
+
+def drawn(figure):
+    """Draws it for real, as layout and labels come into being only then."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return figure
+
+
+def texts(ax):
+    return " ".join([ax.get_xlabel(), ax.get_ylabel(), ax.get_title(loc="left")])
+
+
+def test_the_learning_figure_shows_training_left_and_evaluation_right(tmp_path):
+    figure = learning_figure(metrics(100), results())
+    training, evaluation = figure.axes
+    assert "Generation" in texts(training)
+    assert "Lifetime (agent updates)" in texts(evaluation)
+    assert [text.get_text() for text in evaluation.get_legend().get_texts()] == ["ta-lpg", "a2c", "random"]
+    save_figure(figure, tmp_path / "summary.png")
+    assert matplotlib.image.imread(tmp_path / "summary.png").shape[1] > 1000
+
+
+@pytest.mark.parametrize("generations", [1, 2, 7])
+def test_a_run_of_few_generations_can_be_drawn(generations):
+    drawn(learning_figure(metrics(generations), results()))
+
+
+def test_gaps_in_the_metrics_can_be_drawn():
+    drawn(learning_figure(metrics(3) + metrics(3, fitness_mean=math.nan, fitness_best=None), results()))
+
+
+def test_metrics_without_fitness_are_refused():
+    with pytest.raises(ValueError, match="fitness_mean"):
+        learning_figure([{"generation": 0}], results())
+    with pytest.raises(ValueError, match="no generation"):
+        learning_figure([], results())
+
+
+def test_suites_stand_side_by_side():
+    assert len(drawn(evaluation_figure(results(suites=("unseen", "mazes")))).axes) == 2
+
+
+def test_without_scores_returns_are_drawn():
+    (ax,) = drawn(evaluation_figure(results(score=None))).axes
+    assert "Episode return" in texts(ax)
+    assert all(line.get_ydata()[0] == 1.0 for line in ax.get_lines())
+
+
+def test_no_interval_is_announced_where_none_is_drawn():
+    (ax,) = drawn(evaluation_figure(results(seeds=2))).axes
+    assert "interval" not in texts(ax)
+    (ax,) = drawn(evaluation_figure(results(seeds=3))).axes
+    assert "95 % interval" in texts(ax)
+
+
+def test_every_objective_looks_different():
+    (ax,) = evaluation_figure(results(objectives=[f"o{i}" for i in range(6)])).axes
+    looks = [(line.get_color(), line.get_marker()) for line in ax.get_legend().get_lines()]
+    assert len(set(looks)) == 6
+
+
+def test_the_same_figure_is_the_same_file(tmp_path):
+    for name in ("a.png", "b.png"):
+        save_figure(evaluation_figure(results()), tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

@@ -1,0 +1,236 @@
+import dataclasses
+import functools
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from discovery.blocks import make_mesh
+from discovery.objectives.base import TrainedObjective
+from discovery.objectives.registry import make_objective
+from envs.registry import UnknownNameError
+from envs.suites import Suite
+from evaluation import protocol
+from evaluation.protocol import EvaluationError, evaluate, lane_keys, reference_returns
+from evaluation.results import Results
+
+
+def objective(name):
+    rule = make_objective(name)
+    return TrainedObjective(rule, rule.init(jax.random.key(0)))
+
+
+def suite(*environments, levels=4, unit="updates"):
+    return Suite(
+        name="test", description="", environments=environments, horizons=(1,), levels_per_environment=levels,
+        unit=unit,
+    )  # fmt: skip
+
+
+def run(suite, names=("random",), horizons=(5,), seeds=(0, 1), **settings):
+    objectives = {name: objective(name) for name in names}
+    return evaluate(objectives, suite, horizons, seeds, mesh=make_mesh(1), **({"workers": 4} | settings))
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Replaces training by a function of the levels; returns the calls."""
+    calls = []
+
+    def train(learner, mesh, block_size, meta_params, levels, keys, updates):
+        calls.append((learner, block_size, keys, updates))
+        return jnp.zeros(keys.shape[0])
+
+    monkeypatch.setattr(protocol, "train_lanes", train)
+    return calls
+
+
+@functools.cache
+def on_all():
+    # On each of the first 12 levels there is enough to gain for a few episodes to measure.
+    return run(suite("gridworld/all", levels=12), ("a2c", "random"), (2, 50), range(3))
+
+
+def aggregates(results):
+    return {(a.objective, a.horizon): a for a in results.aggregate}
+
+
+def test_the_random_policy_scores_zero_however_long_it_lives():
+    found = aggregates(on_all())
+    assert abs(found["random", 2].iqm) < 0.05
+    assert found["random", 2].ci_low - 0.05 < 0 < found["random", 2].ci_high + 0.05
+    assert found["random", 2].iqm == found["random", 50].iqm
+
+
+def test_a2c_beats_the_random_policy_and_learns_with_the_length_of_its_life():
+    found = aggregates(on_all())
+    assert found["a2c", 50].ci_low > found["random", 50].ci_high
+    assert found["a2c", 50].ci_low > found["a2c", 2].ci_high
+    assert 0.4 < found["a2c", 50].iqm < 1.05
+
+
+def test_every_seed_gives_another_result():
+    returns = [cell.return_ for cell in on_all().cells if cell.horizon == 2]
+    assert len(set(returns)) == len(returns)
+
+
+ON_THREE_DEVICES = """
+import jax
+from discovery.blocks import make_mesh
+from discovery.objectives.base import TrainedObjective
+from discovery.objectives.registry import make_objective
+from envs.suites import Suite
+from evaluation.protocol import evaluate
+
+assert jax.device_count() == 3
+suite = Suite("test", "", ("gridworld/all",), (1,), levels_per_environment=12)
+objectives = {"a2c": TrainedObjective(make_objective("a2c"), {})}
+print(evaluate(objectives, suite, (2, 50), range(3), mesh=make_mesh(), workers=4).to_json())
+"""
+
+
+def test_the_same_seeds_give_the_same_results_in_another_process_on_more_devices():
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=3"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", ON_THREE_DEVICES]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    theirs = Results.from_json(done.stdout).cells
+    assert theirs == tuple(cell for cell in on_all().cells if cell.objective == "a2c")
+
+
+def test_scores_run_from_the_random_to_the_best_policy():
+    ((name, env, levels),) = suite("gridworld/small").levels(0)
+    task = protocol.prepare(name, env, levels, workers=4)
+    assert np.allclose(task.scores(task.random[None]), 0)
+    assert np.allclose(task.scores(task.optimal[None]), 1)
+
+
+def test_a_level_with_nothing_to_gain_has_no_score_and_is_counted(monkeypatch, untrained):
+    optimal, random = np.array([1.0, 2.0, 3.0, np.nan]), np.array([0.0, 2.0 - 1e-7, -1.0, np.nan])
+    monkeypatch.setattr(protocol, "reference_returns", lambda *_: (optimal, random))
+    for cell in run(suite("gridworld/small")).cells:
+        assert cell.unscored_levels == 2
+        assert cell.levels == 4
+        assert cell.score == pytest.approx((0 + 0.25) / 2)
+
+
+@pytest.mark.parametrize("environment", ["gridworld/rand_small", "CartPole-v1"])
+def test_environments_without_exact_bounds_have_returns_but_no_scores(untrained, environment):
+    results = run(suite(environment))
+    assert all(cell.score is None and cell.return_ == 0 for cell in results.cells)
+    assert [aggregate.iqm for aggregate in results.aggregate] == [None]
+
+
+def test_a_gymnax_environment_is_trained_on():
+    (cell,) = run(suite("CartPole-v1", levels=1, unit="env_steps"), horizons=(200,), seeds=(0,)).cells
+    assert (cell.updates, cell.env_steps) == (2, 160)
+    assert 15 < cell.return_ < 30  # the random policy falls after about 22 steps
+
+
+def test_bounds_are_those_of_the_levels_own_family():
+    ((name, env, levels),) = suite("gridworld/small").levels(0)
+    optimal, random = reference_returns(name, env, levels)
+    assert np.all(optimal > random)
+
+
+def test_every_objective_meets_the_same_agents_and_random_numbers(monkeypatch):
+    # In place of a lifetime, a number that depends on the lane's key only.
+    monkeypatch.setattr(
+        protocol,
+        "train_lanes",
+        lambda _, mesh, size, params, levels, keys, n: jax.vmap(jax.random.uniform)(keys),
+    )
+    cells = run(suite("gridworld/small", "gridworld/medium"), ("a2c", "random"), (1, 2)).cells
+    assert len({(cell.seed, cell.return_) for cell in cells}) == 2
+
+
+def test_a_lanes_key_depends_on_its_seed_and_level_only():
+    many = jax.random.key_data(lane_keys(range(4), 8)).reshape(4, 8, -1)
+    few = jax.random.key_data(lane_keys((3, 1), 5)).reshape(2, 5, -1)
+    assert np.array_equal(few, many[np.array([3, 1]), :5])
+
+
+def test_no_lane_shares_a_key_with_another_or_with_a_training_run():
+    lanes = jax.random.key_data(lane_keys(range(3), 100)).reshape(-1, 2)
+    fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
+    # A run's keys fold its seed with the generation first, then with other counters.
+    generations = [fold(jax.random.key(seed), jnp.arange(100)) for seed in range(3)]
+    counters = [fold(key, jnp.arange(100)) for keys in generations for key in keys[:10]]
+    training = jax.random.key_data(jnp.concatenate([*generations, *counters])).reshape(-1, 2)
+    everything = np.concatenate([lanes, training])
+    assert len(np.unique(lanes, axis=0)) == len(lanes)
+    assert len(np.unique(everything, axis=0)) == len(lanes) + len(np.unique(training, axis=0))
+
+
+def test_each_objective_compiles_once_whatever_the_horizons(untrained):
+    run(suite("gridworld/small"), ("a2c", "random"), horizons=(1, 2, 3))
+    assert [learner.objective.name for learner, *_ in untrained] == ["a2c", "random"]
+
+
+def test_there_is_a_cell_per_objective_environment_horizon_and_seed(untrained):
+    results = run(suite("gridworld/small", "gridworld/medium"), ("a2c", "random"), (1, 2), (0, 5))
+    names = {(c.objective, c.environment, c.horizon, c.seed) for c in results.cells}
+    assert len(names) == len(results.cells) == 16
+    assert {c.seed for c in results.cells} == {0, 5}
+    assert {c.suite for c in results.cells} == {"test"}
+
+
+def test_horizons_are_reported_in_both_units(untrained):
+    (cell,) = run(suite("gridworld/small"), horizons=(3,), seeds=(0,)).cells
+    assert (cell.updates, cell.env_steps) == (3, 3 * 4 * 20)
+    (cell,) = run(suite("gridworld/small", unit="env_steps"), horizons=(250,), seeds=(0,)).cells
+    assert (cell.horizon, cell.updates, cell.env_steps) == (250, 3, 240)
+
+
+def test_all_agents_have_the_same_workers(untrained):
+    run(suite("gridworld/small"), ("a2c", "random"), workers=7)
+    assert {learner.workers for learner, *_ in untrained} == {7}
+    run(suite("gridworld/small"), workers=None)
+    assert untrained[-1][0].workers == 64  # the published number
+
+
+def test_progress_rises_to_one(untrained):
+    stages = []
+    run(suite("gridworld/small"), ("a2c", "random"), (10, 30), progress=stages.append)
+    assert [stage.done for stage in stages] == [0, 10 / 80, 40 / 80, 50 / 80, 1]
+    assert [stage.objective for stage in stages] == ["a2c", "a2c", "random", "random", "random"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"horizons": ()}, "horizons must not be empty"),
+        ({"horizons": (0,)}, "horizons must be at least 1, not 0"),
+        ({"horizons": (5, 5)}, "horizons must differ"),
+        ({"seeds": ()}, "seeds must not be empty"),
+        ({"seeds": (-1,)}, "seeds must not be negative"),
+        ({"workers": 0}, "workers must be at least 1"),
+        ({"block_size": 0}, "block_size must be at least 1"),
+        ({"names": ()}, "objectives must not be empty"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_by_name(untrained, settings, message):
+    with pytest.raises(EvaluationError, match=message):
+        run(suite("gridworld/small"), **settings)
+    assert not untrained
+
+
+def test_a_horizon_shorter_than_one_update_is_refused(untrained):
+    with pytest.raises(EvaluationError, match="79 env steps is less than one update, which takes 80"):
+        run(suite("gridworld/small", unit="env_steps"), horizons=(79,))
+    assert not untrained
+
+
+def test_an_environment_that_no_agent_fits_is_refused(untrained):
+    with pytest.raises(EvaluationError, match="continuous actions"):
+        run(suite("Pendulum-v1"))
+
+
+def test_an_unknown_environment_is_refused():
+    with pytest.raises(UnknownNameError, match="nowhere"):
+        run(dataclasses.replace(suite("gridworld/small"), environments=("gridworld/nowhere",)))

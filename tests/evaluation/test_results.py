@@ -1,0 +1,116 @@
+import json
+import math
+
+import pytest
+
+from evaluation.results import Cell, Results, ResultsError, summarise
+
+
+def cell(**changes):
+    fields = {
+        "objective": "a2c", "suite": "s", "environment": "e", "horizon": 10, "seed": 0, "return": 1.5,
+        "score": 0.5, "updates": 10, "env_steps": 3200, "levels": 4, "unscored_levels": 0,
+    }  # fmt: skip
+    return Cell.model_validate(fields | changes)
+
+
+def cells(scores, **changes):
+    return [cell(seed=seed, score=score, **changes) for seed, score in enumerate(scores)]
+
+
+def test_the_document_has_the_fields_of_the_contract():
+    document = json.loads(Results.of(cells([0.1, 0.2, 0.3])).to_json())
+    assert set(document) == {"format", "cells", "aggregate", "versions"}
+    assert document["format"] == 1
+    contract = {"objective", "suite", "environment", "horizon", "seed", "return", "score"}
+    assert contract | {"updates", "env_steps"} <= set(document["cells"][0])
+    assert set(document["aggregate"][0]) == {
+        "objective", "suite", "horizon", "iqm", "ci_low", "ci_high", "seeds"
+    }  # fmt: skip
+    assert {"python", "jax", "numpy"} <= set(document["versions"])
+
+
+def test_a_saved_document_is_read_back_the_same(tmp_path):
+    results = Results.of([*cells([0.1, None]), cell(**{"seed": 2, "return": math.nan})])
+    results.save(tmp_path / "results.json")
+    assert Results.load(tmp_path / "results.json") == results
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_numbers_that_are_not_finite_are_null(value):
+    text = Results.of([cell(**{"return": value, "score": value})]).to_json()
+    document = json.loads(text, parse_constant=lambda name: pytest.fail(f"bare {name}"))
+    assert document["cells"][0]["return"] is None
+    assert document["cells"][0]["score"] is None
+    assert document["aggregate"][0]["iqm"] is None
+
+
+def test_aggregates_are_over_seeds_and_environments():
+    both = cells([0.0, 1.0, 2.0], environment="e") + cells([3.0, 4.0, 5.0], environment="f")
+    (aggregate,) = summarise(both)
+    assert aggregate.iqm == 2.5
+    assert aggregate.seeds == 3
+    assert aggregate.ci_low < 2.5 < aggregate.ci_high
+
+
+def test_aggregates_keep_the_order_of_objectives_and_horizons():
+    found = summarise([cell(objective=o, horizon=n) for o in ("z", "a") for n in (100, 25)])
+    assert [(a.objective, a.horizon) for a in found] == [("z", 100), ("z", 25), ("a", 100), ("a", 25)]
+
+
+def test_fewer_than_three_seeds_have_no_interval():
+    (aggregate,) = summarise(cells([0.1, 0.2]))
+    assert aggregate.iqm == pytest.approx(0.15)
+    assert aggregate.ci_low is aggregate.ci_high is None
+
+
+def test_an_interval_that_ends_at_zero_is_not_lost():
+    (aggregate,) = summarise(cells([0.0, 0.0, 0.0]))
+    assert (aggregate.ci_low, aggregate.ci_high) == (0.0, 0.0)
+
+
+def test_environments_without_a_scale_are_left_out_of_the_aggregate():
+    (aggregate,) = summarise(cells([0.2, 0.4], environment="e") + cells([None, None], environment="f"))
+    assert aggregate.iqm == pytest.approx(0.3)
+
+
+def test_a_run_that_failed_leaves_no_aggregate_rather_than_a_flattering_one():
+    (aggregate,) = summarise([*cells([0.9, 0.9]), cell(**{"seed": 2, "return": math.nan, "score": math.nan})])
+    assert aggregate.iqm is None
+    assert aggregate.seeds == 3
+
+
+def test_the_mean_return_is_over_the_cells_of_the_aggregate():
+    results = Results.of([cell(**{"return": 1.0}), cell(**{"return": 2.0, "seed": 1}), cell(horizon=20)])
+    assert results.mean_return(results.aggregate[0]) == 1.5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not JSON"),
+        ('{"format": 1, "cells": [', "not JSON"),
+        ("[]", "no field 'format'"),
+        ('{"cells": []}', "no field 'format'"),
+        ('{"format": 2}', "format 2"),
+        ('{"format": 1, "aggregate": [], "versions": {}}', "cells"),
+        ('{"format": 1, "cells": [{}], "aggregate": [], "versions": {}}', r"cells\.0\.objective"),
+        ('{"format": 1, "cells": 7, "aggregate": [], "versions": {}}', "cells"),
+    ],
+)
+def test_a_damaged_file_is_refused_in_one_line_that_names_it(tmp_path, text, message):
+    path = tmp_path / "results.json"
+    path.write_text(text)
+    with pytest.raises(ResultsError, match=message) as error:
+        Results.load(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
+def test_an_unreadable_file_is_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "results.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ResultsError, match="cannot read"):
+        Results.load(path)

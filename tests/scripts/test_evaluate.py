@@ -1,0 +1,122 @@
+"""The command, once for real in a process of its own and tiny; otherwise with the training left out."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import matplotlib.image
+import pytest
+
+from checkpoints import save_objective
+from discovery.objectives.base import TrainedObjective
+from discovery.objectives.registry import make_objective
+from evaluation import Results
+from scripts import cli
+from scripts import evaluate as command
+
+TINY = ("--suite", "small", "--levels", "2", "--seeds", "3", "--horizons", "2", "5")
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    """A run directory with an objective that no generation has touched."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    folder.mkdir()
+    rule = make_objective("ta-lpg", width=4)
+    card = {"config": {"agent": {"workers": 3}}, "generations": 2}
+    save_objective(
+        folder / "objective.safetensors", TrainedObjective(rule, rule.init(jax.random.key(0)), card)
+    )
+    row = {"fitness_mean": 0.1, "fitness_best": 0.5, "fitness_std": 0.2, "env_steps": 960}
+    lines = [json.dumps(row | {"generation": i}) for i in range(2)]
+    (folder / "metrics.jsonl").write_text("\n".join([*lines, '{"generation": 2, "fit']))
+    return folder
+
+
+@pytest.mark.e2e
+def test_a_run_is_compared_with_its_baselines_and_keeps_the_results(run_dir):
+    arguments = [sys.executable, "-m", "scripts.cli", "evaluate", str(run_dir), *TINY]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "JAX_PLATFORMS": "cpu"}
+    arguments += ["--baselines", "random", "--json"]
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    found = [(a["objective"], a["horizon"], a["seeds"]) for a in document["aggregate"]]
+    assert found == [(name, n, 3) for name in ("ta-lpg", "random") for n in (2, 5)]
+    assert {cell["env_steps"] for cell in document["cells"]} == {2 * 3 * 20, 5 * 3 * 20}  # the card's workers
+    assert "ta-lpg on gridworld/small, horizon 5" in done.stderr
+    assert json.loads((run_dir / "results.json").read_text()) == document
+    for name in ("evaluation.png", "summary.png"):
+        assert matplotlib.image.imread(run_dir / name).size > 0
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Replaces training by returns of zero; what is left is the command."""
+    monkeypatch.setattr("evaluation.protocol.train_lanes", lambda *args: jnp.zeros(args[5].shape[0]))
+
+
+def test_the_table_shows_every_objective_and_horizon(untrained, tmp_path, capsys):
+    out = tmp_path / "new" / "folder"
+    assert cli.main(["evaluate", "a2c", *TINY, "--baselines", "random", "--out", str(out)]) == 0
+    printed = capsys.readouterr()
+    for text in ("Normalised return", "a2c", "random", "2 ┃", "5 ┃", "3 seeds", "95 % interval"):
+        assert text in printed.out
+    assert f"wrote {out / 'results.json'}" in printed.err
+    assert {path.name for path in out.iterdir()} == {"results.json", "evaluation.png"}
+    assert Results.load(out / "results.json").cells[0].env_steps == 2 * 64 * 20
+
+
+def test_without_a_folder_nothing_is_written(untrained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["evaluate", "a2c", *TINY, "--baselines", "random"]) == 0
+    assert "wrote" not in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fewer_than_three_seeds_show_no_interval(untrained, capsys):
+    arguments = ["--suite", "small", "--levels", "2", "--horizons", "2", "--seeds", "2"]
+    assert cli.main(["evaluate", "random", *arguments, "--baselines", "random"]) == 0
+    assert "no interval with fewer than three seeds" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ((), 2, "which objective"),
+        (("a2c", "--horizons", "25", "0"), 2, "--horizons must be at least 1, not 0"),
+        (("a2c", "--seeds", "0"), 2, "--seeds must be at least 1, not 0"),
+        (("a2c", "--levels", "0"), 2, "--levels must be at least 1, not 0"),
+        (("a2c", "--horizons", "5", "5"), 2, "--horizons must differ"),
+        (("a2c", "--suite", "nowhere"), 2, "unknown suite 'nowhere'"),
+        (("nothing-like-it",), 2, "nothing-like-it"),
+        (("a2c", "--baselines", "nothing-like-it"), 2, "nothing-like-it"),
+        (("a2c", "--out", "file/out"), 1, "cannot write to file/out"),
+    ],
+)
+def test_bad_usage_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys, arguments, status, message):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("mine")
+    out = () if "--out" in arguments or not arguments else ("--out", "out")
+    assert cli.main(["evaluate", *arguments, *out]) == status
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert message in printed.err
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_objectives_of_the_same_name_are_told_apart(run_dir):
+    # Twice the same run, by two paths.
+    labels = list(command.load([str(run_dir), str(run_dir / "objective.safetensors"), "a2c"]))
+    assert labels == [f"ta-lpg ({run_dir})", f"ta-lpg ({run_dir / 'objective.safetensors'})", "a2c"]
+
+
+def test_the_workers_come_from_the_first_card_that_has_them(run_dir):
+    assert command.trained_workers(command.load(["a2c", str(run_dir)])) == 3
+    assert command.trained_workers(command.load(["a2c"])) is None
