@@ -198,6 +198,8 @@ def _check_consistency(config: RunConfig) -> None:
         value = getattr(config.agent, name)
         if not 0 < value < float("inf"):
             raise ConfigError(f"agent.{name} must be positive and finite, not {value}")
+    if not all(width > 0 for width in config.agent.hidden):
+        raise ConfigError(f"agent.hidden must be positive widths, not {config.agent.hidden}")
     distribution(config.levels.distribution)  # an unknown name has its own message
 
 

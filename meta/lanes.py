@@ -60,7 +60,7 @@ class Lanes:
             fitness = evaluate_block(self.learner, lives, params, keys)
             return jnp.where(_alive(lives), fitness, jnp.nan)
 
-        costs = jnp.repeat(levels.horizon, self.group_size)
+        costs = jnp.repeat(levels.horizon.astype(jnp.float32), self.group_size)
         fitness = run_blocks(run, costs, self.block_size, self.mesh)
         return fitness.reshape(self.groups, self.group_size)
 

@@ -48,6 +48,7 @@ class RunDirectory:
         except OSError as error:
             raise RunError(f"cannot write to {path}: {error.strerror}; choose another --run-dir") from None
         try:
+            self._remove_leftovers()
             self._check_or_write_config(config)
         except BaseException:
             self._lock.release()
@@ -83,6 +84,12 @@ class RunDirectory:
             raise RunError(
                 f"cannot write {self.metrics_path}: {error.strerror}; free space and run again"
             ) from None
+
+    def _remove_leftovers(self) -> None:
+        """What a killed process was writing; nobody else writes while we hold the lock."""
+        for name in ("config.json", "metrics.jsonl", "objective.safetensors"):
+            for leftover in self.path.glob(f".{name}.*"):
+                leftover.unlink(missing_ok=True)
 
     def _check_or_write_config(self, config: RunConfig) -> None:
         path = self.path / "config.json"

@@ -225,6 +225,7 @@ class _Run:
             "config": to_json(self.config),
             "generations": int(state.generation),
             "env_steps": self.env_steps,
+            "wall_s": round(time.monotonic() - self.clock_start),
             "seed": self.config.seed,
             "versions": versions(),
         }

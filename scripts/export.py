@@ -1,12 +1,15 @@
 """`rl-discovery export RUN FILE`: the objective of a run as one file, with its card."""
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import tyro
 
 from checkpoints import ObjectiveFileError, load_objective, read_card, save_objective
+from evaluation.results import Results
 from scripts import output
 
 
@@ -24,6 +27,9 @@ class Arguments:
     file: tyro.conf.Positional[Path]
     """The file to write; replaced if it is there."""
 
+    evaluation: Path | None = None
+    """A results.json of `evaluate` to quote on the card, with the command that computes it again."""
+
     json: bool = False
     """Print the card as JSON."""
 
@@ -39,6 +45,10 @@ def main(argv: Sequence[str]) -> int:
         raise ObjectiveFileError(f"cannot write {arguments.file}: no folder {arguments.file.parent}")
     with output.only_json():
         objective = load_objective(arguments.run)
+        if arguments.evaluation is not None:
+            quoted = _quote(Results.load(arguments.evaluation), arguments.file.stem, objective.name)
+            card = dict(objective.card) | {"evaluation": quoted}
+            objective = dataclasses.replace(objective, card=card)
         save_objective(arguments.file, objective)
     card = read_card(arguments.file)
     if arguments.json:
@@ -48,3 +58,22 @@ def main(argv: Sequence[str]) -> int:
     after = "" if generations is None else f" after {generations:,} generations"
     print(f"{arguments.file}: {objective.name}{after}, {arguments.file.stat().st_size:,} bytes")
     return 0
+
+
+def _quote(results: Results, name: str, label: str) -> dict[str, Any]:
+    """What a card says of an evaluation: scores beside the baselines', every seed, and the command."""
+    suites = list(dict.fromkeys(cell.suite for cell in results.cells))
+    horizons = sorted({cell.horizon for cell in results.cells})
+    seeds = len({cell.seed for cell in results.cells})
+    baselines = list(dict.fromkeys(c.objective for c in results.cells if c.objective != label))
+    if len(suites) != 1 or len(baselines) == len({cell.objective for cell in results.cells}):
+        raise ExportTargetError(f"the evaluation must be of {label} on one suite")
+    arguments = ["evaluate", name, "--suite", suites[0], "--horizons", *map(str, horizons)]
+    arguments += ["--seeds", str(seeds), *(["--baselines", *baselines] if baselines else [])]
+    cells = [cell for cell in results.cells if cell.objective == label]
+    return {
+        "command": shlex.join(["rl-discovery", *arguments]),
+        "aggregate": [entry.model_dump(mode="json", by_alias=True) for entry in results.aggregate],
+        "cells": [cell.model_dump(mode="json", by_alias=True) for cell in cells],
+        "versions": results.versions,
+    }

@@ -1,0 +1,49 @@
+"""The objectives that ship: each loads by its name, and its card's evaluation can be computed again."""
+
+import shlex
+
+import jax
+import pytest
+
+import checkpoints
+from discovery.blocks import make_mesh
+from envs.suites import suite
+from evaluation.protocol import evaluate
+from scripts.cli import COMMANDS
+
+SHIPPED = checkpoints.shipped()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_card_says_where_it_comes_from(name: str):
+    card = SHIPPED[name]
+    assert card["preset"]
+    assert card["generations"] > 0
+    assert card["env_steps"] > 0
+    assert card["wall_s"] > 0
+    assert card["config"]["preset"] == card["preset"]
+    program, command, objective, *_ = shlex.split(card["evaluation"]["command"])
+    assert (program, objective) == ("rl-discovery", name)
+    assert command in COMMANDS
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_quoted_evaluation_is_computed_again(name: str):
+    """One cell of the card: on the machine that made it the same bits, elsewhere the same up to luck."""
+    objective = checkpoints.load_objective(name)
+    cell = min(objective.card["evaluation"]["cells"], key=lambda cell: cell["horizon"])
+    workers = objective.card["config"]["agent"]["workers"]
+    results = evaluate(
+        {name: objective},
+        suite(cell["suite"]),
+        [cell["horizon"]],
+        [cell["seed"]],
+        mesh=make_mesh(len(jax.devices())),
+        workers=workers,
+    )
+    assert results.cells[0].score == pytest.approx(cell["score"], abs=0.15)
+    assert results.cells[0].env_steps == cell["env_steps"]
+
+
+def test_ta_lpg_ships():
+    assert "ta-lpg" in SHIPPED

@@ -1,0 +1,53 @@
+"""Run as a script with eight forced host devices: trains the same lanes on 1, 2, 4 and 8 of them.
+
+Writes one .npz file whose arrays are named "result/devices"; `test_blocks` compares them.
+"""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from discovery.agents.agent import AgentConfig
+from discovery.blocks import make_mesh, run_blocks
+from discovery.lifetime import evaluate_block, make_learner, train_block
+from discovery.objectives.a2c import A2C
+from tests.discovery.experience import quick_jit, small_grid
+
+LANES, BLOCK_SIZE = 11, 2
+BROKEN = 4  # a lane whose level has a reward that is not finite
+
+
+def main(path):
+    env, level = small_grid()
+    learner = make_learner(env, level, AgentConfig(workers=4, rollout_steps=5), A2C())
+    rng = np.random.default_rng(0)
+    horizons = jnp.asarray(rng.integers(1, 9, LANES), jnp.int32)
+    rewards = jnp.asarray(rng.uniform(-1, 1, (LANES, 2)), jnp.float32)
+
+    def task(rewards):
+        def run(lanes):
+            levels = jax.tree.map(lambda x: jnp.broadcast_to(x, (BLOCK_SIZE, *x.shape)), level)
+            levels = levels.replace(object_rewards=rewards.at[lanes].get(mode="clip"))
+            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), lanes)
+            ends = jnp.where(lanes < LANES, horizons.at[lanes].get(mode="clip"), 0)
+            lives = train_block(learner, {}, levels, ends, keys)
+            leaves = [x.reshape(BLOCK_SIZE, -1) for x in jax.tree.leaves(lives.agent.params)]
+            fitness = evaluate_block(learner, lives, levels, keys)
+            return {"fitness": fitness, "agents": jnp.concatenate(leaves, axis=1)}
+
+        return run
+
+    results = {}
+    for devices in (1, 2, 4, 8):
+        mesh = make_mesh(devices)
+        run = quick_jit(lambda rewards, mesh=mesh: run_blocks(task(rewards), horizons, BLOCK_SIZE, mesh))
+        for name, given in (("sound", rewards), ("broken", rewards.at[BROKEN].set(jnp.nan))):
+            for part, value in run(given).items():
+                results[f"{name}-{part}/{devices}"] = np.asarray(value)
+    np.savez(path, **results)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

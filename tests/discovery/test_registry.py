@@ -1,0 +1,128 @@
+"""Every registered objective, whatever it is: what is registered is tested."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from discovery.agents.agent import AgentConfig
+from discovery.lifetime import make_learner
+from discovery.objectives.base import Experience, TrainedObjective, gradients
+from discovery.objectives.lpg import LPG
+from discovery.objectives.registry import UnknownRuleError, make_objective, registry
+from discovery.rollout import collect
+from tests.discovery.experience import CARTPOLE, is_same, progress, quick_jit, small_grid
+
+WORLDS = {
+    "gridworld": (*small_grid(), AgentConfig(workers=4, rollout_steps=9)),
+    "CartPole-v1": (
+        CARTPOLE,
+        CARTPOLE.default_params,
+        AgentConfig(network="mlp", hidden=(4,), workers=4, rollout_steps=9),
+    ),
+}
+EVERY = pytest.mark.parametrize("name", sorted(registry()))
+
+
+def is_finite(tree):
+    return all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(tree))
+
+
+@functools.cache
+def learner_of(name, world):
+    env, level, config = WORLDS[world]
+    return make_learner(env, level, config, narrow(make_objective(name))), level
+
+
+def narrow(rule):
+    """The rule with a small network, where it has one."""
+    return dataclasses.replace(rule, width=8) if hasattr(rule, "width") else rule
+
+
+def test_the_objectives_of_the_papers_are_registered():
+    assert {"lpg", "ta-lpg", "a2c", "random"} <= set(registry())
+
+
+@EVERY
+def test_an_objective_has_what_the_interface_asks_for(name):
+    entry = registry()[name]
+    rule = make_objective(name)
+    assert entry.name == rule.name == name == TrainedObjective(rule, {}).name
+    assert entry.description
+    assert "\n" not in entry.description
+    assert rule.head_size >= 1
+    assert isinstance(rule.uses_progress, bool)
+    assert hash(rule) == hash(make_objective(name)), "equal rules must not be compiled twice"
+    assert rule == make_objective(name)
+
+
+@EVERY
+@pytest.mark.parametrize("world", WORLDS)
+def test_an_objective_learns_from_a_real_rollout_with_finite_numbers(name, world):
+    learner, level = learner_of(name, world)
+    rule, agent, env = learner.objective, learner.agent, learner.env
+
+    @quick_jit
+    def first_update(key):
+        meta_params = rule.init(key)
+        life = learner.begin(key, level)
+        _, rollout = collect(agent, life.agent.params, env, level, life.workers, key, 9)
+        grads, metrics = gradients(rule, meta_params, agent, life.agent.params, rollout, progress(0, 10))
+        outputs, following, last = (
+            agent.apply(life.agent.params, x)
+            for x in (rollout.observation, rollout.next_observation, rollout.last_observation)
+        )
+        targets = rule.targets(meta_params, Experience(rollout, outputs, following, last), progress(0, 10))
+        return meta_params, life.agent.params, grads, metrics, targets, rule.loss(outputs, rollout, targets)
+
+    meta_params, params, grads, metrics, targets, (loss, same_metrics) = first_update(jax.random.key(0))
+    assert is_finite((meta_params, grads, metrics, targets, loss))
+    assert jax.tree.structure(grads) == jax.tree.structure(params)
+    assert np.shape(loss) == ()
+    assert metrics.keys() == same_metrics.keys()
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(grads)) == (name != "random")
+
+
+@EVERY
+def test_an_objective_uses_progress_if_and_only_if_it_says_so(name):
+    learner, level = learner_of(name, "gridworld")
+    update = quick_jit(learner.update)
+    key = jax.random.key(0)
+    theta = quick_jit(learner.objective.init)(key)
+    life = quick_jit(learner.begin)(key, level)
+    # The same n, and so the same random numbers, of lifetimes of another length.
+    short, long = (update(theta, level, key, progress(3, N), life)[0].agent.params for N in (4, 400))
+    assert is_same(short, long) == (not learner.objective.uses_progress)
+
+
+@EVERY
+def test_a_key_determines_the_meta_parameters(name):
+    init = quick_jit(narrow(make_objective(name)).init)
+    one, same, other = (init(jax.random.key(seed)) for seed in (0, 0, 1))
+    assert is_same(one, same)
+    assert is_same(one, other) == (not jax.tree.leaves(one))
+
+
+def test_settings_reach_the_rule():
+    assert make_objective("ta-lpg", width=32, bins=30) == LPG(width=32, bins=30)
+    assert make_objective("lpg", width=32) == LPG(width=32, horizon_inputs=False)
+    with pytest.raises(TypeError, match="no_such_setting"):
+        make_objective("a2c", no_such_setting=1)
+
+
+@pytest.mark.parametrize(("wrong", "close"), [("ta_lpg", "ta-lpg"), ("a2", "a2c"), ("Random", "random")])
+def test_an_unknown_name_is_answered_with_the_closest_one_in_one_line(wrong, close):
+    with pytest.raises(UnknownRuleError) as caught:
+        make_objective(wrong)
+    message = str(caught.value)
+    assert repr(wrong) in message
+    assert f"did you mean {close!r}?" in message
+    assert "\n" not in message
+
+
+def test_a_name_like_no_other_is_answered_with_all_there_are():
+    with pytest.raises(UnknownRuleError, match=", ".join(sorted(registry()))) as caught:
+        make_objective("quicksort")
+    assert "did you mean" not in str(caught.value)

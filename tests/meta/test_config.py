@@ -1,0 +1,176 @@
+import copy
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from meta.config import RunConfig, from_json, identity, to_json, validate
+from meta.errors import ConfigError
+
+NAN, INF = float("nan"), float("inf")
+
+NOT_POSITIVE = st.integers(max_value=0)
+NOT_POSITIVE_NUMBERS = st.floats(max_value=0) | st.sampled_from([NAN, INF, -INF])
+NOT_FRACTIONS = NOT_POSITIVE_NUMBERS | st.floats(min_value=1, exclude_min=True)
+NEGATIVE_NUMBERS = st.floats(max_value=0, exclude_max=True) | st.sampled_from([NAN, INF])
+
+IMPOSSIBLE = {
+    "seed": st.integers(max_value=-1) | st.integers(min_value=2**32),
+    "generations": NOT_POSITIVE,
+    "block_size": NOT_POSITIVE,
+    "devices": NOT_POSITIVE,
+    "objective.width": NOT_POSITIVE,
+    "objective.bins": st.integers(max_value=1),
+    "objective.embedding_width": NOT_POSITIVE,
+    "objective.prediction_coef": NEGATIVE_NUMBERS,
+    "objective.precision": st.text(max_size=9),
+    "agent.network": st.text(max_size=9),
+    "agent.hidden": st.lists(NOT_POSITIVE, min_size=1, max_size=2).map(tuple),
+    "agent.optimiser": st.text(max_size=9),
+    "agent.workers": NOT_POSITIVE,
+    "agent.rollout_steps": NOT_POSITIVE,
+    "agent.policy_learning_rate": NOT_POSITIVE_NUMBERS,
+    "agent.head_learning_rate": NOT_POSITIVE_NUMBERS,
+    "agent.max_grad_norm": NOT_POSITIVE_NUMBERS,
+    "es.pairs": NOT_POSITIVE,
+    "es.learning_rate": NOT_POSITIVE_NUMBERS,
+    "es.learning_rate_decay": NOT_FRACTIONS,
+    "es.learning_rate_min": NEGATIVE_NUMBERS,
+    "es.sigma": NOT_POSITIVE_NUMBERS,
+    "es.sigma_decay": NOT_FRACTIONS,
+    "es.sigma_min": NOT_POSITIVE_NUMBERS,
+    "es.group_size": st.integers(max_value=1),
+    "levels.horizon": NOT_POSITIVE,
+    "checkpoint.every": NOT_POSITIVE,
+    "checkpoint.keep": st.integers(max_value=1),
+}
+
+
+def changed(path, value):
+    """A default configuration as JSON values, with one of them changed."""
+    document = copy.deepcopy(to_json(RunConfig()))
+    *parents, name = path.split(".")
+    place = document
+    for parent in parents:
+        place = place[parent]
+    place[name] = value
+    return document
+
+
+def complaint(document):
+    """What is said of an impossible configuration."""
+    with pytest.raises(ConfigError) as caught:
+        from_json(document)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", IMPOSSIBLE)
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_an_impossible_value_is_refused_in_one_line_with_its_field_and_itself(path, data):
+    value = data.draw(IMPOSSIBLE[path])
+    message = complaint(changed(path, value))
+    assert path in message
+    assert (repr(value) if isinstance(value, str) else str(value)) in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("generations", "many"),
+        ("generations", 1.5),
+        ("generations", None),
+        ("objective", None),
+        ("es.pairs", [1]),
+        ("levels.horizon", "long"),
+        ("agent.hidden", ["a"]),
+    ],
+)
+def test_a_value_of_another_type_is_refused_with_its_field(path, value):
+    assert path in complaint(changed(path, value))
+
+
+@pytest.mark.parametrize("document", [None, [], "preset", 3])
+def test_what_is_no_configuration_at_all_is_refused(document):
+    assert "\n" not in complaint(document)
+
+
+def test_a_field_that_does_not_exist_is_refused():
+    assert "sigmas" in complaint(to_json(RunConfig()) | {"sigmas": 1})
+
+
+def test_floors_above_the_start_are_refused():
+    assert "es.sigma_min (0.5) exceeds es.sigma (0.1)" in complaint(changed("es.sigma_min", 0.5))
+    message = complaint(changed("es.learning_rate_min", 0.5))
+    assert "es.learning_rate_min (0.5) exceeds es.learning_rate (0.01)" in message
+
+
+def test_a_group_size_that_does_not_divide_the_candidates_is_refused():
+    assert "es.group_size (3) must divide the 1024 candidates" in complaint(changed("es.group_size", 3))
+
+
+def test_an_unknown_level_distribution_is_refused_with_a_hint():
+    with pytest.raises(ValueError, match="unknown level distribution 'smal': did you mean 'small'"):
+        from_json(changed("levels.distribution", "smal"))
+
+
+def test_several_impossible_values_are_all_named():
+    document = changed("es.sigma", -1.0) | {"generations": 0}
+    assert {"es.sigma", "generations"} <= set(complaint(document).replace(":", " ").split())
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    pairs=st.integers(1, 10**6),
+    sigma=st.floats(0.01, 1e30),
+    seed=st.integers(0, 2**32 - 1),
+    horizon=st.none() | st.integers(1, 10**6),
+    hidden=st.lists(st.integers(1, 512), max_size=3).map(tuple),
+)
+def test_every_legal_configuration_survives_the_way_through_a_file(pairs, sigma, seed, horizon, hidden):
+    default = RunConfig()
+    config = dataclasses.replace(
+        default,
+        seed=seed,
+        es=dataclasses.replace(default.es, pairs=pairs, sigma=sigma),
+        levels=dataclasses.replace(default.levels, horizon=horizon),
+        agent=dataclasses.replace(default.agent, hidden=hidden),
+    )
+    assert validate(config) == config
+    assert from_json(json.loads(json.dumps(to_json(config)))) == config
+
+
+MAY_CHANGE = {
+    "preset": "other",
+    "generations": 1,
+    "devices": 3,
+    "checkpoint": {"every": 7, "keep": 9},
+    "logging": {"tensorboard": False, "wandb_project": "x"},
+}
+
+
+@pytest.mark.parametrize("name", MAY_CHANGE)
+def test_a_run_may_resume_with_another(name):
+    document = to_json(RunConfig()) | {name: MAY_CHANGE[name]}
+    assert identity(from_json(document)) == identity(RunConfig())
+
+
+@pytest.mark.parametrize("name", sorted(set(to_json(RunConfig())) - set(MAY_CHANGE)))
+def test_everything_else_decides_results_and_is_identity(name):
+    assert name in identity(RunConfig())
+    assert name in {"seed", "objective", "agent", "es", "levels", "block_size"}, "new field: which is it?"
+
+
+def test_the_configuration_cannot_be_changed_in_place():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RunConfig().es.sigma = 1.0  # type: ignore[misc]
+
+
+def test_lanes_and_groups_follow_from_pairs_and_group_size():
+    config = from_json(changed("es.pairs", 6))
+    assert (config.lanes, config.groups) == (12, 6)
+    config = from_json(changed("es.group_size", 4) | {})
+    assert (config.lanes, config.groups) == (1024, 256)

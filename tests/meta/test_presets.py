@@ -1,0 +1,73 @@
+import dataclasses
+
+import pytest
+
+from meta.config import ObjectiveConfig, RunConfig, from_json, to_json, validate
+from meta.errors import ConfigError
+from meta.presets import PRESETS, find
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_valid_and_survives_json(name):
+    config = find(name).config
+    assert config.preset == name
+    assert validate(config) == config == from_json(to_json(config))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_says_what_it_is_for(name):
+    assert len(find(name).description) > 20
+
+
+def test_the_issues_presets_are_there():
+    assert {"quickstart", "lpg", "ta-lpg", "lpg-cpu", "ta-lpg-cpu"} <= set(PRESETS)
+
+
+def test_ta_lpg_is_the_papers():
+    config = find("ta-lpg").config
+    assert config == RunConfig()
+    found = {
+        "pairs": config.es.pairs,
+        "workers": config.agent.workers,
+        "steps": config.agent.rollout_steps,
+        "width": config.objective.width,
+        "learning rate": config.es.learning_rate,
+        "decay": config.es.learning_rate_decay,
+        "floor": config.es.learning_rate_min,
+        "sigma": config.es.sigma,
+        "generations": config.generations,
+        "levels": config.levels.distribution,
+        "policy": config.agent.policy_learning_rate,
+        "prediction": config.agent.head_learning_rate,
+    }
+    assert found == {
+        "pairs": 512,
+        "workers": 64,
+        "steps": 20,
+        "width": 256,
+        "learning rate": 1e-2,
+        "decay": 0.999,
+        "floor": 1e-5,
+        "sigma": 0.1,
+        "generations": 2500,
+        "levels": "all_vrandlife",
+        "policy": 40.0,
+        "prediction": 4.0,
+    }
+
+
+@pytest.mark.parametrize(("name", "sighted"), [("lpg", "ta-lpg"), ("lpg-cpu", "ta-lpg-cpu")])
+def test_lpg_differs_from_ta_lpg_by_the_horizon_inputs_alone(name, sighted):
+    blind, sighted = find(name).config, find(sighted).config
+    assert not blind.objective.horizon_inputs
+    assert sighted.objective.horizon_inputs
+    objective = dataclasses.replace(blind.objective, horizon_inputs=True)
+    assert dataclasses.replace(blind, preset=sighted.preset, objective=objective) == sighted
+    assert isinstance(objective, ObjectiveConfig)
+
+
+def test_an_unknown_preset_is_refused_with_the_ones_there_are():
+    with pytest.raises(ConfigError, match="unknown preset 'quikstart'; did you mean 'quickstart'") as caught:
+        find("quikstart")
+    assert all(name in str(caught.value) for name in PRESETS)
+    assert "\n" not in str(caught.value)

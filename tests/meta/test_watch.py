@@ -1,0 +1,122 @@
+import io
+import sys
+
+import pytest
+from rich.console import Console
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import masked_crc32c
+
+from meta.errors import ConfigError
+from meta.watch import TensorBoard, Terminal, watchers
+from tests.meta.tiny import tiny
+
+
+def row(generation, **changes):
+    return {
+        "generation": generation,
+        "wall_s": 1.5,
+        "generation_s": 0.5,
+        "env_steps": 10,
+        "env_steps_per_s": 2_500_000.0,
+        "fitness_mean": float(generation),
+        "fitness_best": 2.0 * generation,
+    } | changes
+
+
+def events(file):
+    """The events of one file, checksums verified: length, its CRC, data, its CRC."""
+    data = file.read_bytes()
+    while data:
+        length = int.from_bytes(data[:8], "little")
+        assert masked_crc32c(data[:8]) == int.from_bytes(data[8:12], "little")
+        record, data = data[12 : 12 + length], data[12 + length :]
+        assert masked_crc32c(record) == int.from_bytes(data[:4], "little")
+        data = data[4:]
+        yield Event.FromString(record)
+
+
+def shown(directory):
+    """What TensorBoard shows: step to value of fitness_mean, a restart hiding what came at or after it."""
+    points = {}
+    for file in sorted(directory.iterdir()):
+        for event in events(file):
+            if event.HasField("session_log") and event.session_log.status == SessionLog.START:
+                points = {step: value for step, value in points.items() if step < event.step}
+            for value in event.summary.value:
+                if value.tag == "meta/fitness_mean":
+                    points.setdefault(event.step, []).append(value.simple_value)
+    return points
+
+
+def write(directory, done, rows, monkeypatch, clock):
+    # Event files are named and ordered by the second they were made in.
+    monkeypatch.setattr("time.time", lambda: clock)
+    writer = TensorBoard(directory, done)
+    for values in rows:
+        writer.generation(values)
+    writer.close()
+
+
+def test_tensorboard_events_hold_every_metric_that_has_a_value(tmp_path, monkeypatch):
+    rows = [row(n, regret_mean=None) for n in range(3)]
+    write(tmp_path, 0, rows, monkeypatch, 1000)
+    assert shown(tmp_path) == {0: [0.0], 1: [1.0], 2: [2.0]}
+    (file,) = tmp_path.iterdir()
+    tags = {value.tag for event in events(file) for value in event.summary.value}
+    assert tags == {f"meta/{name}" for name in row(0) if name != "generation"}
+
+
+@pytest.mark.parametrize("done", [0, 2])
+def test_events_of_generations_that_run_again_are_hidden(tmp_path, monkeypatch, done):
+    write(tmp_path, 0, [row(n, fitness_mean=-1.0) for n in range(4)], monkeypatch, 1000)
+    write(tmp_path, done, [row(n) for n in range(done, 5)], monkeypatch, 2000)
+    assert shown(tmp_path) == {n: [-1.0 if n < done else float(n)] for n in range(5)}
+
+
+def terminal_output(generations, done=0, tty=False):
+    text = io.StringIO()
+    terminal = Terminal(Console(file=text, force_terminal=tty, width=120), generations, done)
+    for n in range(done, generations):
+        terminal.generation(row(n))
+    terminal.close()
+    return text.getvalue()
+
+
+def test_without_a_terminal_about_20_plain_lines_are_printed_and_the_last_generation_is_one():
+    lines = terminal_output(200).splitlines()
+    assert 18 <= len(lines) <= 24
+    assert lines[0] == "generation 1/200  fitness 0.000  2.50M env steps/s  0:01:40 left"
+    assert lines[-1].startswith("generation 200/200")
+    assert lines[-1].endswith("0:00:00 left")
+    assert "\x1b" not in "".join(lines)
+
+
+def test_a_resumed_run_counts_on():
+    lines = terminal_output(10, done=7).splitlines()
+    assert lines[0].startswith("generation 8/10")
+
+
+def test_on_a_terminal_there_is_one_bar_with_the_issues_four_numbers():
+    text = terminal_output(3, tty=True)
+    assert "generation" in text
+    assert "3/3" in text
+    assert "2.50M env steps/s" in text
+    assert "left" in text
+
+
+def test_wandb_that_is_not_installed_is_one_line_that_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    config = tiny(logging={"wandb_project": "objectives"})
+    with pytest.raises(ConfigError, match=r"pip install 'rl-discovery\[wandb\]'") as caught:
+        watchers(config, tmp_path, Console(file=io.StringIO()), 0)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("tensorboard", [True, False])
+def test_a_run_has_the_watchers_that_it_is_configured_to_have(tmp_path, tensorboard):
+    config = tiny(logging={"tensorboard": tensorboard})
+    found = watchers(config, tmp_path, Console(file=io.StringIO()), 0)
+    for watcher in found:
+        watcher.close()
+    assert [type(watcher) for watcher in found] == [TensorBoard, Terminal][not tensorboard :]
+    assert (tmp_path / "tb").exists() == tensorboard

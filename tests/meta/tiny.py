@@ -1,0 +1,44 @@
+"""The smallest run that has everything: a few seconds to compile, milliseconds a generation."""
+
+import dataclasses
+
+from discovery.agents.agent import AgentConfig
+from meta.config import (
+    CheckpointConfig,
+    EvolutionConfig,
+    LevelsConfig,
+    LoggingConfig,
+    ObjectiveConfig,
+    RunConfig,
+)
+from meta.generation import make_program
+
+TINY = RunConfig(
+    preset="tiny",
+    seed=5,
+    generations=6,
+    objective=ObjectiveConfig(width=4, bins=3, embedding_width=2),
+    agent=AgentConfig(workers=2, rollout_steps=4),
+    es=EvolutionConfig(pairs=3, learning_rate=0.05, sigma=0.5),
+    levels=LevelsConfig(distribution="small", horizon=3),
+    block_size=1,
+    devices=1,
+    checkpoint=CheckpointConfig(every=2),
+    logging=LoggingConfig(tensorboard=False),
+)
+
+
+def tiny(**changes):
+    """TINY with changes; those of a nested part as a dict."""
+    for name, value in changes.items():
+        if isinstance(value, dict):
+            changes[name] = dataclasses.replace(getattr(TINY, name), **value)
+    return dataclasses.replace(TINY, **changes)
+
+
+def program_with_horizons(config, low, high):
+    """A program whose levels have horizons log-uniform between two bounds."""
+    program = make_program(config)
+    distribution = program.curriculum.distribution.with_horizon(low, high)
+    curriculum = dataclasses.replace(program.curriculum, distribution=distribution)
+    return dataclasses.replace(program, curriculum=curriculum)
