@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from scripts.arguments import parse
 from scripts.output import only_json, print_json
 
 if TYPE_CHECKING:
@@ -54,11 +55,9 @@ class Arguments:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit status."""
-    import tyro
-
     from meta.errors import ConfigError
 
-    arguments = tyro.cli(Arguments, prog="rl-discovery bench", args=list(argv), description=__doc__)
+    arguments = parse(Arguments, argv, "bench", __doc__)
 
     if arguments.repeats < 1:
         raise ConfigError(f"repeats must be at least 1, not {arguments.repeats}")

@@ -13,10 +13,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
 from packaging.requirements import Requirement
 
 from scripts import output, runtime
+from scripts.arguments import parse
 
 Status = Literal["ok", "note", "broken"]
 
@@ -62,9 +62,7 @@ class Arguments:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command."""
-    arguments = tyro.cli(
-        Arguments, args=argv, config=(tyro.conf.FlagCreatePairsOff,), prog="rl-discovery doctor"
-    )
+    arguments = parse(Arguments, argv, "doctor")
     with output.only_json():
         checks = [
             *software(),

@@ -21,12 +21,9 @@ from discovery.blocks import make_mesh
 from discovery.objectives.base import TrainedObjective
 from envs import suites
 from scripts import output
+from scripts.arguments import UsageError, parse
 
 Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
-
-
-class UsageError(ValueError):
-    """An argument makes no sense."""
 
 
 class OutputError(RuntimeError):
@@ -76,7 +73,7 @@ class Arguments:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command."""
-    arguments = tyro.cli(Arguments, args=argv, prog="rl-discovery evaluate")
+    arguments = parse(Arguments, argv, "evaluate")
     _check(arguments)
     suite = suites.suite(arguments.suite)
     if arguments.levels is not None:

@@ -11,6 +11,7 @@ import tyro
 from checkpoints import ObjectiveFileError, load_objective, read_card, save_objective
 from evaluation.results import Results
 from scripts import output
+from scripts.arguments import parse
 
 
 class ExportTargetError(ValueError):
@@ -36,9 +37,7 @@ class Arguments:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command."""
-    arguments = tyro.cli(
-        Arguments, args=argv, config=(tyro.conf.FlagCreatePairsOff,), prog="rl-discovery export"
-    )
+    arguments = parse(Arguments, argv, "export")
     if arguments.file.suffix != ".safetensors":
         raise ExportTargetError(f"{arguments.file} does not end in .safetensors")
     if not arguments.file.parent.is_dir():

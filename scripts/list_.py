@@ -8,6 +8,7 @@ from typing import Any, Literal
 import tyro
 
 from scripts import output
+from scripts.arguments import parse
 
 Kind = Literal["presets", "envs", "suites", "objectives", "strategies", "scores"]
 
@@ -25,9 +26,7 @@ class Arguments:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command."""
-    arguments = tyro.cli(
-        Arguments, args=argv, config=(tyro.conf.FlagCreatePairsOff,), prog="rl-discovery list"
-    )
+    arguments = parse(Arguments, argv, "list")
     with output.only_json():
         entries = KINDS[arguments.kind]()
     if arguments.json:

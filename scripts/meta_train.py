@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+from scripts.arguments import parse
+
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit status."""
@@ -33,11 +35,8 @@ def main(argv: Sequence[str]) -> int:
         """Print the resolved configuration as JSON and stop."""
 
     listing = "\n".join(f"  {name}: {entry.description}" for name, entry in PRESETS.items())
-    arguments = tyro.cli(
-        Arguments,
-        prog="rl-discovery meta-train",
-        args=list(argv),
-        description=f"{__doc__}\n\npresets:\n{listing}",
+    arguments = parse(
+        Arguments, argv, "meta-train", f"{__doc__}\n\npresets:\n{listing}", negative_switches=True
     )
     config = validate(arguments.config)
     if arguments.print_config:

@@ -11,9 +11,9 @@ import numpy as np
 
 from discovery.agents.agent import AgentConfig
 from discovery.blocks import make_mesh, run_blocks
-from discovery.lifetime import evaluate_block, make_learner, train_block
+from discovery.lifetime import make_learner, train_block
 from discovery.objectives.a2c import A2C
-from tests.discovery.experience import quick_jit, small_grid
+from tests.discovery.experience import small_grid
 
 LANES, BLOCK_SIZE = 11, 2
 BROKEN = 4  # a lane whose level has a reward that is not finite
@@ -34,15 +34,15 @@ def main(path):
             ends = jnp.where(lanes < LANES, horizons.at[lanes].get(mode="clip"), 0)
             lives = train_block(learner, {}, levels, ends, keys)
             leaves = [x.reshape(BLOCK_SIZE, -1) for x in jax.tree.leaves(lives.agent.params)]
-            fitness = evaluate_block(learner, lives, levels, keys)
-            return {"fitness": fitness, "agents": jnp.concatenate(leaves, axis=1)}
+            return {"updates": ends, "agents": jnp.concatenate(leaves, axis=1)}
 
         return run
 
     results = {}
     for devices in (1, 2, 4, 8):
         mesh = make_mesh(devices)
-        run = quick_jit(lambda rewards, mesh=mesh: run_blocks(task(rewards), horizons, BLOCK_SIZE, mesh))
+        # With the optimisations of a real run: whether bits agree is a matter of what they do.
+        run = jax.jit(lambda rewards, mesh=mesh: run_blocks(task(rewards), horizons, BLOCK_SIZE, mesh))
         for name, given in (("sound", rewards), ("broken", rewards.at[BROKEN].set(jnp.nan))):
             for part, value in run(given).items():
                 results[f"{name}-{part}/{devices}"] = np.asarray(value)

@@ -100,10 +100,10 @@ def test_a2c_solves_a_two_armed_bandit():
     assert trained.policy(jnp.asarray(level.start + 9 * 3))[2] > 0.8  # left, both doors shut
 
 
-@pytest.mark.slow
 def test_a2c_learns_the_dense_gridworld():
     env, level = envs.make("gridworld/dense")
     level = level.replace(max_steps_in_episode=jnp.int32(100))
-    _, history = discovery.train("a2c", env, level, 300, evaluations=1)
-    _, random = discovery.train("random", env, level, 1, evaluations=1)
-    assert history["return"][-1] > random["return"][-1] + 1.0
+    with quick_compilation():
+        _, history = discovery.train("a2c", env, level, 150, evaluations=50)
+    # After three updates the policy is still close to random.
+    assert np.mean(history["return"][-5:]) > history["return"][0] + 2.0

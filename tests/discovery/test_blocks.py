@@ -93,7 +93,7 @@ def results(tmp_path_factory):
 
 
 @pytest.mark.parametrize("devices", [2, 4, 8])
-@pytest.mark.parametrize("name", ["sound-fitness", "sound-agents", "broken-fitness", "broken-agents"])
+@pytest.mark.parametrize("name", ["sound-agents", "broken-agents", "sound-updates"])
 def test_results_have_the_same_bits_on_any_number_of_devices(results, name, devices):
     assert results[f"{name}/{devices}"].tobytes() == results[f"{name}/1"].tobytes()
 
@@ -109,4 +109,4 @@ def test_a_lane_that_is_not_finite_stays_alone(results, devices):
 
 def test_the_lanes_of_that_comparison_differ(results):
     assert np.unique(results["sound-agents/1"], axis=0).shape[0] == many_devices.LANES
-    assert np.unique(results["sound-fitness/1"]).size > many_devices.LANES // 2
+    assert np.unique(results["sound-updates/1"]).size > many_devices.LANES // 2

@@ -1,0 +1,32 @@
+"""Bad arguments are refused in one line that names them, with exit status 2."""
+
+import pytest
+
+from scripts.cli import main
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["meta-train", "--bogus", "3"], "--bogus"),
+        (["meta-train", "--generations", "1.5"], "1.5"),
+        (["bench", "--precision", "float8"], "float8"),
+        (["list", "nothing"], "nothing"),
+        (["export"], "Missing"),
+    ],
+)
+def test_a_bad_argument_is_named_in_one_line(argv: list[str], named: str, capsys):
+    assert main(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("error: ")
+    assert named in captured.err
+    assert f"rl-discovery {argv[0]} --help" in captured.err
+
+
+def test_help_still_goes_to_standard_output(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["list", "--help"])
+    assert not stop.value.code
+    assert "usage: rl-discovery list" in capsys.readouterr().out
