@@ -47,10 +47,11 @@ class BackwardGRU(nn.Module):
         candidate_bias = self.param("candidate_bias", nn.initializers.zeros, (G,))
         dtype = jnp.dtype(self.precision)
         recurrent = recurrent.astype(dtype)
-        projected = inputs @ kernel + bias
 
         def cell(state, step):
             x, reset = step
+            # Projected here, not for all steps at once: the result then never leaves the cache.
+            x = x @ kernel + bias
             state = jnp.where(reset[:, None], 0.0, state)
             h = jnp.matmul(state.astype(dtype), recurrent, preferred_element_type=jnp.float32)
             r = jax.nn.sigmoid(x[:, :G] + h[:, :G])
@@ -60,7 +61,7 @@ class BackwardGRU(nn.Module):
             return state, state
 
         first = jnp.zeros((inputs.shape[1], G), jnp.float32)
-        _, states = jax.lax.scan(cell, first, (projected, resets), reverse=True, unroll=UNROLL)
+        _, states = jax.lax.scan(cell, first, (inputs, resets), reverse=True, unroll=UNROLL)
         return states
 
 
