@@ -23,7 +23,7 @@ _TA_LPG = RunConfig()
 # generations, and a high learning rate uses them.
 _TA_LPG_CPU = RunConfig(
     preset="ta-lpg-cpu",
-    generations=5000,
+    generations=12_000,
     objective=ObjectiveConfig(width=32),
     agent=AgentConfig(workers=16),
     es=EvolutionConfig(pairs=64, learning_rate=3e-2, learning_rate_decay=0.9995, learning_rate_min=1e-3),
