@@ -111,9 +111,8 @@ def _bind(objective: TrainedObjective | Objective | str) -> tuple[Objective, Any
     if isinstance(objective, TrainedObjective):
         return objective.rule, objective.meta_params
     rule = make_objective(objective) if isinstance(objective, str) else objective
-    meta_params = rule.init(jax.random.key(0))
-    if jax.tree.leaves(meta_params):
+    if jax.tree.leaves(jax.eval_shape(rule.init, jax.random.key(0))):
         raise ValueError(
             f"{rule.name} is a learned objective: load its meta-parameters with checkpoints.load_objective"
         )
-    return rule, meta_params
+    return rule, rule.init(jax.random.key(0))

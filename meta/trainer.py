@@ -109,10 +109,11 @@ class _Run:
             if done >= self.config.generations:
                 self._say(f"already done: {done} generations in {self.directory.path}")
                 return Outcome(done, None)
-            step = self._compile(state)
+            # Before the compilation, so that nobody waits for it to hear that wandb is not installed.
             observers = watchers(self.config, self.directory.path, self.console, done)
-            self.last_finish = time.monotonic()
             try:
+                step = self._compile(state)
+                self.last_finish = time.monotonic()
                 state = self._loop(step, state, observers)
             finally:
                 for observer in observers:

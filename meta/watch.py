@@ -3,6 +3,7 @@
 A watcher is told of every generation on the host; none of this is inside compiled code.
 """
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -125,7 +126,9 @@ class WeightsAndBiases:
             project=config.logging.wandb_project,
             config=to_json(config),
             dir=str(directory),
-            id=directory.resolve().name,
+            # The path, because many a run is called runs/quickstart.
+            id=hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16],
+            name=directory.resolve().name,
             resume="allow",
         )
 

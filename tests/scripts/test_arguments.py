@@ -12,7 +12,9 @@ from scripts.cli import main
         (["meta-train", "--generations", "1.5"], "1.5"),
         (["bench", "--precision", "float8"], "float8"),
         (["list", "nothing"], "nothing"),
-        (["export"], "Missing"),
+        (["list"], "Missing"),
+        (["export", "run"], "Missing"),
+        (["doctor", "--nothing"], "--nothing"),
     ],
 )
 def test_a_bad_argument_is_named_in_one_line(argv: list[str], named: str, capsys):
