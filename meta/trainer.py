@@ -5,6 +5,7 @@ that the devices never wait for the host. What a run leaves behind is exact: met
 checkpoint that counts on them, and everything after the checkpoint is done again on resume.
 """
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -157,7 +158,7 @@ class _Run:
         row = {
             "generation": number,
             "wall_s": round(now - self.clock_start, 3),
-            "generation_s": round(self.seconds, 4),
+            "generation_s": round(self.seconds, 6),
             "env_steps": self.env_steps,
             "env_steps_per_s": round(steps / max(self.seconds, 1e-9), 1),
         } | {name: value if math.isfinite(value) else None for name, value in values.items()}
@@ -238,8 +239,21 @@ class _Run:
         logger.info(message)
 
 
+class _RunLog(logging.FileHandler):
+    """train.log. Where it cannot be written, the error that ended the run must stay the one that is seen."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        """Says nothing."""
+        del record
+
+    def close(self) -> None:
+        """Closes the file, whatever could not be written to it."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 def _log_to(path: Path) -> logging.Handler:
-    handler = logging.FileHandler(path)
+    handler = _RunLog(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

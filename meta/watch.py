@@ -109,7 +109,11 @@ class TensorBoard:
 
     def close(self) -> None:
         """Flushes and closes the event file."""
-        self._writer.close()
+        try:
+            self._writer.close()
+        except OSError as error:
+            # The numbers are in metrics.jsonl too; what ended the run must not be hidden by this.
+            logger.warning("TensorBoard events are incomplete: %s", error)
 
 
 class WeightsAndBiases:
