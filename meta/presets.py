@@ -1,11 +1,10 @@
 """Named configurations: what each costs, what it should reach and the command that runs it."""
 
 import dataclasses
-import difflib
 
 from discovery.agents.agent import AgentConfig
 from meta.config import CheckpointConfig, EvolutionConfig, LevelsConfig, ObjectiveConfig, RunConfig
-from meta.errors import ConfigError
+from meta.errors import unknown_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +64,5 @@ def find(name: str) -> Preset:
         ConfigError: there is none; the message lists them.
     """
     if name not in PRESETS:
-        close = difflib.get_close_matches(name, PRESETS, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ConfigError(f"unknown preset {name!r}{hint} (there are: {', '.join(PRESETS)})")
+        raise unknown_name("preset", name, PRESETS)
     return PRESETS[name]

@@ -6,7 +6,6 @@
 import dataclasses
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
@@ -72,7 +71,7 @@ class Agent:
     Attributes:
         network: flax module from observation to `Outputs`.
         optimiser: optax transformation for the network's parameters.
-        example: an observation of the environment's shape, to initialise with.
+        observation_shape, observation_dtype: of one observation, to initialise with.
     """
 
     network: AgentNetwork
@@ -128,8 +127,3 @@ def _optimiser(config: AgentConfig, learning_rate: float) -> optax.GradientTrans
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm), rules[config.optimiser](learning_rate)
     )
-
-
-def num_parameters(params: AgentParams) -> int:
-    """Numbers in a pytree."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,12 +1,12 @@
 """Evolution strategies by name: Open_ES streamed over evosax's state, and evosax's population ones."""
 
 import dataclasses
-import difflib
 from collections.abc import Callable
 
 import optax
 
 from meta.config import EvolutionConfig
+from meta.errors import unknown_name
 from meta.evolution.base import Candidates, Problem, Schedule, Strategy
 from meta.evolution.open_es import StreamedOpenES
 from meta.evolution.population import cma_es, pgpe, sep_cma_es, snes
@@ -64,7 +64,5 @@ def make_strategy(name: str, problem: Problem) -> Strategy:
         ValueError: no such name, or a problem the strategy cannot take.
     """
     if name not in STRATEGIES:
-        close = difflib.get_close_matches(name, STRATEGIES, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"unknown strategy {name!r}{hint} (there are: {', '.join(STRATEGIES)})")
+        raise unknown_name("strategy", name, STRATEGIES)
     return STRATEGIES[name].factory(problem)

@@ -2,12 +2,11 @@
 
 import gymnax
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import envs
-from discovery.agents.agent import AgentConfig, default_config, make_agent, num_parameters
+from discovery.agents.agent import AgentConfig, default_config, make_agent
 from tests.discovery import naive_networks
 from tests.discovery.experience import (
     CARTPOLE,
@@ -181,7 +180,3 @@ def test_a_rule_may_have_step_sizes_of_its_own_for_tables_only():
     assert config == AgentConfig(policy_learning_rate=8.0, head_learning_rate=2.0)
     assert default_config(GRID, GRID.default_params, object()) == AgentConfig()
     assert default_config(CARTPOLE, CARTPOLE.default_params, Rule()).policy_learning_rate == 1e-3
-
-
-def test_num_parameters_counts_every_number():
-    assert num_parameters({"a": jnp.zeros((3, 4)), "b": [jnp.zeros(5), jnp.zeros(())]}) == 18
