@@ -23,10 +23,12 @@ class Deal(NamedTuple):
     Attributes:
         blocks: lane numbers; the last block is filled up with numbers >= `lanes`.
         device: of each block.
+        costs: of each block.
     """
 
     blocks: Int[Array, "blocks size"]
     device: Int[Array, " blocks"]
+    costs: Float[Array, " blocks"]
 
 
 def make_mesh(devices: int | None = None) -> Mesh:
@@ -56,7 +58,7 @@ def deal(costs: Float[Array, " lanes"], block_size: int, devices: int) -> Deal:
         return loads.at[device].add(cost), device
 
     _, device = jax.lax.scan(give, jnp.zeros(devices, jnp.float32), block_costs)
-    return Deal(blocks=blocks, device=device.astype(jnp.int32))
+    return Deal(blocks=blocks, device=device.astype(jnp.int32), costs=block_costs)
 
 
 def run_blocks(
@@ -71,7 +73,8 @@ def run_blocks(
         task: from the lane numbers of one block to a pytree of floats with leading axis `size`. It
             is traced once and may close over arrays, which every device then holds. Numbers >= lanes
             are padding: their results are dropped, and they should cost nothing.
-        costs: relative time of each lane.
+        costs: relative time of each lane. A lane that costs 0 has nothing to do: blocks of such lanes
+            are left out, and their results are 0.
         block_size: lanes that run side by side; part of what determines results to the last bit.
         mesh: the devices, from `make_mesh`.
 
@@ -85,7 +88,8 @@ def run_blocks(
     results = jax.tree.map(lambda s: jnp.zeros((lanes, *s.shape[1:]), s.dtype), shapes)
 
     def on_device(results):
-        mine = plan.device == jax.lax.axis_index(AXIS)
+        # A block whose first and longest lane costs nothing has nothing to do.
+        mine = (plan.device == jax.lax.axis_index(AXIS)) & (plan.costs > 0)
         queue = jnp.argsort(~mine, stable=True)
 
         def run(i, results):

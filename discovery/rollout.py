@@ -31,12 +31,8 @@ def sample_actions(logits: Float[Array, "*batch A"], draws: Float[Array, "*batch
     """Actions from a softmax policy by inverting its distribution function at uniform draws."""
     weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
     threshold = draws * jnp.sum(weights, axis=-1)
-    cumulative, action = jnp.zeros_like(draws), jnp.zeros(draws.shape, jnp.int32)
-    # Unrolled, because XLA's cumulative sum costs more than the whole environment step.
-    for i in range(logits.shape[-1] - 1):
-        cumulative += weights[..., i]
-        action += cumulative <= threshold
-    return action
+    below = jnp.cumsum(weights[..., :-1], axis=-1) <= threshold[..., None]
+    return jnp.sum(below, axis=-1, dtype=jnp.int32)
 
 
 def collect(

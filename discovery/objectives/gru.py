@@ -9,9 +9,6 @@ from jaxtyping import Array, Bool, Float
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 
-UNROLL = 10
-"""Time steps compiled into one iteration of the scan; docs/performance.md has the measurement."""
-
 
 class BackwardGRU(nn.Module):
     """Gated recurrent unit (Cho et al. 2014) over reversed time.
@@ -61,7 +58,8 @@ class BackwardGRU(nn.Module):
             return state, state
 
         first = jnp.zeros((inputs.shape[1], G), jnp.float32)
-        _, states = jax.lax.scan(cell, first, (inputs, resets), reverse=True, unroll=UNROLL)
+        # Not unrolled: with the projection inside, that costs time (docs/performance.md).
+        _, states = jax.lax.scan(cell, first, (inputs, resets), reverse=True)
         return states
 
 
