@@ -20,6 +20,11 @@ EnvParams: TypeAlias = Any
 """What an environment calls its parameters: a pytree, gymnax's `EnvParams`."""
 
 
+HORIZON_EDITS = 1 / 6
+"""Share of edits that redraw the horizon, where a distribution has several. Our choice: a gridworld
+has up to six other kinds of edits, each as likely as the others."""
+
+
 @struct.dataclass
 class Level:
     """One environment instance and how long an agent may learn on it.
@@ -43,6 +48,9 @@ class LevelDistribution:
         env: the environment whose parameters are sampled.
         sample_params: parameters from a key; pure, fit for `jit` and `vmap`.
         horizon: bounds of N in agent updates, log-uniform; equal where N is fixed.
+        edit: one random small change of parameters that stays within the distribution's ranges; pure,
+            fit for `jit` and `vmap`. None where there is nothing to change.
+        statistics: numbers of one level that people want to see move, by name, each a scalar.
 
     Raises:
         ValueError: horizon bounds below 1 or in the wrong order.
@@ -53,6 +61,8 @@ class LevelDistribution:
     env: Environment
     sample_params: Callable[[Key[Array, ""]], EnvParams]
     horizon: tuple[int, int]
+    edit: Callable[[Key[Array, ""], EnvParams], EnvParams] | None = None
+    statistics: Callable[[EnvParams], dict[str, Array]] | None = None
 
     def __post_init__(self) -> None:
         low, high = self.horizon
@@ -64,6 +74,35 @@ class LevelDistribution:
         params_key, horizon_key = jax.random.split(key)
         draw = jax.random.uniform(horizon_key, (), jnp.float32)
         return Level(params=self.sample_params(params_key), horizon=log_uniform_int(draw, *self.horizon))
+
+    def edited(self, key: Key[Array, ""], level: Level) -> Level:
+        """The level with one random change: of its parameters or, where horizons vary, of its horizon.
+
+        Args:
+            key: decides what changes, and to what.
+            level: one level of this distribution; `vmap` for a batch of them.
+
+        Returns:
+            The new level, which this distribution might have sampled.
+
+        Raises:
+            ValueError: the horizon is fixed and there is no `edit`.
+        """
+        low, high = self.horizon
+        if self.edit is None and low == high:
+            raise ValueError(f"levels of {self.name!r} cannot be edited: nothing of them may change")
+        kind_key, horizon_key, edit_key = jax.random.split(key, 3)
+        horizon = log_uniform_int(jax.random.uniform(horizon_key, (), jnp.float32), low, high)
+        if self.edit is None:
+            return Level(params=level.params, horizon=horizon)
+        params = self.edit(edit_key, level.params)
+        if low == high:
+            return Level(params=params, horizon=level.horizon)
+        redraw = jax.random.uniform(kind_key) < HORIZON_EDITS
+        return Level(
+            params=jax.tree.map(functools.partial(jnp.where, redraw), level.params, params),
+            horizon=jnp.where(redraw, horizon, level.horizon),
+        )
 
     def with_horizon(self, low: int, high: int) -> "LevelDistribution":
         """The same levels with another range of horizons (`low == high`: fixed)."""
@@ -83,6 +122,7 @@ class Family:
             undiscounted episode returns of the best and of the uniformly random policy; a ValueError
             where an environment of the family has none; None where no environment has.
         render: `(env, params, ...) -> RGB array`; None where there is nothing to see.
+        path: from a batch of environment states to what `render` takes as `path`; None where it takes none.
         tasks: names and descriptions of what `make` knows besides the distributions: environments
             that are not one of many levels.
     """
@@ -93,6 +133,7 @@ class Family:
     make: Callable[[str, int], tuple[Environment, EnvParams]]
     expected_returns: Callable[[Any, EnvParams], tuple[Array, Array]] | None = None
     render: Callable[..., Any] | None = None
+    path: Callable[[Any], Array] | None = None
     tasks: Mapping[str, str] = field(default_factory=dict)
 
     @property

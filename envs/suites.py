@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from gymnax.environments.environment import Environment
 from jaxtyping import Array, Key
 
+from envs.gridworld.maps import MAZES
 from envs.levels import EnvParams, LevelDistribution
 from envs.registry import UnknownNameError, distributions, make, modules
 
@@ -149,6 +150,13 @@ GRIDWORLD_SUITES = (
         environments=("gridworld/mazes",),
         horizons=(2500,),
         levels_per_environment=64,
+    ),
+    Suite(
+        name="maze_designs",
+        description="the designs of gridworld/mazes one by one",
+        environments=tuple(f"gridworld/{name}" for name in MAZES),
+        horizons=(2500,),
+        levels_per_environment=4,
     ),
 )
 

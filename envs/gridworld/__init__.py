@@ -14,4 +14,5 @@ FAMILY = Family(
     make=lambda name, seed: sample_one(DISTRIBUTIONS[name], seed),
     expected_returns=planning.expected_returns,
     render=render.render,
+    path=lambda states: states.cell,
 )

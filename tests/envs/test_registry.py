@@ -162,3 +162,18 @@ def test_gridworld_has_exact_returns_and_pictures():
     family = envs.families()["gridworld"]
     assert family.expected_returns is envs.gridworld.planning.expected_returns
     assert family.render is envs.gridworld.render.render
+
+
+def test_the_path_of_gridworld_states_is_what_its_pictures_take():
+    family = envs.families()["gridworld"]
+    env, level = envs.make("gridworld/rand_sparse")
+    _, states = jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(jax.random.key(0), 3), level)
+    path = family.path(states)
+    assert path.tolist() == states.cell.tolist()
+    assert np.any(family.render(env, level, path=path) != family.render(env, level))
+
+
+def test_a_name_that_two_families_have_needs_its_family():
+    assert envs.distribution("chain/long") is not envs.distribution("gridworld/long")
+    with pytest.raises(envs.UnknownNameError, match="did you mean"):
+        envs.distribution("long")

@@ -7,16 +7,22 @@ from gymnax.environments.environment import Environment
 
 import envs
 from envs import SUITES, Suite
+from envs.gridworld import maps
 
 
 def test_the_gridworld_suites_exist():
-    assert {"unseen", "small", "tabular", "random", "mazes"} <= set(SUITES)
+    assert {"unseen", "small", "tabular", "random", "mazes", "maze_designs"} <= set(SUITES)
     assert all(name == suite.name and suite.description for name, suite in SUITES.items())
 
 
 @pytest.mark.parametrize("name", SUITES)
 def test_a_suite_names_environments_that_exist(name):
     assert set(SUITES[name].environments) <= {known for known, _ in envs.names()}
+
+
+def test_the_suite_of_designs_has_each_design_once():
+    names = [name.partition("/")[2] for name in SUITES["maze_designs"].environments]
+    assert names == list(maps.MAZES)
 
 
 def test_levels_come_as_one_batch_per_environment():

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.gridworld import maps
-from envs.gridworld.levels import DISTRIBUTIONS, GridSpec, ObjectSpec, choose_cells, log_uniform, uniform
+from envs.gridworld.levels import DISTRIBUTIONS
+from envs.gridworld.spec import GridSpec, ObjectSpec, choose_cells, log_uniform, uniform
 
 LEVELS = 3000
 
@@ -37,8 +38,9 @@ SAMPLED = {
     "all_shortlife": ((20, 750), (1, 5), (4, 10), 15, (250, 250)),
     "all_randlife": ((20, 750), (1, 5), (4, 10), 15, (50, 250)),
     "all_vrandlife": ((20, 750), (1, 5), (4, 10), 15, (10, 250)),
-    "mazes": ((25, 50), (3, 3), (13, 13), None, (2500, 2500)),
 }
+MAZES = ("mazes", *maps.MAZES, "perfect_mazes")
+SAMPLED |= dict.fromkeys(MAZES, ((25, 50), (3, 3), (13, 13), None, (2500, 2500)))
 
 
 choose_eleven = jax.jit(functools.partial(choose_cells, count=11))
@@ -138,7 +140,7 @@ def test_a_distribution_fills_the_ranges_of_its_row(name):
     assert_spans(params.respawn_probs[active], 0.001, 0.1, slack=0.002)
     assert_spans(params.object_rewards[active[:, 0], 0], 0, 1, slack=0.02)
     others = params.object_rewards[:, 1:][active[:, 1:]]
-    assert_spans(others, 0 if name == "mazes" else -1, 1, slack=0.02)
+    assert_spans(others, 0 if name in MAZES else -1, 1, slack=0.02)
     # Objects can only be missing where there is no cell for them.
     free = np.sum(~params.walls, axis=1)
     assert active.sum(1).max() == objects[1]
@@ -147,7 +149,7 @@ def test_a_distribution_fills_the_ranges_of_its_row(name):
     assert abs(np.median(np.log10(params.respawn_probs[active])) + 2) < 0.1
 
 
-@pytest.mark.parametrize("name", [name for name in SAMPLED if name != "mazes"])
+@pytest.mark.parametrize("name", [name for name in SAMPLED if name not in MAZES])
 def test_random_walls_are_distinct_cells_of_the_largest_square(name):
     _, _, (_, largest), walls, _ = SAMPLED[name]
     params = sampled(name).params
@@ -177,6 +179,11 @@ def test_all_free_cells_of_a_map_are_connected(text):
         reached = (grown[1:-1, 1:-1] | grown[2:, 1:-1] | grown[:-2, 1:-1] | grown[1:-1, 2:]) & ~walls
         reached |= grown[1:-1, :-2] & ~walls
     assert np.array_equal(reached, ~walls)
+
+
+@pytest.mark.parametrize("name", maps.MAZES)
+def test_a_design_by_its_name_is_that_design(name):
+    assert np.all(sampled(name).params.walls == maps.parse(maps.MAZES[name]).ravel())
 
 
 def test_mazes_are_different_designs_of_the_same_size():
@@ -226,6 +233,7 @@ def test_constants_are_exact_and_zero_is_a_probability():
         ({"count": (0, 2)}, "count must"),
         ({"walls": 9}, "walls must be 0 to 8, not 9"),
         ({"walls": (maps.RAND_SMALL,)}, "maps must all be of size 4"),
+        ({"walls": jnp.zeros_like}, r"fixed size, not \(3, 4\)"),
     ],
 )
 def test_an_impossible_specification_names_the_field(change, problem):
