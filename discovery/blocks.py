@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 AXIS = "lanes"
@@ -40,6 +40,28 @@ def make_mesh(devices: int | None = None) -> Mesh:
     return Mesh(np.array(available[:count]), (AXIS,), axis_types=(AxisType.Auto,))
 
 
+def replicated(mesh: Mesh) -> NamedSharding:
+    """On every device, whole."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def over_lanes(mesh: Mesh) -> NamedSharding:
+    """The first axis cut into as many pieces as there are devices."""
+    return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
+def ordered_sum(parts: Float[Array, "chunks D"], mesh: Mesh) -> Float[Array, " D"]:
+    """Adds partial sums in their order, so that rounding does not depend on the number of devices.
+
+    Every device adds a slice of the dimensions; the chunks may lie on any devices before.
+    """
+    size = parts.shape[1]
+    padded = jnp.pad(parts, ((0, 0), (0, -size % mesh.size)))
+    padded = jax.lax.with_sharding_constraint(padded, NamedSharding(mesh, PartitionSpec(None, AXIS)))
+    total, _ = jax.lax.scan(lambda total, part: (total + part, None), jnp.zeros_like(padded[0]), padded)
+    return jax.lax.with_sharding_constraint(total, replicated(mesh))[:size]
+
+
 def deal(costs: Float[Array, " lanes"], block_size: int, devices: int) -> Deal:
     """Sorts lanes by cost, cuts blocks, and gives each block to the device with the least to do.
 
@@ -62,7 +84,8 @@ def deal(costs: Float[Array, " lanes"], block_size: int, devices: int) -> Deal:
 
 
 def run_blocks(
-    task: Callable[[Int[Array, " size"]], Any],
+    task: Callable[[Any, Int[Array, " size"]], Any],
+    operands: Any,
     costs: Float[Array, " lanes"],
     block_size: int,
     mesh: Mesh,
@@ -70,9 +93,10 @@ def run_blocks(
     """Runs `task` on every lane, block by block, over the mesh.
 
     Args:
-        task: from the lane numbers of one block to a pytree of floats with leading axis `size`. It
-            is traced once and may close over arrays, which every device then holds. Numbers >= lanes
-            are padding: their results are dropped, and they should cost nothing.
+        task: from `operands` and the lane numbers of one block to a pytree of floats with leading axis
+            `size`. It is traced once. Numbers >= lanes are padding: their results are dropped, and they
+            should cost nothing.
+        operands: pytree of arrays that the task reads; every device holds all of it.
         costs: relative time of each lane. A lane that costs 0 has nothing to do: blocks of such lanes
             are left out, and their results are 0.
         block_size: lanes that run side by side; part of what determines results to the last bit.
@@ -84,23 +108,24 @@ def run_blocks(
     """
     lanes = costs.shape[0]
     plan = deal(costs, block_size, mesh.size)
-    shapes = jax.eval_shape(task, jax.ShapeDtypeStruct((block_size,), jnp.int32))
-    results = jax.tree.map(lambda s: jnp.zeros((lanes, *s.shape[1:]), s.dtype), shapes)
+    shapes = jax.eval_shape(task, operands, jax.ShapeDtypeStruct((block_size,), jnp.int32))
 
-    def on_device(results):
+    def on_device(plan, operands):
         # A block whose first and longest lane costs nothing has nothing to do.
         mine = (plan.device == jax.lax.axis_index(AXIS)) & (plan.costs > 0)
         queue = jnp.argsort(~mine, stable=True)
 
         def run(i, results):
             block = plan.blocks[queue[i]]
-            return jax.tree.map(lambda all_, new: all_.at[block].set(new, mode="drop"), results, task(block))
+            found = task(operands, block)
+            return jax.tree.map(lambda all_, new: all_.at[block].set(new, mode="drop"), results, found)
 
+        results = jax.tree.map(lambda s: jnp.zeros((lanes, *s.shape[1:]), s.dtype), shapes)
         results = jax.lax.fori_loop(0, jnp.sum(mine), run, results)
         # Every lane was run by one device and is zero on the others: the sum is exact.
         return jax.lax.psum(results, AXIS)
 
     everywhere = PartitionSpec()
     return jax.shard_map(on_device, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False)(
-        results
+        plan, operands
     )

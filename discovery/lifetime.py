@@ -12,40 +12,53 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from gymnax.environments.environment import Environment
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from discovery import rollout as acting
 from discovery.agents.agent import Agent, AgentConfig, AgentState, make_agent
+from discovery.critic import Assessment, Critic, CriticState, make_critic
 from discovery.objectives.base import Metrics, Objective, gradients
-from discovery.types import EnvParams, MetaParams, Progress
+from discovery.types import EnvParams, MetaParams, Progress, Rollout
 
-START, UPDATES, EVALUATION = range(3)
-"""What a lane's key is folded with first, so that the three uses never share a random number."""
+START, UPDATES, EVALUATION, CRITIC, LAST_ROLLOUT = range(5)
+"""What a lane's key is folded with first, so that no two uses share a random number."""
 
 
 @struct.dataclass
 class Life:
-    """An agent and its workers somewhere in a lifetime."""
+    """An agent and its workers somewhere in a lifetime; with a critic where one is asked for."""
 
     agent: AgentState
     workers: acting.Workers
+    critic: CriticState | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Learner:
-    """The static side of a lane: environment, agent and objective, without any numbers."""
+    """The static side of a lane: environment, agent and objective, without any numbers.
+
+    Attributes:
+        env: the environment.
+        agent: policy and second head with their optimiser.
+        objective: the rule.
+        workers: W.
+        rollout_steps: T.
+        critic: learns beside the agent; None where nobody needs its values.
+    """
 
     env: Environment
     agent: Agent
     objective: Objective
     workers: int
     rollout_steps: int
+    critic: Critic | None = None
 
     def begin(self, key: Key[Array, ""], level: EnvParams) -> Life:
         """A new agent with its workers at the start of an episode."""
         agent_key, env_key = jax.random.split(jax.random.fold_in(key, START))
         workers = acting.start(self.env, env_key, level, self.workers)
-        return Life(agent=self.agent.init(agent_key), workers=workers)
+        critic = None if self.critic is None else self.critic.init(jax.random.fold_in(key, CRITIC))
+        return Life(agent=self.agent.init(agent_key), workers=workers, critic=critic)
 
     def update(
         self, meta_params: MetaParams, level: EnvParams, key: Key[Array, ""], progress: Progress, life: Life
@@ -63,28 +76,68 @@ class Learner:
             Agent and workers after it, and metrics of the rollout and the loss.
         """
         update_key = jax.random.fold_in(jax.random.fold_in(key, UPDATES), progress.done)
-        workers, rollout = acting.collect(
-            self.agent, life.agent.params, self.env, level, life.workers, update_key, self.rollout_steps
-        )
+        return self.update_with(meta_params, level, update_key, progress, life)
+
+    def update_with(
+        self, meta_params: MetaParams, level: EnvParams, key: Key[Array, ""], progress: Progress, life: Life
+    ) -> tuple[Life, Metrics]:
+        """`update` with the randomness of this update alone, whatever n is."""
+        workers, rollout = self.collect(level, key, life)
         grads, metrics = gradients(
             self.objective, meta_params, self.agent, life.agent.params, rollout, progress
         )
         metrics |= {"reward_per_step": jnp.mean(rollout.reward)}
-        return Life(agent=self.agent.step(life.agent, grads), workers=workers), metrics
+        critic = life.critic
+        if self.critic is not None and critic is not None:
+            critic = self.critic.step(critic, rollout)
+        return Life(agent=self.agent.step(life.agent, grads), workers=workers, critic=critic), metrics
+
+    def collect(self, level: EnvParams, key: Key[Array, ""], life: Life) -> tuple[acting.Workers, Rollout]:
+        """The next rollout of the agent as it is, and where its workers stand then."""
+        return acting.collect(
+            self.agent, life.agent.params, self.env, level, life.workers, key, self.rollout_steps
+        )
 
     def evaluate(self, level: EnvParams, key: Key[Array, ""], life: Life) -> Float[Array, ""]:
         """Fitness: mean undiscounted return of one episode per worker with the agent as it is."""
+        return jnp.mean(self.episodes(level, key, life).returns)
+
+    def episodes(
+        self, level: EnvParams, key: Key[Array, ""], life: Life, discount: float = 1.0
+    ) -> acting.Episodes:
+        """The episodes that `evaluate` takes the mean of."""
         evaluation_key = jax.random.fold_in(key, EVALUATION)
-        returns = acting.episode_returns(
-            self.agent, life.agent.params, self.env, level, evaluation_key, self.workers
+        return acting.run_episodes(
+            self.agent, life.agent.params, self.env, level, evaluation_key, self.workers, discount=discount
         )
-        return jnp.mean(returns)
+
+    def assess(self, level: EnvParams, key: Key[Array, ""], life: Life) -> Assessment:
+        """The critic's view of one more rollout of the agent as it is.
+
+        Raises:
+            ValueError: there is no critic.
+        """
+        if self.critic is None or life.critic is None:
+            raise ValueError("this learner has no critic: make it with critic=True")
+        _, rollout = self.collect(level, jax.random.fold_in(key, LAST_ROLLOUT), life)
+        return self.critic.assess(life.critic.params, rollout)
 
 
-def make_learner(env: Environment, level: EnvParams, config: AgentConfig, objective: Objective) -> Learner:
-    """Puts environment, agent settings and objective together; `level` gives the spaces only."""
+def make_learner(
+    env: Environment, level: EnvParams, config: AgentConfig, objective: Objective, *, critic: bool = False
+) -> Learner:
+    """Puts environment, agent settings and objective together; `level` gives the spaces only.
+
+    Args:
+        env: the environment.
+        level: any of its levels.
+        config: the agent's settings.
+        objective: the rule.
+        critic: let a critic learn beside the agent.
+    """
     agent = make_agent(config, env, level, objective.head_size)
-    return Learner(env, agent, objective, config.workers, config.rollout_steps)
+    beside = make_critic(config, env, level) if critic else None
+    return Learner(env, agent, objective, config.workers, config.rollout_steps, beside)
 
 
 def train_block(
@@ -114,8 +167,7 @@ def train_block(
     def update_lane(n, horizon, level, key, meta_params, life):
         progress = Progress(done=n, horizon=horizon)
         new, _ = learner.update(meta_params, level, key, progress, life)
-        agent = jax.tree.map(functools.partial(jnp.where, n < horizon), new.agent, life.agent)
-        return Life(agent=agent, workers=new.workers)
+        return keep_where(n < horizon, new, life)
 
     update_block = jax.vmap(update_lane, in_axes=(None, 0, 0, 0, 0, 0))
 
@@ -125,6 +177,14 @@ def train_block(
 
     first = (jnp.int32(0), jax.vmap(learner.begin)(keys, levels))
     return jax.lax.while_loop(lambda carry: carry[0] < jnp.max(horizons), advance, first)[1]
+
+
+def keep_where(alive: Bool[Array, ""], new: Life, old: Life) -> Life:
+    """`new` while its lifetime lasts, then the agent and critic as they were; workers go on idly."""
+    agent, critic = jax.tree.map(
+        functools.partial(jnp.where, alive), (new.agent, new.critic), (old.agent, old.critic)
+    )
+    return Life(agent=agent, workers=new.workers, critic=critic)
 
 
 def evaluate_block(

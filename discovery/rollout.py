@@ -1,6 +1,6 @@
 """Acting: rollouts of an agent in a vectorised environment, and the return of whole episodes."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -82,7 +82,19 @@ def collect(
     )
 
 
-def episode_returns(
+class Episodes(NamedTuple):
+    """Return of one whole episode per worker.
+
+    Attributes:
+        returns: undiscounted.
+        discounted: with the discount that was asked for; the same numbers where it is 1.
+    """
+
+    returns: Float[Array, " W"]
+    discounted: Float[Array, " W"]
+
+
+def run_episodes(
     agent: Agent,
     params: AgentParams,
     env: Environment,
@@ -90,8 +102,9 @@ def episode_returns(
     key: Key[Array, ""],
     workers: int,
     chunk: int = 20,
-) -> Float[Array, " W"]:
-    """Undiscounted return of one whole episode per worker, acting with the stochastic policy.
+    discount: float = 1.0,
+) -> Episodes:
+    """One whole episode per worker, acting with the stochastic policy.
 
     Runs in chunks of steps until the last worker has finished, so that short episodes cost little;
     the level's time limit bounds it.
@@ -102,18 +115,28 @@ def episode_returns(
         return ~jnp.all(carry[2])
 
     def advance(carry):
-        i, workers, finished, returns = carry
+        i, workers, finished, totals = carry
         workers, rollout = collect(agent, params, env, level, workers, jax.random.fold_in(run_key, i), chunk)
         # A step counts while no earlier step of this worker ended its episode.
         ended = jnp.cumsum(rollout.done, axis=0) - rollout.done > 0
-        counts = ~(ended | finished)
-        returns += jnp.sum(jnp.where(counts, rollout.reward, 0.0), axis=0)
-        return i + 1, workers, finished | jnp.any(rollout.done, axis=0), returns
+        rewards = jnp.where(~(ended | finished), rollout.reward, 0.0)
+        totals = [
+            total + jnp.sum(rewards if gamma == 1 else rewards * _powers(gamma, i * chunk, chunk), axis=0)
+            for gamma, total in zip(gammas, totals, strict=True)
+        ]
+        return i + 1, workers, finished | jnp.any(rollout.done, axis=0), totals
 
+    gammas = (1.0,) if discount == 1 else (1.0, discount)
     first = (
         jnp.int32(0),
         start(env, start_key, level, workers),
         jnp.zeros(workers, bool),
-        jnp.zeros(workers),
+        [jnp.zeros(workers) for _ in gammas],
     )
-    return jax.lax.while_loop(unfinished, advance, first)[3]
+    totals = jax.lax.while_loop(unfinished, advance, first)[3]
+    return Episodes(returns=totals[0], discounted=totals[-1])
+
+
+def _powers(discount: float, first: Int[Array, ""], count: int) -> Float[Array, "count 1"]:
+    """discount^first, discount^(first + 1) ..."""
+    return jnp.power(discount, (first + jnp.arange(count)).astype(jnp.float32))[:, None]

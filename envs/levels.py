@@ -75,6 +75,11 @@ class LevelDistribution:
         draw = jax.random.uniform(horizon_key, (), jnp.float32)
         return Level(params=self.sample_params(params_key), horizon=log_uniform_int(draw, *self.horizon))
 
+    @property
+    def can_be_edited(self) -> bool:
+        """Whether `edited` has anything to change."""
+        return self.edit is not None or self.horizon[0] < self.horizon[1]
+
     def edited(self, key: Key[Array, ""], level: Level) -> Level:
         """The level with one random change: of its parameters or, where horizons vary, of its horizon.
 
@@ -89,7 +94,7 @@ class LevelDistribution:
             ValueError: the horizon is fixed and there is no `edit`.
         """
         low, high = self.horizon
-        if self.edit is None and low == high:
+        if not self.can_be_edited:
             raise ValueError(f"levels of {self.name!r} cannot be edited: nothing of them may change")
         kind_key, horizon_key, edit_key = jax.random.split(key, 3)
         horizon = log_uniform_int(jax.random.uniform(horizon_key, (), jnp.float32), low, high)

@@ -77,6 +77,22 @@ def distribution(name: str, **options: Any) -> LevelDistribution:
     return dataclasses.replace(found, env=_with_options(found.env, options)) if options else found
 
 
+def family_of(name: str) -> Family:
+    """The family that a level distribution belongs to.
+
+    Args:
+        name: as for `distribution`.
+
+    Returns:
+        The family.
+
+    Raises:
+        UnknownNameError: there is no such distribution, or several families have one.
+    """
+    full = _full_name("level distribution", name, distributions())
+    return families()[full.partition("/")[0]]
+
+
 def make(name: str, seed: int = 0, **options: Any) -> tuple[Environment, EnvParams]:
     """An environment and one level of it.
 

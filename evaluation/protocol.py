@@ -239,7 +239,8 @@ def train_lanes(
     examiner = dataclasses.replace(learner, workers=EPISODES)
     lanes, count = keys.shape[0], _count(levels)
 
-    def task(numbers: Int[Array, " size"]) -> Float[Array, " size"]:
+    def task(operands: Any, numbers: Int[Array, " size"]) -> Float[Array, " size"]:
+        meta_params, levels, keys, updates = operands
         # Padding lanes learn nothing, and their last episode is that of a lane beside them.
         horizons = jnp.where(numbers < lanes, updates, 0)
         lane = jnp.minimum(numbers, lanes - 1)
@@ -251,7 +252,7 @@ def train_lanes(
     # Lifetimes take equally long; what differs is the last episode.
     steps = updates * learner.rollout_steps + levels.max_steps_in_episode
     costs = jnp.tile(jnp.broadcast_to(steps, (count,)), lanes // count).astype(jnp.float32)
-    return run_blocks(task, costs, block_size, mesh)
+    return run_blocks(task, (meta_params, levels, keys, updates), costs, block_size, mesh)
 
 
 def _cells(

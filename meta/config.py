@@ -5,6 +5,7 @@ Presets are values of `RunConfig` (see `presets`); the command line overrides an
 """
 
 import dataclasses
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -19,6 +20,7 @@ from meta.errors import ConfigError
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
+Coefficient = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class ObjectiveConfig:
     """M, width of the agent's prediction y (GROOVE's code: 8; the LPG paper: 30)."""
     embedding_width: PositiveInt = 16
     """Hidden units of phi, the embedding of y (LPG paper: 16)."""
-    prediction_coef: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.5
+    prediction_coef: Coefficient = 0.5
     """alpha_y, weight of the prediction in the agent's loss (LPG paper: 0.5)."""
     precision: Precision = "float32"
     """Operands of the GRU's recurrent product; sums and state are float32 either way."""
@@ -87,6 +89,69 @@ class LevelsConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Prioritisation:
+    """Which levels are replayed how often."""
+
+    prioritisation: Literal["rank", "proportional"] = "rank"
+    """Weight of a level: its score's rank to the power of -1 / temperature, or its score to the power of
+    1 / temperature, where scores below 0 count 0 (PLR paper and GROOVE's code: rank)."""
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Towards 0 only the highest score counts, towards infinity all levels count alike (GROOVE's code:
+    1.0; PLR paper: 0.1)."""
+    staleness_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of replays drawn by the generations since a level was last played, in place of its score
+    (GROOVE's code has none; PLR paper: 0.1)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CurriculumConfig(Prioritisation):
+    """Which levels are played: fresh ones, or the ones that an objective learns most from."""
+
+    score: str = "random"
+    """One of `list scores`: what levels are replayed by; random: never replayed; frozen: a fixed set."""
+    buffer_size: PositiveInt = 4000
+    """Levels that are kept (GROOVE's code: 4,000); with `frozen` the size of the set."""
+    replay_probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Chance that a level is replayed, in place of a new one (GROOVE's code: 0.5)."""
+    minimum_fill: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of the buffer that must be filled before anything is replayed (PLR's code: 1; ours: a buffer
+    of 4,000 fills slowly on two cores)."""
+    edit_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Chance that a new level is an edited copy of one in the buffer, in place of a fresh one (ACCEL)."""
+    edits: PositiveInt = 3
+    """Random changes that make an edited copy."""
+    gallery: bool = True
+    """Draw the levels of highest score with the paths of both agents at each checkpoint (gallery.png)."""
+
+    @property
+    def levels_before_replay(self) -> int:
+        """Levels in the buffer from which on it is drawn from."""
+        return max(1, math.ceil(self.minimum_fill * self.buffer_size))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MetaGradientConfig:
+    """Learning the objective by gradients through the agents' updates (section 3.4 of the design)."""
+
+    lanes: PositiveInt = 512
+    """Agents that live side by side (GROOVE's code: 512)."""
+    updates: PositiveInt = 5
+    """K, agent updates between two steps of the meta-optimiser (GROOVE's code: 5)."""
+    learning_rate: PositiveFloat = 1e-4
+    """Adam's step size (GROOVE's code: 1e-4)."""
+    max_grad_norm: PositiveFloat = 0.5
+    """Global-norm clip of the meta-gradient, applied before Adam (GROOVE's code: 0.5)."""
+    policy_entropy_coef: Coefficient = 5e-2
+    """beta0, weight of the agents' policy entropy (GROOVE's code: 5e-2)."""
+    prediction_entropy_coef: Coefficient = 1e-3
+    """beta1, weight of the entropy of the agents' predictions y (GROOVE's code: 1e-3)."""
+    pihat_coef: Coefficient = 5e-3
+    """beta2, weight of the mean square of pihat (GROOVE's code: 5e-3)."""
+    yhat_coef: Coefficient = 1e-3
+    """beta3, weight of the mean squared norm of yhat (GROOVE's code: 1e-3)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
     """When the state of a run is saved."""
 
@@ -122,10 +187,16 @@ class RunConfig:
     """The objective that is evolved."""
     agent: AgentConfig = dataclasses.field(default_factory=AgentConfig)
     """The agents that are trained with it."""
+    trainer: Literal["es", "meta_gradient"] = "es"
+    """How the objective is searched: by evolution, or by gradients through the agents' updates."""
     es: EvolutionConfig = EvolutionConfig()
-    """How the objective is searched."""
+    """The evolution strategy, where `trainer` is es."""
+    meta_gradient: MetaGradientConfig = MetaGradientConfig()
+    """Meta-gradients, where `trainer` is meta_gradient."""
     levels: LevelsConfig = LevelsConfig()
     """The level distribution."""
+    curriculum: CurriculumConfig = CurriculumConfig()
+    """Which levels of it are played."""
     block_size: PositiveInt = 1
     """Lanes that run side by side on a device. It decides results to the last bit and speed (small blocks
     stay in cache): 1 is fastest with 64 workers, 4 to 8 with 16; thousands on a GPU."""
@@ -138,13 +209,13 @@ class RunConfig:
 
     @property
     def lanes(self) -> int:
-        """Candidates, each with an agent of its own."""
-        return 2 * self.es.pairs
+        """Agents that are trained side by side: one per candidate, or those of the meta-gradient."""
+        return 2 * self.es.pairs if self.trainer == "es" else self.meta_gradient.lanes
 
     @property
     def groups(self) -> int:
-        """Levels per generation."""
-        return self.lanes // self.es.group_size
+        """Levels that are played at once."""
+        return self.lanes // self.es.group_size if self.trainer == "es" else self.lanes
 
 
 NOT_IDENTITY = ("preset", "generations", "devices", "checkpoint", "logging")
@@ -192,7 +263,7 @@ def _check_consistency(config: RunConfig) -> None:
         )
     if es.sigma_min > es.sigma:
         raise ConfigError(f"es.sigma_min ({es.sigma_min}) exceeds es.sigma ({es.sigma})")
-    if config.lanes % es.group_size:
+    if config.trainer == "es" and config.lanes % es.group_size:
         raise ConfigError(f"es.group_size ({es.group_size}) must divide the {config.lanes} candidates")
     for name in ("workers", "rollout_steps", "policy_learning_rate", "head_learning_rate", "max_grad_norm"):
         value = getattr(config.agent, name)

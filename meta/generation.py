@@ -1,4 +1,4 @@
-"""One generation of the outer loop (Jackson et al. 2024, algorithm 1), as one pure function."""
+"""One generation of evolution (Jackson et al. 2024, algorithm 1), as one pure function."""
 
 import dataclasses
 from typing import Any
@@ -7,19 +7,20 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from discovery.blocks import make_mesh
-from discovery.lifetime import make_learner
-from envs.levels import Level
+from discovery.blocks import replicated
+from discovery.objectives.base import Objective
+from discovery.types import MetaParams
 from meta.config import RunConfig
-from meta.curriculum import Curriculum, RandomLevels
-from meta.errors import ConfigError
-from meta.evolution import Problem, Strategy, make_strategy, schedules
+from meta.curriculum import Curriculum, Served
+from meta.evolution import Problem, Schedule, Strategy, make_strategy, schedules
+from meta.keys import CANDIDATES, INIT, LANES, LEVELS, REFERENCES, keys_of_generation
 from meta.lanes import Lanes
-
-INIT, LEVELS, CANDIDATES, LANES = range(4)
-"""What the keys of a run are folded with, so that no two uses share a random number."""
+from meta.parts import make_parts
+from meta.references import References, complete
+from meta.results import by_level
 
 
 @struct.dataclass
@@ -38,65 +39,85 @@ class MetaState:
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
-    """The static side of a run: what `generation` needs besides numbers."""
+class Evolution:
+    """The static side of a run by evolution: what `generation` needs besides numbers."""
 
     seed: int
     lanes: Lanes
     strategy: Strategy
     curriculum: Curriculum
-    learning_rate: Any
+    references: References
+    learning_rate: Schedule
+
+    @property
+    def objective(self) -> Objective:
+        """The rule that is evolved."""
+        return self.lanes.learner.objective
+
+    @property
+    def mesh(self) -> Mesh:
+        """The devices that lanes are dealt to."""
+        return self.lanes.mesh
 
     def init(self) -> MetaState:
         """State before the first generation."""
         key = jax.random.fold_in(jax.random.key(self.seed), INIT)
-        meta_params = self.lanes.learner.objective.init(key)
+        meta_params = self.objective.init(key)
         return MetaState(
             generation=jnp.int32(0),
             strategy=self.strategy.init(meta_params),
             curriculum=self.curriculum.init(),
         )
 
+    def place(self, state: MetaState) -> MetaState:
+        """Every device holds all of it."""
+        return jax.device_put(state, replicated(self.mesh))
 
-def make_program(config: RunConfig) -> Program:
-    """Builds the static side of a run from its configuration.
+    def step(self, state: MetaState) -> tuple[MetaState, dict[str, Array]]:
+        """One generation."""
+        return generation(self, state)
+
+    def meta_params(self, state: MetaState) -> MetaParams:
+        """The mean of the candidates."""
+        return self.strategy.mean(state.strategy)
+
+
+def make_evolution(config: RunConfig) -> Evolution:
+    """Builds the static side of a run by evolution.
 
     Raises:
-        ConfigError: parts that do not fit each other or this machine (strategy, network, devices).
+        ConfigError, ValueError: parts that do not fit each other or this machine.
     """
-    try:
-        return _assemble(config)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-
-
-def _assemble(config: RunConfig) -> Program:
-    distribution = config.levels.build()
-    objective = config.objective.build()
-    mesh = make_mesh(config.devices)
-    example = jax.eval_shape(distribution.sample, jax.random.key(0))
-    learner = make_learner(distribution.env, example.params, config.agent, objective)
+    parts = make_parts(config, config.devices)
     learning_rate, sigma = schedules(config.es)
-    solution = jax.eval_shape(objective.init, jax.random.key(0))
+    solution = jax.eval_shape(parts.objective.init, jax.random.key(0))
     problem = Problem(
         solution=jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), solution),
         groups=config.groups,
         group_size=config.es.group_size,
         learning_rate=learning_rate,
         sigma=sigma,
-        mesh=mesh,
+        mesh=parts.mesh,
     )
-    return Program(
+    return Evolution(
         seed=config.seed,
-        lanes=Lanes(learner, config.groups, config.es.group_size, config.block_size, mesh),
+        lanes=Lanes(
+            learner=parts.learner,
+            score=parts.curriculum.score,
+            groups=config.groups,
+            group_size=config.es.group_size,
+            block_size=config.block_size,
+            mesh=parts.mesh,
+        ),
         strategy=make_strategy(config.es.strategy, problem),
-        curriculum=RandomLevels(distribution),
+        curriculum=parts.curriculum,
+        references=parts.references,
         learning_rate=learning_rate,
     )
 
 
-def generation(program: Program, state: MetaState) -> tuple[MetaState, dict[str, Array]]:
-    """Samples levels, tries a population of objectives on them, and moves towards the better ones.
+def generation(program: Evolution, state: MetaState) -> tuple[MetaState, dict[str, Array]]:
+    """Serves levels, tries a population of objectives on them, and moves towards the better ones.
 
     Args:
         program: the static side.
@@ -106,33 +127,36 @@ def generation(program: Program, state: MetaState) -> tuple[MetaState, dict[str,
         The state after it, and the metrics of section 6.2 that depend on nothing but the state.
     """
     lanes, strategy, curriculum = program.lanes, program.strategy, program.curriculum
-    key = jax.random.fold_in(jax.random.key(program.seed), state.generation)
-    level_key, candidate_key, lane_key = (jax.random.fold_in(key, use) for use in (LEVELS, CANDIDATES, LANES))
+    keys = keys_of_generation(program.seed, state.generation)
+    now, everywhere = state.generation, jnp.ones(lanes.groups, bool)
 
-    levels = curriculum.serve(state.curriculum, level_key, lanes.groups)
-    candidates = strategy.ask(state.strategy, candidate_key)
-    fitness = lanes.fitness(candidates, levels, lane_key)
+    playing, served = curriculum.serve(state.curriculum, keys[LEVELS], now, everywhere)
+    served = complete(program.references, served, everywhere, keys[REFERENCES])
+    candidates = strategy.ask(state.strategy, keys[CANDIDATES])
+    results = lanes.run(candidates, served, keys[LANES])
+    played = by_level(results)
     new_state = MetaState(
-        generation=state.generation + 1,
-        strategy=strategy.tell(state.strategy, candidate_key, fitness),
-        curriculum=curriculum.record(state.curriculum, levels, fitness),
+        generation=now + 1,
+        strategy=strategy.tell(state.strategy, keys[CANDIDATES], results.fitness),
+        curriculum=curriculum.record(playing, served, played, everywhere, now),
     )
-    return new_state, _metrics(program, state, new_state, levels, fitness)
+    metrics = _metrics(program, state, new_state, served, results.fitness)
+    return new_state, metrics | curriculum.metrics(new_state.curriculum, served, played, everywhere, now)
 
 
 def _metrics(
-    program: Program,
+    program: Evolution,
     state: MetaState,
     new_state: MetaState,
-    levels: Level,
+    served: Served,
     fitness: Float[Array, "groups size"],
 ) -> dict[str, Array]:
     finite = jnp.isfinite(fitness)
     count = jnp.maximum(jnp.sum(finite), 1)
     mean = jnp.sum(jnp.where(finite, fitness, 0.0)) / count
     deviation = jnp.where(finite, fitness - mean, 0.0)
-    before = ravel_pytree(program.strategy.mean(state.strategy))[0]
-    after = ravel_pytree(program.strategy.mean(new_state.strategy))[0]
+    before, after = (ravel_pytree(program.meta_params(state))[0] for state in (state, new_state))
+    horizon = served.levels.horizon
     return {
         "fitness_mean": mean,
         "fitness_best": jnp.max(jnp.where(finite, fitness, -jnp.inf)),
@@ -144,6 +168,6 @@ def _metrics(
         "update_norm": jnp.linalg.norm(after - before),
         "learning_rate": jnp.asarray(program.learning_rate(state.generation), jnp.float32),
         "sigma": program.strategy.sigma(state.strategy),
-        "horizon_mean": jnp.mean(levels.horizon.astype(jnp.float32)),
-        "updates": jnp.sum(levels.horizon) * fitness.shape[1],
+        "horizon_mean": jnp.mean(horizon.astype(jnp.float32)),
+        "updates": jnp.sum(horizon) * fitness.shape[1],
     }

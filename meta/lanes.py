@@ -1,16 +1,19 @@
-"""All lanes of a generation: lifetimes and their evaluation, in blocks, over a device mesh."""
+"""All lanes of a generation of evolution: lifetimes and their evaluation, in blocks, over a device mesh."""
 
 import dataclasses
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Int, Key
 
 from discovery.blocks import run_blocks
-from discovery.lifetime import Learner, Life, evaluate_block, train_block
-from envs.levels import Level
+from discovery.lifetime import Learner, train_block
+from meta.curriculum import Score, Served
 from meta.evolution.base import Candidates
+from meta.results import Results, judge
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +22,7 @@ class Lanes:
 
     Attributes:
         learner: environment, agent and objective.
+        score: what the curriculum wants to know of each lane.
         groups: levels per generation.
         group_size: candidates per level.
         block_size: lanes side by side on a device.
@@ -26,14 +30,13 @@ class Lanes:
     """
 
     learner: Learner
+    score: Score
     groups: int
     group_size: int
     block_size: int
     mesh: Mesh
 
-    def fitness(
-        self, candidates: Candidates, levels: Level, key: Key[Array, ""]
-    ) -> Float[Array, "groups size"]:
+    def run(self, candidates: Candidates, served: Served, key: Key[Array, ""]) -> Results:
         """Trains an agent from scratch in every lane and returns how well it ends up.
 
         Candidates are made inside their block and agents never leave it: memory grows with the
@@ -42,14 +45,16 @@ class Lanes:
 
         Args:
             candidates: the generation's candidates.
-            levels: one level with its horizon per group.
+            served: one level with its horizon per group.
             key: of the generation's lanes.
 
         Returns:
-            Mean undiscounted return at the end of each lifetime.
+            Results by group and member.
         """
 
-        def run(lanes):
+        def run(operands: Any, lanes: Int[Array, " L"]) -> Results:
+            candidates, served, key = operands
+            levels = served.levels
             members, groups = lanes % self.group_size, lanes // self.group_size
             # Padding lanes: the gathers clamp, and a horizon of 0 makes them cost nothing.
             horizons = jnp.where(groups < self.groups, levels.horizon[groups], 0)
@@ -57,20 +62,10 @@ class Lanes:
             keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, groups)
             meta_params = jax.vmap(candidates.member)(groups, members)
             lives = train_block(self.learner, meta_params, params, horizons, keys)
-            fitness = evaluate_block(self.learner, lives, params, keys)
-            return jnp.where(_alive(lives), fitness, jnp.nan)
+            return jax.vmap(functools.partial(judge, self.learner, self.score))(
+                params, keys, lives, served.reference_return[groups], served.best_return[groups]
+            )
 
-        costs = jnp.repeat(levels.horizon.astype(jnp.float32), self.group_size)
-        fitness = run_blocks(run, costs, self.block_size, self.mesh)
-        return fitness.reshape(self.groups, self.group_size)
-
-
-def _alive(lives: Life) -> Bool[Array, " L"]:
-    """Whether an agent's parameters are all finite.
-
-    An agent of NaNs still acts (it takes one and the same action) and would have a finite return.
-    """
-    leaves = jax.tree.leaves(lives.agent.params)
-    return jnp.stack([jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1) for leaf in leaves]).all(
-        axis=0
-    )
+        costs = jnp.repeat(served.levels.horizon.astype(jnp.float32), self.group_size)
+        results = run_blocks(run, (candidates, served, key), costs, self.block_size, self.mesh)
+        return jax.tree.map(lambda x: x.reshape(self.groups, self.group_size), results)

@@ -1,4 +1,4 @@
-"""The host loop around `generation`: it owns progress, logging, checkpoints and stop signals.
+"""The host loop around a trainer's step: it owns progress, logging, checkpoints and stop signals.
 
 Where generations are short, the next one is dispatched before the metrics of the last are read, so
 that the devices never wait for the host. What a run leaves behind is exact: metrics are on disk before the
@@ -24,7 +24,7 @@ from checkpoints.runs import RunCheckpoints
 from discovery.objectives.base import TrainedObjective
 from meta.config import RunConfig, to_json, validate
 from meta.errors import DivergedError
-from meta.generation import MetaState, Program, generation, make_program
+from meta.program import Program, make_program
 from meta.run_dir import RunDirectory
 from meta.signals import StopRequest
 from meta.watch import Watcher, watchers
@@ -33,6 +33,9 @@ logger = logging.getLogger("rl_discovery")
 
 LOOK_AHEAD_SECONDS = 2.0
 """Generations shorter than this are dispatched one ahead."""
+
+NOBODY = {"es": "candidate had a finite fitness", "meta_gradient": "lane had a finite meta-gradient"}
+"""What a generation lacks that cannot be learned from."""
 
 POLL_SECONDS = 0.005
 """How often a signal can interrupt the wait for a generation."""
@@ -124,7 +127,7 @@ class _Run:
         finally:
             self.checkpoints.close()
 
-    def _loop(self, step: Any, state: MetaState, observers: list[Watcher]) -> MetaState:
+    def _loop(self, step: Any, state: Any, observers: list[Watcher]) -> Any:
         """Generations until the last one or a signal; returns the last state that was recorded."""
         ahead = None
         for number in range(int(state.generation), self.config.generations):
@@ -147,8 +150,8 @@ class _Run:
         values = {name: value.item() for name, value in jax.device_get(metrics).items()}
         if values["nonfinite_candidates"] == self.config.lanes:
             raise self._diverged(
-                f"generation {number}: no candidate had a finite fitness (meta-parameter norm "
-                f"{values['meta_param_norm']:.3g}, sigma {values['sigma']:.3g})"
+                f"generation {number}: no {NOBODY[self.config.trainer]} (meta-parameter norm "
+                f"{values['meta_param_norm']:.3g}, learning rate {values['learning_rate']:.3g})"
             )
         now = time.monotonic()
         agent = self.config.agent
@@ -172,17 +175,17 @@ class _Run:
         )
         return DivergedError(
             f"{diagnosis}; {last} in {self.directory.path}: "
-            "start again with a lower es.learning_rate or es.sigma in a new run directory"
+            f"start again with a lower {self.config.trainer}.learning_rate in a new run directory"
         )
 
-    def _resume_or_init(self) -> MetaState:
+    def _resume_or_init(self) -> Any:
         """The newest good checkpoint, or generation 0; metrics are cut back to match."""
         # jit gives the initial state the type that the compiled generation returns.
         abstract = jax.eval_shape(self.program.init)
         restored = self.checkpoints.restore(abstract)
         if restored is None:
             self.directory.resume_metrics(0)
-            return jax.jit(self.program.init)()
+            return self.program.place(jax.jit(self.program.init)())
         for step in restored.damaged:
             self._say(f"checkpoint {step} is damaged; going on from checkpoint {restored.generation}")
         last = self.directory.resume_metrics(restored.generation)
@@ -193,24 +196,26 @@ class _Run:
             self.env_steps = last["env_steps"]
             self.clock_start -= last["wall_s"]
         self._say(f"resumed at generation {restored.generation}")
-        return restored.state
+        return self.program.place(restored.state)
 
-    def _compile(self, state: MetaState) -> Any:
+    def _compile(self, state: Any) -> Any:
         began = time.monotonic()
         self.console.print(
-            f"[bold]{self.config.preset}[/] on {self.program.lanes.mesh.size} "
+            f"[bold]{self.config.preset}[/] on {self.program.mesh.size} "
             f"{jax.default_backend()} device(s): compiling …"
         )
-        step = jax.jit(lambda state: generation(self.program, state)).lower(state).compile()
+        # The state stays where it is from step to step: one compiled program takes all of them.
+        where = jax.tree.map(lambda leaf: leaf.sharding, state)
+        step = jax.jit(self.program.step, out_shardings=(where, None)).lower(state).compile()
         self._say(f"compiled in {time.monotonic() - began:.1f} s")
         return step
 
-    def _save(self, state: MetaState) -> None:
+    def _save(self, state: Any) -> None:
         """Checkpoint and current objective; the checkpoint is written in the background."""
         done = int(state.generation)
         if done == self.saved:
             return
-        mean = jax.device_get(self.program.strategy.mean(state.strategy))
+        mean = jax.device_get(self.program.meta_params(state))
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(mean)):
             raise self._diverged(f"generation {done - 1}: the meta-parameters are no longer finite")
         self.checkpoints.save(done, state, {"env_steps": self.env_steps})
@@ -218,10 +223,10 @@ class _Run:
         self.saved = done
         logger.info("checkpoint at generation %d", done)
 
-    def _save_objective(self, state: MetaState) -> None:
+    def _save_objective(self, state: Any) -> None:
         save_objective(self.directory.path / "objective.safetensors", self._objective(state))
 
-    def _objective(self, state: MetaState) -> TrainedObjective:
+    def _objective(self, state: Any) -> TrainedObjective:
         card = {
             "preset": self.config.preset,
             "config": to_json(self.config),
@@ -231,8 +236,8 @@ class _Run:
             "seed": self.config.seed,
             "versions": versions(),
         }
-        meta_params = jax.device_get(self.program.strategy.mean(state.strategy))
-        return TrainedObjective(self.program.lanes.learner.objective, meta_params, card)
+        meta_params = jax.device_get(self.program.meta_params(state))
+        return TrainedObjective(self.program.objective, meta_params, card)
 
     def _say(self, message: str) -> None:
         self.console.print(message, highlight=False, markup=False, soft_wrap=True)

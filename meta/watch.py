@@ -50,8 +50,8 @@ class Terminal:
             TextColumn("generation"),
             MofNCompleteColumn(),
             BarColumn(bar_width=None),
-            TextColumn("fitness {task.fields[fitness]:.3f}"),
-            TextColumn("[dim]best {task.fields[best]:.2f}[/]"),
+            TextColumn("fitness {task.fields[fitness]}"),
+            TextColumn("[dim]best {task.fields[best]}[/]"),
             TextColumn("{task.fields[rate]} env steps/s"),
             TimeElapsedColumn(),
             TextColumn("[dim]left[/]"),
@@ -59,7 +59,7 @@ class Terminal:
             console=console,
         )
         self._task = self._progress.add_task(
-            "", total=generations, completed=done, fitness=float("nan"), best=float("nan"), rate="-"
+            "", total=generations, completed=done, fitness="–", best="–", rate="–"
         )
         self._live = (
             Live(self._progress, console=console, refresh_per_second=4) if console.is_terminal else None
@@ -70,19 +70,19 @@ class Terminal:
     def generation(self, row: Mapping[str, Any]) -> None:
         """Moves the bar, or prints a line about 20 times a run."""
         # Single generations meet different levels: a running mean shows the trend.
-        mean = row["fitness_mean"]
-        self._fitness = mean if self._fitness is None else 0.9 * self._fitness + 0.1 * mean
+        if (mean := row["fitness_mean"]) is not None:
+            self._fitness = mean if self._fitness is None else 0.9 * self._fitness + 0.1 * mean
         rate = _thousands(row["env_steps_per_s"])
         done = row["generation"] + 1
-        self._progress.update(
-            self._task, completed=done, fitness=self._fitness, best=row["fitness_best"], rate=rate
-        )
+        # Agents that live on from step to step have no fitness before the first lifetime ends.
+        fitness = "–" if self._fitness is None else f"{self._fitness:.3f}"
+        best = "–" if row["fitness_best"] is None else f"{row['fitness_best']:.2f}"
+        self._progress.update(self._task, completed=done, fitness=fitness, best=best, rate=rate)
         if self._live is None and (done >= self._next_line or done == self._total):
             self._next_line = done + max(1, self._total // 20)
             left = _duration((self._total - done) * row["generation_s"])
             self._console.print(
-                f"generation {done}/{self._total}  fitness {self._fitness:.3f}  "
-                f"{rate} env steps/s  {left} left",
+                f"generation {done}/{self._total}  fitness {fitness}  {rate} env steps/s  {left} left",
                 highlight=False,
             )
 

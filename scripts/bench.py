@@ -18,7 +18,8 @@ from scripts.output import only_json, print_json
 
 if TYPE_CHECKING:
     from meta.config import RunConfig
-    from meta.generation import MetaState, Program
+    from meta.generation import Evolution
+    from meta.program import Program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,12 +99,16 @@ def _measure(config: "RunConfig", repeats: int) -> dict[str, Any]:
     import jax
 
     from checkpoints.provenance import versions
-    from meta.generation import make_program
+    from meta.generation import Evolution
+    from meta.program import make_program
 
     program = make_program(config)
     whole = _time_generations(program, repeats)
     peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    training = _time_generations(_without_evaluation(program), repeats)
+    # Agents of the meta-gradient are evaluated only where a lifetime ends: there is little to leave out.
+    training = whole
+    if isinstance(program, Evolution):
+        training = _time_generations(_without_evaluation(program), repeats)
     steps_per_update = config.agent.workers * config.agent.rollout_steps
     rates = [updates * steps_per_update / s for updates, s in zip(whole.updates, whole.seconds, strict=True)]
     train_rates = [
@@ -124,7 +129,7 @@ def _measure(config: "RunConfig", repeats: int) -> dict[str, Any]:
         "flop_per_env_step": flop,
         "gemm_fraction": round(train_rate * flop / (gemm * 1e9), 4),
         "train_env_steps": whole.updates[-1] * steps_per_update,
-        "devices": program.lanes.mesh.size,
+        "devices": program.mesh.size,
         "platform": jax.default_backend(),
         "preset": config.preset,
         "pairs": config.es.pairs,
@@ -153,11 +158,10 @@ def _time_generations(program: "Program", repeats: int) -> _Timing:
     """Compiles one generation, runs it once to warm up, then `repeats` times from state to state."""
     import jax
 
-    from meta.generation import generation
-
-    state = jax.block_until_ready(jax.jit(program.init)())
+    state = jax.block_until_ready(program.place(jax.jit(program.init)()))
     began = time.perf_counter()
-    step: Callable[[MetaState], Any] = jax.jit(lambda s: generation(program, s)).lower(state).compile()
+    where = jax.tree.map(lambda leaf: leaf.sharding, state)
+    step: Callable[[Any], Any] = jax.jit(program.step, out_shardings=(where, None)).lower(state).compile()
     compile_s = time.perf_counter() - began
     seconds, updates = [], []
     for _ in range(repeats + 1):
@@ -168,17 +172,19 @@ def _time_generations(program: "Program", repeats: int) -> _Timing:
     return _Timing(compile_s, seconds[0], seconds[1:], updates[1:])
 
 
-def _without_evaluation(program: "Program") -> "Program":
+def _without_evaluation(program: "Evolution") -> "Evolution":
     """The same program whose lanes only train."""
     import jax
     import jax.numpy as jnp
 
     from discovery.lifetime import Learner
+    from discovery.rollout import Episodes
 
     class TrainingOnly(Learner):
-        def evaluate(self, level: Any, key: Any, life: Any) -> Any:
+        def episodes(self, level: Any, key: Any, life: Any, discount: float = 1.0) -> Any:
             """A number that needs the whole trained agent, so that no work is optimised away."""
-            return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(life.agent.params))
+            total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(life.agent.params))
+            return Episodes(returns=jnp.full(self.workers, total), discounted=jnp.full(self.workers, total))
 
     learner = program.lanes.learner
     fields = {field.name: getattr(learner, field.name) for field in dataclasses.fields(learner)}

@@ -114,15 +114,16 @@ def make_agent(config: AgentConfig, env: Environment, level: Any, head_size: int
     network = AgentNetwork(NETWORKS[config.network](space, config.hidden), action_space.n, head_size)
     optimiser = optax.multi_transform(
         {
-            "policy": _optimiser(config, config.policy_learning_rate),
-            "head": _optimiser(config, config.head_learning_rate),
+            "policy": make_optimiser(config, config.policy_learning_rate),
+            "head": make_optimiser(config, config.head_learning_rate),
         },
         {"policy": "policy", "head": "head"},
     )
     return Agent(network, optimiser, tuple(space.shape), space.dtype)
 
 
-def _optimiser(config: AgentConfig, learning_rate: float) -> optax.GradientTransformation:
+def make_optimiser(config: AgentConfig, learning_rate: float) -> optax.GradientTransformation:
+    """The configured rule behind a clip of the gradient's global norm."""
     rules = {"sgd": optax.sgd, "adam": optax.adam}
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm), rules[config.optimiser](learning_rate)

@@ -42,7 +42,8 @@ class BackwardGRU(nn.Module):
         recurrent = self.param("recurrent_kernel", _orthogonal_gates, (G, 3 * G))
         bias = self.param("bias", nn.initializers.zeros, (3 * G,))
         candidate_bias = self.param("candidate_bias", nn.initializers.zeros, (G,))
-        dtype = jnp.dtype(self.precision)
+        wide = inputs.dtype  # float32; float64 in tests against finite differences
+        dtype = wide if self.precision == "float32" else jnp.dtype(self.precision)
         recurrent = recurrent.astype(dtype)
 
         def cell(state, step):
@@ -50,14 +51,14 @@ class BackwardGRU(nn.Module):
             # Projected here, not for all steps at once: the result then never leaves the cache.
             x = x @ kernel + bias
             state = jnp.where(reset[:, None], 0.0, state)
-            h = jnp.matmul(state.astype(dtype), recurrent, preferred_element_type=jnp.float32)
+            h = jnp.matmul(state.astype(dtype), recurrent, preferred_element_type=wide)
             r = jax.nn.sigmoid(x[:, :G] + h[:, :G])
             z = jax.nn.sigmoid(x[:, G : 2 * G] + h[:, G : 2 * G])
             n = jnp.tanh(x[:, 2 * G :] + r * (h[:, 2 * G :] + candidate_bias))
             state = (1.0 - z) * n + z * state
             return state, state
 
-        first = jnp.zeros((inputs.shape[1], G), jnp.float32)
+        first = jnp.zeros((inputs.shape[1], G), wide)
         # Not unrolled: with the projection inside, that costs time (docs/performance.md).
         _, states = jax.lax.scan(cell, first, (inputs, resets), reverse=True)
         return states

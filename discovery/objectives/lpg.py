@@ -61,7 +61,7 @@ class LPGNetwork(nn.Module):
             next_embedding,
         ]
         if self.horizon_inputs:
-            log_horizon = jnp.log(progress.horizon.astype(jnp.float32))
+            log_horizon = jnp.log(progress.horizon.astype(inputs.prediction.dtype))
             features += [jnp.full_like(inputs.reward, v) for v in (progress.fraction, log_horizon)]
         x = jnp.stack(features, axis=-1)
         states = nn.relu(BackwardGRU(self.width, self.precision, name="gru")(x, inputs.done))
@@ -149,7 +149,12 @@ class LPG:
         policy_loss = jnp.mean(of_action(log_policy, rollout) * targets.pihat)
         divergence = jnp.sum(jnp.exp(log_prediction) * (log_prediction - targets.log_yhat), axis=-1)
         loss = policy_loss + self.prediction_coef * jnp.mean(divergence)
-        return loss, {"policy_loss": policy_loss, "prediction_loss": jnp.mean(divergence)}
+        return loss, {
+            "policy_loss": policy_loss,
+            "prediction_loss": jnp.mean(divergence),
+            "pihat_square": jnp.mean(targets.pihat**2),
+            "yhat_square": jnp.mean(jnp.sum(jnp.exp(2 * targets.log_yhat), axis=-1)),
+        }
 
 
 def _horizon_blind(**settings: Any) -> LPG:

@@ -15,10 +15,10 @@ import optax
 from evosax.algorithms import Open_ES
 from flax import struct
 from jax.flatten_util import ravel_pytree
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
-from discovery.blocks import AXIS
+from discovery.blocks import AXIS, ordered_sum
 from discovery.types import MetaParams
 from meta.evolution.base import Problem
 from meta.evolution.shaping import pair_ranks
@@ -120,21 +120,17 @@ class StreamedOpenES:
         chunks = min(pairs, MAX_CHUNKS)
         slots = -(-chunks // mesh.size)  # chunks per device; the last ones may be empty
 
-        def sum_chunk(chunk):
-            first, end = (jnp.minimum(c, chunks) * pairs // chunks for c in (chunk, chunk + 1))
-            return jax.lax.fori_loop(
-                first, end, lambda i, total: total + weights[i] * noise(key, i, size), jnp.zeros(size)
-            )
+        def on_device(key, weights):
+            def sum_chunk(chunk):
+                first, end = (jnp.minimum(c, chunks) * pairs // chunks for c in (chunk, chunk + 1))
+                return jax.lax.fori_loop(
+                    first, end, lambda i, total: total + weights[i] * noise(key, i, size), jnp.zeros(size)
+                )
 
-        def on_device():
             numbers = jax.lax.axis_index(AXIS) * slots + jnp.arange(slots)
             return jax.lax.map(sum_chunk, numbers)
 
         partial_sums = jax.shard_map(
-            on_device, mesh=mesh, in_specs=(), out_specs=PartitionSpec(AXIS), check_vma=False
-        )()
-        by_dimension = NamedSharding(mesh, PartitionSpec(None, AXIS))
-        padded = jnp.pad(partial_sums, ((0, 0), (0, -size % mesh.size)))
-        padded = jax.lax.with_sharding_constraint(padded, by_dimension)
-        total, _ = jax.lax.scan(lambda total, part: (total + part, None), jnp.zeros(padded.shape[1]), padded)
-        return jax.lax.with_sharding_constraint(total, NamedSharding(mesh, PartitionSpec()))[:size]
+            on_device, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec(AXIS), check_vma=False
+        )(key, weights)
+        return ordered_sum(partial_sums, mesh)

@@ -26,23 +26,23 @@ def main(path):
     horizons = jnp.asarray(rng.integers(1, 9, LANES), jnp.int32)
     rewards = jnp.asarray(rng.uniform(-1, 1, (LANES, 2)), jnp.float32)
 
-    def task(rewards):
-        def run(lanes):
-            levels = jax.tree.map(lambda x: jnp.broadcast_to(x, (BLOCK_SIZE, *x.shape)), level)
-            levels = levels.replace(object_rewards=rewards.at[lanes].get(mode="clip"))
-            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), lanes)
-            ends = jnp.where(lanes < LANES, horizons.at[lanes].get(mode="clip"), 0)
-            lives = train_block(learner, {}, levels, ends, keys)
-            leaves = [x.reshape(BLOCK_SIZE, -1) for x in jax.tree.leaves(lives.agent.params)]
-            return {"updates": ends, "agents": jnp.concatenate(leaves, axis=1)}
-
-        return run
+    def task(operands, lanes):
+        rewards, horizons = operands
+        levels = jax.tree.map(lambda x: jnp.broadcast_to(x, (BLOCK_SIZE, *x.shape)), level)
+        levels = levels.replace(object_rewards=rewards.at[lanes].get(mode="clip"))
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), lanes)
+        ends = jnp.where(lanes < LANES, horizons.at[lanes].get(mode="clip"), 0)
+        lives = train_block(learner, {}, levels, ends, keys)
+        leaves = [x.reshape(BLOCK_SIZE, -1) for x in jax.tree.leaves(lives.agent.params)]
+        return {"updates": ends, "agents": jnp.concatenate(leaves, axis=1)}
 
     results = {}
     for devices in (1, 2, 4, 8):
         mesh = make_mesh(devices)
         # With the optimisations of a real run: whether bits agree is a matter of what they do.
-        run = jax.jit(lambda rewards, mesh=mesh: run_blocks(task(rewards), horizons, BLOCK_SIZE, mesh))
+        run = jax.jit(
+            lambda rewards, mesh=mesh: run_blocks(task, (rewards, horizons), horizons, BLOCK_SIZE, mesh)
+        )
         for name, given in (("sound", rewards), ("broken", rewards.at[BROKEN].set(jnp.nan))):
             for part, value in run(given).items():
                 results[f"{name}-{part}/{devices}"] = np.asarray(value)

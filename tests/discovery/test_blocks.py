@@ -60,12 +60,12 @@ def test_results_come_back_in_the_order_of_the_lanes_without_the_padding():
     costs = jnp.array([3.0, 9.0, 1.0, 7.0, 5.0])
     seen = []
 
-    def task(lanes):
+    def task(scale, lanes):
         seen.append(lanes.shape)
-        numbers = lanes.astype(jnp.float32)
+        numbers = scale * lanes
         return {"number": numbers, "pair": jnp.stack([numbers, -numbers], axis=1)}
 
-    found = jax.jit(lambda: run_blocks(task, costs, 2, make_mesh(1)))()
+    found = jax.jit(lambda: run_blocks(task, jnp.float32(1), costs, 2, make_mesh(1)))()
     assert found["number"].tolist() == [0, 1, 2, 3, 4]
     assert found["pair"].shape == (5, 2)
     assert found["pair"][:, 1].tolist() == [0, -1, -2, -3, -4]

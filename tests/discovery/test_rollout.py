@@ -10,7 +10,7 @@ from scipy import stats
 
 from discovery import environment
 from discovery.agents.agent import AgentConfig
-from discovery.rollout import collect, episode_returns, sample_actions, start
+from discovery.rollout import collect, run_episodes, sample_actions, start
 from tests.discovery import naive_networks
 from tests.discovery.experience import CARTPOLE, float64, lane, quick_jit, random_agent, small_grid
 from tests.discovery.naive_lpg import softmax
@@ -18,7 +18,7 @@ from tests.discovery.naive_lpg import softmax
 NEARLY_ONE = np.float32(1.0 - 2.0**-24)
 W = 4
 collect_jit = quick_jit(collect, static_argnums=(0, 2, 6))
-returns_jit = quick_jit(episode_returns, static_argnums=(0, 2, 5, 6))
+returns_jit = quick_jit(run_episodes, static_argnums=(0, 2, 5, 6))
 start_jit = quick_jit(start, static_argnums=(0, 3))
 sample_jit = quick_jit(sample_actions)
 step_jit = quick_jit(lambda env, *inputs: env.step(*inputs), static_argnums=0)
@@ -137,7 +137,7 @@ def test_returns_are_those_of_the_first_episode_of_each_worker(limit):
     env, level, agent, params = world("tabular")
     level = level.replace(max_steps_in_episode=jnp.int32(limit))
     key, chunk = jax.random.key(limit), 5
-    found = returns_jit(agent, params, env, level, key, W, chunk)
+    found = returns_jit(agent, params, env, level, key, W, chunk).returns
     start_key, run_key = jax.random.split(key)
     workers = start_jit(env, start_key, level, W)
     keys = [jax.random.fold_in(run_key, i) for i in range(4)]
@@ -162,7 +162,7 @@ def test_returns_do_not_count_the_episodes_after_the_first():
     stay = jax.tree.map(np.zeros_like, params)
     stay["policy"]["rows"][:, 4] = 1e4
     for chunk in (1, 3, 8, 20):
-        returns = returns_jit(agent, stay, env, level, jax.random.key(0), W, chunk)
+        returns = returns_jit(agent, stay, env, level, jax.random.key(0), W, chunk).returns
         assert returns.tolist() == [4.0] * W
 
 

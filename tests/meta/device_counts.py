@@ -5,7 +5,6 @@ import sys
 import jax
 import numpy as np
 
-from meta.generation import generation
 from tests.meta.tiny import program_with_horizons, tiny
 
 DEVICES = (1, 2, 4, 8)
@@ -17,8 +16,9 @@ def main(path: str) -> None:
     for devices in DEVICES:
         # 7 pairs in blocks of 3: neither lanes nor blocks can be dealt evenly.
         program = program_with_horizons(tiny(es={"pairs": 7}, block_size=3, devices=devices), 1, 30)
-        state = jax.jit(program.init)()
-        step = jax.jit(lambda state, program=program: generation(program, state)).lower(state).compile()
+        state = program.place(jax.jit(program.init)())
+        where = jax.tree.map(lambda leaf: leaf.sharding, state)
+        step = jax.jit(program.step, out_shardings=(where, None)).lower(state).compile()
         for number in range(3):
             state, metrics = step(state)
             found |= {f"{devices}/{number}/{name}": value for name, value in metrics.items()}

@@ -8,10 +8,12 @@ from jax.flatten_util import ravel_pytree
 
 from discovery.lifetime import Learner
 from discovery.types import Progress
-from meta import generation as module
+from meta import keys as module
 from meta.errors import ConfigError
-from meta.generation import generation, make_program
+from meta.generation import generation
 from meta.lanes import Lanes
+from meta.program import make_program
+from meta.results import Results
 from tests.meta import device_counts
 from tests.meta.processes import run_script
 from tests.meta.tiny import program_with_horizons, tiny
@@ -31,8 +33,9 @@ def run(program):
     """From the strategy's state to the levels of a generation and the fitness on them."""
 
     def run(state):
-        levels = program.curriculum.serve((), KEY, program.lanes.groups)
-        return levels, program.lanes.fitness(program.strategy.ask(state, KEY), levels, KEY)
+        everywhere = jnp.ones(program.lanes.groups, bool)
+        _, served = program.curriculum.serve((), KEY, jnp.int32(0), everywhere)
+        return served.levels, program.lanes.run(program.strategy.ask(state, KEY), served, KEY).fitness
 
     return jax.jit(run)
 
@@ -75,9 +78,10 @@ class Given(Lanes):
 
     answer: tuple = ()
 
-    def fitness(self, candidates, levels, key):
-        del candidates, levels, key
-        return jnp.array(self.answer)
+    def run(self, candidates, served, key):
+        del candidates, served, key
+        fitness = jnp.array(self.answer)
+        return Results(fitness=fitness, score=fitness, best_return=fitness)
 
 
 def with_fitness(answer, **changes):
@@ -142,8 +146,7 @@ def test_seed_and_generation_are_the_whole_random_state():
     first, again, other = (make_program(tiny(seed=seed)).init() for seed in (5, 5, 6))
     assert jax.tree.all(jax.tree.map(jnp.array_equal, first.strategy.mean, again.strategy.mean))
     assert not np.array_equal(first.strategy.mean, other.strategy.mean)
-    uses = (module.INIT, module.LEVELS, module.CANDIDATES, module.LANES)
-    assert len(set(uses)) == len(uses)
+    assert len(set(module.USES)) == len(module.USES)
 
 
 @pytest.mark.parametrize(

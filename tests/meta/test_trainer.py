@@ -20,8 +20,10 @@ from checkpoints.errors import CheckpointError
 from checkpoints.runs import RunCheckpoints
 from meta.config import to_json
 from meta.errors import DivergedError, RunError
-from meta.generation import Program, make_program
+from meta.generation import Evolution
 from meta.lanes import Lanes
+from meta.program import make_program
+from meta.results import Results
 from meta.trainer import meta_train
 from tests.meta.processes import metrics
 from tests.meta.tiny import TINY, tiny
@@ -175,7 +177,9 @@ def test_metrics_that_lack_a_generation_are_refused(copy):
 
 def given_fitness(monkeypatch, fitness):
     """Every generation's fitness, in place of lifetimes."""
-    monkeypatch.setattr(Lanes, "fitness", lambda *_: jnp.array(fitness))
+    given = jnp.array(fitness)
+    results = Results(fitness=given, score=given, best_return=given)
+    monkeypatch.setattr(Lanes, "run", lambda *_: results)
 
 
 def test_candidates_that_are_not_finite_are_counted_and_the_run_goes_on(monkeypatch, tmp_path):
@@ -208,13 +212,13 @@ def test_divergence_before_the_first_checkpoint_does_not_promise_one(monkeypatch
 
 def test_meta_parameters_that_are_not_finite_are_never_saved(monkeypatch, tmp_path):
     given_fitness(monkeypatch, np.zeros((3, 2)))
-    init = Program.init
+    init = Evolution.init
 
     def broken(self):
         state = init(self)
         return state.replace(strategy=state.strategy.replace(mean=state.strategy.mean * jnp.inf))
 
-    monkeypatch.setattr(Program, "init", broken)
+    monkeypatch.setattr(Evolution, "init", broken)
     with pytest.raises(DivergedError, match="generation 1: the meta-parameters are no longer finite"):
         run(tmp_path / "run")
     assert not (tmp_path / "run" / "objective.safetensors").exists()

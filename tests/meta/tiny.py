@@ -11,7 +11,7 @@ from meta.config import (
     ObjectiveConfig,
     RunConfig,
 )
-from meta.generation import make_program
+from meta.program import make_program
 
 TINY = RunConfig(
     preset="tiny",

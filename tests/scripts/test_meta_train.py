@@ -12,8 +12,8 @@ import pytest
 from checkpoints import read_card, read_objective
 from checkpoints.runs import RunCheckpoints
 from meta.config import from_json, to_json
-from meta.generation import make_program
 from meta.presets import PRESETS, find
+from meta.program import make_program
 from meta.run_dir import read_config
 from scripts import cli
 from tests.meta.processes import Command, count_rows, metrics

@@ -1,0 +1,45 @@
+"""Which levels agents train on: fresh ones, a fixed set, or replayed by a score (PLR, GROOVE, ACCEL)."""
+
+from envs.levels import LevelDistribution
+from meta.config import CurriculumConfig
+from meta.curriculum import scores
+from meta.curriculum.base import Curriculum, Played, Served
+from meta.curriculum.fresh import FrozenLevels, RandomLevels
+from meta.curriculum.replay import Replay
+from meta.curriculum.scores import SCORES, Outcome, Score
+from meta.errors import ConfigError
+
+__all__ = ["SCORES", "Curriculum", "Outcome", "Played", "Score", "Served", "make_curriculum"]
+
+
+def make_curriculum(
+    config: CurriculumConfig, distribution: LevelDistribution, levels: int, seed: int
+) -> Curriculum:
+    """The curriculum of a run.
+
+    Args:
+        config: its settings.
+        distribution: what new levels are sampled from.
+        levels: levels that are played at once.
+        seed: of the run; a fixed set of levels depends on it.
+
+    Raises:
+        ConfigError: an unknown score, a buffer that cannot hold the levels being played, or edits where
+            nothing can be edited.
+    """
+    score = scores.find(config.score)
+    if config.score == "random":
+        return RandomLevels(distribution)
+    if config.buffer_size < levels:
+        raise ConfigError(
+            f"curriculum.buffer_size ({config.buffer_size}) is smaller than the {levels} levels that are "
+            "played at once: raise it, or lower the number of pairs or lanes"
+        )
+    if config.score == "frozen":
+        return FrozenLevels(distribution, config.buffer_size, seed)
+    if config.edit_probability > 0 and not distribution.can_be_edited:
+        raise ConfigError(
+            f"curriculum.edit_probability is {config.edit_probability}, but levels of {distribution.name!r} "
+            "cannot be edited: nothing of them may change"
+        )
+    return Replay(distribution, score, config)

@@ -1,0 +1,132 @@
+"""What the trainers ask of a curriculum, and the records that go back and forth.
+
+A trainer says where it wants levels, trains agents on what it is served, and reports how they did.
+Both evolution (everywhere a new level, every generation) and meta-gradients (where a lifetime has
+ended) speak to every curriculum through these.
+"""
+
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from envs.levels import Level
+from meta.curriculum.scores import Score
+
+Metrics = dict[str, Array]
+
+
+@struct.dataclass
+class Served:
+    """Levels to train on, and what the curriculum knows of each already.
+
+    Attributes:
+        levels: C levels with their horizons.
+        slots: where replayed ones are in the buffer; 0 elsewhere.
+        replayed: whether a level was played before.
+        reference_return: what a score compares with; of replayed levels only, until `references`
+            fills in the others.
+        best_return: highest discounted return of an episode so far; -inf where there was none.
+    """
+
+    levels: Level
+    slots: Int[Array, " C"]
+    replayed: Bool[Array, " C"]
+    reference_return: Float[Array, " C"]
+    best_return: Float[Array, " C"]
+
+
+@struct.dataclass
+class Played:
+    """How it went on each level, as a mean over the agents that played it.
+
+    Attributes:
+        agent_return: return at the end of the lifetime.
+        score: what the curriculum ranks levels by.
+        best_return: highest discounted return of an episode, earlier plays included.
+    """
+
+    agent_return: Float[Array, " C"]
+    score: Float[Array, " C"]
+    best_return: Float[Array, " C"]
+
+
+class Curriculum(Protocol):
+    """Serves levels and learns from how they went; pure functions of its state."""
+
+    @property
+    def score(self) -> Score:
+        """What lanes have to compute."""
+        ...
+
+    def init(self) -> Any:
+        """State before the first generation."""
+        ...
+
+    def serve(
+        self, state: Any, key: Key[Array, ""], generation: Int[Array, ""], wanted: Bool[Array, " C"]
+    ) -> tuple[Any, Served]:
+        """Levels with their horizons, and the state in which they are being played.
+
+        Args:
+            state: the curriculum's.
+            key: of this generation's levels.
+            generation: now.
+            wanted: where a level is needed; what is returned elsewhere is to be ignored.
+        """
+        ...
+
+    def record(
+        self,
+        state: Any,
+        served: Served,
+        played: Played,
+        finished: Bool[Array, " C"],
+        generation: Int[Array, ""],
+    ) -> Any:
+        """The state after lifetimes ended where `finished`."""
+        ...
+
+    def metrics(
+        self,
+        state: Any,
+        served: Served,
+        played: Played,
+        finished: Bool[Array, " C"],
+        generation: Int[Array, ""],
+    ) -> Metrics:
+        """Numbers that show how the curriculum moves; NaN where there was nothing to average.
+
+        Of what `record` was told, and of the state that it returned.
+        """
+        ...
+
+
+def masked_mean(values: Float[Array, " C"], mask: Bool[Array, " C"]) -> Float[Array, ""]:
+    """Mean over `mask` of what is finite; NaN where that is nothing."""
+    mask &= jnp.isfinite(values)
+    return jnp.sum(jnp.where(mask, values, 0.0)) / jnp.where(jnp.any(mask), jnp.sum(mask), jnp.nan)
+
+
+def not_replayed(levels: Level, count: int) -> Served:
+    """Levels of which nothing is known yet."""
+    return Served(
+        levels=levels,
+        slots=jnp.zeros(count, jnp.int32),
+        replayed=jnp.zeros(count, bool),
+        reference_return=jnp.zeros(count),
+        best_return=jnp.full(count, -jnp.inf),
+    )
+
+
+def keys_of(key: Key[Array, ""], count: int) -> Key[Array, " C"]:
+    """One key per level, a function of `key` and the level's number alone."""
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(count))
+
+
+def empty_like(level_like: Level, count: int) -> Served:
+    """`Served` before anything was, with levels of horizon 0: every lane is at its end."""
+    levels = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), level_like)
+    return not_replayed(levels, count)

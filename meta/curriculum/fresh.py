@@ -1,0 +1,111 @@
+"""Curricula without memory: fresh levels always (domain randomisation), or draws from a fixed set."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, Key
+
+from envs.levels import Level, LevelDistribution
+from meta.curriculum.base import Metrics, Played, Served, keys_of, masked_mean, not_replayed
+from meta.curriculum.scores import SCORES, Score
+
+
+@dataclasses.dataclass(frozen=True)
+class _Memoryless:
+    """What both have in common: they learn nothing from how levels went."""
+
+    distribution: LevelDistribution
+
+    def init(self) -> tuple[()]:
+        """Nothing to remember."""
+        return ()
+
+    def record(
+        self,
+        state: tuple[()],
+        served: Served,
+        played: Played,
+        finished: Bool[Array, " C"],
+        generation: Int[Array, ""],
+    ) -> tuple[()]:
+        """Nothing to remember."""
+        del served, played, finished, generation
+        return state
+
+    def metrics(
+        self,
+        state: tuple[()],
+        served: Served,
+        played: Played,
+        finished: Bool[Array, " C"],
+        generation: Int[Array, ""],
+    ) -> Metrics:
+        """What the levels are like."""
+        del state, played, generation
+        return level_metrics(self.distribution, served.levels, finished, "level")
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomLevels(_Memoryless):
+    """Fresh levels from a distribution, every time."""
+
+    @property
+    def score(self) -> Score:
+        """None."""
+        return SCORES["random"]
+
+    def serve(
+        self, state: tuple[()], key: Key[Array, ""], generation: Int[Array, ""], wanted: Bool[Array, " C"]
+    ) -> tuple[tuple[()], Served]:
+        """Level i depends on the key and i alone."""
+        del generation
+        levels = jax.vmap(self.distribution.sample)(keys_of(key, wanted.size))
+        return state, not_replayed(levels, wanted.size)
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenLevels(_Memoryless):
+    """A fixed set of levels, drawn uniformly and, within a generation, without repetition.
+
+    The set needs no memory: level i of it is sampled anew from a key that belongs to i.
+
+    Attributes:
+        size: levels in the set.
+        seed: which set.
+    """
+
+    size: int
+    seed: int
+
+    @property
+    def score(self) -> Score:
+        """None."""
+        return SCORES["frozen"]
+
+    def serve(
+        self, state: tuple[()], key: Key[Array, ""], generation: Int[Array, ""], wanted: Bool[Array, " C"]
+    ) -> tuple[tuple[()], Served]:
+        """Distinct levels of the set; which of them were played before is not known."""
+        del generation
+        numbers = jax.random.choice(key, self.size, (wanted.size,), replace=False)
+        set_key = jax.random.fold_in(jax.random.key(self.seed), FROZEN_FOLD)
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(set_key, numbers)
+        return state, not_replayed(jax.vmap(self.distribution.sample)(keys), wanted.size)
+
+
+FROZEN_FOLD = 0xF207E4AB
+"""What a seed's key is folded with to draw a fixed set. No run counts generations that far."""
+
+
+def level_metrics(
+    distribution: LevelDistribution, levels: Level, mask: Bool[Array, " C"], prefix: str
+) -> Metrics:
+    """Means of a family's level statistics and of the horizon, over `mask`."""
+    numbers = {"horizon": levels.horizon}
+    if distribution.statistics is not None:
+        numbers |= jax.vmap(distribution.statistics)(levels.params)
+    return {
+        f"{prefix}_{name}": masked_mean(jnp.asarray(values, jnp.float32), mask)
+        for name, values in numbers.items()
+    }

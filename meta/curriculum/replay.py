@@ -1,0 +1,162 @@
+"""Prioritised level replay, the curriculum of GROOVE (Jackson et al. 2023, arXiv 2310.02782).
+
+Levels that were played stay in a buffer with a score; a coin decides for each level that is served
+whether it comes from there, by score and staleness, or is new. New ones are sampled or, as in ACCEL
+(Parker-Holder et al. 2022, arXiv 2203.01302), edited copies of levels in the buffer.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from envs.levels import Level, LevelDistribution
+from meta.config import CurriculumConfig
+from meta.curriculum import buffer as levels_buffer
+from meta.curriculum.base import Metrics, Played, Served, keys_of, masked_mean
+from meta.curriculum.buffer import LevelBuffer
+from meta.curriculum.fresh import level_metrics
+from meta.curriculum.scores import Score
+
+REPLAY, SLOTS, NEW, EDITS = range(4)
+"""What the key of a generation's levels is folded with."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay:
+    """Replays levels by score.
+
+    Attributes:
+        distribution: what new levels are sampled from and edited within.
+        score: what levels are ranked by.
+        config: buffer size, probabilities, prioritisation.
+    """
+
+    distribution: LevelDistribution
+    score: Score
+    config: CurriculumConfig
+
+    def init(self) -> LevelBuffer:
+        """An empty buffer."""
+        example = jax.eval_shape(self.distribution.sample, jax.random.key(0))
+        return levels_buffer.empty(example, self.config.buffer_size)
+
+    def serve(
+        self, state: LevelBuffer, key: Key[Array, ""], generation: Int[Array, ""], wanted: Bool[Array, " C"]
+    ) -> tuple[LevelBuffer, Served]:
+        """Replayed levels where a coin says so and the buffer has them, new ones elsewhere."""
+        replay_key, slot_key, new_key, edit_key = (
+            jax.random.fold_in(key, use) for use in (REPLAY, SLOTS, NEW, EDITS)
+        )
+        count = wanted.size
+        probabilities = levels_buffer.replay_probabilities(state, generation, self.config)
+        drawn, valid = levels_buffer.sample(probabilities, slot_key, count)
+        coins = jax.random.bernoulli(replay_key, self.config.replay_probability, (count,)) & wanted
+        coins &= jnp.sum(state.filled) >= self.config.levels_before_replay
+        # The i-th level to be replayed is the i-th that was drawn.
+        turn = jnp.maximum(jnp.cumsum(coins) - 1, 0)
+        replayed = coins & valid[turn]
+        slots = jnp.where(replayed, drawn[turn], 0)
+        new = self._new(state, probabilities, new_key, edit_key, count)
+        served = Served(
+            levels=_where(replayed, jax.tree.map(lambda leaf: leaf[slots], state.levels), new),
+            slots=slots,
+            replayed=replayed,
+            reference_return=jnp.where(replayed, state.reference_return[slots], 0.0),
+            best_return=jnp.where(replayed, state.best_return[slots], -jnp.inf),
+        )
+        return levels_buffer.activate(state, slots, replayed, generation), served
+
+    def _new(
+        self,
+        state: LevelBuffer,
+        probabilities: Float[Array, " B"],
+        new_key: Key[Array, ""],
+        edit_key: Key[Array, ""],
+        count: int,
+    ) -> Level:
+        """Sampled levels, some of them replaced by edited ones."""
+        sampled = jax.vmap(self.distribution.sample)(keys_of(new_key, count))
+        if self.config.edit_probability == 0:
+            return sampled
+
+        def edit(key: Key[Array, ""]) -> tuple[Level, Bool[Array, ""]]:
+            coin_key, parent_key, change_key = jax.random.split(key, 3)
+            parent = jax.random.categorical(parent_key, jnp.log(probabilities))
+            level = jax.tree.map(lambda leaf: leaf[parent], state.levels)
+            for i in range(self.config.edits):
+                level = self.distribution.edited(jax.random.fold_in(change_key, i), level)
+            return level, jax.random.bernoulli(coin_key, self.config.edit_probability)
+
+        edited, chosen = jax.vmap(edit)(keys_of(edit_key, count))
+        enough = jnp.sum(state.filled & ~state.active) >= self.config.levels_before_replay
+        return _where(chosen & enough, edited, sampled)
+
+    def record(
+        self,
+        state: LevelBuffer,
+        served: Served,
+        played: Played,
+        finished: Bool[Array, " C"],
+        generation: Int[Array, ""],
+    ) -> LevelBuffer:
+        """Scores of replayed levels are refreshed; new levels compete for a place."""
+        measures = {
+            "score": played.score,
+            "agent_return": played.agent_return,
+            "best_return": played.best_return,
+        }
+        state = levels_buffer.refresh(state, served.slots, finished & served.replayed, **measures)
+        return levels_buffer.insert(
+            state,
+            served.levels,
+            finished & ~served.replayed,
+            generation,
+            reference_return=served.reference_return,
+            **measures,
+        )
+
+    def metrics(
+        self,
+        state: LevelBuffer,
+        served: Served,
+        played: Played,
+        finished: Bool[Array, " C"],
+        generation: Int[Array, ""],
+    ) -> Metrics:
+        """Replay fraction, regret and scores of new and replayed levels, the buffer, level statistics."""
+        new, again = finished & ~served.replayed, finished & served.replayed
+        age = (generation - state.inserted).astype(jnp.float32)
+        found = {
+            "replay_fraction": masked_mean(served.replayed.astype(jnp.float32), finished),
+            "score_fresh": masked_mean(played.score, new),
+            "score_replayed": masked_mean(played.score, again),
+            "buffer_filled": jnp.sum(state.filled),
+            "buffer_age": masked_mean(age, state.filled),
+            "buffer_score_mean": masked_mean(state.score, state.filled),
+            "buffer_score_max": jnp.max(state.score, initial=-jnp.inf, where=state.filled),
+        }
+        found |= self._regret(served, played, finished)
+        for mask, prefix in ((finished, "level"), (again, "replayed_level")):
+            found |= level_metrics(self.distribution, served.levels, mask, prefix)
+        return found
+
+    def _regret(self, served: Served, played: Played, finished: Bool[Array, " C"]) -> Metrics:
+        """Antagonist's return minus the agents'; NaN with a score that has no antagonist."""
+        regret = served.reference_return - played.agent_return
+        if self.score.reference != "antagonist":
+            regret = jnp.full_like(regret, jnp.nan)
+        masks = {
+            "mean": finished,
+            "fresh": finished & ~served.replayed,
+            "replayed": finished & served.replayed,
+        }
+        return {f"regret_{name}": masked_mean(regret, mask) for name, mask in masks.items()}
+
+
+def _where(mask: Bool[Array, " C"], yes: Level, no: Level) -> Level:
+    """Level by level."""
+    pick = functools.partial(jax.vmap(jnp.where), mask)
+    return jax.tree.map(pick, yes, no)

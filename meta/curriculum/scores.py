@@ -1,0 +1,125 @@
+"""Level scores: how much there is left to learn on a level, judged from how a lifetime on it ended.
+
+The replay curriculum keeps and replays the levels that score highest. One function of an `Outcome` is
+one score; `rl-discovery list scores`, the configuration and the tests take them from `SCORES`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float
+
+from meta.errors import unknown_name
+
+
+@struct.dataclass
+class Outcome:
+    """How one agent's lifetime on a level ended: what a score is computed from.
+
+    Attributes:
+        returns: undiscounted return of one whole episode per worker, of the final agent.
+        reference_return: what `Score.reference` says, on this level.
+        best_return: highest discounted return of an episode on this level so far, this play included.
+        values: the critic's V(s_t) on a last rollout.
+        advantages: generalised advantage estimates of that rollout, not normalised.
+    """
+
+    returns: Float[Array, " W"]
+    reference_return: Float[Array, ""]
+    best_return: Float[Array, ""]
+    values: Float[Array, "T W"]
+    advantages: Float[Array, "T W"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A registered score.
+
+    Attributes:
+        description: one line for `rl-discovery list scores`.
+        function: from one outcome to its score; not finite where what it reads is not. None: levels are
+            not scored.
+        reference: what `Outcome.reference_return` has to be: the return of an A2C antagonist trained on the
+            level for the same lifetime, or the exact return of the best policy. None: it is not read.
+        critic: whether `values` and `advantages` are read, so that the agent must have a critic.
+    """
+
+    description: str
+    function: Callable[[Outcome], Float[Array, ""]] | None
+    reference: Literal["antagonist", "optimum"] | None = None
+    critic: bool = False
+
+
+def algorithmic_regret(outcome: Outcome) -> Float[Array, ""]:
+    """`R_antagonist - mean_w R_w` (Jackson et al. 2023, arXiv 2310.02782); negative where the agent wins."""
+    return outcome.reference_return - jnp.mean(outcome.returns)
+
+
+def positive_value_loss(outcome: Outcome) -> Float[Array, ""]:
+    """`mean_t max(A_t, 0)` with A by GAE (Jiang et al. 2021, arXiv 2110.02439): only pleasant surprises."""
+    return jnp.mean(jnp.maximum(outcome.advantages, 0.0))
+
+
+def max_monte_carlo(outcome: Outcome) -> Float[Array, ""]:
+    """`mean_t (R_max - V(s_t))`, R_max the best return so far (Jiang et al. 2021, arXiv 2110.02439).
+
+    R_max is discounted, as V is.
+    """
+    return jnp.mean(outcome.best_return - outcome.values)
+
+
+def l1_value_loss(outcome: Outcome) -> Float[Array, ""]:
+    """`mean_t |A_t|` with A by GAE (Jiang et al. 2021, arXiv 2010.03934): any surprise."""
+    return jnp.mean(jnp.abs(outcome.advantages))
+
+
+def learnability(outcome: Outcome) -> Float[Array, ""]:
+    """`p (1 - p)`, p the share of successful episodes (Rutherford et al. 2024, arXiv 2408.15099).
+
+    The paper's tasks are solved or not. Here an episode succeeds that reaches more than half of the
+    optimum. Where the optimum is 0 or less there is nothing to succeed at, and the score is 0.
+    """
+    optimum = outcome.reference_return
+    p = jnp.mean(outcome.returns > 0.5 * optimum)
+    known = jnp.all(jnp.isfinite(outcome.returns)) & jnp.isfinite(optimum)
+    # A comparison with what is not a number would pass for a failed episode.
+    return jnp.where(known, p * (1 - p) * (optimum > 0), jnp.nan)
+
+
+SCORES: dict[str, Score] = {
+    "algorithmic_regret": Score(
+        "return of an A2C antagonist minus the agent's, on the same level (GROOVE)",
+        algorithmic_regret,
+        reference="antagonist",
+    ),
+    "positive_value_loss": Score(
+        "mean positive advantage, where the agent has a critic (PVL)", positive_value_loss, critic=True
+    ),
+    "max_monte_carlo": Score(
+        "best return on the level so far minus the critic's values (MaxMC)", max_monte_carlo, critic=True
+    ),
+    "l1_value_loss": Score(
+        "mean absolute advantage, where the agent has a critic (PLR)", l1_value_loss, critic=True
+    ),
+    "learnability": Score(
+        "p(1-p), p the share of episodes above half of the optimal return (SFL)",
+        learnability,
+        reference="optimum",
+    ),
+    "random": Score("no score: fresh levels, always (domain randomisation)", None),
+    "frozen": Score("no score: a fixed set of levels, drawn uniformly", None),
+}
+
+
+def find(name: str) -> Score:
+    """A score by name.
+
+    Raises:
+        ConfigError: there is none; the message lists them.
+    """
+    if name not in SCORES:
+        raise unknown_name("score", name, SCORES)
+    return SCORES[name]

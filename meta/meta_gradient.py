@@ -1,0 +1,210 @@
+"""Learning an objective by meta-gradients (Oh et al. 2020, arXiv 2007.08794; GROOVE with a curriculum).
+
+The same levels, lanes, curricula and host loop as evolution; what differs is that agents live on from
+one meta-step to the next, and that the objective moves along a gradient through their updates.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
+
+from discovery.blocks import over_lanes, replicated
+from discovery.objectives.base import Objective
+from discovery.types import MetaParams
+from meta.config import RunConfig
+from meta.curriculum import Curriculum, Played
+from meta.curriculum.base import empty_like, masked_mean
+from meta.keys import AGENTS, INIT, LANES, LEVELS, REFERENCES, keys_of_generation
+from meta.parts import Parts, make_parts
+from meta.population import Advanced, LivingLanes, Population, chunks, usable_devices
+from meta.references import References, complete
+
+
+@struct.dataclass
+class GradientState:
+    """Everything that changes from meta-step to meta-step, and all that a checkpoint must hold.
+
+    Attributes:
+        generation: meta-steps done; with the seed, the whole random state.
+        meta_params: of the objective.
+        opt_state: of the meta-optimiser.
+        curriculum: state of the curriculum.
+        population: the agents.
+    """
+
+    generation: Int[Array, ""]
+    meta_params: MetaParams
+    opt_state: optax.OptState
+    curriculum: Any
+    population: Population
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaGradient:
+    """The static side of a run by meta-gradients: what `meta_step` needs besides numbers."""
+
+    seed: int
+    parts: Parts
+    lanes: LivingLanes
+    learning_rate: float
+    optimiser: optax.GradientTransformation
+
+    @property
+    def objective(self) -> Objective:
+        """The rule that is learned."""
+        return self.parts.objective
+
+    @property
+    def mesh(self) -> Mesh:
+        """The devices that lanes are spread over."""
+        return self.parts.mesh
+
+    @property
+    def curriculum(self) -> Curriculum:
+        """Which levels are played."""
+        return self.parts.curriculum
+
+    @property
+    def references(self) -> References:
+        """What level scores compare with."""
+        return self.parts.references
+
+    def init(self) -> GradientState:
+        """State before the first meta-step."""
+        meta_params = self.objective.init(jax.random.fold_in(jax.random.key(self.seed), INIT))
+        return GradientState(
+            generation=jnp.int32(0),
+            meta_params=meta_params,
+            opt_state=self.optimiser.init(meta_params),
+            curriculum=self.curriculum.init(),
+            population=self.lanes.init(empty_like(self.parts.level_like, self.lanes.config.lanes)),
+        )
+
+    def place(self, state: GradientState) -> GradientState:
+        """Agents spread over the devices, everything else on each."""
+        where = jax.tree.map(lambda _: replicated(self.mesh), state)
+        lives = jax.tree.map(lambda _: over_lanes(self.mesh), state.population.lives)
+        where = dataclasses.replace(where, population=dataclasses.replace(where.population, lives=lives))
+        return jax.device_put(state, where)
+
+    def step(self, state: GradientState) -> tuple[GradientState, dict[str, Array]]:
+        """One meta-step."""
+        return meta_step(self, state)
+
+    def meta_params(self, state: GradientState) -> MetaParams:
+        """As they are."""
+        return state.meta_params
+
+
+def make_meta_gradient(config: RunConfig) -> MetaGradient:
+    """Builds the static side of a run by meta-gradients.
+
+    Raises:
+        ConfigError, ValueError: parts that do not fit each other or this machine.
+    """
+    settings = config.meta_gradient
+    pieces = chunks(settings.lanes, config.block_size)
+    devices = config.devices
+    if devices is None:
+        devices = usable_devices(pieces, jax.device_count())
+    elif pieces % devices:
+        raise ValueError(
+            f"{settings.lanes} lanes in blocks of {config.block_size} cannot be dealt evenly to {devices} "
+            f"devices: use a divisor of {pieces}"
+        )
+    parts = make_parts(config, devices, critic=True)
+    return MetaGradient(
+        seed=config.seed,
+        parts=parts,
+        lanes=LivingLanes(parts.learner, parts.curriculum.score, settings, config.block_size, parts.mesh),
+        learning_rate=settings.learning_rate,
+        optimiser=optax.chain(
+            optax.clip_by_global_norm(settings.max_grad_norm), optax.adam(settings.learning_rate)
+        ),
+    )
+
+
+def meta_step(program: MetaGradient, state: GradientState) -> tuple[GradientState, dict[str, Array]]:
+    """Serves levels to lanes that need one, lets every agent learn, and follows the meta-gradient.
+
+    Args:
+        program: the static side.
+        state: before the meta-step.
+
+    Returns:
+        The state after it, and its metrics.
+    """
+    lanes, curriculum, population = program.lanes, program.curriculum, state.population
+    keys = keys_of_generation(program.seed, state.generation)
+    now, idle = state.generation, population.idle
+
+    playing, served = curriculum.serve(state.curriculum, keys[LEVELS], now, idle)
+    served = complete(program.references, served, idle, keys[REFERENCES])
+    served = jax.tree.map(lambda new, old: jax.vmap(jnp.where)(idle, new, old), served, population.served)
+    done = jnp.where(idle, served.levels.horizon, population.done)
+    population = dataclasses.replace(population, served=served, done=done)
+    gradient, advanced = lanes.advance(state.meta_params, population, keys[AGENTS], keys[LANES])
+    meta_params, opt_state = _follow(program, state, gradient / jnp.maximum(jnp.sum(advanced.sound), 1))
+    results, finished = advanced.results, advanced.finished
+    played = Played(agent_return=results.fitness, score=results.score, best_return=results.best_return)
+    new_state = GradientState(
+        generation=now + 1,
+        meta_params=meta_params,
+        opt_state=opt_state,
+        curriculum=curriculum.record(playing, served, played, finished, now),
+        population=Population(
+            lives=advanced.lives,
+            served=served,
+            done=advanced.done,
+            fitness=jnp.where(finished, results.fitness, population.fitness),
+        ),
+    )
+    metrics = _metrics(program, state, new_state, advanced, gradient)
+    return new_state, metrics | curriculum.metrics(new_state.curriculum, served, played, finished, now)
+
+
+def _follow(
+    program: MetaGradient, state: GradientState, gradient: Float[Array, " D"]
+) -> tuple[MetaParams, optax.OptState]:
+    """One step of the meta-optimiser."""
+    _, unravel = ravel_pytree(state.meta_params)
+    updates, opt_state = program.optimiser.update(unravel(gradient), state.opt_state, state.meta_params)
+    return optax.apply_updates(state.meta_params, updates), opt_state
+
+
+def _metrics(
+    program: MetaGradient,
+    state: GradientState,
+    new_state: GradientState,
+    advanced: Advanced,
+    gradient: Float[Array, " D"],
+) -> dict[str, Array]:
+    """Fitness is that of the last agent that came to its end in each lane; NaN before the first did."""
+    fitness = new_state.population.fitness
+    known = jnp.isfinite(fitness)
+    mean = masked_mean(fitness, known)
+    before, after = (ravel_pytree(program.meta_params(state))[0] for state in (state, new_state))
+    sound = advanced.sound
+    return {
+        "fitness_mean": mean,
+        "fitness_best": jnp.max(jnp.where(known, fitness, -jnp.inf)),
+        "fitness_std": jnp.sqrt(masked_mean((fitness - mean) ** 2, known)),
+        # What only evolution has, so that every run has the same columns.
+        "pair_agreement": jnp.float32(jnp.nan),
+        "sigma": jnp.float32(jnp.nan),
+        "nonfinite_candidates": jnp.sum(~sound),
+        "meta_param_norm": jnp.linalg.norm(after),
+        "update_norm": jnp.linalg.norm(after - before),
+        "meta_gradient_norm": jnp.linalg.norm(gradient) / jnp.maximum(jnp.sum(sound), 1),
+        "learning_rate": jnp.float32(program.learning_rate),
+        "horizon_mean": jnp.mean(new_state.population.served.levels.horizon.astype(jnp.float32)),
+        "lifetimes_ended": jnp.sum(advanced.finished),
+        "updates": jnp.sum(advanced.updates),
+    } | {f"meta_{name}": masked_mean(value, sound) for name, value in advanced.terms._asdict().items()}

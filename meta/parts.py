@@ -1,0 +1,68 @@
+"""What both trainers are made of, built from one configuration: levels, agents, curriculum, devices."""
+
+import dataclasses
+
+import jax
+from jax.sharding import Mesh
+
+from discovery.blocks import make_mesh
+from discovery.lifetime import Learner, make_learner
+from discovery.objectives.base import Objective
+from envs.levels import Level, LevelDistribution
+from envs.registry import family_of
+from meta.config import RunConfig
+from meta.curriculum import Curriculum, make_curriculum
+from meta.references import References, make_references
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """The static side of a run, but for how the objective is searched.
+
+    Attributes:
+        objective: the rule whose meta-parameters are searched.
+        distribution: what levels are sampled from.
+        level_like: shapes and types of one level.
+        learner: environment, agent and objective.
+        curriculum: which levels are played.
+        references: what their scores compare with.
+        mesh: the devices.
+    """
+
+    objective: Objective
+    distribution: LevelDistribution
+    level_like: Level
+    learner: Learner
+    curriculum: Curriculum
+    references: References
+    mesh: Mesh
+
+
+def make_parts(config: RunConfig, devices: int | None, *, critic: bool = False) -> Parts:
+    """Builds them.
+
+    Args:
+        config: of the run.
+        devices: how many; None for all.
+        critic: whether the trainer needs a critic beside each agent; a score may need one too.
+
+    Raises:
+        ConfigError, ValueError: parts that do not fit each other or this machine.
+    """
+    distribution = config.levels.build()
+    objective = config.objective.build()
+    mesh = make_mesh(devices)
+    curriculum = make_curriculum(config.curriculum, distribution, config.groups, config.seed)
+    score = curriculum.score
+    level_like = jax.eval_shape(distribution.sample, jax.random.key(0))
+    return Parts(
+        objective=objective,
+        distribution=distribution,
+        level_like=level_like,
+        learner=make_learner(
+            distribution.env, level_like.params, config.agent, objective, critic=critic or score.critic
+        ),
+        curriculum=curriculum,
+        references=make_references(config, score, family_of(config.levels.distribution), distribution, mesh),
+        mesh=mesh,
+    )

@@ -1,0 +1,310 @@
+"""Agents that live across meta-steps, and the meta-gradient through their updates (LPG paper, section 3).
+
+Every lane has an agent of its own on a level of its own. One meta-step takes each through K updates
+and one more rollout, on which the meta-loss is measured; an agent at the end of its lifetime is
+judged, and its lane begins anew. Lanes run in blocks, a contiguous share of them on each device.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from discovery.blocks import AXIS, ordered_sum, replicated
+from discovery.gae import normalise
+from discovery.lifetime import UPDATES, Learner, Life, keep_where
+from discovery.objectives.base import of_action
+from discovery.types import EnvParams, MetaParams, Progress
+from meta.config import MetaGradientConfig
+from meta.curriculum import Score, Served
+from meta.curriculum.base import keys_of
+from meta.results import Results, judge
+
+MAX_CHUNKS = 64
+"""Partial sums of the meta-gradient. Their number fixes the order of additions, whatever the device count."""
+
+
+@struct.dataclass
+class Population:
+    """The agents of all lanes; L is the leading axis of every leaf.
+
+    Attributes:
+        lives: agents with their critics and workers; the only large part, spread over the devices.
+        served: the level that each lives on.
+        done: n, updates done so far; N or more: at its end.
+        fitness: of the last agent that came to its end in this lane; NaN before.
+    """
+
+    lives: Life
+    served: Served
+    done: Int[Array, " L"]
+    fitness: Float[Array, " L"]
+
+    @property
+    def idle(self) -> Bool[Array, " L"]:
+        """Lanes whose agent is at its end and needs a successor."""
+        return self.done >= self.served.levels.horizon
+
+
+class Terms(NamedTuple):
+    """The meta-loss of a lane and what it is made of, all before their weights."""
+
+    loss: Float[Array, "*lanes"]
+    policy_loss: Float[Array, "*lanes"]
+    policy_entropy: Float[Array, "*lanes"]
+    prediction_entropy: Float[Array, "*lanes"]
+    pihat_square: Float[Array, "*lanes"]
+    yhat_square: Float[Array, "*lanes"]
+    critic_loss: Float[Array, "*lanes"]
+    reward_per_step: Float[Array, "*lanes"]
+
+
+class Advanced(NamedTuple):
+    """What a meta-step did to every lane.
+
+    Attributes:
+        lives: after it.
+        done: n.
+        finished: whether the lifetime ended.
+        results: where it ended; zeros elsewhere.
+        sound: whether the lane's meta-gradient is finite, and counts.
+        updates: rollouts that were collected, that of the meta-loss included.
+        terms: of the meta-loss.
+    """
+
+    lives: Life
+    done: Int[Array, " L"]
+    finished: Bool[Array, " L"]
+    results: Results
+    sound: Bool[Array, " L"]
+    updates: Int[Array, " L"]
+    terms: Terms
+
+
+def meta_loss(
+    learner: Learner,
+    config: MetaGradientConfig,
+    meta_params: MetaParams,
+    level: EnvParams,
+    key: Key[Array, ""],
+    progress: Progress,
+    life: Life,
+) -> tuple[Float[Array, ""], tuple[Life, Terms]]:
+    """What K updates of one agent with the objective are worth (Oh et al. 2020, equations 4 and 5).
+
+    The A2C loss of the updated agent on one fresh rollout, whose advantages come from the critic that
+    learns beside it, minus `beta0 H(pi)`, minus `beta1 H(y)`, plus `beta2 mean(pihat^2)`, plus `beta3
+    mean(|yhat|^2)`; entropies on the fresh rollout, squares over the K updates. Updates are recomputed
+    in the backward pass, so that memory holds K agents but one rollout.
+
+    Args:
+        learner: the static side, with a critic.
+        config: K and the weights.
+        meta_params: what to differentiate with respect to.
+        level: the level played.
+        key: of this lane and meta-step; the same randomness whatever n is.
+        progress: n before the first of the K updates, and N. Updates from N on change nothing.
+        life: agent, critic and workers.
+
+    Returns:
+        The loss; life after the updates and the fresh rollout, and the terms of the loss.
+    """
+    assert learner.critic is not None, "meta-gradients need a critic"
+
+    @jax.checkpoint
+    def update(life: Life, k: Int[Array, ""]) -> tuple[Life, tuple[Array, Array, Array]]:
+        now = Progress(done=progress.done + k, horizon=progress.horizon)
+        new, metrics = learner.update_with(meta_params, level, _update_key(key, k), now, life)
+        alive = now.done < now.horizon
+        return keep_where(alive, new, life), (alive, metrics["pihat_square"], metrics["yhat_square"])
+
+    life, (alive, pihat_square, yhat_square) = jax.lax.scan(update, life, jnp.arange(config.updates))
+    pihat_square, yhat_square = (
+        jnp.sum(jnp.where(alive, square, 0.0)) / jnp.sum(alive) for square in (pihat_square, yhat_square)
+    )
+    workers, rollout = learner.collect(level, _update_key(key, config.updates), life)
+    outputs = learner.agent.apply(life.agent.params, rollout.observation)
+    critic: Any = life.critic
+    advantage = jax.lax.stop_gradient(normalise(learner.critic.assess(critic.params, rollout).advantages))
+    log_policy, log_prediction = jax.nn.log_softmax(outputs.logits), jax.nn.log_softmax(outputs.head)
+    policy_loss = -jnp.mean(of_action(log_policy, rollout) * advantage)
+    policy_entropy, prediction_entropy = _entropy(log_policy), _entropy(log_prediction)
+    loss = (
+        policy_loss
+        - config.policy_entropy_coef * policy_entropy
+        - config.prediction_entropy_coef * prediction_entropy
+        + config.pihat_coef * pihat_square
+        + config.yhat_coef * yhat_square
+    )
+    terms = Terms(
+        loss=loss,
+        policy_loss=policy_loss,
+        policy_entropy=policy_entropy,
+        prediction_entropy=prediction_entropy,
+        pihat_square=pihat_square,
+        yhat_square=yhat_square,
+        critic_loss=learner.critic.loss(critic.params, rollout),
+        reward_per_step=jnp.mean(rollout.reward),
+    )
+    return loss, (dataclasses.replace(life, workers=workers), terms)
+
+
+def _update_key(key: Key[Array, ""], k: int | Int[Array, ""]) -> Key[Array, ""]:
+    return jax.random.fold_in(jax.random.fold_in(key, UPDATES), k)
+
+
+def _entropy(log_probs: Float[Array, "*batch K"]) -> Float[Array, ""]:
+    return -jnp.mean(jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1))
+
+
+@dataclasses.dataclass(frozen=True)
+class LivingLanes:
+    """The static side of a population.
+
+    Attributes:
+        learner: environment, agent, objective and critic.
+        score: what the curriculum wants to know of each lifetime.
+        config: of the meta-gradient.
+        block_size: lanes side by side on a device.
+        mesh: the devices; their number divides `chunks`.
+    """
+
+    learner: Learner
+    score: Score
+    config: MetaGradientConfig
+    block_size: int
+    mesh: Mesh
+
+    @property
+    def chunks(self) -> int:
+        """Partial sums of the meta-gradient."""
+        return chunks(self.config.lanes, self.block_size)
+
+    def init(self, served: Served) -> Population:
+        """Lanes that are all at their end: the first meta-step begins every life."""
+        level = jax.tree.map(lambda leaf: leaf[0], served.levels.params)
+        like = jax.eval_shape(self.learner.begin, jax.random.key(0), level)
+        count = self.config.lanes
+        lives = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), like)
+        return Population(
+            lives=lives,
+            served=served,
+            done=jnp.zeros(count, jnp.int32),
+            fitness=jnp.full(count, jnp.nan),
+        )
+
+    def advance(
+        self,
+        meta_params: MetaParams,
+        population: Population,
+        begin_key: Key[Array, ""],
+        lane_key: Key[Array, ""],
+    ) -> tuple[Float[Array, " D"], Advanced]:
+        """One meta-step of every lane.
+
+        Args:
+            meta_params: of the objective.
+            population: with a level for every lane; agents of idle lanes are replaced by new ones.
+            begin_key: of the new agents.
+            lane_key: of everything else.
+
+        Returns:
+            Sum of the finite meta-gradients over lanes, flat; what became of each lane.
+        """
+        lanes = {
+            "lives": population.lives,
+            "served": population.served,
+            "done": population.done,
+            "idle": population.idle,
+            "begin_key": keys_of(begin_key, self.config.lanes),
+            "key": keys_of(lane_key, self.config.lanes),
+        }
+
+        def on_device(meta_params: MetaParams, lanes: dict[str, Any]) -> tuple[Array, Advanced]:
+            shape = (self.chunks // self.mesh.size, -1, self.block_size)
+            lanes = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), lanes)
+
+            def chunk(_: None, blocks: dict[str, Any]) -> tuple[None, tuple[Array, Advanced]]:
+                size = ravel_pytree(meta_params)[0].size
+                return None, jax.lax.scan(
+                    functools.partial(self._block, meta_params), jnp.zeros(size), blocks
+                )
+
+            _, (sums, advanced) = jax.lax.scan(chunk, None, lanes)
+            return sums, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[3:]), advanced)
+
+        everywhere, by_lane = PartitionSpec(), PartitionSpec(AXIS)
+        sums, advanced = jax.shard_map(
+            on_device, mesh=self.mesh, in_specs=(everywhere, by_lane), out_specs=by_lane, check_vma=False
+        )(meta_params, lanes)
+        # All but the agents is small: whole on every device, so that what follows is the same on each.
+        lives, *small = advanced
+        small = jax.lax.with_sharding_constraint(small, replicated(self.mesh))
+        return ordered_sum(sums, self.mesh), Advanced(lives, *small)
+
+    def _block(
+        self, meta_params: MetaParams, total: Float[Array, " D"], lanes: dict[str, Any]
+    ) -> tuple[Float[Array, " D"], Advanced]:
+        """One meta-step of the lanes of a block, and their meta-gradients added to `total`."""
+        served, idle = lanes["served"], lanes["idle"]
+        level, horizon = served.levels.params, served.levels.horizon
+        lives = jax.lax.cond(
+            jnp.any(idle),
+            lambda: _where(idle, jax.vmap(self.learner.begin)(lanes["begin_key"], level), lanes["lives"]),
+            lambda: lanes["lives"],
+        )
+        progress = Progress(done=jnp.where(idle, 0, lanes["done"]), horizon=horizon)
+        loss = functools.partial(meta_loss, self.learner, self.config)
+        gradient = jax.vmap(jax.grad(loss, has_aux=True), in_axes=(None, 0, 0, 0, 0))
+        gradients, (lives, terms) = gradient(meta_params, level, lanes["key"], progress, lives)
+        flat = jax.vmap(lambda tree: ravel_pytree(tree)[0])(gradients)
+        sound = jnp.all(jnp.isfinite(flat), axis=1)
+        total += jnp.sum(jnp.where(sound[:, None], flat, 0.0), axis=0)
+        # An agent of NaNs learns nothing more: its life ends here.
+        done = jnp.where(sound, jnp.minimum(progress.done + self.config.updates, horizon), horizon)
+        finished = done >= horizon
+        judged = functools.partial(judge, self.learner, self.score)
+        everything = (level, lanes["key"], lives, served.reference_return, served.best_return)
+        shapes = jax.eval_shape(jax.vmap(judged), *everything)
+        results = jax.lax.cond(
+            jnp.any(finished),
+            lambda: jax.vmap(judged)(*everything),
+            lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes),
+        )
+        return total, Advanced(
+            lives=lives,
+            done=done,
+            finished=finished,
+            results=results,
+            sound=sound,
+            updates=1 + jnp.minimum(self.config.updates, horizon - progress.done),
+            terms=terms,
+        )
+
+
+def chunks(lanes: int, block_size: int) -> int:
+    """Partial sums that lanes are added up in: the most that blocks can be dealt to evenly.
+
+    Raises:
+        ValueError: lanes that cannot be cut into blocks.
+    """
+    if lanes % block_size:
+        raise ValueError(f"block_size ({block_size}) must divide meta_gradient.lanes ({lanes})")
+    blocks = lanes // block_size
+    return max(c for c in range(1, min(blocks, MAX_CHUNKS) + 1) if blocks % c == 0)
+
+
+def usable_devices(chunks: int, available: int) -> int:
+    """The most devices that chunks can be dealt to evenly."""
+    return max(d for d in range(1, min(chunks, available) + 1) if chunks % d == 0)
+
+
+def _where(mask: Bool[Array, " L"], yes: Life, no: Life) -> Life:
+    """Lane by lane."""
+    return jax.tree.map(functools.partial(jax.vmap(jnp.where), mask), yes, no)

@@ -1,0 +1,55 @@
+"""What the host loop asks of a trainer: a pure step from state to state, and the objective inside it."""
+
+from typing import Any, Protocol
+
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from discovery.objectives.base import Objective
+from discovery.types import MetaParams
+from meta.config import RunConfig
+from meta.errors import ConfigError
+from meta.generation import make_evolution
+from meta.meta_gradient import make_meta_gradient
+
+
+class Program(Protocol):
+    """The static side of a run."""
+
+    @property
+    def objective(self) -> Objective:
+        """The rule whose meta-parameters are searched."""
+        ...
+
+    @property
+    def mesh(self) -> Mesh:
+        """The devices in use."""
+        ...
+
+    def init(self) -> Any:
+        """State before the first generation; fit for `jit`."""
+        ...
+
+    def place(self, state: Any) -> Any:
+        """The state where `step` wants it on the devices."""
+        ...
+
+    def step(self, state: Any) -> tuple[Any, dict[str, Array]]:
+        """One generation: the state after it, and its metrics; fit for `jit`."""
+        ...
+
+    def meta_params(self, state: Any) -> MetaParams:
+        """The objective as it stands: what is saved and evaluated."""
+        ...
+
+
+def make_program(config: RunConfig) -> Program:
+    """Builds the static side of a run from its configuration.
+
+    Raises:
+        ConfigError: parts that do not fit each other or this machine (strategy, network, devices).
+    """
+    try:
+        return make_evolution(config) if config.trainer == "es" else make_meta_gradient(config)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error

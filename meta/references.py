@@ -1,0 +1,145 @@
+"""What a level's score compares with: the return of an antagonist, or of the best policy there is.
+
+Either belongs to the level. It is computed when the level is first played and kept with it, so that
+replayed levels cost nothing here.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from discovery.blocks import run_blocks
+from discovery.lifetime import Learner, evaluate_block, make_learner, train_block
+from discovery.objectives.a2c import A2C
+from envs.levels import Family, Level, LevelDistribution
+from meta.config import RunConfig
+from meta.curriculum import Score, Served
+
+PLANNING_BLOCK = 16
+"""Levels that are planned side by side: about 4 MB at 11 x 11 cells and 5 objects."""
+
+
+class References(Protocol):
+    """Computes reference returns of levels."""
+
+    def returns(self, levels: Level, wanted: Bool[Array, " C"], key: Key[Array, ""]) -> Float[Array, " C"]:
+        """One number per level; of no meaning, and at no cost, where it is not wanted."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Nothing:
+    """For scores that compare with nothing."""
+
+    def returns(self, levels: Level, wanted: Bool[Array, " C"], key: Key[Array, ""]) -> Float[Array, " C"]:
+        """Zeros."""
+        del levels, key
+        return jnp.zeros(wanted.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Antagonist:
+    """An agent that a hand-written objective trains from scratch, for the level's whole lifetime.
+
+    Attributes:
+        learner: as the agents' own, with another objective.
+        block_size: lanes side by side on a device.
+        mesh: the devices.
+    """
+
+    learner: Learner
+    block_size: int
+    mesh: Mesh
+
+    def returns(self, levels: Level, wanted: Bool[Array, " C"], key: Key[Array, ""]) -> Float[Array, " C"]:
+        """Mean return of the antagonists at the end of their lifetimes."""
+        horizons = jnp.where(wanted, levels.horizon, 0)
+
+        def run(operands: Any, lanes: Int[Array, " L"]) -> Float[Array, " L"]:
+            params, horizons, key = operands
+            mine = jax.tree.map(lambda leaf: leaf[lanes], params)
+            # Padding lanes read the last level: the loop must not run for them.
+            length = jnp.where(lanes < wanted.size, horizons[lanes], 0)
+            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, lanes)
+            lives = train_block(self.learner, {}, mine, length, keys)
+            return evaluate_block(self.learner, lives, mine, keys)
+
+        operands = (levels.params, horizons, key)
+        return run_blocks(run, operands, horizons.astype(jnp.float32), self.block_size, self.mesh)
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimum:
+    """The exact expected return of the best policy.
+
+    Attributes:
+        solve: `(levels' parameters) -> (optimal, random)`, the family's exact planning.
+        mesh: the devices.
+    """
+
+    solve: Callable[[Any], tuple[Array, Array]]
+    mesh: Mesh
+
+    def returns(self, levels: Level, wanted: Bool[Array, " C"], key: Key[Array, ""]) -> Float[Array, " C"]:
+        """The optimum of each level; no randomness."""
+        del key
+
+        def run(params: Any, lanes: Int[Array, " L"]) -> Float[Array, " L"]:
+            return self.solve(jax.tree.map(lambda leaf: leaf[lanes], params))[0]
+
+        # Planning takes as many steps as the episode may have.
+        costs = jnp.where(wanted, levels.params.max_steps_in_episode, 0).astype(jnp.float32)
+        return run_blocks(run, levels.params, costs, PLANNING_BLOCK, self.mesh)
+
+
+def complete(
+    references: References, served: Served, wanted: Bool[Array, " C"], key: Key[Array, ""]
+) -> Served:
+    """What was served, with the reference returns of the levels that are played for the first time."""
+    found = references.returns(served.levels, wanted & ~served.replayed, key)
+    merged = jnp.where(served.replayed, served.reference_return, found)
+    return dataclasses.replace(served, reference_return=merged)
+
+
+def make_references(
+    config: RunConfig, score: Score, family: Family, distribution: LevelDistribution, mesh: Mesh
+) -> References:
+    """What a score needs to compare with.
+
+    Raises:
+        ValueError: the environment cannot give it.
+    """
+    example = jax.eval_shape(distribution.sample, jax.random.key(0))
+    if score.reference == "antagonist":
+        return Antagonist(antagonist(config, distribution, example.params), config.block_size, mesh)
+    if score.reference == "optimum":
+        solve = family.expected_returns
+        if solve is None:
+            raise ValueError(
+                f"curriculum.score {config.curriculum.score!r} needs exact optimal returns, which "
+                f"{family.name!r} environments do not have; `rl-discovery list scores` shows others"
+            )
+        one = jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape), leaf.dtype), example.params)
+        try:
+            jax.eval_shape(lambda params: solve(distribution.env, params), one)
+        except ValueError as error:
+            raise ValueError(
+                f"curriculum.score {config.curriculum.score!r} does not work with "
+                f"{distribution.name!r} levels: {error}"
+            ) from None
+        return Optimum(lambda params: solve(distribution.env, params), mesh)
+    return Nothing()
+
+
+def antagonist(config: RunConfig, distribution: LevelDistribution, level: Any) -> Learner:
+    """A learner by A2C: the same network, workers and rollouts; for tables A2C's own step sizes."""
+    rule, agent = A2C(), config.agent
+    if agent.network == "tabular":
+        policy, head = rule.tabular_learning_rates
+        agent = dataclasses.replace(agent, policy_learning_rate=policy, head_learning_rate=head)
+    return make_learner(distribution.env, level, agent, rule)

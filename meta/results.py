@@ -1,0 +1,92 @@
+"""How a lane's lifetime ended: fitness, and what the curriculum wants to know of it."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Key
+
+from discovery.lifetime import Learner, Life
+from discovery.types import EnvParams
+from meta.curriculum import Outcome, Played, Score
+
+
+@struct.dataclass
+class Results:
+    """Of lanes of any leading shape.
+
+    Attributes:
+        fitness: mean undiscounted return at the end of the lifetime; NaN for an agent of NaNs.
+        score: of the level, by this agent.
+        best_return: highest discounted return of an episode on the level, earlier plays included.
+    """
+
+    fitness: Float[Array, "*lanes"]
+    score: Float[Array, "*lanes"]
+    best_return: Float[Array, "*lanes"]
+
+
+def judge(
+    learner: Learner,
+    score: Score,
+    level: EnvParams,
+    key: Key[Array, ""],
+    life: Life,
+    reference_return: Float[Array, ""],
+    best_return: Float[Array, ""],
+) -> Results:
+    """Evaluates the agent of one lane and scores its level.
+
+    Args:
+        learner: the static side; with a critic where the score reads values.
+        score: of the curriculum.
+        level: the level played.
+        key: the lane's key.
+        life: at the end of the lifetime.
+        reference_return: of the level.
+        best_return: on the level before.
+
+    Returns:
+        The lane's results.
+    """
+    discount = learner.critic.discount if score.critic and learner.critic is not None else 1.0
+    episodes = learner.episodes(level, key, life, discount)
+    fitness = jnp.where(_alive(life), jnp.mean(episodes.returns), jnp.nan)
+    best = jnp.maximum(best_return, jnp.max(episodes.discounted))
+    if score.function is None:
+        return Results(fitness=fitness, score=jnp.zeros_like(fitness), best_return=best)
+    values = advantages = jnp.zeros((1, 1))
+    if score.critic:
+        values, advantages = learner.assess(level, key, life)
+    outcome = Outcome(
+        returns=episodes.returns,
+        reference_return=reference_return,
+        best_return=best,
+        values=values,
+        advantages=advantages,
+    )
+    value = jnp.where(jnp.isfinite(fitness), score.function(outcome), jnp.nan)
+    return Results(fitness=fitness, score=value, best_return=best)
+
+
+def by_level(results: Results) -> Played:
+    """From the members of each group to its level: means of what is finite, the best of all."""
+    return Played(
+        agent_return=_finite_mean(results.fitness),
+        score=_finite_mean(results.score),
+        best_return=jnp.max(results.best_return, axis=1),
+    )
+
+
+def _finite_mean(values: Float[Array, "groups size"]) -> Float[Array, " groups"]:
+    """Mean over the finite members of each group; NaN where there is none."""
+    finite = jnp.isfinite(values)
+    count = jnp.sum(finite, axis=1)
+    return jnp.sum(jnp.where(finite, values, 0.0), axis=1) / jnp.where(count > 0, count, jnp.nan)
+
+
+def _alive(life: Life) -> Bool[Array, ""]:
+    """Whether all parameters of an agent are finite.
+
+    An agent of NaNs still acts (it takes one and the same action) and would have a finite return.
+    """
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(life.agent.params)]).all()
