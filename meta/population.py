@@ -277,6 +277,7 @@ class LivingLanes:
             lambda: jax.vmap(judged)(*everything),
             lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes),
         )
+        results = jax.tree.map(lambda result: jnp.where(finished, result, 0.0), results)
         return total, Advanced(
             lives=lives,
             done=done,
