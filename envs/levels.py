@@ -47,7 +47,8 @@ class LevelDistribution:
         description: one line for `rl-discovery list envs`.
         env: the environment whose parameters are sampled.
         sample_params: parameters from a key; pure, fit for `jit` and `vmap`.
-        horizon: bounds of N in agent updates, log-uniform; equal where N is fixed.
+        horizon: bounds of N in agent updates, log-uniform; equal where N is fixed; None where whoever
+            trains on the levels has to say (`with_horizon`).
         edit: one random small change of parameters that stays within the distribution's ranges; pure,
             fit for `jit` and `vmap`. None where there is nothing to change.
         statistics: numbers of one level that people want to see move, by name, each a scalar.
@@ -60,25 +61,32 @@ class LevelDistribution:
     description: str
     env: Environment
     sample_params: Callable[[Key[Array, ""]], EnvParams]
-    horizon: tuple[int, int]
+    horizon: tuple[int, int] | None
     edit: Callable[[Key[Array, ""], EnvParams], EnvParams] | None = None
     statistics: Callable[[EnvParams], dict[str, Array]] | None = None
 
     def __post_init__(self) -> None:
+        if self.horizon is None:
+            return
         low, high = self.horizon
         if not 1 <= low <= high:
             raise ValueError(f"horizon of {self.name!r} must be 1 <= low <= high, not {low} to {high}")
 
     def sample(self, key: Key[Array, ""]) -> Level:
-        """One level; `vmap` over keys for a batch of them."""
+        """One level; `vmap` over keys for a batch of them.
+
+        Raises:
+            ValueError: the distribution has no horizons.
+        """
         params_key, horizon_key = jax.random.split(key)
         draw = jax.random.uniform(horizon_key, (), jnp.float32)
-        return Level(params=self.sample_params(params_key), horizon=log_uniform_int(draw, *self.horizon))
+        return Level(params=self.sample_params(params_key), horizon=log_uniform_int(draw, *self._horizons()))
 
     @property
     def can_be_edited(self) -> bool:
         """Whether `edited` has anything to change."""
-        return self.edit is not None or self.horizon[0] < self.horizon[1]
+        low, high = self.horizon or (1, 1)
+        return self.edit is not None or low < high
 
     def edited(self, key: Key[Array, ""], level: Level) -> Level:
         """The level with one random change: of its parameters or, where horizons vary, of its horizon.
@@ -91,9 +99,9 @@ class LevelDistribution:
             The new level, which this distribution might have sampled.
 
         Raises:
-            ValueError: the horizon is fixed and there is no `edit`.
+            ValueError: the horizon is fixed and there is no `edit`, or there is none.
         """
-        low, high = self.horizon
+        low, high = self._horizons()
         if not self.can_be_edited:
             raise ValueError(f"levels of {self.name!r} cannot be edited: nothing of them may change")
         kind_key, horizon_key, edit_key = jax.random.split(key, 3)
@@ -108,6 +116,11 @@ class LevelDistribution:
             params=jax.tree.map(functools.partial(jnp.where, redraw), level.params, params),
             horizon=jnp.where(redraw, horizon, level.horizon),
         )
+
+    def _horizons(self) -> tuple[int, int]:
+        if self.horizon is None:
+            raise ValueError(f"levels of {self.name!r} have no horizon of their own: use with_horizon")
+        return self.horizon
 
     def with_horizon(self, low: int, high: int) -> "LevelDistribution":
         """The same levels with another range of horizons (`low == high`: fixed)."""

@@ -15,6 +15,8 @@ from collections.abc import Collection
 from typing import Any
 
 import gymnax
+import jax
+import jax.numpy as jnp
 from gymnax.environments.environment import Environment
 
 import envs
@@ -64,7 +66,8 @@ def distribution(name: str, **options: Any) -> LevelDistribution:
     """A level distribution.
 
     Args:
-        name: "gridworld/all", or "all" where only one family has a distribution of that name.
+        name: "gridworld/all", or "all" where only one family has a distribution of that name; or a
+            gymnax id, whose one level has no horizon of its own.
         options: of its environment, as for `make`.
 
     Returns:
@@ -73,7 +76,8 @@ def distribution(name: str, **options: Any) -> LevelDistribution:
     Raises:
         UnknownNameError: there is none, or several families have one.
     """
-    found = distributions()[_full_name("level distribution", name, distributions())]
+    full = _full_name("level distribution", name, (*distributions(), *gymnax_ids()))
+    found = distributions()[full] if full in distributions() else _one_level(full)
     return dataclasses.replace(found, env=_with_options(found.env, options)) if options else found
 
 
@@ -89,8 +93,8 @@ def family_of(name: str) -> Family:
     Raises:
         UnknownNameError: there is no such distribution, or several families have one.
     """
-    full = _full_name("level distribution", name, distributions())
-    return families()[full.partition("/")[0]]
+    full = _full_name("level distribution", name, (*distributions(), *gymnax_ids()))
+    return families()[full.partition("/")[0]] if full in distributions() else GYMNAX
 
 
 def make(name: str, seed: int = 0, **options: Any) -> tuple[Environment, EnvParams]:
@@ -132,8 +136,31 @@ def names() -> list[tuple[str, str]]:
         for family in families().values()
         for member, description in family.members.items()
     }
-    theirs = [name for name in gymnax.registered_envs if name not in ours]
-    return [*ours.items(), *((name, "gymnax environment") for name in theirs)]
+    return [*ours.items(), *((name, "gymnax environment") for name in gymnax_ids())]
+
+
+def gymnax_ids() -> list[str]:
+    """Environments that gymnax brings."""
+    ours = {f"{family.name}/{member}" for family in families().values() for member in family.members}
+    return [name for name in gymnax.registered_envs if name not in ours]
+
+
+def _one_level(name: str) -> LevelDistribution:
+    """A gymnax environment as it is: one level, for whatever lifetime it is trained for."""
+    env, params = gymnax.make(name)
+    params = jax.tree.map(jnp.asarray, params)
+    return LevelDistribution(
+        name=name,
+        description="gymnax environment",
+        env=env,
+        sample_params=lambda key: params,
+        horizon=None,
+    )
+
+
+GYMNAX = Family(
+    "gymnax", "gymnax's own environments", distributions={}, make=lambda name, seed: gymnax.make(name)
+)
 
 
 def _full_name(kind: str, name: str, known: Collection[str]) -> str:

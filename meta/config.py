@@ -74,7 +74,7 @@ class LevelsConfig:
     """What the agents train on."""
 
     distribution: str = "all_vrandlife"
-    """One of `list envs`: where new levels and their horizons are drawn from."""
+    """One of `list distributions`, or a gymnax id: where new levels and their horizons are drawn from."""
     horizon: PositiveInt | None = None
     """N for every level, in agent updates, in place of the distribution's own."""
 
@@ -85,7 +85,14 @@ class LevelsConfig:
         """The level distribution, with the overrides applied."""
         options = {} if self.observation is None else {"observation": self.observation}
         found = distribution(self.distribution, **options)
-        return found if self.horizon is None else found.with_horizon(self.horizon, self.horizon)
+        if self.horizon is not None:
+            return found.with_horizon(self.horizon, self.horizon)
+        if found.horizon is None:
+            raise ConfigError(
+                f"levels of {self.distribution!r} have no horizon of their own, which a lifetime and the "
+                "inputs n/N and log N of a horizon-aware objective need: set levels.horizon"
+            )
+        return found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -229,7 +236,9 @@ def to_json(config: RunConfig) -> dict[str, Any]:
 
 def identity(config: RunConfig) -> dict[str, Any]:
     """What decides a run's results, and so must not change when it resumes."""
-    return {name: value for name, value in to_json(config).items() if name not in NOT_IDENTITY}
+    document = {name: value for name, value in to_json(config).items() if name not in NOT_IDENTITY}
+    del document["curriculum"]["gallery"]  # a way to watch
+    return document
 
 
 def from_json(document: Any) -> RunConfig:

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from discovery.blocks import make_mesh
@@ -55,14 +56,18 @@ def make_parts(config: RunConfig, devices: int | None, *, critic: bool = False) 
     curriculum = make_curriculum(config.curriculum, distribution, config.groups, config.seed)
     score = curriculum.score
     level_like = jax.eval_shape(distribution.sample, jax.random.key(0))
+    # Some environments compute bounds of their spaces from a level; sampling one would be compiled first.
+    level = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), level_like)
     return Parts(
         objective=objective,
         distribution=distribution,
         level_like=level_like,
         learner=make_learner(
-            distribution.env, level_like.params, config.agent, objective, critic=critic or score.critic
+            distribution.env, level.params, config.agent, objective, critic=critic or score.critic
         ),
         curriculum=curriculum,
-        references=make_references(config, score, family_of(config.levels.distribution), distribution, mesh),
+        references=make_references(
+            config, score, family_of(config.levels.distribution), distribution, level.params, mesh
+        ),
         mesh=mesh,
     )

@@ -3,7 +3,15 @@
 import dataclasses
 
 from discovery.agents.agent import AgentConfig
-from meta.config import CheckpointConfig, EvolutionConfig, LevelsConfig, ObjectiveConfig, RunConfig
+from meta.config import (
+    CheckpointConfig,
+    CurriculumConfig,
+    EvolutionConfig,
+    LevelsConfig,
+    MetaGradientConfig,
+    ObjectiveConfig,
+    RunConfig,
+)
 from meta.errors import unknown_name
 
 
@@ -32,6 +40,37 @@ _TA_LPG_CPU = RunConfig(
 )
 
 
+# GROOVE (Jackson et al. 2023): the released code's defaults, and its curriculum.
+_META_GRADIENT = RunConfig(
+    preset="lpg-meta-gradient",
+    generations=30_000,
+    objective=ObjectiveConfig(horizon_inputs=False),
+    trainer="meta_gradient",
+    levels=LevelsConfig(distribution="all_shortlife"),
+    block_size=2,
+    checkpoint=CheckpointConfig(every=500),
+)
+_REGRET = CurriculumConfig(score="algorithmic_regret")
+
+# The step size is ours: few meta-steps must go further.
+_META_GRADIENT_CPU = dataclasses.replace(
+    _META_GRADIENT,
+    preset="lpg-meta-gradient-cpu",
+    generations=10_000,
+    objective=ObjectiveConfig(horizon_inputs=False, width=32),
+    agent=AgentConfig(workers=16),
+    meta_gradient=MetaGradientConfig(lanes=64, learning_rate=1e-3),
+    levels=LevelsConfig(distribution="all_randlife"),
+    block_size=4,
+)
+_REGRET_CPU = dataclasses.replace(_REGRET, buffer_size=1000)
+
+
+def _regret(config: RunConfig, name: str, curriculum: CurriculumConfig) -> RunConfig:
+    """The same on levels that are replayed by algorithmic regret."""
+    return dataclasses.replace(config, preset=name, curriculum=curriculum)
+
+
 def _blind(config: RunConfig, name: str) -> RunConfig:
     """The same without horizon inputs."""
     objective = dataclasses.replace(config.objective, horizon_inputs=False)
@@ -54,6 +93,28 @@ PRESETS: dict[str, Preset] = {
         _TA_LPG, "the paper's TA-LPG: 512 pairs, 64 workers, GRU 256, 2,500 generations; for a GPU"
     ),
     "lpg": Preset(_blind(_TA_LPG, "lpg"), "the paper's LPG with ES: as ta-lpg without horizon inputs"),
+    "ta-lpg-groove": Preset(
+        _regret(_TA_LPG, "ta-lpg-groove", _REGRET),
+        "ta-lpg on levels replayed by regret (GROOVE with ES); for a GPU",
+    ),
+    "ta-lpg-groove-cpu": Preset(
+        _regret(_TA_LPG_CPU, "ta-lpg-groove-cpu", _REGRET_CPU),
+        "ta-lpg-cpu on levels replayed by regret, about 2.5 hours on 2 CPU cores",
+    ),
+    "lpg-meta-gradient": Preset(
+        _META_GRADIENT, "LPG by meta-gradients: 512 agents, GRU 256, K = 5, 30,000 meta-steps; for a GPU"
+    ),
+    "lpg-meta-gradient-cpu": Preset(
+        _META_GRADIENT_CPU, "LPG by meta-gradients, about 2 hours on 2 CPU cores"
+    ),
+    "groove": Preset(
+        _regret(_META_GRADIENT, "groove", _REGRET),
+        "GROOVE: lpg-meta-gradient on levels replayed by regret; for a GPU",
+    ),
+    "groove-cpu": Preset(
+        _regret(_META_GRADIENT_CPU, "groove-cpu", _REGRET_CPU),
+        "GROOVE, about 2 hours on 2 CPU cores",
+    ),
 }
 
 

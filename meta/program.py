@@ -8,6 +8,7 @@ from jaxtyping import Array
 from discovery.objectives.base import Objective
 from discovery.types import MetaParams
 from meta.config import RunConfig
+from meta.curriculum import Curriculum
 from meta.errors import ConfigError
 from meta.generation import make_evolution
 from meta.meta_gradient import make_meta_gradient
@@ -24,6 +25,11 @@ class Program(Protocol):
     @property
     def mesh(self) -> Mesh:
         """The devices in use."""
+        ...
+
+    @property
+    def curriculum(self) -> Curriculum:
+        """Which levels are played."""
         ...
 
     def init(self) -> Any:

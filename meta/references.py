@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from discovery.blocks import run_blocks
 from discovery.lifetime import Learner, evaluate_block, make_learner, train_block
 from discovery.objectives.a2c import A2C
+from discovery.types import EnvParams
 from envs.levels import Family, Level, LevelDistribution
 from meta.config import RunConfig
 from meta.curriculum import Score, Served
@@ -107,16 +108,20 @@ def complete(
 
 
 def make_references(
-    config: RunConfig, score: Score, family: Family, distribution: LevelDistribution, mesh: Mesh
+    config: RunConfig,
+    score: Score,
+    family: Family,
+    distribution: LevelDistribution,
+    level: EnvParams,
+    mesh: Mesh,
 ) -> References:
-    """What a score needs to compare with.
+    """What a score needs to compare with; `level` gives shapes and spaces only.
 
     Raises:
         ValueError: the environment cannot give it.
     """
-    example = jax.eval_shape(distribution.sample, jax.random.key(0))
     if score.reference == "antagonist":
-        return Antagonist(antagonist(config, distribution, example.params), config.block_size, mesh)
+        return Antagonist(antagonist(config, distribution, level), config.block_size, mesh)
     if score.reference == "optimum":
         solve = family.expected_returns
         if solve is None:
@@ -124,7 +129,7 @@ def make_references(
                 f"curriculum.score {config.curriculum.score!r} needs exact optimal returns, which "
                 f"{family.name!r} environments do not have; `rl-discovery list scores` shows others"
             )
-        one = jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape), leaf.dtype), example.params)
+        one = jax.tree.map(lambda leaf: leaf[None], level)
         try:
             jax.eval_shape(lambda params: solve(distribution.env, params), one)
         except ValueError as error:
@@ -136,7 +141,7 @@ def make_references(
     return Nothing()
 
 
-def antagonist(config: RunConfig, distribution: LevelDistribution, level: Any) -> Learner:
+def antagonist(config: RunConfig, distribution: LevelDistribution, level: EnvParams) -> Learner:
     """A learner by A2C: the same network, workers and rollouts; for tables A2C's own step sizes."""
     rule, agent = A2C(), config.agent
     if agent.network == "tabular":

@@ -87,7 +87,7 @@ class RunDirectory:
 
     def _remove_leftovers(self) -> None:
         """What a killed process was writing; nobody else writes while we hold the lock."""
-        for name in ("config.json", "metrics.jsonl", "objective.safetensors"):
+        for name in ("config.json", "metrics.jsonl", "objective.safetensors", "gallery.png"):
             for leftover in self.path.glob(f".{name}.*"):
                 leftover.unlink(missing_ok=True)
 

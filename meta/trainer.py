@@ -18,12 +18,16 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from checkpoints.atomic import replace_file
+from checkpoints.errors import CheckpointError
 from checkpoints.objective_file import save_objective
 from checkpoints.provenance import versions
 from checkpoints.runs import RunCheckpoints
 from discovery.objectives.base import TrainedObjective
 from meta.config import RunConfig, to_json, validate
+from meta.curriculum.buffer import LevelBuffer
 from meta.errors import DivergedError
+from meta.gallery import histograms, make_gallery
 from meta.program import Program, make_program
 from meta.run_dir import RunDirectory
 from meta.signals import StopRequest
@@ -99,6 +103,7 @@ class _Run:
         self.directory = directory
         self.console = console
         self.stop = stop
+        self.gallery = make_gallery(config, program)
         self.checkpoints = RunCheckpoints(directory.path / "checkpoints", keep=config.checkpoint.keep)
         self.saved = -1
         self.env_steps = 0
@@ -119,10 +124,10 @@ class _Run:
                 step = self._compile(state)
                 self.last_finish = time.monotonic()
                 state = self._loop(step, state, observers)
+                self._save(state, observers)
             finally:
                 for observer in observers:
                     observer.close()
-            self._save(state)
             return Outcome(int(state.generation), self.stop.signal)
         finally:
             self.checkpoints.close()
@@ -140,7 +145,7 @@ class _Run:
             if self.stop.signal is not None:
                 return state
             if (number + 1) % self.config.checkpoint.every == 0:
-                self._save(state)
+                self._save(state, observers)
         return state
 
     def _record(self, number: int, metrics: dict[str, Any], observers: list[Watcher]) -> None:
@@ -210,8 +215,8 @@ class _Run:
         self._say(f"compiled in {time.monotonic() - began:.1f} s")
         return step
 
-    def _save(self, state: Any) -> None:
-        """Checkpoint and current objective; the checkpoint is written in the background."""
+    def _save(self, state: Any, observers: list[Watcher]) -> None:
+        """Checkpoint, current objective and gallery; the checkpoint is written in the background."""
         done = int(state.generation)
         if done == self.saved:
             return
@@ -222,6 +227,29 @@ class _Run:
         self._save_objective(state)
         self.saved = done
         logger.info("checkpoint at generation %d", done)
+        if self.stop.signal is None:  # whoever asked for a stop does not wait for pictures
+            self._show_levels(state, observers)
+
+    def _show_levels(self, state: Any, observers: list[Watcher]) -> None:
+        """The buffer of a replay curriculum in numbers and pictures; a run does without if that fails."""
+        # Watchers count from 0, and on resume drop what is shown at the checkpoint's generation or later.
+        number = int(state.generation) - 1
+        if isinstance(state.curriculum, LevelBuffer):
+            values = histograms(state.curriculum, number)
+            for observer in observers:
+                observer.histograms(values, number)
+        began = time.monotonic()
+        try:
+            picture = self.gallery.draw(state) if self.gallery else None
+            if picture is None:
+                return
+            replace_file(self.directory.path / "gallery.png", picture)
+        except (jax.errors.JaxRuntimeError, CheckpointError) as error:
+            self._say(f"no gallery at generation {number + 1}: {str(error).partition(chr(10))[0]}")
+            return
+        logger.info("gallery drawn in %.1f s", time.monotonic() - began)
+        for observer in observers:
+            observer.gallery(picture, number)
 
     def _save_objective(self, state: Any) -> None:
         save_objective(self.directory.path / "objective.safetensors", self._objective(state))

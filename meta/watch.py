@@ -4,11 +4,14 @@ A watcher is told of every generation on the host; none of this is inside compil
 """
 
 import hashlib
+import io
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from matplotlib.image import imread
 from rich.console import Console
 from rich.live import Live
 from rich.progress import (
@@ -25,12 +28,30 @@ from meta.errors import ConfigError
 
 logger = logging.getLogger("rl_discovery")
 
+PANELS = {
+    "replay_fraction": "curriculum",
+    "regret_": "curriculum",
+    "score_": "curriculum",
+    "buffer_": "curriculum",
+    "level_": "levels",
+    "replayed_level_": "levels",
+}
+"""Where TensorBoard shows metrics whose names begin like this; the others are under "meta"."""
+
 
 class Watcher(Protocol):
     """Something that is told how the run goes."""
 
     def generation(self, row: Mapping[str, Any]) -> None:
         """One generation's metrics."""
+        ...
+
+    def histograms(self, values: Mapping[str, np.ndarray], generation: int) -> None:
+        """Numbers of all levels in the buffer, by name, after a generation with a checkpoint."""
+        ...
+
+    def gallery(self, picture: bytes, generation: int) -> None:
+        """The levels of highest score as a PNG, after a generation with a checkpoint."""
         ...
 
     def close(self) -> None:
@@ -86,6 +107,12 @@ class Terminal:
                 highlight=False,
             )
 
+    def histograms(self, values: Mapping[str, np.ndarray], generation: int) -> None:
+        """Nothing: a line has no room for it."""
+
+    def gallery(self, picture: bytes, generation: int) -> None:
+        """Nothing: a terminal shows no pictures."""
+
     def close(self) -> None:
         """Leaves the last state of the bar on the screen."""
         if self._live:
@@ -93,7 +120,7 @@ class Terminal:
 
 
 class TensorBoard:
-    """Scalars of every generation as TensorBoard events."""
+    """Scalars of every generation, and the level buffer at checkpoints, as TensorBoard events."""
 
     def __init__(self, directory: Path, done: int) -> None:
         from tensorboardX import SummaryWriter
@@ -105,7 +132,16 @@ class TensorBoard:
         """One point per metric, over generations."""
         for name, value in row.items():
             if name != "generation" and value is not None:
-                self._writer.add_scalar(f"meta/{name}", value, row["generation"])
+                self._writer.add_scalar(f"{_panel(name)}/{name}", value, row["generation"])
+
+    def histograms(self, values: Mapping[str, np.ndarray], generation: int) -> None:
+        """One histogram per name."""
+        for name, numbers in values.items():
+            self._writer.add_histogram(f"curriculum/{name}", numbers, generation)
+
+    def gallery(self, picture: bytes, generation: int) -> None:
+        """One image."""
+        self._writer.add_image("curriculum/gallery", _pixels(picture), generation, dataformats="HWC")
 
     def close(self) -> None:
         """Flushes and closes the event file."""
@@ -126,6 +162,7 @@ class WeightsAndBiases:
             raise ConfigError(
                 "logging.wandb_project needs Weights & Biases: pip install 'rl-discovery[wandb]'"
             ) from None
+        self._histogram, self._image = wandb.Histogram, wandb.Image
         self._run = wandb.init(
             project=config.logging.wandb_project,
             config=to_json(config),
@@ -140,6 +177,15 @@ class WeightsAndBiases:
         """One step per generation."""
         self._run.log(dict(row), step=row["generation"])
 
+    def histograms(self, values: Mapping[str, np.ndarray], generation: int) -> None:
+        """One histogram per name."""
+        found = {f"curriculum/{name}": self._histogram(numbers) for name, numbers in values.items()}
+        self._run.log(found, step=generation)
+
+    def gallery(self, picture: bytes, generation: int) -> None:
+        """One image."""
+        self._run.log({"curriculum/gallery": self._image(_pixels(picture))}, step=generation)
+
     def close(self) -> None:
         """Finishes the W&B run."""
         self._run.finish()
@@ -153,6 +199,16 @@ def watchers(config: RunConfig, directory: Path, console: Console, done: int) ->
     if config.logging.tensorboard:
         found.append(TensorBoard(directory / "tb", done))
     return [*found, Terminal(console, config.generations, done)]
+
+
+def _panel(name: str) -> str:
+    """The group of panels that TensorBoard shows a metric in."""
+    return next((panel for prefix, panel in PANELS.items() if name.startswith(prefix)), "meta")
+
+
+def _pixels(picture: bytes) -> np.ndarray:
+    """RGB bytes of a PNG."""
+    return np.round(255 * imread(io.BytesIO(picture), format="png")[..., :3]).astype(np.uint8)
 
 
 def _thousands(rate: float) -> str:

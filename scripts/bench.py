@@ -42,6 +42,8 @@ class Arguments:
     """Operands of the GRU's recurrent product."""
     distribution: str | None = None
     """Level distribution."""
+    score: str | None = None
+    """Level score of a curriculum, one of `list scores`; replay starts with the first timed generation."""
     block_size: int | None = None
     """Lanes side by side on a device."""
     devices: int | None = None
@@ -91,6 +93,8 @@ def _config(arguments: Arguments) -> "RunConfig":
             agent=changed(config.agent, workers=arguments.workers, rollout_steps=arguments.rollout_steps),
             objective=changed(config.objective, width=arguments.gru_width, precision=arguments.precision),
             levels=changed(config.levels, distribution=arguments.distribution, horizon=arguments.horizon),
+            # A run fills its buffer first; what is measured here is what comes after.
+            curriculum=changed(config.curriculum, score=arguments.score, minimum_fill=0.0),
         )
     )
 
@@ -122,6 +126,8 @@ def _measure(config: "RunConfig", repeats: int) -> dict[str, Any]:
         "train_env_steps_per_s": round(train_rate, 1),
         "generation_s": round(statistics.median(whole.seconds), 4),
         "generation_all_s": [round(s, 4) for s in whole.seconds],
+        "replay_fraction": None if whole.replayed is None else round(whole.replayed, 3),
+        "curriculum_s": round(_time_curriculum(program, whole.state, config.groups), 5),
         "compile_s": round(whole.compile_s, 2),
         "first_generation_s": round(whole.first_s, 3),
         "peak_rss_mb": round(peak_rss / 1024, 1),
@@ -139,6 +145,7 @@ def _measure(config: "RunConfig", repeats: int) -> dict[str, Any]:
         "gru_width": config.objective.width,
         "precision": config.objective.precision,
         "distribution": config.levels.distribution,
+        "score": config.curriculum.score,
         "block_size": config.block_size,
         "repeats": repeats,
         "seed": config.seed,
@@ -152,6 +159,8 @@ class _Timing:
     first_s: float
     seconds: list[float]
     updates: list[int]
+    replayed: float | None
+    state: Any
 
 
 def _time_generations(program: "Program", repeats: int) -> _Timing:
@@ -163,13 +172,43 @@ def _time_generations(program: "Program", repeats: int) -> _Timing:
     where = jax.tree.map(lambda leaf: leaf.sharding, state)
     step: Callable[[Any], Any] = jax.jit(program.step, out_shardings=(where, None)).lower(state).compile()
     compile_s = time.perf_counter() - began
-    seconds, updates = [], []
+    seconds, updates, replayed = [], [], []
     for _ in range(repeats + 1):
         began = time.perf_counter()
         state, metrics = jax.block_until_ready(step(state))
         seconds.append(time.perf_counter() - began)
         updates.append(int(metrics["updates"]))
-    return _Timing(compile_s, seconds[0], seconds[1:], updates[1:])
+        replayed.append(float(metrics.get("replay_fraction", math.nan)))
+    # Nothing is replayed where there is no buffer, or where no lifetime of a meta-gradient ended.
+    known = [share for share in replayed[1:] if not math.isnan(share)]
+    mean = statistics.mean(known) if known else None
+    return _Timing(compile_s, seconds[0], seconds[1:], updates[1:], mean, state)
+
+
+def _time_curriculum(program: "Program", state: Any, levels: int, repeats: int = 20) -> float:
+    """Seconds that the curriculum itself takes in a generation: serving levels and recording plays."""
+    import jax
+    import jax.numpy as jnp
+
+    from meta.curriculum import Played
+
+    curriculum, everywhere = program.curriculum, jnp.ones(levels, bool)
+
+    def serve_and_record(state: Any, key: Any, generation: Any) -> Any:
+        playing, served = curriculum.serve(state, key, generation, everywhere)
+        scores = jax.random.uniform(key, (levels,))
+        played = Played(agent_return=scores, score=scores, best_return=scores)
+        return curriculum.record(playing, served, played, everywhere, generation), served
+
+    run = jax.jit(serve_and_record)
+    key, generation = jax.random.key(0), state.generation
+    jax.block_until_ready(run(state.curriculum, key, generation))
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        jax.block_until_ready(run(state.curriculum, key, generation))
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
 
 
 def _without_evaluation(program: "Evolution") -> "Evolution":

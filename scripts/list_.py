@@ -10,7 +10,7 @@ import tyro
 from scripts import output
 from scripts.arguments import parse
 
-Kind = Literal["presets", "envs", "suites", "objectives", "strategies", "scores"]
+Kind = Literal["presets", "envs", "distributions", "suites", "objectives", "strategies", "scores"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +31,8 @@ def main(argv: Sequence[str]) -> int:
         entries = KINDS[arguments.kind]()
     if arguments.json:
         output.print_json(entries)
-    elif entries:
-        print(output.columns([[str(value) for value in _in_columns(entry)] for entry in entries]))
     else:
-        print(EMPTY[arguments.kind])
+        print(output.columns([[str(value) for value in _in_columns(entry)] for entry in entries]))
     return 0
 
 
@@ -48,6 +46,22 @@ def environments() -> list[dict[str, Any]]:
     import envs
 
     return [{"name": name, "description": description} for name, description in envs.names()]
+
+
+def distributions() -> list[dict[str, Any]]:
+    """Level distributions for `meta-train --levels.distribution`, with their horizons in agent updates."""
+    import envs
+
+    return [
+        {
+            "name": name,
+            "description": distribution.description,
+            "horizons": list(distribution.horizon or ()),
+            "unit": "updates",
+            "can_be_edited": distribution.can_be_edited,
+        }
+        for name, distribution in envs.distributions().items()
+    ]
 
 
 def suites() -> list[dict[str, Any]]:
@@ -92,20 +106,19 @@ def strategies() -> list[dict[str, Any]]:
 
 
 def scores() -> list[dict[str, Any]]:
-    """Level scores of the curriculum."""
-    return _described(getattr(importlib.import_module("meta.curriculum"), "SCORES", {}))
+    """Level scores for `meta-train --curriculum.score`."""
+    return _described(importlib.import_module("meta.curriculum").SCORES)
 
 
 KINDS: dict[Kind, Callable[[], list[dict[str, Any]]]] = {
     "presets": presets,
     "envs": environments,
+    "distributions": distributions,
     "suites": suites,
     "objectives": objectives,
     "strategies": strategies,
     "scores": scores,
 }
-
-EMPTY = {"scores": "no level scores yet: curricula come with GROOVE"}
 
 
 def _described(registry: dict[str, Any]) -> list[dict[str, Any]]:
@@ -113,5 +126,9 @@ def _described(registry: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _in_columns(entry: dict[str, Any]) -> tuple[str, str]:
-    horizons = f"; {', '.join(map(str, entry['horizons']))} {entry['unit']}" if "horizons" in entry else ""
+    horizons = ""
+    if entry.get("horizons"):
+        between = " to " if "can_be_edited" in entry else ", "
+        distinct = dict.fromkeys(map(str, entry["horizons"]))
+        horizons = f"; {between.join(distinct)} {entry['unit']}"
     return entry["name"], entry["description"] + horizons

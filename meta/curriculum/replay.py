@@ -54,7 +54,7 @@ class Replay:
         probabilities = levels_buffer.replay_probabilities(state, generation, self.config)
         drawn, valid = levels_buffer.sample(probabilities, slot_key, count)
         coins = jax.random.bernoulli(replay_key, self.config.replay_probability, (count,)) & wanted
-        coins &= jnp.sum(state.filled) >= self.config.levels_before_replay
+        coins &= self._enough(state)
         # The i-th level to be replayed is the i-th that was drawn.
         turn = jnp.maximum(jnp.cumsum(coins) - 1, 0)
         replayed = coins & valid[turn]
@@ -91,8 +91,13 @@ class Replay:
             return level, jax.random.bernoulli(coin_key, self.config.edit_probability)
 
         edited, chosen = jax.vmap(edit)(keys_of(edit_key, count))
-        enough = jnp.sum(state.filled & ~state.active) >= self.config.levels_before_replay
-        return _where(chosen & enough, edited, sampled)
+        # Where agents live on, most levels of a full buffer may be active: one that is not is enough.
+        possible = self._enough(state) & jnp.any(state.filled & ~state.active)
+        return _where(chosen & possible, edited, sampled)
+
+    def _enough(self, state: LevelBuffer) -> Bool[Array, ""]:
+        """Whether the buffer is full enough to draw from."""
+        return jnp.sum(state.filled) >= self.config.levels_before_replay
 
     def record(
         self,
@@ -129,6 +134,7 @@ class Replay:
         """Replay fraction, regret and scores of new and replayed levels, the buffer, level statistics."""
         new, again = finished & ~served.replayed, finished & served.replayed
         age = (generation - state.inserted).astype(jnp.float32)
+        highest = jnp.max(state.score, initial=-jnp.inf, where=state.filled)
         found = {
             "replay_fraction": masked_mean(served.replayed.astype(jnp.float32), finished),
             "score_fresh": masked_mean(played.score, new),
@@ -136,7 +142,7 @@ class Replay:
             "buffer_filled": jnp.sum(state.filled),
             "buffer_age": masked_mean(age, state.filled),
             "buffer_score_mean": masked_mean(state.score, state.filled),
-            "buffer_score_max": jnp.max(state.score, initial=-jnp.inf, where=state.filled),
+            "buffer_score_max": jnp.where(jnp.any(state.filled), highest, jnp.nan),
         }
         found |= self._regret(served, played, finished)
         for mask, prefix in ((finished, "level"), (again, "replayed_level")):

@@ -177,3 +177,20 @@ def test_a_name_that_two_families_have_needs_its_family():
     assert envs.distribution("chain/long") is not envs.distribution("gridworld/long")
     with pytest.raises(envs.UnknownNameError, match="did you mean"):
         envs.distribution("long")
+
+
+def test_a_gymnax_environment_is_a_distribution_of_one_level_without_a_horizon():
+    found = envs.distribution("CartPole-v1")
+    assert found.horizon is None
+    with pytest.raises(ValueError, match=r"'CartPole-v1' have no horizon"):
+        found.sample(jax.random.key(0))
+    levels = jax.vmap(found.with_horizon(7, 7).sample)(jax.random.split(jax.random.key(0), 3))
+    assert levels.horizon.tolist() == [7, 7, 7]
+    assert levels.params.gravity.tolist() == pytest.approx([9.8] * 3)
+    assert "CartPole-v1" not in envs.distributions()
+
+
+def test_the_family_of_a_distribution_is_found_by_its_name():
+    assert envs.family_of("all").name == envs.family_of("gridworld/all").name == "gridworld"
+    assert envs.family_of("chain/long").name == "chain"
+    assert envs.family_of("CartPole-v1").name == "gymnax"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meta.config import RunConfig, from_json, identity, to_json, validate
+from meta.config import LevelsConfig, RunConfig, from_json, identity, to_json, validate
 from meta.errors import ConfigError
 
 NAN, INF = float("nan"), float("inf")
@@ -175,3 +175,15 @@ def test_lanes_and_groups_follow_from_pairs_and_group_size():
     assert (config.lanes, config.groups) == (12, 6)
     config = from_json(changed("es.group_size", 4) | {})
     assert (config.lanes, config.groups) == (1024, 256)
+
+
+def test_levels_without_a_horizon_need_one():
+    levels = LevelsConfig(distribution="CartPole-v1")
+    with pytest.raises(ConfigError, match=r"'CartPole-v1' have no horizon[^\n]*set levels.horizon$"):
+        levels.build()
+    assert dataclasses.replace(levels, horizon=9).build().horizon == (9, 9)
+
+
+def test_the_gallery_may_be_switched_on_and_off_but_the_curriculum_stays():
+    assert identity(from_json(changed("curriculum.gallery", False))) == identity(RunConfig())
+    assert identity(from_json(changed("curriculum.temperature", 0.5))) != identity(RunConfig())

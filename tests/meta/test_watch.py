@@ -1,13 +1,17 @@
 import io
 import sys
+import types
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
 from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
 
 from meta.errors import ConfigError
-from meta.watch import TensorBoard, Terminal, watchers
+from meta.watch import TensorBoard, Terminal, WeightsAndBiases, watchers
 from tests.meta.tiny import tiny
 
 
@@ -64,6 +68,54 @@ def test_tensorboard_events_hold_every_metric_that_has_a_value(tmp_path, monkeyp
     (file,) = tmp_path.iterdir()
     tags = {value.tag for event in events(file) for value in event.summary.value}
     assert tags == {f"meta/{name}" for name in row(0) if name != "generation"}
+
+
+def test_metrics_of_the_curriculum_and_of_levels_have_panels_of_their_own(tmp_path, monkeypatch):
+    panels = {
+        "curriculum": ("replay_fraction", "regret_fresh", "score_replayed", "buffer_age"),
+        "levels": ("level_horizon", "replayed_level_walls"),
+        "meta": ("fitness_mean", "meta_gradient_norm", "learning_rate", "lifetimes_ended"),
+    }
+    names = [name for names in panels.values() for name in names]
+    write(tmp_path, 0, [dict.fromkeys(names, 1.0) | {"generation": 0}], monkeypatch, 1000)
+    (file,) = tmp_path.iterdir()
+    tags = {value.tag for event in events(file) for value in event.summary.value}
+    assert tags == {f"{panel}/{name}" for panel, names in panels.items() for name in names}
+
+
+def picture():
+    """A PNG of one colour."""
+    buffer = io.BytesIO()
+    Figure(figsize=(0.4, 0.2), facecolor="#ff8000").savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()
+
+
+def test_tensorboard_shows_the_gallery_as_it_is_and_histograms(tmp_path):
+    writer = TensorBoard(tmp_path, 0)
+    writer.histograms({"score": np.array([1.0, 2.0, 4.0])}, 3)
+    writer.gallery(picture(), 3)
+    writer.close()
+    (file,) = tmp_path.iterdir()
+    found = {value.tag: (event.step, value) for event in events(file) for value in event.summary.value}
+    step, value = found["curriculum/score"]
+    assert (step, value.histo.num, value.histo.sum) == (3, 3, 7)
+    step, value = found["curriculum/gallery"]
+    assert (step, value.image.height, value.image.width) == (3, 20, 40)
+    pixels = imread(io.BytesIO(value.image.encoded_image_string), format="png")
+    np.testing.assert_allclose(pixels[..., :3], np.broadcast_to([1, 128 / 255, 0], (20, 40, 3)), atol=1e-6)
+
+
+def test_wandb_is_given_the_gallery_and_histograms_at_the_step_of_the_generation(tmp_path, monkeypatch):
+    logged = []
+    run = types.SimpleNamespace(log=lambda values, step: logged.append((step, values)), finish=lambda: None)
+    wandb = types.SimpleNamespace(
+        init=lambda **_: run, Histogram=lambda numbers: list(numbers), Image=lambda pixels: pixels.shape
+    )
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    watcher = WeightsAndBiases(tiny(logging={"wandb_project": "objectives"}), tmp_path)
+    watcher.histograms({"age": np.array([1, 2])}, 3)
+    watcher.gallery(picture(), 3)
+    assert logged == [(3, {"curriculum/age": [1, 2]}), (3, {"curriculum/gallery": (20, 40, 3)})]
 
 
 @pytest.mark.parametrize("done", [0, 2])

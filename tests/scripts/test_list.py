@@ -10,6 +10,7 @@ import envs
 from checkpoints import loading, save_objective
 from discovery.objectives.base import TrainedObjective
 from discovery.objectives.registry import make_objective, registry
+from meta.curriculum import SCORES
 from scripts import cli, list_
 from scripts.output import columns
 
@@ -22,7 +23,7 @@ def listed(capsys, kind):
 @pytest.mark.parametrize("kind", list_.KINDS)
 def test_json_is_an_array_of_named_and_described_objects(capsys, kind):
     entries = listed(capsys, kind)
-    assert entries or kind in list_.EMPTY
+    assert entries
     names = [entry["name"] for entry in entries]
     assert len(set(names)) == len(names)
     assert all(entry["description"] for entry in entries)
@@ -33,11 +34,13 @@ def test_table_has_a_line_for_each(capsys, kind):
     names = [entry["name"] for entry in listed(capsys, kind)]
     assert cli.main(["list", kind]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == names or lines == [list_.EMPTY.get(kind)]
+    assert [line.split()[0] for line in lines] == names
 
 
 def test_lists_are_those_of_the_registries(capsys):
     assert [entry["name"] for entry in listed(capsys, "envs")] == [name for name, _ in envs.names()]
+    assert [entry["name"] for entry in listed(capsys, "distributions")] == list(envs.distributions())
+    assert [entry["name"] for entry in listed(capsys, "scores")] == list(SCORES)
     assert {entry["name"] for entry in listed(capsys, "suites")} == set(envs.SUITES)
     assert {entry["name"] for entry in listed(capsys, "objectives")} >= set(registry())
 
@@ -45,6 +48,15 @@ def test_lists_are_those_of_the_registries(capsys):
 def test_suites_say_what_horizons_count(capsys):
     suite = next(entry for entry in listed(capsys, "suites") if entry["name"] == "unseen")
     assert (suite["horizons"], suite["unit"]) == ([25, 100, 250], "updates")
+
+
+def test_distributions_say_how_long_lifetimes_are(capsys):
+    found = {entry["name"]: entry for entry in listed(capsys, "distributions")}
+    assert found["gridworld/all_vrandlife"]["horizons"] == [10, 250]
+    assert cli.main(["list", "distributions"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("gridworld/small ") and line.endswith("; 250 updates") for line in lines)
+    assert any(line.endswith("; 10 to 250 updates") for line in lines)
 
 
 def test_objectives_say_which_can_be_used_at_once(capsys, tmp_path, monkeypatch):
