@@ -180,11 +180,17 @@ def train_block(
 
 
 def keep_where(alive: Bool[Array, ""], new: Life, old: Life) -> Life:
-    """`new` while its lifetime lasts, then the agent and critic as they were; workers go on idly."""
-    agent, critic = jax.tree.map(
-        functools.partial(jnp.where, alive), (new.agent, new.critic), (old.agent, old.critic)
-    )
-    return Life(agent=agent, workers=new.workers, critic=critic)
+    """`new` while its lifetime lasts, then everything as it was.
+
+    Without a critic nobody asks where the workers stand afterwards, and they go on idly: to keep them
+    would cost time.
+    """
+    keep = functools.partial(jnp.where, alive)
+    agent, critic = jax.tree.map(keep, (new.agent, new.critic), (old.agent, old.critic))
+    workers = new.workers
+    if critic is not None:
+        workers = jax.tree.map(keep, new.workers, old.workers)
+    return Life(agent=agent, workers=workers, critic=critic)
 
 
 def evaluate_block(

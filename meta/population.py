@@ -226,32 +226,45 @@ class LivingLanes:
             "key": keys_of(lane_key, self.config.lanes),
         }
 
-        def on_device(meta_params: MetaParams, lanes: dict[str, Any]) -> tuple[Array, Advanced]:
-            shape = (self.chunks // self.mesh.size, -1, self.block_size)
-            lanes = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), lanes)
-
-            def chunk(_: None, blocks: dict[str, Any]) -> tuple[None, tuple[Array, Advanced]]:
-                size = ravel_pytree(meta_params)[0].size
-                return None, jax.lax.scan(
-                    functools.partial(self._block, meta_params), jnp.zeros(size), blocks
-                )
-
-            _, (sums, advanced) = jax.lax.scan(chunk, None, lanes)
-            return sums, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[3:]), advanced)
-
+        # A number that only the data tells. XLA would take loops of known length apart, differently for
+        # each number of devices, and round differently there.
+        blocks = jnp.sum(population.done >= 0) // (self.block_size * self.mesh.size)
         everywhere, by_lane = PartitionSpec(), PartitionSpec(AXIS)
         sums, advanced = jax.shard_map(
-            on_device, mesh=self.mesh, in_specs=(everywhere, by_lane), out_specs=by_lane, check_vma=False
-        )(meta_params, lanes)
+            self._on_device,
+            mesh=self.mesh,
+            in_specs=(everywhere, everywhere, by_lane),
+            out_specs=by_lane,
+            check_vma=False,
+        )(blocks, meta_params, lanes)
         # All but the agents is small: whole on every device, so that what follows is the same on each.
         lives, *small = advanced
         small = jax.lax.with_sharding_constraint(small, replicated(self.mesh))
         return ordered_sum(sums, self.mesh), Advanced(lives, *small)
 
-    def _block(
-        self, meta_params: MetaParams, total: Float[Array, " D"], lanes: dict[str, Any]
-    ) -> tuple[Float[Array, " D"], Advanced]:
-        """One meta-step of the lanes of a block, and their meta-gradients added to `total`."""
+    def _on_device(
+        self, blocks: Int[Array, ""], meta_params: MetaParams, lanes: dict[str, Any]
+    ) -> tuple[Float[Array, "chunks D"], Advanced]:
+        """One meta-step of a device's lanes, block by block; meta-gradients are summed by chunk."""
+        size = self.block_size
+        blocks_per_chunk = self.config.lanes // (size * self.chunks)
+        first = jax.tree.map(lambda leaf: leaf[:size], lanes)
+        shapes = jax.eval_shape(self._block, meta_params, first)[1]
+        local = lanes["done"].size
+        everything = jax.tree.map(lambda s: jnp.zeros((local, *s.shape[1:]), s.dtype), shapes)
+        sums = jnp.zeros((self.chunks // self.mesh.size, ravel_pytree(meta_params)[0].size))
+
+        def run(i: Int[Array, ""], carry: tuple[Array, Advanced]) -> tuple[Array, Advanced]:
+            sums, everything = carry
+            block = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, i * size, size), lanes)
+            gradient, advanced = self._block(meta_params, block)
+            put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=i * size, axis=0)
+            return sums.at[i // blocks_per_chunk].add(gradient), jax.tree.map(put, everything, advanced)
+
+        return jax.lax.fori_loop(0, blocks, run, (sums, everything))
+
+    def _block(self, meta_params: MetaParams, lanes: dict[str, Any]) -> tuple[Float[Array, " D"], Advanced]:
+        """One meta-step of the lanes of a block, and the sum of their finite meta-gradients."""
         served, idle = lanes["served"], lanes["idle"]
         level, horizon = served.levels.params, served.levels.horizon
         lives = jax.lax.cond(
@@ -265,7 +278,7 @@ class LivingLanes:
         gradients, (lives, terms) = gradient(meta_params, level, lanes["key"], progress, lives)
         flat = jax.vmap(lambda tree: ravel_pytree(tree)[0])(gradients)
         sound = jnp.all(jnp.isfinite(flat), axis=1)
-        total += jnp.sum(jnp.where(sound[:, None], flat, 0.0), axis=0)
+        total = jnp.sum(jnp.where(sound[:, None], flat, 0.0), axis=0)
         # An agent of NaNs learns nothing more: its life ends here.
         done = jnp.where(sound, jnp.minimum(progress.done + self.config.updates, horizon), horizon)
         finished = done >= horizon

@@ -5,28 +5,47 @@ import sys
 import jax
 import numpy as np
 
+from meta.program import make_program
 from tests.meta.tiny import program_with_horizons, tiny
 
 DEVICES = (1, 2, 4, 8)
+# A buffer that overflows, antagonists, and levels of all three kinds: sampled, edited and replayed.
+CURRICULUM = {
+    "score": "algorithmic_regret",
+    "buffer_size": 9,
+    "minimum_fill": 0.2,
+    "edit_probability": 0.5,
+    "edits": 1,
+}
+EVOLUTION = {"es": {"pairs": 7}, "block_size": 3}  # neither lanes nor blocks can be dealt evenly
+CASES = {
+    "fresh": EVOLUTION,
+    "curriculum": EVOLUTION | {"curriculum": CURRICULUM},
+    "meta_gradient": {
+        "trainer": "meta_gradient",
+        "meta_gradient": {"lanes": 16, "updates": 2},
+        "block_size": 2,
+        "curriculum": CURRICULUM | {"buffer_size": 20},
+    },
+}
 
 
-def main(path: str) -> None:
+def main(case: str, path: str) -> None:
     """Writes every number of every generation's state and metrics."""
     found = {}
     for devices in DEVICES:
-        # 7 pairs in blocks of 3: neither lanes nor blocks can be dealt evenly.
-        program = program_with_horizons(tiny(es={"pairs": 7}, block_size=3, devices=devices), 1, 30)
+        config = tiny(devices=devices, **CASES[case])
+        program = make_program(config) if case == "meta_gradient" else program_with_horizons(config, 1, 30)
         state = program.place(jax.jit(program.init)())
         where = jax.tree.map(lambda leaf: leaf.sharding, state)
         step = jax.jit(program.step, out_shardings=(where, None)).lower(state).compile()
         for number in range(3):
             state, metrics = step(state)
-            found |= {f"{devices}/{number}/{name}": value for name, value in metrics.items()}
-            leaves = jax.tree.leaves((state.strategy.mean, state.strategy.opt_state))
-            flat = np.concatenate([np.asarray(leaf).ravel() for leaf in leaves])
-            found[f"{devices}/{number}/state"] = flat
-    np.savez(path, **{name: np.asarray(value) for name, value in found.items()})
+            numbers = {"metrics": metrics, "state": state}
+            for leaf_path, leaf in jax.tree_util.tree_leaves_with_path(numbers):
+                found[f"{devices}/{number}/{jax.tree_util.keystr(leaf_path)}"] = np.asarray(leaf)
+    np.savez(path, **found)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -19,15 +19,18 @@ from scripts import cli
 from tests.meta.processes import Command, count_rows, metrics
 
 FLAGS = [
-    *("--preset", "quickstart", "--seed", "5", "--generations", "12", "--checkpoint.every", "2"),
-    *("--es.pairs", "3", "--agent.workers", "2", "--agent.rollout-steps", "4", "--objective.width", "4"),
+    *("--seed", "5", "--generations", "12", "--checkpoint.every", "2", "--es.pairs", "3"),
+    *("--agent.workers", "2", "--agent.rollout-steps", "4", "--objective.width", "4"),
     *("--levels.distribution", "small", "--levels.horizon", "3", "--block-size", "1"),
+    *("--meta-gradient.lanes", "4", "--meta-gradient.updates", "2"),
+    *("--curriculum.buffer-size", "12", "--curriculum.minimum-fill", "0.2"),
 ]
 
 
-def meta_train(run_dir, cache, *more):
+def meta_train(run_dir, cache, *more, preset="quickstart"):
     """The command, started."""
-    return Command(["meta-train", *FLAGS, "--run-dir", run_dir, *more], cache=cache)
+    arguments = ["meta-train", "--preset", preset, *FLAGS, "--run-dir", run_dir, *more]
+    return Command(arguments, cache=cache)
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +119,25 @@ def test_kill_9_at_any_moment_changes_nothing(undisturbed, cache, tmp_path):
 
 @pytest.mark.e2e
 @pytest.mark.slow
+@pytest.mark.parametrize("preset", ["groove-cpu", "ta-lpg-groove-cpu"])
+def test_curricula_and_living_agents_survive_kill_9_and_go_on_on_other_devices(preset, cache, tmp_path):
+    whole, run_dir = tmp_path / "whole", tmp_path / "run"
+    status, _, err = meta_train(whole, cache, "--devices", "1", preset=preset).finish()
+    assert status == 0, err
+    rows = metrics(whole)
+    assert sum(row["replay_fraction"] or 0 for row in rows) > 1, "too little was replayed for this to tell"
+    assert (whole / "gallery.png").stat().st_size > 10_000
+    blind = ("--curriculum.no-gallery", "--devices")
+    run = meta_train(run_dir, cache, *blind, "1", preset=preset)
+    assert run.kill_when(lambda: count_rows(run_dir) >= 5)[0] == -signal.SIGKILL
+    status, _, err = meta_train(run_dir, cache, *blind, "2", preset=preset).finish()
+    assert status == 0, err
+    assert "resumed at generation" in err
+    assert_same(run_dir, whole)
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
 def test_stop_signals_save_print_the_command_that_resumes_and_resume_on_other_devices(
     undisturbed, cache, tmp_path
 ):
@@ -167,6 +189,14 @@ def answer(capsys, *arguments):
         ("--seed -1", "seed"),
         ("--generations 0", "generations"),
         ("--devices 0", "devices"),
+        ("--curriculum.score learnabilty", "unknown score 'learnabilty'; did you mean 'learnability'"),
+        (
+            "--curriculum.score learnability --levels.distribution rand_dense --agent.network mlp",
+            "'learnability' does not work with 'rand_dense' levels: exact planning needs fixed placement",
+        ),
+        ("--curriculum.score algorithmic_regret --curriculum.buffer-size 63", "smaller than the 64 levels"),
+        ("--levels.distribution CartPole-v1", "set levels.horizon"),
+        ("--trainer meta_gradient --block-size 7", "block_size (7) must divide meta_gradient.lanes (512)"),
     ],
 )
 def test_bad_configuration_is_one_line_and_exit_status_2(capsys, tmp_path, arguments, words):
