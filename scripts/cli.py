@@ -26,7 +26,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command("scripts.evaluate", "train agents with an objective on levels it never saw"),
     "export": Command("scripts.export", "write a run's objective to a .safetensors file"),
     "bench": Command("scripts.bench", "measure throughput"),
-    "list": Command("scripts.list_", "presets, envs, suites, objectives, strategies, scores"),
+    "list": Command("scripts.list_", "presets, envs, distributions, suites, objectives, strategies, scores"),
     "doctor": Command("scripts.doctor", "versions, devices, what is missing and how to install it"),
 }
 """Every command; its module has `main(argv) -> exit status`."""
