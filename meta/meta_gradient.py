@@ -148,6 +148,8 @@ def meta_step(program: MetaGradient, state: GradientState) -> tuple[GradientStat
     playing, served = curriculum.serve(state.curriculum, keys[LEVELS], now, idle)
     served = complete(program.references, served, idle, keys[REFERENCES])
     served = jax.tree.map(lambda new, old: jax.vmap(jnp.where)(idle, new, old), served, population.served)
+    # Whole on every device, or XLA would average over lanes device by device.
+    served = jax.lax.with_sharding_constraint(served, replicated(program.mesh))
     done = jnp.where(idle, served.levels.horizon, population.done)
     population = dataclasses.replace(population, served=served, done=done)
     gradient, advanced = lanes.advance(state.meta_params, population, keys[AGENTS], keys[LANES])

@@ -70,7 +70,9 @@ def test_a_learned_objective_and_its_seeds():
         discovery.train(objective, env, level, 4, seed=seed, config=GRID_CONFIG, evaluations=9)
         for seed in (1, 1, 2)
     ]
-    check_history(runs[0][1], [1, 2, 3, 4], 4, {"policy_loss", "prediction_loss"})
+    check_history(
+        runs[0][1], [1, 2, 3, 4], 4, {"policy_loss", "prediction_loss", "pihat_square", "yhat_square"}
+    )
     assert_same(runs[0][0].params, runs[1][0].params)
     assert_same(runs[0][1], runs[1][1])
     assert not is_same(runs[0][0].params, runs[2][0].params)

@@ -119,8 +119,8 @@ def test_kill_9_at_any_moment_changes_nothing(undisturbed, cache, tmp_path):
 
 @pytest.mark.e2e
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", ["groove-cpu", "ta-lpg-groove-cpu"])
-def test_curricula_and_living_agents_survive_kill_9_and_go_on_on_other_devices(preset, cache, tmp_path):
+@pytest.mark.parametrize(("preset", "devices"), [("groove-cpu", "1"), ("ta-lpg-groove-cpu", "2")])
+def test_curricula_and_living_agents_survive_kill_9(preset, devices, cache, tmp_path):
     whole, run_dir = tmp_path / "whole", tmp_path / "run"
     status, _, err = meta_train(whole, cache, "--devices", "1", preset=preset).finish()
     assert status == 0, err
@@ -130,7 +130,7 @@ def test_curricula_and_living_agents_survive_kill_9_and_go_on_on_other_devices(p
     blind = ("--curriculum.no-gallery", "--devices")
     run = meta_train(run_dir, cache, *blind, "1", preset=preset)
     assert run.kill_when(lambda: count_rows(run_dir) >= 5)[0] == -signal.SIGKILL
-    status, _, err = meta_train(run_dir, cache, *blind, "2", preset=preset).finish()
+    status, _, err = meta_train(run_dir, cache, *blind, devices, preset=preset).finish()
     assert status == 0, err
     assert "resumed at generation" in err
     assert_same(run_dir, whole)
