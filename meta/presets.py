@@ -56,7 +56,6 @@ _REGRET = CurriculumConfig(score="algorithmic_regret")
 _META_GRADIENT_CPU = dataclasses.replace(
     _META_GRADIENT,
     preset="lpg-meta-gradient-cpu",
-    generations=10_000,
     objective=ObjectiveConfig(horizon_inputs=False, width=32),
     agent=AgentConfig(workers=16),
     meta_gradient=MetaGradientConfig(lanes=64, learning_rate=1e-3),
