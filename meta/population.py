@@ -226,8 +226,8 @@ class LivingLanes:
             "key": keys_of(lane_key, self.config.lanes),
         }
 
-        # A number that only the data tells. XLA would take loops of known length apart, differently for
-        # each number of devices, and round differently there.
+        # A number that only the data tells: XLA may take loops of known length apart, and that length
+        # depends on the number of devices.
         blocks = jnp.sum(population.done >= 0) // (self.block_size * self.mesh.size)
         everywhere, by_lane = PartitionSpec(), PartitionSpec(AXIS)
         sums, advanced = jax.shard_map(

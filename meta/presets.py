@@ -52,7 +52,7 @@ _META_GRADIENT = RunConfig(
 )
 _REGRET = CurriculumConfig(score="algorithmic_regret")
 
-# The step size is ours: few meta-steps must go further.
+# The step size is ours and not tuned: few meta-steps must go further.
 _META_GRADIENT_CPU = dataclasses.replace(
     _META_GRADIENT,
     preset="lpg-meta-gradient-cpu",
