@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+import jax
 from jax.sharding import Mesh
 from jaxtyping import Array
 
@@ -59,3 +60,12 @@ def make_program(config: RunConfig) -> Program:
         return make_evolution(config) if config.trainer == "es" else make_meta_gradient(config)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def compile_step(program: Program, state: Any) -> Any:
+    """`program.step`, compiled for states that lie where `state` does.
+
+    The state stays where it is from step to step: one compiled program takes all of them.
+    """
+    where = jax.tree.map(lambda leaf: leaf.sharding, state)
+    return jax.jit(program.step, out_shardings=(where, None)).lower(state).compile()

@@ -28,7 +28,7 @@ from meta.config import RunConfig, to_json, validate
 from meta.curriculum.buffer import LevelBuffer
 from meta.errors import DivergedError
 from meta.gallery import histograms, make_gallery
-from meta.program import Program, make_program
+from meta.program import Program, compile_step, make_program
 from meta.run_dir import RunDirectory
 from meta.signals import StopRequest
 from meta.watch import Watcher, watchers
@@ -209,9 +209,7 @@ class _Run:
             f"[bold]{self.config.preset}[/] on {self.program.mesh.size} "
             f"{jax.default_backend()} device(s): compiling …"
         )
-        # The state stays where it is from step to step: one compiled program takes all of them.
-        where = jax.tree.map(lambda leaf: leaf.sharding, state)
-        step = jax.jit(self.program.step, out_shardings=(where, None)).lower(state).compile()
+        step = compile_step(self.program, state)
         self._say(f"compiled in {time.monotonic() - began:.1f} s")
         return step
 

@@ -10,7 +10,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from scripts.arguments import parse
@@ -167,10 +167,11 @@ def _time_generations(program: "Program", repeats: int) -> _Timing:
     """Compiles one generation, runs it once to warm up, then `repeats` times from state to state."""
     import jax
 
+    from meta.program import compile_step
+
     state = jax.block_until_ready(program.place(jax.jit(program.init)()))
     began = time.perf_counter()
-    where = jax.tree.map(lambda leaf: leaf.sharding, state)
-    step: Callable[[Any], Any] = jax.jit(program.step, out_shardings=(where, None)).lower(state).compile()
+    step = compile_step(program, state)
     compile_s = time.perf_counter() - began
     seconds, updates, replayed = [], [], []
     for _ in range(repeats + 1):

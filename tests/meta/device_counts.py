@@ -5,7 +5,7 @@ import sys
 import jax
 import numpy as np
 
-from meta.program import make_program
+from meta.program import compile_step, make_program
 from tests.meta.tiny import program_with_horizons, tiny
 
 DEVICES = (1, 2, 4, 8)
@@ -37,8 +37,7 @@ def main(case: str, path: str) -> None:
         config = tiny(devices=devices, **CASES[case])
         program = make_program(config) if case == "meta_gradient" else program_with_horizons(config, 1, 30)
         state = program.place(jax.jit(program.init)())
-        where = jax.tree.map(lambda leaf: leaf.sharding, state)
-        step = jax.jit(program.step, out_shardings=(where, None)).lower(state).compile()
+        step = compile_step(program, state)
         for number in range(3):
             state, metrics = step(state)
             numbers = {"metrics": metrics, "state": state}
