@@ -90,7 +90,7 @@ def evaluate(run: Path) -> None:
     if not (run / "evaluation" / "results.json").exists():
         command(
             "evaluate", run, "--suite", "unseen", "--horizons", *HORIZONS, "--seeds", AGENT_SEEDS,
-            "--out", run / "evaluation",
+            "--baselines", "random", "--out", run / "evaluation",
         )  # fmt: skip
 
 
