@@ -82,6 +82,15 @@ class LevelDistribution:
         draw = jax.random.uniform(horizon_key, (), jnp.float32)
         return Level(params=self.sample_params(params_key), horizon=log_uniform_int(draw, *self._horizons()))
 
+    def blank(self) -> Level:
+        """A level of zeros, for shapes and spaces: nothing is sampled, so nothing is compiled.
+
+        Raises:
+            ValueError: the distribution has no horizons.
+        """
+        like = jax.eval_shape(self.sample, jax.random.key(0))
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+
     @property
     def can_be_edited(self) -> bool:
         """Whether `edited` has anything to change."""

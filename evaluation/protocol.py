@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from discovery.agents.agent import AgentConfig, default_config
 from discovery.blocks import run_blocks
+from discovery.keys import keys_of
 from discovery.lifetime import Learner, evaluate_block, make_learner, train_block
 from discovery.objectives.base import Objective, TrainedObjective
 from discovery.types import EnvParams, MetaParams
@@ -188,8 +189,7 @@ def updates_of(horizon: int, unit: str, config: AgentConfig) -> int:
 def lane_keys(seeds: Sequence[int], levels: int) -> Key[Array, " lanes"]:
     """A key per (seed, level), seeds first; see the module's text."""
     first = [jax.random.fold_in(jax.random.key(seed), LIFETIMES_FOLD) for seed in seeds]
-    fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
-    return jnp.concatenate([fold(key, jnp.arange(levels)) for key in first])
+    return jnp.concatenate([keys_of(key, levels) for key in first])
 
 
 def _trainer(

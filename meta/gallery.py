@@ -17,6 +17,7 @@ from flax import struct
 from jaxtyping import Array, Int, Key
 
 from discovery.blocks import run_blocks
+from discovery.keys import keys_of
 from discovery.lifetime import Learner, Life, make_learner, train_block
 from discovery.rollout import sample_actions
 from discovery.types import EnvParams, MetaParams
@@ -24,7 +25,6 @@ from envs.gridworld import render as gridworld
 from envs.levels import Level
 from envs.registry import family_of
 from meta.config import RunConfig
-from meta.curriculum.base import keys_of
 from meta.curriculum.buffer import LevelBuffer
 from meta.curriculum.replay import Replay
 from meta.gallery_sheet import Panel, Picture, sheet
@@ -92,8 +92,7 @@ class Gallery:
         self, config: RunConfig, program: Program, curriculum: Replay, render: Render, path: Path
     ) -> None:
         distribution = curriculum.distribution
-        shapes = jax.eval_shape(distribution.sample, jax.random.key(0)).params
-        params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        params = distribution.blank().params
         self._config = config
         self._program = program
         self._curriculum = curriculum

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, Key
 
 from discovery.blocks import run_blocks
+from discovery.keys import keys_of
 from discovery.lifetime import Learner, train_block
 from meta.curriculum import Score, Served
 from meta.evolution.base import Candidates
@@ -59,7 +60,7 @@ class Lanes:
             # Padding lanes: the gathers clamp, and a horizon of 0 makes them cost nothing.
             horizons = jnp.where(groups < self.groups, levels.horizon[groups], 0)
             params = jax.tree.map(lambda x: x[groups], levels.params)
-            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, groups)
+            keys = keys_of(key, groups)
             meta_params = jax.vmap(candidates.member)(groups, members)
             lives = train_block(self.learner, meta_params, params, horizons, keys)
             return jax.vmap(functools.partial(judge, self.learner, self.score))(

@@ -20,7 +20,7 @@ from discovery.objectives.base import Objective
 from discovery.types import MetaParams
 from meta.config import RunConfig
 from meta.curriculum import Curriculum, Played
-from meta.curriculum.base import empty_like, masked_mean
+from meta.curriculum.base import masked_mean, nothing_served
 from meta.keys import AGENTS, INIT, LANES, LEVELS, REFERENCES, keys_of_generation
 from meta.parts import Parts, make_parts
 from meta.population import Advanced, LivingLanes, Population, chunks, usable_devices
@@ -84,7 +84,7 @@ class MetaGradient:
             meta_params=meta_params,
             opt_state=self.optimiser.init(meta_params),
             curriculum=self.curriculum.init(),
-            population=self.lanes.init(empty_like(self.parts.level_like, self.lanes.config.lanes)),
+            population=self.lanes.init(nothing_served(self.parts.blank, self.lanes.config.lanes)),
         )
 
     def place(self, state: GradientState) -> GradientState:

@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from discovery.blocks import make_mesh
@@ -23,7 +21,7 @@ class Parts:
     Attributes:
         objective: the rule whose meta-parameters are searched.
         distribution: what levels are sampled from.
-        level_like: shapes and types of one level.
+        blank: a level of zeros.
         learner: environment, agent and objective.
         curriculum: which levels are played.
         references: what their scores compare with.
@@ -32,7 +30,7 @@ class Parts:
 
     objective: Objective
     distribution: LevelDistribution
-    level_like: Level
+    blank: Level
     learner: Learner
     curriculum: Curriculum
     references: References
@@ -55,13 +53,12 @@ def make_parts(config: RunConfig, devices: int | None, *, critic: bool = False) 
     mesh = make_mesh(devices)
     curriculum = make_curriculum(config.curriculum, distribution, config.groups, config.seed)
     score = curriculum.score
-    level_like = jax.eval_shape(distribution.sample, jax.random.key(0))
-    # Some environments compute bounds of their spaces from a level; sampling one would be compiled first.
-    level = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), level_like)
+    # Some environments compute bounds of their spaces from a level.
+    level = distribution.blank()
     return Parts(
         objective=objective,
         distribution=distribution,
-        level_like=level_like,
+        blank=level,
         learner=make_learner(
             distribution.env, level.params, config.agent, objective, critic=critic or score.critic
         ),

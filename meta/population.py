@@ -18,12 +18,12 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from discovery.blocks import AXIS, ordered_sum, replicated
 from discovery.gae import normalise
+from discovery.keys import keys_of
 from discovery.lifetime import UPDATES, Learner, Life, keep_where
 from discovery.objectives.base import of_action
 from discovery.types import EnvParams, MetaParams, Progress
 from meta.config import MetaGradientConfig
 from meta.curriculum import Score, Served
-from meta.curriculum.base import keys_of
 from meta.results import Results, judge
 
 MAX_CHUNKS = 64
@@ -225,25 +225,21 @@ class LivingLanes:
             "begin_key": keys_of(begin_key, self.config.lanes),
             "key": keys_of(lane_key, self.config.lanes),
         }
-
-        # A number that only the data tells: XLA may take loops of known length apart, and that length
-        # depends on the number of devices.
-        blocks = jnp.sum(population.done >= 0) // (self.block_size * self.mesh.size)
         everywhere, by_lane = PartitionSpec(), PartitionSpec(AXIS)
         sums, advanced = jax.shard_map(
             self._on_device,
             mesh=self.mesh,
-            in_specs=(everywhere, everywhere, by_lane),
+            in_specs=(everywhere, by_lane),
             out_specs=by_lane,
             check_vma=False,
-        )(blocks, meta_params, lanes)
+        )(meta_params, lanes)
         # All but the agents is small: whole on every device, so that what follows is the same on each.
         lives, *small = advanced
         small = jax.lax.with_sharding_constraint(small, replicated(self.mesh))
         return ordered_sum(sums, self.mesh), Advanced(lives, *small)
 
     def _on_device(
-        self, blocks: Int[Array, ""], meta_params: MetaParams, lanes: dict[str, Any]
+        self, meta_params: MetaParams, lanes: dict[str, Any]
     ) -> tuple[Float[Array, "chunks D"], Advanced]:
         """One meta-step of a device's lanes, block by block; meta-gradients are summed by chunk."""
         size = self.block_size
@@ -261,7 +257,7 @@ class LivingLanes:
             put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=i * size, axis=0)
             return sums.at[i // blocks_per_chunk].add(gradient), jax.tree.map(put, everything, advanced)
 
-        return jax.lax.fori_loop(0, blocks, run, (sums, everything))
+        return jax.lax.fori_loop(0, local // size, run, (sums, everything))
 
     def _block(self, meta_params: MetaParams, lanes: dict[str, Any]) -> tuple[Float[Array, " D"], Advanced]:
         """One meta-step of the lanes of a block, and the sum of their finite meta-gradients."""

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from discovery.blocks import run_blocks
+from discovery.keys import keys_of
 from discovery.lifetime import Learner, evaluate_block, make_learner, train_block
 from discovery.objectives.a2c import A2C
 from discovery.types import EnvParams
@@ -66,7 +67,7 @@ class Antagonist:
             mine = jax.tree.map(lambda leaf: leaf[lanes], params)
             # Padding lanes read the last level: the loop must not run for them.
             length = jnp.where(lanes < wanted.size, horizons[lanes], 0)
-            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, lanes)
+            keys = keys_of(key, lanes)
             lives = train_block(self.learner, {}, mine, length, keys)
             return evaluate_block(self.learner, lives, mine, keys)
 

@@ -17,7 +17,8 @@ class Results:
     Attributes:
         fitness: mean undiscounted return at the end of the lifetime; NaN for an agent of NaNs.
         score: of the level, by this agent.
-        best_return: highest discounted return of an episode on the level, earlier plays included.
+        best_return: highest return of an episode on the level, earlier plays included; discounted where
+            the score reads the values of a critic, which are.
     """
 
     fitness: Float[Array, "*lanes"]

@@ -41,6 +41,9 @@ LOOK_AHEAD_SECONDS = 2.0
 NOBODY = {"es": "candidate had a finite fitness", "meta_gradient": "lane had a finite meta-gradient"}
 """What a generation lacks that cannot be learned from."""
 
+LOWER = {"es": "es.learning_rate or es.sigma", "meta_gradient": "meta_gradient.learning_rate"}
+"""What may keep a run from diverging."""
+
 POLL_SECONDS = 0.005
 """How often a signal can interrupt the wait for a generation."""
 
@@ -154,9 +157,14 @@ class _Run:
             time.sleep(POLL_SECONDS)
         values = {name: value.item() for name, value in jax.device_get(metrics).items()}
         if values["nonfinite_candidates"] == self.config.lanes:
+            step = ", ".join(
+                f"{name.replace('_', ' ')} {values[name]:.3g}"
+                for name in ("learning_rate", "sigma")
+                if math.isfinite(values[name])
+            )
             raise self._diverged(
                 f"generation {number}: no {NOBODY[self.config.trainer]} (meta-parameter norm "
-                f"{values['meta_param_norm']:.3g}, learning rate {values['learning_rate']:.3g})"
+                f"{values['meta_param_norm']:.3g}, {step})"
             )
         now = time.monotonic()
         agent = self.config.agent
@@ -180,7 +188,7 @@ class _Run:
         )
         return DivergedError(
             f"{diagnosis}; {last} in {self.directory.path}: "
-            f"start again with a lower {self.config.trainer}.learning_rate in a new run directory"
+            f"start again with a lower {LOWER[self.config.trainer]} in a new run directory"
         )
 
     def _resume_or_init(self) -> Any:

@@ -28,7 +28,7 @@ class Served:
         replayed: whether a level was played before.
         reference_return: what a score compares with; of replayed levels only, until `references`
             fills in the others.
-        best_return: highest discounted return of an episode so far; -inf where there was none.
+        best_return: highest return of an episode so far; -inf where there was none.
     """
 
     levels: Level
@@ -45,7 +45,7 @@ class Played:
     Attributes:
         agent_return: return at the end of the lifetime.
         score: what the curriculum ranks levels by.
-        best_return: highest discounted return of an episode, earlier plays included.
+        best_return: highest return of an episode, earlier plays included.
     """
 
     agent_return: Float[Array, " C"]
@@ -121,12 +121,7 @@ def not_replayed(levels: Level, count: int) -> Served:
     )
 
 
-def keys_of(key: Key[Array, ""], count: int) -> Key[Array, " C"]:
-    """One key per level, a function of `key` and the level's number alone."""
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(count))
-
-
-def empty_like(level_like: Level, count: int) -> Served:
+def nothing_served(blank: Level, count: int) -> Served:
     """`Served` before anything was, with levels of horizon 0: every lane is at its end."""
-    levels = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), level_like)
+    levels = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), blank)
     return not_replayed(levels, count)

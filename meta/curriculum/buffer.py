@@ -27,7 +27,7 @@ class LevelBuffer:
         reference_return: what the score compares with (the antagonist's return or the optimum); it
             belongs to the level and stays as long as the level does.
         agent_return: of the objective's agents, when the level was last played.
-        best_return: highest discounted return of an episode on the level so far.
+        best_return: highest return of an episode on the level so far.
         inserted: generation that brought the level in.
         played: generation that last served it.
         plays: how often it was played. 0: the slot is empty; 1: fresh, scored but never replayed.
@@ -241,7 +241,7 @@ def refresh(
         mask: which of `slots` are meant.
         score: the new score. Where it is not finite the play counts, but nothing else of it.
         agent_return: of the objective's agents, in this play.
-        best_return: highest discounted return of an episode in this play.
+        best_return: highest return of an episode in this play.
 
     Returns:
         The buffer after that.
@@ -285,7 +285,7 @@ def insert(
         score: of the candidates, as the following.
         reference_return: what the score compares with.
         agent_return: of the objective's agents.
-        best_return: highest discounted return of an episode.
+        best_return: highest return of an episode.
 
     Returns:
         The buffer after that.

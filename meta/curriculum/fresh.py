@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
+from discovery.keys import keys_of
 from envs.levels import Level, LevelDistribution
-from meta.curriculum.base import Metrics, Played, Served, keys_of, masked_mean, not_replayed
+from meta.curriculum.base import Metrics, Played, Served, masked_mean, not_replayed
 from meta.curriculum.scores import SCORES, Score
 
 
@@ -20,6 +21,10 @@ class _Memoryless:
     def init(self) -> tuple[()]:
         """Nothing to remember."""
         return ()
+
+    def _fresh(self, keys: Key[Array, " C"]) -> tuple[tuple[()], Served]:
+        """One level per key, as what is served, and nothing to remember."""
+        return (), not_replayed(jax.vmap(self.distribution.sample)(keys), keys.size)
 
     def record(
         self,
@@ -59,9 +64,8 @@ class RandomLevels(_Memoryless):
         self, state: tuple[()], key: Key[Array, ""], generation: Int[Array, ""], wanted: Bool[Array, " C"]
     ) -> tuple[tuple[()], Served]:
         """Level i depends on the key and i alone."""
-        del generation
-        levels = jax.vmap(self.distribution.sample)(keys_of(key, wanted.size))
-        return state, not_replayed(levels, wanted.size)
+        del state, generation
+        return self._fresh(keys_of(key, wanted.size))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,11 +91,10 @@ class FrozenLevels(_Memoryless):
         self, state: tuple[()], key: Key[Array, ""], generation: Int[Array, ""], wanted: Bool[Array, " C"]
     ) -> tuple[tuple[()], Served]:
         """Distinct levels of the set; which of them were played before is not known."""
-        del generation
+        del state, generation
         numbers = jax.random.choice(key, self.size, (wanted.size,), replace=False)
         set_key = jax.random.fold_in(jax.random.key(self.seed), FROZEN_FOLD)
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(set_key, numbers)
-        return state, not_replayed(jax.vmap(self.distribution.sample)(keys), wanted.size)
+        return self._fresh(keys_of(set_key, numbers))
 
 
 FROZEN_FOLD = 0xF207E4AB

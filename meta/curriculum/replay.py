@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from discovery.keys import keys_of
 from envs.levels import Level, LevelDistribution
 from meta.config import CurriculumConfig
 from meta.curriculum import buffer as levels_buffer
-from meta.curriculum.base import Metrics, Played, Served, keys_of, masked_mean
+from meta.curriculum.base import Metrics, Played, Served, masked_mean
 from meta.curriculum.buffer import LevelBuffer
 from meta.curriculum.fresh import level_metrics
 from meta.curriculum.scores import Score

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from matplotlib.image import imread
 from rich.console import Console
 
@@ -28,19 +27,11 @@ from tests.meta.processes import metrics
 from tests.meta.test_watch import events
 from tests.meta.tiny import tiny
 
+pytestmark = pytest.mark.usefixtures("one_compilation")
+
 REPLAY = {"score": "algorithmic_regret", "buffer_size": 20, "minimum_fill": 0.1}
 CONFIG = tiny(curriculum=REPLAY, logging={"tensorboard": True})
 SCORES = np.array([3.0, -1.0, 7.0, 0.5, 2.0, 9.0, 1.0])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compilation_cache_for_this_module(tmp_path_factory):
-    """All runs here compile the same program."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
-    compilation_cache.reset_cache()
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.reset_cache()
 
 
 def run(path, config=CONFIG):

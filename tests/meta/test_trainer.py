@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from rich.console import Console
 
 from checkpoints import read_card, read_objective
@@ -28,21 +27,13 @@ from meta.trainer import meta_train
 from tests.meta.processes import metrics
 from tests.meta.tiny import TINY, tiny
 
+pytestmark = pytest.mark.usefixtures("one_compilation")
+
 FIELDS = {
     *("generation", "wall_s", "env_steps", "env_steps_per_s", "fitness_mean", "fitness_best", "fitness_std"),
     *("pair_agreement", "nonfinite_candidates", "meta_param_norm", "update_norm", "learning_rate", "sigma"),
     "horizon_mean",
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compilation_cache_for_this_module(tmp_path_factory):
-    """All runs here compile the same program."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
-    compilation_cache.reset_cache()
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.reset_cache()
 
 
 def run(path, config=TINY):
@@ -200,6 +191,8 @@ def test_a_generation_without_any_finite_fitness_stops_the_run_with_its_last_che
         message = str(caught.value)
         assert "generation 6: no candidate had a finite fitness" in message
         assert f"the last good checkpoint is generation 6 in {copy}" in message
+        assert "start again with a lower es.learning_rate or es.sigma" in message
+        assert "sigma 0." in message
         assert "\n" not in message
         assert same(copy, finished)
 
