@@ -17,11 +17,16 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from discovery import rollout as acting
 from discovery.agents.agent import Agent, AgentConfig, AgentState, make_agent
 from discovery.critic import Assessment, Critic, CriticState, make_critic
-from discovery.objectives.base import Metrics, Objective, gradients
+from discovery.improvement import improve
+from discovery.objectives.base import Metrics, Objective
 from discovery.types import EnvParams, MetaParams, Progress, Rollout
 
 START, UPDATES, EVALUATION, CRITIC, LAST_ROLLOUT = range(5)
 """What a lane's key is folded with first, so that no two uses share a random number."""
+
+SHUFFLES = 2
+"""What an update's key is folded with for minibatches. Its rollout splits the key in two, which is to
+fold it with 0 and 1."""
 
 
 @struct.dataclass
@@ -83,14 +88,20 @@ class Learner:
     ) -> tuple[Life, Metrics]:
         """`update` with the randomness of this update alone, whatever n is."""
         workers, rollout = self.collect(level, key, life)
-        grads, metrics = gradients(
-            self.objective, meta_params, self.agent, life.agent.params, rollout, progress
+        agent, metrics = improve(
+            self.objective,
+            meta_params,
+            self.agent,
+            life.agent,
+            rollout,
+            progress,
+            jax.random.fold_in(key, SHUFFLES),
         )
         metrics |= {"reward_per_step": jnp.mean(rollout.reward)}
         critic = life.critic
         if self.critic is not None and critic is not None:
             critic = self.critic.step(critic, rollout)
-        return Life(agent=self.agent.step(life.agent, grads), workers=workers, critic=critic), metrics
+        return Life(agent=agent, workers=workers, critic=critic), metrics
 
     def collect(self, level: EnvParams, key: Key[Array, ""], life: Life) -> tuple[acting.Workers, Rollout]:
         """The next rollout of the agent as it is, and where its workers stand then."""
@@ -134,7 +145,16 @@ def make_learner(
         config: the agent's settings.
         objective: the rule.
         critic: let a critic learn beside the agent.
+
+    Raises:
+        ValueError: settings that cannot work, or that do not fit the environment.
     """
+    steps = config.workers * config.rollout_steps
+    if steps % config.minibatches:
+        raise ValueError(
+            f"agent.minibatches ({config.minibatches}) must divide the {steps} steps of a rollout "
+            f"({config.workers} workers x {config.rollout_steps} steps)"
+        )
     agent = make_agent(config, env, level, objective.head_size)
     beside = make_critic(config, env, level) if critic else None
     return Learner(env, agent, objective, config.workers, config.rollout_steps, beside)

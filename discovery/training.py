@@ -10,11 +10,12 @@ import numpy as np
 from gymnax.environments.environment import Environment
 from jaxtyping import Array, Float, Int, Key
 
-from discovery.agents.agent import Agent, AgentConfig, default_config
+from discovery.agents.agent import Agent, AgentConfig
 from discovery.lifetime import Life, make_learner
 from discovery.objectives.base import Objective, TrainedObjective
 from discovery.objectives.registry import make_objective
 from discovery.rollout import sample_actions
+from discovery.settings import default_config
 from discovery.types import AgentParams, Progress
 
 

@@ -22,11 +22,12 @@ from gymnax.environments.environment import Environment
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from discovery.agents.agent import AgentConfig, default_config
+from discovery.agents.agent import AgentConfig
 from discovery.blocks import run_blocks
 from discovery.keys import keys_of
 from discovery.lifetime import Learner, evaluate_block, make_learner, train_block
 from discovery.objectives.base import Objective, TrainedObjective
+from discovery.settings import default_config
 from discovery.types import EnvParams, MetaParams
 from envs import registry
 from envs.suites import Suite
@@ -56,7 +57,7 @@ class EvaluationError(ValueError):
 
 
 class Stage(NamedTuple):
-    """What the protocol is about to do; `done` is the share of all agent updates behind it, in [0, 1]."""
+    """What the protocol is about to do; `done` is the share of all environment steps behind it, in [0, 1]."""
 
     objective: str
     environment: str
@@ -71,7 +72,6 @@ class Task:
     Attributes:
         name, env: the environment.
         levels: a batch of its parameters, leading axis first.
-        agent: settings of the agents that learn it; a rule may have step sizes of its own.
         optimal: expected return of the best policy per level; NaN where unknown.
         random: expected return of the uniformly random policy per level; NaN where unknown.
     """
@@ -79,20 +79,40 @@ class Task:
     name: str
     env: Environment
     levels: EnvParams
-    agent: AgentConfig
     optimal: Float[np.ndarray, " levels"]
     random: Float[np.ndarray, " levels"]
 
-    def agent_for(self, rule: Objective) -> AgentConfig:
-        """The settings with the rule's own step sizes, if it has any."""
-        own = default_config(self.env, _first(self.levels), rule)
-        return dataclasses.replace(own, workers=self.agent.workers, rollout_steps=self.agent.rollout_steps)
+    def agent_for(self, rule: Objective, workers: int | None) -> AgentConfig:
+        """The settings of agents that learn it with this rule, with as many workers as were asked for."""
+        config = default_config(self.env, _first(self.levels), rule)
+        return config if workers is None else dataclasses.replace(config, workers=workers)
 
     def scores(self, returns: Float[np.ndarray, "seeds levels"]) -> Float[np.ndarray, "seeds levels"]:
         """Returns between 0 (random policy) and 1 (best policy); NaN where a level has no such scale."""
         span = self.optimal - self.random
         scored = span > MIN_SPAN  # False for NaN
         return np.where(scored, (returns - self.random) / np.where(scored, span, 1.0), np.nan)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One objective on one environment.
+
+    Attributes:
+        task: the environment.
+        label: what the results call the objective.
+        objective: what the agents learn with.
+        agent: their settings.
+    """
+
+    task: Task
+    label: str
+    objective: TrainedObjective
+    agent: AgentConfig
+
+    def env_steps(self, horizon: int, unit: str) -> int:
+        """Steps that each agent makes in a lifetime, whole updates only."""
+        return updates_of(horizon, unit, self.agent) * self.agent.workers * self.agent.rollout_steps
 
 
 def evaluate(
@@ -114,7 +134,7 @@ def evaluate(
         horizons: lifetimes in the suite's unit.
         seeds: one agent per seed and level.
         mesh: the devices; results do not depend on it.
-        workers: W of every agent (default: the environment's own).
+        workers: W of every agent (default: the published number for environment and rule).
         block_size: lanes that run side by side; results depend on it in the last bits, which sampled
             actions amplify (default: `WORKERS_PER_BLOCK` environments).
         progress: called before each (environment, objective, horizon) and once at the end.
@@ -127,32 +147,31 @@ def evaluate(
         UnknownNameError: the suite names an environment that does not exist.
     """
     _check(objectives, horizons, seeds, workers, block_size)
-    tasks = [prepare(*environment, workers) for environment in suite.levels(LEVELS_SEED)]
-    updates = {task.name: [updates_of(n, suite.unit, task.agent) for n in horizons] for task in tasks}
-    work = sum(map(sum, updates.values())) * len(objectives)
+    tasks = [prepare(*environment) for environment in suite.levels(LEVELS_SEED)]
+    trials = [
+        Trial(task, label, objective, task.agent_for(objective.rule, workers))
+        for task in tasks
+        for label, objective in objectives.items()
+    ]
+    work = sum(trial.env_steps(n, suite.unit) for trial in trials for n in horizons)
     done = 0
     cells: list[Cell] = []
     stage = Stage("", "", 0, 0.0)
-    for task in tasks:
-        for label, objective in objectives.items():
-            train = _trainer(task, objective, seeds, mesh, block_size)
-            for horizon, count in zip(horizons, updates[task.name], strict=True):
-                stage = Stage(label, task.name, horizon, done / work)
-                progress(stage)
-                returns = train(count)
-                cells += _cells(label, suite.name, task, horizon, count, seeds, returns)
-                done += count
+    for trial in trials:
+        train = _trainer(trial, seeds, mesh, block_size)
+        for horizon in horizons:
+            stage = Stage(trial.label, trial.task.name, horizon, done / work)
+            progress(stage)
+            updates = updates_of(horizon, suite.unit, trial.agent)
+            cells += _cells(trial, suite.name, horizon, updates, seeds, train(updates))
+            done += trial.env_steps(horizon, suite.unit)
     progress(stage._replace(done=1.0))
     return Results.of(cells)
 
 
-def prepare(name: str, env: Environment, levels: EnvParams, workers: int | None) -> Task:
-    """An environment with the agents' settings and, where its family has them, exact bounds."""
-    config = default_config(env, _first(levels))
-    if workers is not None:
-        config = dataclasses.replace(config, workers=workers)
-    optimal, random = reference_returns(name, env, levels)
-    return Task(name, env, levels, config, optimal, random)
+def prepare(name: str, env: Environment, levels: EnvParams) -> Task:
+    """An environment with, where its family has them, exact bounds."""
+    return Task(name, env, levels, *reference_returns(name, env, levels))
 
 
 def reference_returns(
@@ -193,15 +212,16 @@ def lane_keys(seeds: Sequence[int], levels: int) -> Key[Array, " lanes"]:
 
 
 def _trainer(
-    task: Task, objective: TrainedObjective, seeds: Sequence[int], mesh: Mesh, block_size: int | None
+    trial: Trial, seeds: Sequence[int], mesh: Mesh, block_size: int | None
 ) -> Callable[[int], Float[np.ndarray, "seeds levels"]]:
     """From a number of updates to returns; compiles at the first call, whatever the number."""
+    task, objective = trial.task, trial.objective
     level = _first(task.levels)
     try:
-        learner = make_learner(task.env, level, task.agent_for(objective.rule), objective.rule)
+        learner = make_learner(task.env, level, trial.agent, objective.rule)
     except ValueError as error:  # an environment that no agent of ours fits
         raise EvaluationError(str(error)) from error
-    size = block_size or max(1, WORKERS_PER_BLOCK // task.agent.workers)
+    size = block_size or max(1, WORKERS_PER_BLOCK // trial.agent.workers)
     levels = _count(task.levels)
     keys = lane_keys(seeds, levels)
     run = jax.jit(functools.partial(train_lanes, learner, mesh, size))
@@ -256,20 +276,20 @@ def train_lanes(
 
 
 def _cells(
-    label: str,
+    trial: Trial,
     suite: str,
-    task: Task,
     horizon: int,
     updates: int,
     seeds: Sequence[int],
     returns: Float[np.ndarray, "seeds levels"],
 ) -> Iterator[Cell]:
     """One cell per seed: means over its levels."""
+    task = trial.task
     scores = task.scores(returns)
     scored = task.optimal - task.random > MIN_SPAN
     for seed, of_levels, scores_of_levels in zip(seeds, returns, scores, strict=True):
         yield Cell(
-            objective=label,
+            objective=trial.label,
             suite=suite,
             environment=task.name,
             horizon=horizon,
@@ -277,7 +297,7 @@ def _cells(
             return_=float(np.mean(of_levels)),
             score=float(np.mean(scores_of_levels[scored])) if scored.any() else None,
             updates=updates,
-            env_steps=updates * task.agent.workers * task.agent.rollout_steps,
+            env_steps=updates * trial.agent.workers * trial.agent.rollout_steps,
             levels=len(of_levels),
             unscored_levels=int(np.sum(~scored)),
         )

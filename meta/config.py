@@ -264,6 +264,13 @@ def validate(config: RunConfig) -> RunConfig:
 _ADAPTER = TypeAdapter(RunConfig)
 
 
+POSITIVE = (
+    *("workers", "rollout_steps", "epochs", "minibatches"),
+    *("policy_learning_rate", "head_learning_rate", "max_grad_norm", "adam_epsilon"),
+)
+"""Numbers of an agent, which is no pydantic model because discovery/ does without it."""
+
+
 def _check_consistency(config: RunConfig) -> None:
     """What no single field can tell."""
     es = config.es
@@ -275,7 +282,7 @@ def _check_consistency(config: RunConfig) -> None:
         raise ConfigError(f"es.sigma_min ({es.sigma_min}) exceeds es.sigma ({es.sigma})")
     if config.trainer == "es" and config.lanes % es.group_size:
         raise ConfigError(f"es.group_size ({es.group_size}) must divide the {config.lanes} candidates")
-    for name in ("workers", "rollout_steps", "policy_learning_rate", "head_learning_rate", "max_grad_norm"):
+    for name in POSITIVE:
         value = getattr(config.agent, name)
         if not 0 < value < float("inf"):
             raise ConfigError(f"agent.{name} must be positive and finite, not {value}")

@@ -133,7 +133,7 @@ def meta_loss(
     critic: Any = life.critic
     advantage = jax.lax.stop_gradient(normalise(learner.critic.assess(critic.params, rollout).advantages))
     log_policy, log_prediction = jax.nn.log_softmax(outputs.logits), jax.nn.log_softmax(outputs.head)
-    policy_loss = -jnp.mean(of_action(log_policy, rollout) * advantage)
+    policy_loss = -jnp.mean(of_action(log_policy, rollout.action) * advantage)
     policy_entropy, prediction_entropy = _entropy(log_policy), _entropy(log_prediction)
     loss = (
         policy_loss

@@ -6,12 +6,13 @@
 import dataclasses
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 from gymnax.environments import spaces
 from gymnax.environments.environment import Environment
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from discovery.agents.networks import NETWORKS, AgentNetwork
 from discovery.types import AgentParams, Outputs
@@ -35,25 +36,21 @@ class AgentConfig:
     head_learning_rate: float = 4.0
     """Step size of the second head (prediction or value)."""
     max_grad_norm: float = 0.5
-    """Global-norm clip of each network's gradient, applied before the optimiser."""
+    """Global-norm clip of the gradient, applied before the optimiser."""
+    clip_together: bool = False
+    """Clip policy and second head by their common norm (PPO), in place of each by its own (LPG)."""
+    adam_epsilon: float = 1e-8
+    """Adam's epsilon (PPO: 1e-5)."""
+    anneal: bool = False
+    """Scale the step sizes by 1 - n/N (PPO)."""
+    epochs: int = 1
+    """Passes over each rollout (PPO: 4)."""
+    minibatches: int = 1
+    """Shuffled parts of a pass with an optimiser step each (PPO: 4 to 8)."""
     workers: int = 64
     """W, copies of the environment that one agent acts in."""
     rollout_steps: int = 20
     """T, steps of each worker between two agent updates."""
-
-
-def default_config(env: Environment, level: Any, rule: Any = None) -> AgentConfig:
-    """The published settings for the kind of observation: tables, or MLP(32) with Adam 1e-3.
-
-    A rule may have step sizes of its own for tables, `tabular_learning_rates` of policy and head, so
-    that a hand-written baseline is not held to those of a learned objective.
-    """
-    if isinstance(env.observation_space(level), spaces.Discrete):
-        rates = getattr(rule, "tabular_learning_rates", None)
-        if rates is None:
-            return AgentConfig()
-        return AgentConfig(policy_learning_rate=rates[0], head_learning_rate=rates[1])
-    return AgentConfig(network="mlp", optimiser="adam", policy_learning_rate=1e-3, head_learning_rate=1e-3)
 
 
 @struct.dataclass
@@ -72,12 +69,17 @@ class Agent:
         network: flax module from observation to `Outputs`.
         optimiser: optax transformation for the network's parameters.
         observation_shape, observation_dtype: of one observation, to initialise with.
+        epochs, minibatches: passes over each rollout, and optimiser steps in each.
+        anneal: whether step sizes fall to 0 over the lifetime.
     """
 
     network: AgentNetwork
     optimiser: optax.GradientTransformation
     observation_shape: tuple[int, ...]
     observation_dtype: Any
+    epochs: int = 1
+    minibatches: int = 1
+    anneal: bool = False
 
     def init(self, key: Key[Array, ""]) -> AgentState:
         """A new agent."""
@@ -89,9 +91,13 @@ class Agent:
         """Logits and second head for observations of any leading shape."""
         return self.network.apply({"params": params}, observation)  # type: ignore[return-value]
 
-    def step(self, state: AgentState, gradients: AgentParams) -> AgentState:
-        """One optimiser step against `gradients` (a loss is minimised)."""
+    def step(
+        self, state: AgentState, gradients: AgentParams, scale: Float[Array, ""] | None = None
+    ) -> AgentState:
+        """One optimiser step against `gradients` (a loss is minimised), `scale` times as long."""
         updates, opt_state = self.optimiser.update(gradients, state.opt_state, state.params)
+        if scale is not None:
+            updates = jax.tree.map(lambda update: scale * update, updates)
         return AgentState(params=optax.apply_updates(state.params, updates), opt_state=opt_state)
 
 
@@ -114,17 +120,30 @@ def make_agent(config: AgentConfig, env: Environment, level: Any, head_size: int
     network = AgentNetwork(NETWORKS[config.network](space, config.hidden), action_space.n, head_size)
     optimiser = optax.multi_transform(
         {
-            "policy": make_optimiser(config, config.policy_learning_rate),
-            "head": make_optimiser(config, config.head_learning_rate),
+            "policy": make_optimiser(config, config.policy_learning_rate, clip=not config.clip_together),
+            "head": make_optimiser(config, config.head_learning_rate, clip=not config.clip_together),
         },
         {"policy": "policy", "head": "head"},
     )
-    return Agent(network, optimiser, tuple(space.shape), space.dtype)
-
-
-def make_optimiser(config: AgentConfig, learning_rate: float) -> optax.GradientTransformation:
-    """The configured rule behind a clip of the gradient's global norm."""
-    rules = {"sgd": optax.sgd, "adam": optax.adam}
-    return optax.chain(
-        optax.clip_by_global_norm(config.max_grad_norm), rules[config.optimiser](learning_rate)
+    if config.clip_together:
+        optimiser = optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optimiser)
+    return Agent(
+        network=network,
+        optimiser=optimiser,
+        observation_shape=tuple(space.shape),
+        observation_dtype=space.dtype,
+        epochs=config.epochs,
+        minibatches=config.minibatches,
+        anneal=config.anneal,
     )
+
+
+def make_optimiser(
+    config: AgentConfig, learning_rate: float, *, clip: bool = True
+) -> optax.GradientTransformation:
+    """The configured rule for one network, behind a clip of its gradient's global norm."""
+    if config.optimiser == "adam":
+        rule = optax.adam(learning_rate, eps=config.adam_epsilon)
+    else:
+        rule = optax.sgd(learning_rate)
+    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), rule) if clip else rule

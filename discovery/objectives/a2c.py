@@ -9,18 +9,18 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from discovery.gae import advantages, normalise
 from discovery.objectives.base import Experience, Metrics, of_action
-from discovery.types import MetaParams, Outputs, Progress, Rollout
+from discovery.types import MetaParams, Outputs, Progress
 
 
 class A2CTargets(NamedTuple):
     """Constants of the agent's loss."""
 
-    advantage: Float[Array, "T W"]
-    value_target: Float[Array, "T W"]
+    advantage: Float[Array, "*batch"]
+    value_target: Float[Array, "*batch"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +62,17 @@ class A2C:
         return A2CTargets(advantage=normalise(advantage), value_target=advantage + values)
 
     def loss(
-        self, outputs: Outputs, rollout: Rollout, targets: A2CTargets
+        self,
+        meta_params: MetaParams,
+        outputs: Outputs,
+        action: Int[Array, "*batch"],
+        targets: A2CTargets,
+        progress: Progress,
     ) -> tuple[Float[Array, ""], Metrics]:
         """Policy, entropy and value terms."""
+        del meta_params, progress
         log_policy = jax.nn.log_softmax(outputs.logits)
-        policy_loss = -jnp.mean(of_action(log_policy, rollout) * targets.advantage)
+        policy_loss = -jnp.mean(of_action(log_policy, action) * targets.advantage)
         entropy = -jnp.mean(jnp.sum(jnp.exp(log_policy) * log_policy, axis=-1))
         value_loss = jnp.mean((outputs.head[..., 0] - targets.value_target) ** 2)
         loss = policy_loss - self.entropy_coef * entropy + self.value_coef * value_loss

@@ -2,20 +2,18 @@
 
 An objective says two things about a rollout: `targets`, which the agent does not differentiate
 (what a learned objective computes with its meta-parameters, or advantages), and a `loss` of the
-agent's outputs against them. `gradients` puts the two together; ES calls it forward only, the
-meta-gradient trainer differentiates through it.
+agent's outputs against them. `discovery.improvement` makes an agent update of the two; ES calls it
+forward only, the meta-gradient trainer differentiates through it.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
-from discovery.agents.agent import Agent
-from discovery.types import AgentParams, MetaParams, Outputs, Progress, Rollout
+from discovery.types import MetaParams, Outputs, Progress, Rollout
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -62,8 +60,19 @@ class Objective(Protocol):
         """What the agent is pulled towards, a constant to the agent's gradient."""
         ...
 
-    def loss(self, outputs: Outputs, rollout: Rollout, targets: Any) -> tuple[Float[Array, ""], Metrics]:
-        """The scalar that the agent minimises, as a function of its outputs (T, W, ...), and metrics."""
+    def loss(
+        self,
+        meta_params: MetaParams,
+        outputs: Outputs,
+        action: Array,
+        targets: Any,
+        progress: Progress,
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """The scalar that the agent minimises, as a function of its outputs, and metrics.
+
+        Outputs, actions and targets have the same leading axes: (T, W) for a whole rollout, (B,) for a
+        minibatch of it.
+        """
         ...
 
 
@@ -87,39 +96,6 @@ class TrainedObjective:
         return self.rule.name
 
 
-def of_action(per_action: Float[Array, "*batch A"], rollout: Rollout) -> Float[Array, "*batch"]:
+def of_action(per_action: Float[Array, "*batch A"], action: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
     """The entry of the action that was taken."""
-    return jnp.take_along_axis(per_action, rollout.action[..., None], axis=-1)[..., 0]
-
-
-def gradients(
-    objective: Objective,
-    meta_params: MetaParams,
-    agent: Agent,
-    params: AgentParams,
-    rollout: Rollout,
-    progress: Progress,
-) -> tuple[AgentParams, Metrics]:
-    """The agent's gradient on one rollout.
-
-    Args:
-        objective: the rule.
-        meta_params: its meta-parameters.
-        agent: the static side of the agent.
-        params: the agent's parameters, the ones that collected the rollout.
-        rollout: T steps of W workers.
-        progress: n and N of this lifetime.
-
-    Returns:
-        Gradient of the objective's loss with respect to `params`, and the loss's metrics.
-    """
-    outputs, pull_back = jax.vjp(lambda p: agent.apply(p, rollout.observation), params)
-    experience = Experience(
-        rollout=rollout,
-        outputs=outputs,
-        next_outputs=agent.apply(params, rollout.next_observation),
-        last_outputs=agent.apply(params, rollout.last_observation),
-    )
-    targets = objective.targets(meta_params, experience, progress)
-    cotangents, metrics = jax.grad(objective.loss, has_aux=True)(outputs, rollout, targets)
-    return pull_back(cotangents)[0], metrics
+    return jnp.take_along_axis(per_action, action[..., None], axis=-1)[..., 0]

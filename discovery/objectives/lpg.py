@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from discovery.objectives.base import Experience, Metrics, of_action
 from discovery.objectives.gru import BackwardGRU, Precision
-from discovery.types import MetaParams, Outputs, Progress, Rollout
+from discovery.types import MetaParams, Outputs, Progress
 
 
 class LPGInputs(NamedTuple):
@@ -32,8 +32,8 @@ class LPGInputs(NamedTuple):
 class LPGTargets(NamedTuple):
     """What the objective answers."""
 
-    pihat: Float[Array, "T W"]
-    log_yhat: Float[Array, "T W M"]
+    pihat: Float[Array, "*batch"]
+    log_yhat: Float[Array, "*batch M"]
 
 
 class LPGNetwork(nn.Module):
@@ -134,19 +134,25 @@ class LPG:
         inputs = LPGInputs(
             reward=rollout.reward,
             done=rollout.done,
-            action_prob=jnp.exp(of_action(jax.nn.log_softmax(outputs.logits), rollout)),
+            action_prob=jnp.exp(of_action(jax.nn.log_softmax(outputs.logits), rollout.action)),
             prediction=prediction,
             next_prediction=jnp.concatenate([prediction[1:], last_prediction[None]]),
         )
         return self.network.apply({"params": meta_params}, inputs, progress)  # type: ignore[return-value]
 
     def loss(
-        self, outputs: Outputs, rollout: Rollout, targets: LPGTargets
+        self,
+        meta_params: MetaParams,
+        outputs: Outputs,
+        action: Int[Array, "*batch"],
+        targets: LPGTargets,
+        progress: Progress,
     ) -> tuple[Float[Array, ""], Metrics]:
         """Equation 3 of the LPG paper, to be minimised by the agent."""
+        del meta_params, progress
         log_policy = jax.nn.log_softmax(outputs.logits)
         log_prediction = jax.nn.log_softmax(outputs.head)
-        policy_loss = jnp.mean(of_action(log_policy, rollout) * targets.pihat)
+        policy_loss = jnp.mean(of_action(log_policy, action) * targets.pihat)
         divergence = jnp.sum(jnp.exp(log_prediction) * (log_prediction - targets.log_yhat), axis=-1)
         loss = policy_loss + self.prediction_coef * jnp.mean(divergence)
         return loss, {

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from discovery.objectives.base import Experience, Metrics
-from discovery.types import MetaParams, Outputs, Progress, Rollout
+from discovery.types import MetaParams, Outputs, Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +26,11 @@ class Random:
         """Nothing to learn from."""
         del meta_params, experience, progress
 
-    def loss(self, outputs: Outputs, rollout: Rollout, targets: None) -> tuple[Float[Array, ""], Metrics]:
+    def loss(
+        self, meta_params: MetaParams, outputs: Outputs, action: Array, targets: None, progress: Progress
+    ) -> tuple[Float[Array, ""], Metrics]:
         """Constant, so that the gradient is exactly zero."""
-        del rollout, targets
+        del meta_params, action, targets, progress
         return jnp.sum(outputs.logits) * 0.0 + jnp.sum(outputs.head) * 0.0, {}
 
 

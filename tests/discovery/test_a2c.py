@@ -8,8 +8,8 @@ import pytest
 import discovery
 import envs
 from discovery.agents.agent import AgentConfig
+from discovery.improvement import gradients
 from discovery.objectives.a2c import A2C
-from discovery.objectives.base import gradients
 from discovery.types import Outputs
 from tests.discovery import naive_networks
 from tests.discovery.experience import (
@@ -81,13 +81,14 @@ def test_the_entropy_bonus_pulls_towards_the_uniform_policy():
     experience = random_experience(np.random.default_rng(0), 4, 2, 3, 1)
     targets = targets_of(rule, {}, experience, progress(0, 1))
     targets = targets._replace(advantage=np.zeros_like(targets.advantage))
-    slope = jax.jit(jax.grad(lambda outputs: rule.loss(outputs, experience.rollout, targets)[0]))
+    action = experience.rollout.action
+    slope = jax.jit(jax.grad(lambda outputs: rule.loss({}, outputs, action, targets, progress(0, 1))[0]))
     logits = experience.outputs.logits
     moved = logits - 0.5 * np.asarray(slope(experience.outputs).logits)
     probabilities = [np.asarray(jax.nn.softmax(x)) for x in (logits, moved)]
     entropy = [-np.sum(p * np.log(p), -1) for p in probabilities]
     assert np.all(entropy[1] > entropy[0])
-    _, metrics = rule.loss(Outputs(moved, experience.outputs.head), experience.rollout, targets)
+    _, metrics = rule.loss({}, Outputs(moved, experience.outputs.head), action, targets, progress(0, 1))
     assert metrics["entropy"] == pytest.approx(np.mean(entropy[1]), rel=1e-5)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import envs
-from discovery.agents.agent import AgentConfig, default_config, make_agent
+from discovery.agents.agent import AgentConfig, make_agent
+from discovery.settings import default_config
 from tests.discovery import naive_networks
 from tests.discovery.experience import (
     CARTPOLE,

@@ -10,8 +10,8 @@ from flax import linen as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from discovery.improvement import gradients
 from discovery.objectives import lpg
-from discovery.objectives.base import gradients
 from discovery.objectives.gru import BackwardGRU
 from discovery.objectives.lpg import LPG
 from tests.discovery import naive_lpg, naive_networks

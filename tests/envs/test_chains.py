@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 import discovery
 import envs
 from discovery import environment, rollout
-from discovery.agents.agent import default_config, make_agent
+from discovery.agents.agent import make_agent
+from discovery.settings import default_config
 from envs.chains import DISTRIBUTIONS, ChainLevel, DelayedChain, expected_returns
 from tests.discovery.experience import quick_compilation, quick_jit
 

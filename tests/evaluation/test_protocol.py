@@ -105,7 +105,7 @@ def test_the_same_seeds_give_the_same_results_in_another_process_on_more_devices
 
 def test_scores_run_from_the_random_to_the_best_policy():
     ((name, env, levels),) = suite("gridworld/small").levels(0)
-    task = protocol.prepare(name, env, levels, workers=4)
+    task = protocol.prepare(name, env, levels)
     assert np.allclose(task.scores(task.random[None]), 0)
     assert np.allclose(task.scores(task.optimal[None]), 1)
 

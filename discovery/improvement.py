@@ -1,0 +1,108 @@
+"""One agent update: what an agent makes of a rollout.
+
+Either one gradient of the whole rollout (A2C, LPG), or several epochs of shuffled minibatches as in
+PPO (Schulman et al. 2017, arXiv 1707.06347, algorithm 1). Which it is stands in the agent's settings;
+the objective is the same in both. `discovery.lifetime` calls it.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from discovery.agents.agent import Agent, AgentState
+from discovery.objectives.base import Experience, Metrics, Objective
+from discovery.types import AgentParams, MetaParams, Outputs, Progress, Rollout
+
+
+def improve(
+    objective: Objective,
+    meta_params: MetaParams,
+    agent: Agent,
+    state: AgentState,
+    rollout: Rollout,
+    progress: Progress,
+    key: Key[Array, ""],
+) -> tuple[AgentState, Metrics]:
+    """Everything that an agent makes of one rollout.
+
+    Args:
+        objective: the rule.
+        meta_params: its meta-parameters.
+        agent: the static side of the agent; says how many epochs and minibatches there are.
+        state: the agent that collected the rollout.
+        rollout: T steps of W workers.
+        progress: n and N of this lifetime; where step sizes are annealed they are scaled by 1 - n/N.
+        key: of the shuffles.
+
+    Returns:
+        The agent afterwards, and the loss's metrics (means over minibatches).
+    """
+    scale = 1.0 - progress.fraction if agent.anneal else None
+    if agent.epochs == agent.minibatches == 1:
+        grads, metrics = gradients(objective, meta_params, agent, state.params, rollout, progress)
+        return agent.step(state, grads, scale), metrics
+
+    outputs = agent.apply(state.params, rollout.observation)
+    targets = objective.targets(meta_params, _experience(agent, state.params, rollout, outputs), progress)
+    steps = rollout.reward.size
+    batch = jax.tree.map(
+        lambda leaf: leaf.reshape(steps, *leaf.shape[2:]),
+        (rollout.observation, rollout.action, targets),
+    )
+
+    def minibatch(state: AgentState, rows: Array) -> tuple[AgentState, Metrics]:
+        observation, action, target = jax.tree.map(lambda leaf: leaf[rows], batch)
+
+        def loss(params: AgentParams) -> tuple[Float[Array, ""], Metrics]:
+            return objective.loss(meta_params, agent.apply(params, observation), action, target, progress)
+
+        grads, metrics = jax.grad(loss, has_aux=True)(state.params)
+        return agent.step(state, grads, scale), metrics
+
+    def epoch(state: AgentState, key: Key[Array, ""]) -> tuple[AgentState, dict[str, Array]]:
+        rows = jax.random.permutation(key, steps).reshape(agent.minibatches, -1)
+        return jax.lax.scan(minibatch, state, rows)
+
+    state, metrics = jax.lax.scan(epoch, state, jax.random.split(key, agent.epochs))
+    return state, jax.tree.map(jnp.mean, metrics)
+
+
+def gradients(
+    objective: Objective,
+    meta_params: MetaParams,
+    agent: Agent,
+    params: AgentParams,
+    rollout: Rollout,
+    progress: Progress,
+) -> tuple[AgentParams, Metrics]:
+    """The agent's gradient on one whole rollout.
+
+    Args:
+        objective: the rule.
+        meta_params: its meta-parameters.
+        agent: the static side of the agent.
+        params: the agent's parameters, the ones that collected the rollout.
+        rollout: T steps of W workers.
+        progress: n and N of this lifetime.
+
+    Returns:
+        Gradient of the objective's loss with respect to `params`, and the loss's metrics.
+    """
+    outputs, pull_back = jax.vjp(lambda p: agent.apply(p, rollout.observation), params)
+    targets = objective.targets(meta_params, _experience(agent, params, rollout, outputs), progress)
+
+    def loss(outputs):
+        return objective.loss(meta_params, outputs, rollout.action, targets, progress)
+
+    cotangents, metrics = jax.grad(loss, has_aux=True)(outputs)
+    return pull_back(cotangents)[0], metrics
+
+
+def _experience(agent: Agent, params: AgentParams, rollout: Rollout, outputs: Outputs) -> Experience:
+    """What the objective sees; parts that it does not use are never computed."""
+    return Experience(
+        rollout=rollout,
+        outputs=outputs,
+        next_outputs=agent.apply(params, rollout.next_observation),
+        last_outputs=agent.apply(params, rollout.last_observation),
+    )

@@ -1,0 +1,123 @@
+"""LPO (Lu et al. 2022, arXiv 2210.05639) and its horizon-aware sibling TA-LPO (Jackson et al. 2024).
+
+The drift of mirror learning as a small network, `f = ReLU(NN(x) - xi)`. Inputs are 0 at r = 1 and the
+network has no biases, so that f and df/dr are 0 there whatever the meta-parameters.
+"""
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Key
+
+from discovery.objectives.hand_written_drifts import clip_drift
+from discovery.objectives.mirror import MirrorLearning
+from discovery.types import MetaParams, Progress
+
+Form = Literal["plain", "ppo_residual"]
+
+
+class DriftNetwork(nn.Module):
+    """One hidden layer of tanh units without biases."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch"]:
+        """NN(x); 0 at x = 0."""
+        hidden = jnp.tanh(nn.Dense(self.width, use_bias=False, name="hidden")(x))
+        return nn.Dense(1, use_bias=False, name="out")(hidden)[..., 0]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LPO(MirrorLearning):
+    """Learned policy optimisation.
+
+    Attributes:
+        form: `plain`, or `ppo_residual`, which adds the network to PPO's drift: the published code's
+            start from PPO.
+        width: hidden units (paper: 128).
+        offset: xi, below which f is exactly 0 (paper: 1e-4).
+        clip: eps of PPO's drift in the residual form.
+        progress_inputs: append n/N times every input (TA-LPO).
+        horizon_inputs: append log N / log N_max times every input, where the horizon varies.
+        longest_horizon: N_max, in agent updates.
+    """
+
+    form: Form = "ppo_residual"
+    width: int = 128
+    offset: float = 1e-4
+    clip: float = 0.2
+    progress_inputs: bool = False
+    horizon_inputs: bool = False
+    longest_horizon: int = 10_000
+
+    @property
+    def name(self) -> str:
+        """`ta-lpo` or `lpo`."""
+        return "ta-lpo" if self.uses_progress else "lpo"
+
+    @property
+    def uses_progress(self) -> bool:  # type: ignore[override]
+        """Whether n and N are among the inputs."""
+        return self.progress_inputs or self.horizon_inputs
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What the drift sees, for its card."""
+        names = ("log r", "(log r)^2", "r-1", "(r-1)^2")
+        seen = (*names, *(f"{name} A" for name in names))
+        factors = [("n/N", self.progress_inputs), ("log N / log N_max", self.horizon_inputs)]
+        return (*seen, *(f"{factor} ({name})" for factor, used in factors if used for name in seen))
+
+    @property
+    def network(self) -> DriftNetwork:
+        """The flax module that the meta-parameters belong to."""
+        return DriftNetwork(self.width)
+
+    def init(self, key: Key[Array, ""]) -> MetaParams:
+        """A network of zeros: PPO in the residual form, no drift in the plain one."""
+        shapes = jax.eval_shape(self.network.init, key, jnp.zeros(len(self.inputs)))
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes["params"])
+
+    def drift(
+        self,
+        meta_params: MetaParams,
+        log_ratio: Float[Array, "*batch"],
+        advantage: Float[Array, "*batch"],
+        progress: Progress,
+    ) -> Float[Array, "*batch"]:
+        """`ReLU(NN(x) - xi)`, or `ReLU(PPO's drift + NN(x) - xi)`."""
+        x = self.features(log_ratio, advantage, progress)
+        learned: Any = self.network.apply({"params": meta_params}, x)
+        if self.form == "ppo_residual":
+            learned = clip_drift(log_ratio, advantage, self.clip) + learned
+        return jax.nn.relu(learned - self.offset)
+
+    def features(
+        self, log_ratio: Float[Array, "*batch"], advantage: Float[Array, "*batch"], progress: Progress
+    ) -> Float[Array, "*batch inputs"]:
+        """x: all zero at r = 1."""
+        step = jnp.expm1(log_ratio)
+        of_ratio = jnp.stack([log_ratio, log_ratio**2, step, step**2], axis=-1)
+        x = jnp.concatenate([of_ratio, of_ratio * advantage[..., None]], axis=-1)
+        parts = [x]
+        if self.progress_inputs:
+            parts.append(progress.fraction * x)
+        if self.horizon_inputs:
+            parts.append(jnp.log(progress.horizon) / math.log(self.longest_horizon) * x)
+        return jnp.concatenate(parts, axis=-1)
+
+
+def _temporally_aware(**settings: Any) -> LPO:
+    """LPO that also sees n/N."""
+    return LPO(**({"progress_inputs": True} | settings))
+
+
+OBJECTIVES = {
+    "lpo": (LPO, "learned policy optimisation, a learned drift (Lu et al. 2022)"),
+    "ta-lpo": (_temporally_aware, "LPO that also sees n/N (Jackson et al. 2024)"),
+}

@@ -1,0 +1,121 @@
+"""Mirror learning: PPO's update with any drift in place of its clip (Kuba et al. 2022, arXiv 2201.02373).
+
+With `r = pi/pi_old` and the advantage A (GAE, normalised per minibatch) the agent maximises
+`E[r A - f(r, A)]`. The drift f is what PPO, DPO, LPO and their relatives differ in; values, entropy
+bonus, minibatches and optimiser are the same for all, so that a comparison compares drifts. A drift
+must satisfy f >= 0, and f = 0 and df/dr = 0 at r = 1 (Lu et al. 2022, arXiv 2210.05639, section 3).
+"""
+
+import abc
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from discovery.gae import advantages, normalise
+from discovery.objectives.base import Experience, Metrics, of_action
+from discovery.types import MetaParams, Outputs, Progress
+
+
+class MirrorTargets(NamedTuple):
+    """What was known when the rollout was collected; constants of the agent's loss."""
+
+    advantage: Float[Array, "*batch"]
+    value_target: Float[Array, "*batch"]
+    log_prob: Float[Array, "*batch"]
+    value: Float[Array, "*batch"]
+
+
+@dataclasses.dataclass(frozen=True)
+class MirrorLearning(abc.ABC):
+    """What PPO and its relatives share; the agent's second head is the value, K = 1.
+
+    At `terminated` the next value is 0; at `truncated` it is bootstrapped from the observation
+    before the reset. No advantage crosses either.
+
+    Attributes:
+        discount: gamma (PPO: 0.99).
+        gae_lambda: lambda of the advantage estimate (PPO: 0.95).
+        entropy_coef: weight of the entropy bonus (PPO on Atari: 0.01).
+        value_coef: weight of the value loss, which is half the squared error (PPO: 0.5).
+        value_clip: how far a value may move from the one that was known, before the loss ignores it
+            (the PPO reference code: 0.2).
+    """
+
+    discount: float = 0.99
+    gae_lambda: float = 0.95
+    entropy_coef: float = 0.01
+    value_coef: float = 0.5
+    value_clip: float = 0.2
+
+    head_size = 1
+    uses_progress = False
+
+    @abc.abstractmethod
+    def drift(
+        self,
+        meta_params: MetaParams,
+        log_ratio: Float[Array, "*batch"],
+        advantage: Float[Array, "*batch"],
+        progress: Progress,
+    ) -> Float[Array, "*batch"]:
+        """f, elementwise.
+
+        Args:
+            meta_params: of a learned drift.
+            log_ratio: log r.
+            advantage: A, normalised.
+            progress: n and N.
+        """
+
+    def init(self, key: Key[Array, ""]) -> MetaParams:
+        """No meta-parameters."""
+        del key
+        return {}
+
+    def targets(self, meta_params: MetaParams, experience: Experience, progress: Progress) -> MirrorTargets:
+        """GAE advantages, value targets, and what agent and critic said at the time."""
+        del meta_params, progress
+        outputs, rollout = experience.outputs, experience.rollout
+        values, next_values = outputs.head[..., 0], experience.next_outputs.head[..., 0]
+        advantage = advantages(rollout, values, next_values, self.discount, self.gae_lambda)
+        return MirrorTargets(
+            advantage=advantage,
+            value_target=advantage + values,
+            log_prob=of_action(jax.nn.log_softmax(outputs.logits), rollout.action),
+            value=values,
+        )
+
+    def loss(
+        self,
+        meta_params: MetaParams,
+        outputs: Outputs,
+        action: Int[Array, "*batch"],
+        targets: MirrorTargets,
+        progress: Progress,
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """Surrogate, entropy and value terms; `drift` and `kl` show how far the policy went."""
+        log_policy = jax.nn.log_softmax(outputs.logits)
+        log_ratio = of_action(log_policy, action) - targets.log_prob
+        ratio, advantage = jnp.exp(log_ratio), normalise(targets.advantage)
+        drift = self.drift(meta_params, log_ratio, advantage, progress)
+        policy_loss = jnp.mean(drift - ratio * advantage)
+        entropy = -jnp.mean(jnp.sum(jnp.exp(log_policy) * log_policy, axis=-1))
+        value_loss = self._value_loss(outputs.head[..., 0], targets)
+        loss = policy_loss - self.entropy_coef * entropy + self.value_coef * value_loss
+        return loss, {
+            "policy_loss": policy_loss,
+            "entropy": entropy,
+            "value_loss": value_loss,
+            "drift": jnp.mean(drift),
+            # Schulman's estimator of KL(pi_old || pi): never negative, little variance.
+            "kl": jnp.mean(ratio - 1.0 - log_ratio),
+        }
+
+    def _value_loss(self, value: Float[Array, "*batch"], targets: MirrorTargets) -> Float[Array, ""]:
+        """The larger of the squared errors of the value and of the value kept near the old one, halved."""
+        near = targets.value + jnp.clip(value - targets.value, -self.value_clip, self.value_clip)
+        errors = [(v - targets.value_target) ** 2 for v in (value, near)]
+        return 0.5 * jnp.mean(jnp.maximum(*errors))

@@ -1,0 +1,75 @@
+"""The agents' settings per environment and rule, in one table, with the source of each figure.
+
+`default_config` looks them up; whoever trains or evaluates agents without settings of their own gets
+these.
+"""
+
+import dataclasses
+from typing import Any
+
+from gymnax.environments import spaces
+from gymnax.environments.environment import Environment
+
+from discovery.agents.agent import AgentConfig
+from discovery.objectives.mirror import MirrorLearning
+
+TABLES = AgentConfig()
+"""Tabular agents (LPG paper, table 4)."""
+
+SMALL_MLP = AgentConfig(network="mlp", optimiser="adam", policy_learning_rate=1e-3, head_learning_rate=1e-3)
+"""Everything else, for rules that update once per rollout (DESIGN 3.6: MLP(32), Adam 1e-3)."""
+
+
+def _ppo(learning_rate: float, **changes: Any) -> AgentConfig:
+    """PPO's loop: Adam with epsilon 1e-5, one clip for both networks, annealed (PPO reference code)."""
+    settings: dict[str, Any] = {
+        "network": "mlp",
+        "hidden": (64, 64),
+        "optimiser": "adam",
+        "policy_learning_rate": learning_rate,
+        "head_learning_rate": learning_rate,
+        "adam_epsilon": 1e-5,
+        "max_grad_norm": 0.5,
+        "clip_together": True,
+        "anneal": True,
+        "epochs": 4,
+        "minibatches": 8,
+        "workers": 64,
+        "rollout_steps": 128,
+    } | changes
+    return AgentConfig(**settings)
+
+
+PPO_SETTINGS = {
+    # Tuned by the authors of LPO's code for 1e7 steps: 64 workers x 128 steps, 4 epochs, 8 minibatches.
+    "Breakout-MinAtar": _ppo(1e-2),
+    "SpaceInvaders-MinAtar": _ppo(7e-3),
+    "Freeway-MinAtar": _ppo(1e-3),
+    "Asterix-MinAtar": _ppo(3e-3),
+    # PureJaxRL's example, for 5e5 steps.
+    "CartPole-v1": _ppo(2.5e-4, workers=4, minibatches=4),
+}
+"""Rules in PPO's loop, by environment."""
+
+PPO_ELSEWHERE = _ppo(2.5e-4, workers=16, minibatches=4)
+"""Where nobody published any: PPO's Atari step size, as CleanRL has it."""
+
+PPO_TABLES = dataclasses.replace(TABLES, epochs=4, minibatches=4, anneal=True)
+"""Tabular agents in PPO's loop."""
+
+
+def default_config(env: Environment, level: Any, rule: Any = None) -> AgentConfig:
+    """The settings for this environment and rule.
+
+    A rule may have step sizes of its own for tables, `tabular_learning_rates` of policy and head, so
+    that a hand-written baseline is not held to those of a learned objective.
+    """
+    tabular = isinstance(env.observation_space(level), spaces.Discrete)
+    if isinstance(rule, MirrorLearning):
+        return PPO_TABLES if tabular else PPO_SETTINGS.get(env.name, PPO_ELSEWHERE)
+    if not tabular:
+        return SMALL_MLP
+    rates = getattr(rule, "tabular_learning_rates", None)
+    if rates is None:
+        return TABLES
+    return dataclasses.replace(TABLES, policy_learning_rate=rates[0], head_learning_rate=rates[1])
