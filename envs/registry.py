@@ -22,6 +22,9 @@ from gymnax.environments.environment import Environment
 import envs
 from envs.levels import EnvParams, Family, LevelDistribution
 
+REFUSED = {"MNISTBandit-bsuite": "it downloads its images when it is made, and nothing here may download"}
+"""gymnax environments that cannot be used, and why."""
+
 
 class UnknownNameError(ValueError):
     """A name that no environment, distribution or suite has.
@@ -142,7 +145,7 @@ def names() -> list[tuple[str, str]]:
 def gymnax_ids() -> list[str]:
     """Environments that gymnax brings."""
     ours = {f"{family.name}/{member}" for family in families().values() for member in family.members}
-    return [name for name in gymnax.registered_envs if name not in ours]
+    return [name for name in gymnax.registered_envs if name not in ours and name not in REFUSED]
 
 
 def _one_level(name: str) -> LevelDistribution:
@@ -165,6 +168,8 @@ GYMNAX = Family(
 
 def _full_name(kind: str, name: str, known: Collection[str]) -> str:
     """The one of `known` that is `name`, with or without its family."""
+    if name in REFUSED:
+        raise ValueError(f"{name} cannot be used: {REFUSED[name]}")
     matches = [full for full in known if name in (full, full.partition("/")[2])]
     if len(matches) != 1:
         short = [full.rpartition("/")[2] for full in known]

@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from discovery.agents.agent import AgentConfig
+from discovery.objectives.base import Objective
 from discovery.objectives.gru import Precision
 from discovery.objectives.lpg import LPG
+from discovery.objectives.lpo import LPO, Form
 from envs.levels import LevelDistribution
 from envs.registry import distribution
 from meta.errors import ConfigError
@@ -25,8 +27,10 @@ Coefficient = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
-    """The learned objective: LPG, with or without the horizon inputs."""
+    """The learned objective: LPG, with or without the horizon inputs, unless `kind` says otherwise."""
 
+    kind: Literal["lpg", "lpo"] = "lpg"
+    """lpg: what follows. lpo: a learned drift, whose settings are `drift`."""
     horizon_inputs: bool = True
     """Append n/N and log N to the inputs: TA-LPG (Jackson et al. 2024); off: LPG (Oh et al. 2020)."""
     width: PositiveInt = 256
@@ -42,7 +46,29 @@ class ObjectiveConfig:
 
     def build(self) -> LPG:
         """The objective."""
-        return LPG(**dataclasses.asdict(self))
+        settings = dataclasses.asdict(self)
+        del settings["kind"]
+        return LPG(**settings)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DriftConfig:
+    """The learned drift of the LPO family, where `objective.kind` is lpo."""
+
+    form: Form = "ppo_residual"
+    """`plain`, or added to PPO's drift, so that evolution starts at PPO (published code: `ppo_init`)."""
+    width: PositiveInt = 128
+    """Hidden units (LPO paper: 128)."""
+    progress_inputs: bool = False
+    """Append n/N times every input: TA-LPO (Jackson et al. 2024); off: LPO (Lu et al. 2022)."""
+    horizon_inputs: bool = False
+    """Append log N / log N_max times every input, where horizons vary."""
+    longest_horizon: Annotated[int, Field(ge=2)] = 10_000
+    """N_max, in agent updates."""
+
+    def build(self) -> LPO:
+        """The objective."""
+        return LPO(**dataclasses.asdict(self))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,7 +92,8 @@ class EvolutionConfig:
     sigma_min: PositiveFloat = 0.01
     """Where the decay stops."""
     group_size: Annotated[int, Field(ge=2)] = 2
-    """Candidates that share a level: 2 for strategies of antithetic pairs, any divisor of 2 P for others."""
+    """Candidates that share a level, a divisor of 2 P. With open_es 2 compares within antithetic pairs
+    (TA-LPG), and a larger even number ranks all that met the same level (LPO: all of them)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,7 +104,8 @@ class LevelsConfig:
     """One of `list distributions`, or a gymnax id: where new levels and their horizons are drawn from."""
     horizon: PositiveInt | None = None
     """N for every level, in agent updates, in place of the distribution's own."""
-
+    longest_horizon: PositiveInt | None = None
+    """With `horizon`: N is drawn log-uniformly between the two."""
     observation: Literal["tabular", "planes"] | None = None
     """What agents see of a gridworld, in place of the distribution's own: planes suit MLP and CNN agents."""
 
@@ -86,7 +114,7 @@ class LevelsConfig:
         options = {} if self.observation is None else {"observation": self.observation}
         found = distribution(self.distribution, **options)
         if self.horizon is not None:
-            return found.with_horizon(self.horizon, self.horizon)
+            return found.with_horizon(self.horizon, self.longest_horizon or self.horizon)
         if found.horizon is None:
             raise ConfigError(
                 f"levels of {self.distribution!r} have no horizon of their own, which a lifetime and the "
@@ -192,6 +220,8 @@ class RunConfig:
     """Outer steps in all; a finished run goes on when this is raised (TA-LPG paper: 2,500)."""
     objective: ObjectiveConfig = ObjectiveConfig()
     """The objective that is evolved."""
+    drift: DriftConfig = DriftConfig()
+    """Its settings, where `objective.kind` is lpo."""
     agent: AgentConfig = dataclasses.field(default_factory=AgentConfig)
     """The agents that are trained with it."""
     trainer: Literal["es", "meta_gradient"] = "es"
@@ -214,6 +244,10 @@ class RunConfig:
     """Checkpoints."""
     logging: LoggingConfig = LoggingConfig()
     """Logging."""
+
+    def build_objective(self) -> Objective:
+        """The objective that is searched."""
+        return self.objective.build() if self.objective.kind == "lpg" else self.drift.build()
 
     @property
     def lanes(self) -> int:
@@ -288,6 +322,15 @@ def _check_consistency(config: RunConfig) -> None:
             raise ConfigError(f"agent.{name} must be positive and finite, not {value}")
     if not all(width > 0 for width in config.agent.hidden):
         raise ConfigError(f"agent.hidden must be positive widths, not {config.agent.hidden}")
+    shortest, longest = config.levels.horizon, config.levels.longest_horizon
+    if longest is not None and (shortest is None or longest < shortest):
+        raise ConfigError(
+            f"levels.longest_horizon ({longest}) needs levels.horizon, and one that is not longer"
+        )
+    if config.trainer == "meta_gradient" and config.objective.kind != "lpg":
+        raise ConfigError(
+            "trainer meta_gradient learns objective.kind lpg only: evolve a drift with trainer es"
+        )
     distribution(config.levels.distribution)  # an unknown name has its own message
 
 

@@ -49,7 +49,7 @@ def make_parts(config: RunConfig, devices: int | None, *, critic: bool = False) 
         ConfigError, ValueError: parts that do not fit each other or this machine.
     """
     distribution = config.levels.build()
-    objective = config.objective.build()
+    objective = config.build_objective()
     mesh = make_mesh(devices)
     curriculum = make_curriculum(config.curriculum, distribution, config.groups, config.seed)
     score = curriculum.score

@@ -1,8 +1,10 @@
 """Named configurations: what each costs, what it should reach and the command that runs it."""
 
 import dataclasses
+from typing import Any
 
 from discovery.agents.agent import AgentConfig
+from discovery.settings import PPO_SETTINGS, PPO_TABLES
 from meta.config import (
     CheckpointConfig,
     CurriculumConfig,
@@ -76,6 +78,51 @@ def _blind(config: RunConfig, name: str) -> RunConfig:
     return dataclasses.replace(config, preset=name, objective=objective)
 
 
+# LPO (Lu et al. 2022) and TA-LPO (Jackson et al. 2024): OpenES with 64 candidates that all meet the same
+# environment and random numbers, 1e7 steps of PPO each.
+_LPO = RunConfig(
+    preset="lpo",
+    generations=800,
+    objective=ObjectiveConfig(kind="lpo"),
+    agent=PPO_SETTINGS["SpaceInvaders-MinAtar"],
+    es=EvolutionConfig(
+        pairs=32,
+        group_size=64,
+        learning_rate=0.03,
+        learning_rate_decay=0.99,
+        sigma=0.03,
+        sigma_decay=0.99,
+        sigma_min=1e-5,
+    ),
+    levels=LevelsConfig(distribution="SpaceInvaders-MinAtar", horizon=1220),
+    checkpoint=CheckpointConfig(every=1),
+)
+
+# Ours: tabular gridworlds, where a PPO agent makes hundreds of thousands of steps a second. Groups of 8
+# candidates meet a level, because levels differ more than candidates do.
+_LPO_CPU = dataclasses.replace(
+    _LPO,
+    preset="lpo-cpu",
+    agent=dataclasses.replace(PPO_TABLES, workers=16),
+    es=dataclasses.replace(_LPO.es, pairs=64, group_size=8),
+    levels=LevelsConfig(distribution="all_vrandlife"),
+    block_size=8,
+    checkpoint=CheckpointConfig(every=20),
+)
+
+
+def _aware(config: RunConfig, name: str, **inputs: Any) -> RunConfig:
+    """The same with horizon inputs of the drift."""
+    drift = dataclasses.replace(config.drift, progress_inputs=True, **inputs)
+    return dataclasses.replace(config, preset=name, drift=drift)
+
+
+_TA_LPO_HORIZONS = dataclasses.replace(
+    _aware(_LPO, "ta-lpo-horizons", horizon_inputs=True, longest_horizon=1220),
+    es=dataclasses.replace(_LPO.es, group_size=16),
+    levels=dataclasses.replace(_LPO.levels, horizon=12, longest_horizon=1220),
+)
+
 _QUICKSTART = dataclasses.replace(
     _TA_LPG_CPU, preset="quickstart", generations=240, checkpoint=CheckpointConfig(every=20)
 )
@@ -113,6 +160,18 @@ PRESETS: dict[str, Preset] = {
     "groove-cpu": Preset(
         _regret(_META_GRADIENT_CPU, "groove-cpu", _REGRET_CPU),
         "GROOVE, about 2 hours on 2 CPU cores",
+    ),
+    "lpo": Preset(
+        _LPO, "the paper's LPO: 64 candidates, SpaceInvaders at 1e7 steps, 800 generations; for a GPU"
+    ),
+    "ta-lpo": Preset(_aware(_LPO, "ta-lpo"), "lpo with n/N times the inputs (TA-LPO); for a GPU"),
+    "ta-lpo-horizons": Preset(
+        _TA_LPO_HORIZONS, "ta-lpo with log N too and horizons log-uniform, 1e5 to 1e7 steps; for a GPU"
+    ),
+    "lpo-cpu": Preset(_LPO_CPU, "LPO on small gridworlds, for 2 CPU cores"),
+    "ta-lpo-cpu": Preset(
+        _aware(_LPO_CPU, "ta-lpo-cpu", horizon_inputs=True, longest_horizon=250),
+        "TA-LPO on small gridworlds with horizons 10 to 250, for 2 CPU cores",
     ),
 }
 

@@ -142,7 +142,7 @@ def _measure(config: "RunConfig", repeats: int) -> dict[str, Any]:
         "workers": config.agent.workers,
         "rollout_steps": config.agent.rollout_steps,
         "horizon": config.levels.horizon,
-        "gru_width": config.objective.width,
+        "gru_width": config.objective.width if config.objective.kind == "lpg" else None,
         "precision": config.objective.precision,
         "distribution": config.levels.distribution,
         "score": config.curriculum.score,
@@ -236,7 +236,11 @@ def flop_per_env_step(config: "RunConfig") -> int:
     """Floating-point operations of the objective's matrix products per environment step.
 
     GRU: 2 x 3 G (G + inputs); heads: 2 G (1 + M); phi, on y(s_t) and y(s_{t+1}): 2 x 2 (M E + E).
+    A drift: its two layers forwards, once an epoch.
     """
+    if config.objective.kind == "lpo":
+        drift = config.drift.build()
+        return 2 * drift.width * (len(drift.inputs) + 1) * config.agent.epochs
     objective = config.objective
     inputs = 7 if objective.horizon_inputs else 5
     gru = 6 * objective.width * (objective.width + inputs)

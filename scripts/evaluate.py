@@ -92,7 +92,7 @@ def main(argv: Sequence[str]) -> int:
                 arguments.horizons or suite.horizons,
                 range(arguments.seeds),
                 mesh=make_mesh(arguments.devices),
-                workers=arguments.workers or trained_workers(objectives),
+                workers=arguments.workers or trained_workers(objectives, suite),
                 block_size=arguments.block_size,
                 progress=progress,
             )
@@ -145,8 +145,13 @@ def load(names: Mapping[str, Any] | Sequence[str]) -> dict[str, TrainedObjective
     }
 
 
-def trained_workers(objectives: Mapping[str, TrainedObjective]) -> int | None:
-    """Workers of the agents that the first learned objective was trained on, if its card says so."""
+def trained_workers(objectives: Mapping[str, TrainedObjective], suite: suites.Suite) -> int | None:
+    """Workers of the agents that the first learned objective was trained on, if its card says so.
+
+    Control tasks have published numbers of their own.
+    """
+    if suite.unit == "env_steps":
+        return None
     for objective in objectives.values():
         found: Any = objective.card
         for name in ("config", "agent", "workers"):

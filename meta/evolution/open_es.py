@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int, Key
 from discovery.blocks import AXIS, ordered_sum
 from discovery.types import MetaParams
 from meta.evolution.base import Problem
-from meta.evolution.shaping import pair_ranks
+from meta.evolution.shaping import centred_ranks, pair_ranks
 
 MAX_CHUNKS = 64
 """Partial sums of the gradient. Their number fixes the order of additions, whatever the device count."""
@@ -29,17 +29,18 @@ MAX_CHUNKS = 64
 
 @struct.dataclass
 class AntitheticCandidates:
-    """`mean + sigma eps_i` and `mean - sigma eps_i` for pair i."""
+    """`mean + sigma eps_i` and `mean - sigma eps_i` for pair i; a group is one or several pairs."""
 
     mean: Float[Array, " D"]
     sigma: Float[Array, ""]
     key: Key[Array, ""]
+    pairs_per_group: int = struct.field(pytree_node=False)
     unravel: Any = struct.field(pytree_node=False)
 
     def member(self, group: Int[Array, ""], member: Int[Array, ""]) -> MetaParams:
-        """Candidate 0 (plus) or 1 (minus) of a pair."""
-        sign = 1.0 - 2.0 * member
-        return self.unravel(self.mean + sign * self.sigma * noise(self.key, group, self.mean.size))
+        """Even members of a group are the plus, odd ones the minus of its pairs."""
+        pair, sign = group * self.pairs_per_group + member // 2, 1.0 - 2.0 * (member % 2)
+        return self.unravel(self.mean + sign * self.sigma * noise(self.key, pair, self.mean.size))
 
 
 def noise(key: Key[Array, ""], pair: Int[Array, ""], size: int) -> Float[Array, " D"]:
@@ -49,26 +50,34 @@ def noise(key: Key[Array, ""], pair: Int[Array, ""], size: int) -> Float[Array, 
 
 @dataclasses.dataclass(frozen=True)
 class StreamedOpenES:
-    """OpenAI-ES with Adam, antithetic pairs and pairwise fitness shaping.
+    """OpenAI-ES with Adam and antithetic pairs.
+
+    Where each pair has a level of its own, fitness is shaped within pairs (TA-LPG); where more
+    candidates share a level, it is their centred rank (LPO).
 
     Attributes:
-        problem: solution, population and schedules; `group_size` must be 2.
+        problem: solution, population and schedules; `group_size` must be even.
     """
 
     problem: Problem
 
     def __post_init__(self) -> None:
-        """Checks that groups are pairs."""
-        if self.problem.group_size != 2:
+        """Checks that groups are made of pairs."""
+        if self.problem.group_size % 2:
             raise ValueError(
-                f"open_es needs es.group_size 2 (antithetic pairs), not {self.problem.group_size}"
+                f"open_es needs an even es.group_size (antithetic pairs), not {self.problem.group_size}"
             )
+
+    @property
+    def pairs(self) -> int:
+        """P."""
+        return self.problem.groups * self.problem.group_size // 2
 
     @property
     def evosax(self) -> Open_ES:
         """evosax's strategy, every hyper-parameter set: its defaults are not the papers'."""
         return Open_ES(
-            population_size=2 * self.problem.groups,
+            population_size=2 * self.pairs,
             solution=self.problem.solution,
             use_antithetic_sampling=True,
             optimizer=optax.adam(self.problem.learning_rate),
@@ -85,14 +94,21 @@ class StreamedOpenES:
     def ask(self, state: Any, key: Key[Array, ""]) -> AntitheticCandidates:
         """The pairs of this generation; nothing is drawn until a member is asked for."""
         _, unravel = ravel_pytree(self.problem.solution)
-        return AntitheticCandidates(mean=state.mean, sigma=state.std, key=key, unravel=unravel)
+        return AntitheticCandidates(
+            mean=state.mean,
+            sigma=state.std,
+            key=key,
+            pairs_per_group=self.problem.group_size // 2,
+            unravel=unravel,
+        )
 
-    def tell(self, state: Any, key: Key[Array, ""], fitness: Float[Array, "P 2"]) -> Any:
+    def tell(self, state: Any, key: Key[Array, ""], fitness: Float[Array, "groups size"]) -> Any:
         """One step of Adam on the estimated gradient, ascending fitness."""
-        ranks = pair_ranks(fitness)
+        shape = pair_ranks if self.problem.group_size == 2 else centred_ranks
+        ranks = shape(fitness).reshape(self.pairs, 2)
         total = self._weighted_noise(key, ranks[:, 0] - ranks[:, 1], state.mean.size)
         # evosax's estimate, (1 / (2 P sigma)) sum_i F_i (+-eps_i), for the minimised -F.
-        gradient = -total / (2 * self.problem.groups * state.std)
+        gradient = -total / (2 * self.pairs * state.std)
         updates, opt_state = self.evosax.optimizer.update(gradient, state.opt_state, state.mean)
         generation = state.generation_counter + 1
         return state.replace(

@@ -5,9 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-import envs
 from discovery.agents.agent import AgentConfig, make_agent
-from discovery.settings import default_config
 from tests.discovery import naive_networks
 from tests.discovery.experience import (
     CARTPOLE,
@@ -152,32 +150,3 @@ def test_a_gradient_of_zeros_changes_nothing_and_is_no_nan():
     agent, state, _ = agent_with_gradients([])
     zeros = jax.tree.map(np.zeros_like, state.params)
     assert_same(quick_jit(agent.step)(state, zeros).params, state.params)
-
-
-# ---- defaults
-
-
-def test_default_settings_are_tables_for_integers_and_a_small_mlp_for_the_rest():
-    tabular = AgentConfig(
-        network="tabular",
-        optimiser="sgd",
-        policy_learning_rate=40.0,
-        head_learning_rate=4.0,
-        max_grad_norm=0.5,
-    )
-    mlp = AgentConfig(
-        network="mlp", hidden=(32,), optimiser="adam", policy_learning_rate=1e-3, head_learning_rate=1e-3
-    )
-    expected = {"gridworld/dense": tabular, "gridworld/rand_small": mlp, "CartPole-v1": mlp}
-    for name, config in expected.items():
-        assert default_config(*envs.make(name)) == config
-
-
-def test_a_rule_may_have_step_sizes_of_its_own_for_tables_only():
-    class Rule:
-        tabular_learning_rates = (8.0, 2.0)
-
-    config = default_config(GRID, GRID.default_params, Rule())
-    assert config == AgentConfig(policy_learning_rate=8.0, head_learning_rate=2.0)
-    assert default_config(GRID, GRID.default_params, object()) == AgentConfig()
-    assert default_config(CARTPOLE, CARTPOLE.default_params, Rule()).policy_learning_rate == 1e-3

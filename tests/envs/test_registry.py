@@ -47,6 +47,14 @@ def test_every_name_is_listed_once_with_a_description():
     assert all(description for _, description in envs.names())
 
 
+@pytest.mark.parametrize("ask", [envs.make, envs.distribution])
+def test_an_environment_that_would_download_is_neither_listed_nor_made(ask):
+    assert "MNISTBandit-bsuite" not in dict(envs.names())
+    with pytest.raises(ValueError, match="MNISTBandit-bsuite cannot be used: it downloads") as caught:
+        ask("MNISTBandit-bsuite")
+    assert "\n" not in str(caught.value)
+
+
 def test_make_gives_the_level_that_belongs_to_the_seed():
     env, level = envs.make("gridworld/dense")
     _, same = envs.make("gridworld/dense", seed=0)

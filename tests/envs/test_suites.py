@@ -20,6 +20,17 @@ def test_a_suite_names_environments_that_exist(name):
     assert set(SUITES[name].environments) <= {known for known, _ in envs.names()}
 
 
+@pytest.mark.parametrize("name", ["classic", "minatar", "bsuite"])
+def test_control_suites_count_steps_and_have_a_sibling_with_the_published_budget(name):
+    short, full = SUITES[name], SUITES[f"{name}-full"]
+    assert short.unit == full.unit == "env_steps"
+    assert short.environments == full.environments
+    assert max(short.horizons) <= max(full.horizons)
+    for environment in short.environments:  # what makes them must not need a network
+        env, level = envs.make(environment)
+        assert env.action_space(level).n >= 2
+
+
 def test_the_suite_of_designs_has_each_design_once():
     names = [name.partition("/")[2] for name in SUITES["maze_designs"].environments]
     assert names == list(maps.MAZES)

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from discovery.objectives.lpg import LPG
+from discovery.objectives.lpo import LPO
 from meta.config import LevelsConfig, RunConfig, from_json, identity, to_json, validate
 from meta.errors import ConfigError
 
@@ -34,6 +36,12 @@ IMPOSSIBLE = {
     "agent.policy_learning_rate": NOT_POSITIVE_NUMBERS,
     "agent.head_learning_rate": NOT_POSITIVE_NUMBERS,
     "agent.max_grad_norm": NOT_POSITIVE_NUMBERS,
+    "agent.adam_epsilon": NOT_POSITIVE_NUMBERS,
+    "agent.epochs": NOT_POSITIVE,
+    "agent.minibatches": NOT_POSITIVE,
+    "drift.form": st.text(max_size=9),
+    "drift.width": NOT_POSITIVE,
+    "drift.longest_horizon": st.integers(max_value=1),
     "es.pairs": NOT_POSITIVE,
     "es.learning_rate": NOT_POSITIVE_NUMBERS,
     "es.learning_rate_decay": NOT_FRACTIONS,
@@ -102,6 +110,24 @@ def test_a_field_that_does_not_exist_is_refused():
     assert "sigmas" in complaint(to_json(RunConfig()) | {"sigmas": 1})
 
 
+def test_a_range_of_horizons_needs_both_ends_in_order():
+    assert "levels.longest_horizon (50)" in complaint(changed("levels.longest_horizon", 50))
+    both = changed("levels.longest_horizon", 50)
+    both["levels"]["horizon"] = 51
+    assert "levels.longest_horizon (50)" in complaint(both)
+    both["levels"]["horizon"] = 10
+    assert from_json(both).levels.build().horizon == (10, 50)
+
+
+def test_a_drift_is_built_where_the_objective_is_one_and_cannot_be_learned_by_meta_gradients():
+    document = changed("objective.kind", "lpo")
+    document["drift"] |= {"form": "plain", "width": 7, "progress_inputs": True}
+    assert from_json(document).build_objective() == LPO(form="plain", width=7, progress_inputs=True)
+    assert isinstance(RunConfig().build_objective(), LPG)
+    document["trainer"] = "meta_gradient"
+    assert "trainer es" in complaint(document)
+
+
 def test_floors_above_the_start_are_refused():
     assert "es.sigma_min (0.5) exceeds es.sigma (0.1)" in complaint(changed("es.sigma_min", 0.5))
     message = complaint(changed("es.learning_rate_min", 0.5))
@@ -161,8 +187,8 @@ def test_a_run_may_resume_with_another(name):
 @pytest.mark.parametrize("name", sorted(set(to_json(RunConfig())) - set(MAY_CHANGE)))
 def test_everything_else_decides_results_and_is_identity(name):
     assert name in identity(RunConfig())
-    decisive = {"seed", "objective", "agent", "trainer", "es", "meta_gradient", "levels", "curriculum"}
-    assert name in decisive | {"block_size"}, "new field: which is it?"
+    decisive = {"seed", "objective", "drift", "agent", "trainer", "es", "meta_gradient", "levels"}
+    assert name in decisive | {"curriculum", "block_size"}, "new field: which is it?"
 
 
 def test_the_configuration_cannot_be_changed_in_place():

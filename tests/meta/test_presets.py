@@ -56,6 +56,36 @@ def test_ta_lpg_is_the_papers():
     }
 
 
+def test_lpo_is_the_papers():
+    config = find("lpo").config
+    found = {
+        "candidates": (2 * config.es.pairs, config.es.group_size, config.groups),
+        "learning rate": (config.es.learning_rate, config.es.learning_rate_decay),
+        "sigma": (config.es.sigma, config.es.sigma_decay),
+        "generations": config.generations,
+        "environment": config.levels.distribution,
+        "inputs": len(config.build_objective().inputs),
+        "hidden": config.drift.width,
+    }
+    assert found == {
+        "candidates": (64, 64, 1),
+        "learning rate": (0.03, 0.99),
+        "sigma": (0.03, 0.99),
+        "generations": 800,
+        "environment": "SpaceInvaders-MinAtar",
+        "inputs": 8,
+        "hidden": 128,
+    }
+    steps = config.levels.horizon * config.agent.workers * config.agent.rollout_steps
+    assert steps == pytest.approx(1e7, rel=1e-3)
+
+
+@pytest.mark.parametrize(("name", "inputs"), [("ta-lpo", 16), ("ta-lpo-horizons", 24), ("ta-lpo-cpu", 24)])
+def test_ta_lpo_is_lpo_with_more_inputs(name, inputs):
+    rule = find(name).config.build_objective()
+    assert (rule.name, len(rule.inputs)) == ("ta-lpo", inputs)
+
+
 @pytest.mark.parametrize(("name", "sighted"), [("lpg", "ta-lpg"), ("lpg-cpu", "ta-lpg-cpu")])
 def test_lpg_differs_from_ta_lpg_by_the_horizon_inputs_alone(name, sighted):
     blind, sighted = find(name).config, find(sighted).config

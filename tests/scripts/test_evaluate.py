@@ -14,6 +14,7 @@ import pytest
 from checkpoints import save_objective
 from discovery.objectives.base import TrainedObjective
 from discovery.objectives.registry import make_objective
+from envs.suites import suite
 from evaluation import Results
 from scripts import cli
 from scripts import evaluate as command
@@ -118,5 +119,7 @@ def test_objectives_of_the_same_name_are_told_apart(run_dir):
 
 
 def test_the_workers_come_from_the_first_card_that_has_them(run_dir):
-    assert command.trained_workers(command.load(["a2c", str(run_dir)])) == 3
-    assert command.trained_workers(command.load(["a2c"])) is None
+    gridworlds, control = suite("small"), suite("classic")
+    assert command.trained_workers(command.load(["a2c", str(run_dir)]), gridworlds) == 3
+    assert command.trained_workers(command.load(["a2c", str(run_dir)]), control) is None
+    assert command.trained_workers(command.load(["a2c"]), gridworlds) is None

@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 
 from meta.evolution import make_strategy
 from meta.evolution.open_es import MAX_CHUNKS, noise
-from meta.evolution.shaping import pair_ranks
+from meta.evolution.shaping import centred_ranks, pair_ranks
 from tests.meta.evolution import problems
 from tests.meta.processes import run_script
 
@@ -72,6 +72,26 @@ def test_tell_is_evosaxs_own_tell_on_the_whole_population(pairs):
         assert int(adam.count) == int(expected_adam.count)
         np.testing.assert_allclose(adam.mu, expected_adam.mu, rtol=1e-3, atol=1e-6)
         np.testing.assert_allclose(adam.nu, expected_adam.nu, rtol=1e-3, atol=1e-8)
+
+
+def test_groups_of_several_pairs_are_shaped_by_their_centred_ranks():
+    groups, size, sigma = 3, 6, 0.2
+    problem = problems.make_problem(groups=groups, group_size=size, sigma=sigma)
+    strategy, key = make_strategy("open_es", problem), jax.random.key(5)
+    state = strategy.init(problems.START)
+    population = problems.ask(strategy, state, problem, seed=5)
+    flat = np.asarray(jax.vmap(jax.vmap(lambda member: ravel_pytree(member)[0]))(population))
+    for group in range(groups):
+        for member in range(size):
+            eps = noise(key, group * size // 2 + member // 2, flat.shape[-1])
+            expected = sigma * (1 - 2 * (member % 2)) * np.asarray(eps)
+            np.testing.assert_allclose(flat[group, member], expected, atol=1e-6)
+    fitness = jax.random.normal(jax.random.key(9), (groups, size)).at[0, 0].set(jnp.nan)
+    found = strategy.tell(state, key, fitness)
+    weights = np.asarray(centred_ranks(fitness))
+    # Adam's first moment after one step is a tenth of the gradient, evosax's of the minimised fitness.
+    gradient = -np.einsum("gm,gmd->d", weights, flat / sigma) / (groups * size * sigma)
+    np.testing.assert_allclose(found.opt_state[0].mu, 0.1 * gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_sigma_of_a_generation_is_the_schedules_value_for_it():

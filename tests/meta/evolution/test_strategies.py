@@ -49,8 +49,9 @@ def test_pairs_are_antithetic_and_refuse_groups_of_other_sizes(name):
     centre = jax.tree.map(lambda x: x.mean(axis=1), population)
     for found, expected in zip(jax.tree.leaves(centre), jax.tree.leaves(problems.OPTIMUM), strict=True):
         np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), atol=1e-6)
-    with pytest.raises(ValueError, match=r"es\.group_size 2.*not 4"):
-        make_strategy(name, dataclasses.replace(problem, group_size=4))
+    wrong, message = (3, "even es.group_size.*not 3") if name == "open_es" else (4, "es.group_size 2.*not 4")
+    with pytest.raises(ValueError, match=message):
+        make_strategy(name, dataclasses.replace(problem, group_size=wrong))
 
 
 def test_an_unknown_strategy_is_refused_with_the_ones_there_are():
