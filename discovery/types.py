@@ -8,7 +8,7 @@ of the GRU, N horizon in agent updates.
 from typing import Any, NamedTuple, TypeAlias
 
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Num
 
 MetaParams: TypeAlias = Any
 """Pytree of the parameters that ES or meta-gradients search; empty for hand-written objectives."""
@@ -38,11 +38,11 @@ class Progress:
     """Where a lifetime stands.
 
     Attributes:
-        done: n, agent updates done so far.
+        done: n, agent updates done so far; where only the share n/N is known, that share, and N = 1.
         horizon: N, agent updates in the whole lifetime.
     """
 
-    done: Int[Array, "*lanes"]
+    done: Num[Array, "*lanes"]
     horizon: Int[Array, "*lanes"]
 
     @property

@@ -239,7 +239,7 @@ class RunConfig:
     stay in cache): 1 is fastest with 64 workers, 4 to 8 with 16; thousands on a GPU."""
     devices: PositiveInt | None = None
     """Devices to use (default: all; on a CPU one per core). Results do not depend on it, but for rounding
-    between one and several with meta-gradients."""
+    between one and several accelerators with meta-gradients."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """Checkpoints."""
     logging: LoggingConfig = LoggingConfig()

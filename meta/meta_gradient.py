@@ -110,16 +110,7 @@ def make_meta_gradient(config: RunConfig) -> MetaGradient:
         ConfigError, ValueError: parts that do not fit each other or this machine.
     """
     settings = config.meta_gradient
-    pieces = chunks(settings.lanes, config.block_size)
-    devices = config.devices
-    if devices is None:
-        devices = usable_devices(pieces, jax.device_count())
-    elif pieces % devices:
-        raise ValueError(
-            f"{settings.lanes} lanes in blocks of {config.block_size} cannot be dealt evenly to {devices} "
-            f"devices: use a divisor of {pieces}"
-        )
-    parts = make_parts(config, devices, critic=True)
+    parts = make_parts(config, _devices(config), critic=True)
     return MetaGradient(
         seed=config.seed,
         parts=parts,
@@ -129,6 +120,29 @@ def make_meta_gradient(config: RunConfig) -> MetaGradient:
             optax.clip_by_global_norm(settings.max_grad_norm), optax.adam(settings.learning_rate)
         ),
     )
+
+
+def _devices(config: RunConfig) -> int:
+    """As many as asked for, else all that lanes can be dealt to evenly; of a CPU's two at least.
+
+    XLA simplifies a program for one device in another order than the same program for several, which
+    moves the last bits of the meta-gradient. Virtual devices cost nothing, so that no run need be alone.
+
+    Raises:
+        ValueError: lanes that cannot be dealt evenly.
+    """
+    lanes, size, devices = config.meta_gradient.lanes, config.block_size, config.devices
+    pieces = chunks(lanes, size)
+    if devices is None:
+        devices = usable_devices(pieces, jax.device_count())
+    if pieces % devices:
+        raise ValueError(
+            f"{lanes} lanes in blocks of {size} cannot be dealt evenly to {devices} devices: "
+            f"use a divisor of {pieces}"
+        )
+    if devices == 1 and pieces % 2 == 0 and jax.default_backend() == "cpu":
+        return min(2, jax.device_count())
+    return devices
 
 
 def meta_step(program: MetaGradient, state: GradientState) -> tuple[GradientState, dict[str, Array]]:

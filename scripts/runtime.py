@@ -33,7 +33,8 @@ def configure(devices: int | None = None) -> None:
     if "jax" in sys.modules:
         raise RuntimeError("configure() must be called before JAX is imported")
     flags = {
-        "xla_force_host_platform_device_count": devices or cores(),
+        # Two at least: meta-gradients are never compiled for one alone (`meta.meta_gradient`).
+        "xla_force_host_platform_device_count": max(devices or cores(), 2),
         "xla_cpu_collective_call_warn_stuck_timeout_seconds": STUCK_WARNING_SECONDS,
         "xla_cpu_collective_call_terminate_timeout_seconds": STUCK_ABORT_SECONDS,
     }

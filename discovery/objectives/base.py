@@ -95,6 +95,34 @@ class TrainedObjective:
         """The rule's name."""
         return self.rule.name
 
+    def drift(
+        self,
+        ratio: Float[Array, "*batch"],
+        advantage: Float[Array, "*batch"],
+        progress: Progress | float | Array = 0.0,
+    ) -> Float[Array, "*batch"]:
+        """f of mirror learning, for a PPO of your own: maximise `mean(ratio * advantage - f)`.
+
+        Args:
+            ratio: pi/pi_old of the actions taken, to be differentiated.
+            advantage: A, normalised; a constant.
+            progress: n/N, the share of the training that is done; `Progress(n, N)` for a drift that was
+                evolved with log N as well.
+
+        Raises:
+            ValueError: the objective is none of this family, or needs to know N.
+        """
+        drift = getattr(self.rule, "drift", None)
+        if drift is None:
+            raise ValueError(
+                f"{self.name} has no drift: only objectives in PPO's loop do (ppo, dpo, lpo ...)"
+            )
+        if not isinstance(progress, Progress):
+            if getattr(self.rule, "horizon_inputs", False):
+                raise ValueError(f"this {self.name} also sees N: give Progress(done=n, horizon=N)")
+            progress = Progress(done=jnp.asarray(progress), horizon=jnp.asarray(1))
+        return drift(self.meta_params, jnp.log(ratio), advantage, progress)
+
 
 def of_action(per_action: Float[Array, "*batch A"], action: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
     """The entry of the action that was taken."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import discovery
 from discovery.agents.agent import AgentConfig
 from discovery.improvement import gradients
+from discovery.objectives.base import TrainedObjective
 from discovery.objectives.hand_written_drifts import DPO, PPO, NoDrift
 from discovery.objectives.lpo import LPO
 from discovery.objectives.mirror import MirrorLearning, MirrorTargets
@@ -163,6 +164,27 @@ def test_the_horizon_reaches_the_drift_as_a_factor():
     rule = LPO(form="plain", horizon_inputs=True, longest_horizon=1000)
     x = rule.features(jnp.array([0.3]), jnp.array([2.0]), progress(0, 10))[0]
     np.testing.assert_allclose(x[8:], x[:8] / 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rule", [PPO(), LPO(form="plain", progress_inputs=True)], ids=["ppo", "ta-lpo"])
+def test_a_drift_can_be_used_in_anyones_own_ppo(rule):
+    theta = meta_params(rule, 3, 0.5)
+    found = TrainedObjective(rule, theta).drift(RATIOS, ADVANTAGES, 3 / 7)
+    np.testing.assert_allclose(found, drift_of(rule, theta, progress(3, 7)), rtol=1e-4, atol=1e-5)
+
+
+def test_a_drift_that_sees_the_horizon_asks_for_it():
+    rule = LPO(horizon_inputs=True)
+    objective = TrainedObjective(rule, meta_params(rule, 3, 0.5))
+    with pytest.raises(ValueError, match=r"also sees N: give Progress\(done=n, horizon=N\)"):
+        objective.drift(RATIOS, ADVANTAGES, 0.5)
+    found = objective.drift(RATIOS, ADVANTAGES, progress(5, 10))
+    np.testing.assert_array_equal(found, drift_of(rule, objective.meta_params, progress(5, 10)))
+
+
+def test_an_objective_without_a_drift_says_so():
+    with pytest.raises(ValueError, match="a2c has no drift"):
+        TrainedObjective(make_objective("a2c"), {}).drift(RATIOS, ADVANTAGES)
 
 
 # ---- the loss

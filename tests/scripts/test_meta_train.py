@@ -119,7 +119,7 @@ def test_kill_9_at_any_moment_changes_nothing(undisturbed, cache, tmp_path):
 
 @pytest.mark.e2e
 @pytest.mark.slow
-@pytest.mark.parametrize(("preset", "devices"), [("groove-cpu", "1"), ("ta-lpg-groove-cpu", "2")])
+@pytest.mark.parametrize(("preset", "devices"), [("groove-cpu", "4"), ("ta-lpg-groove-cpu", "2")])
 def test_curricula_and_living_agents_survive_kill_9(preset, devices, cache, tmp_path):
     whole, run_dir = tmp_path / "whole", tmp_path / "run"
     status, _, err = meta_train(whole, cache, "--devices", "1", preset=preset).finish()
