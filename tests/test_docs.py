@@ -15,6 +15,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md")), ROOT / "C
 SMALL = {
     "meta-train": ["--print-config"],
     "evaluate": ["--levels", "2", "--seeds", "1", "--horizons", "2"],
+    "bench": ["--repeats", "1", "--pairs", "2", "--workers", "2", "--horizon", "2", "--gru-width", "8"],
 }
 """Appended to documented commands, so that they end soon; the last of two equal flags counts."""
 
