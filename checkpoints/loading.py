@@ -24,7 +24,7 @@ def load_objective(name_or_path: str | Path) -> TrainedObjective:
 
     Args:
         name_or_path: a shipped name ("ta-lpg"), an exported `.safetensors`, a run directory, or the
-            name of a hand-written rule ("a2c", "random").
+            name of a hand-written rule ("a2c", "ppo", "random" ...).
 
     Returns:
         The rule with its meta-parameters (none for a hand-written one) and its card.

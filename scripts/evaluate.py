@@ -38,7 +38,7 @@ class Arguments:
     """
 
     objectives: tyro.conf.Positional[tuple[str, ...]]
-    """Run directories, exported .safetensors, shipped names, or hand-written ones (a2c, random)."""
+    """Run directories, exported .safetensors, shipped names, or hand-written ones (a2c, ppo, dpo, random)."""
 
     suite: str = "unseen"
     """What to train on (`rl-discovery list suites`)."""
