@@ -125,8 +125,8 @@ def make_meta_gradient(config: RunConfig) -> MetaGradient:
 def _devices(config: RunConfig) -> int:
     """As many as asked for, else all that lanes can be dealt to evenly; of a CPU's two at least.
 
-    XLA simplifies a program for one device in another order than the same program for several, which
-    moves the last bits of the meta-gradient. Virtual devices cost nothing, so that no run need be alone.
+    The program for one device rounds the meta-gradient otherwise than that for several (XLA compiles them
+    differently; which difference does it is not known). With two virtual devices no CPU run is alone.
 
     Raises:
         ValueError: lanes that cannot be dealt evenly.
