@@ -149,7 +149,7 @@ def make_learner(
     Raises:
         ValueError: settings that cannot work, or that do not fit the environment.
     """
-    steps = config.workers * config.rollout_steps
+    steps = config.steps_per_update
     if steps % config.minibatches:
         raise ValueError(
             f"agent.minibatches ({config.minibatches}) must divide the {steps} steps of a rollout "

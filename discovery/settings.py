@@ -60,17 +60,20 @@ head on small problems."""
 
 
 def default_config(env: Environment, level: Any, rule: Any = None) -> AgentConfig:
-    """The settings for this environment and rule.
-
-    A rule may have step sizes of its own for tables, `tabular_learning_rates` of policy and head, so
-    that a hand-written baseline is not held to those of a learned objective.
-    """
+    """The settings for this environment and rule."""
     tabular = isinstance(env.observation_space(level), spaces.Discrete)
     if isinstance(rule, MirrorLearning):
         return PPO_TABLES if tabular else PPO_SETTINGS.get(env.name, PPO_ELSEWHERE)
-    if not tabular:
-        return SMALL_MLP
+    return with_own_rates(TABLES if tabular else SMALL_MLP, rule)
+
+
+def with_own_rates(config: AgentConfig, rule: Any) -> AgentConfig:
+    """The settings with the rule's own step sizes, where it has any and the agent is a table.
+
+    They are `tabular_learning_rates` of policy and head: a hand-written baseline is not to be held to
+    those of a learned objective.
+    """
     rates = getattr(rule, "tabular_learning_rates", None)
-    if rates is None:
-        return TABLES
-    return dataclasses.replace(TABLES, policy_learning_rate=rates[0], head_learning_rate=rates[1])
+    if config.network != "tabular" or rates is None:
+        return config
+    return dataclasses.replace(config, policy_learning_rate=rates[0], head_learning_rate=rates[1])

@@ -110,9 +110,9 @@ class Trial:
     objective: TrainedObjective
     agent: AgentConfig
 
-    def env_steps(self, horizon: int, unit: str) -> int:
-        """Steps that each agent makes in a lifetime, whole updates only."""
-        return updates_of(horizon, unit, self.agent) * self.agent.workers * self.agent.rollout_steps
+    def env_steps(self, updates: int) -> int:
+        """Steps that each agent makes in so many updates."""
+        return updates * self.agent.steps_per_update
 
 
 def evaluate(
@@ -153,18 +153,18 @@ def evaluate(
         for task in tasks
         for label, objective in objectives.items()
     ]
-    work = sum(trial.env_steps(n, suite.unit) for trial in trials for n in horizons)
+    updates = [[updates_of(n, suite.unit, trial.agent) for n in horizons] for trial in trials]
+    work = sum(trial.env_steps(sum(counts)) for trial, counts in zip(trials, updates, strict=True))
     done = 0
     cells: list[Cell] = []
     stage = Stage("", "", 0, 0.0)
-    for trial in trials:
+    for trial, counts in zip(trials, updates, strict=True):
         train = _trainer(trial, seeds, mesh, block_size)
-        for horizon in horizons:
+        for horizon, count in zip(horizons, counts, strict=True):
             stage = Stage(trial.label, trial.task.name, horizon, done / work)
             progress(stage)
-            updates = updates_of(horizon, suite.unit, trial.agent)
-            cells += _cells(trial, suite.name, horizon, updates, seeds, train(updates))
-            done += trial.env_steps(horizon, suite.unit)
+            cells += _cells(trial, suite.name, horizon, count, seeds, train(count))
+            done += trial.env_steps(count)
     progress(stage._replace(done=1.0))
     return Results.of(cells)
 
@@ -197,7 +197,7 @@ def updates_of(horizon: int, unit: str, config: AgentConfig) -> int:
     """
     if unit == "updates":
         return horizon
-    per_update = config.workers * config.rollout_steps
+    per_update = config.steps_per_update
     if horizon < per_update:
         raise EvaluationError(
             f"a horizon of {horizon} env steps is less than one update, which takes {per_update}"
@@ -297,7 +297,7 @@ def _cells(
             return_=float(np.mean(of_levels)),
             score=float(np.mean(scores_of_levels[scored])) if scored.any() else None,
             updates=updates,
-            env_steps=updates * trial.agent.workers * trial.agent.rollout_steps,
+            env_steps=trial.env_steps(updates),
             levels=len(of_levels),
             unscored_levels=int(np.sum(~scored)),
         )

@@ -17,6 +17,7 @@ from discovery.blocks import run_blocks
 from discovery.keys import keys_of
 from discovery.lifetime import Learner, evaluate_block, make_learner, train_block
 from discovery.objectives.a2c import A2C
+from discovery.settings import with_own_rates
 from discovery.types import EnvParams
 from envs.levels import Family, Level, LevelDistribution
 from meta.config import RunConfig
@@ -144,8 +145,5 @@ def make_references(
 
 def antagonist(config: RunConfig, distribution: LevelDistribution, level: EnvParams) -> Learner:
     """A learner by A2C: the same network, workers and rollouts; for tables A2C's own step sizes."""
-    rule, agent = A2C(), config.agent
-    if agent.network == "tabular":
-        policy, head = rule.tabular_learning_rates
-        agent = dataclasses.replace(agent, policy_learning_rate=policy, head_learning_rate=head)
-    return make_learner(distribution.env, level, agent, rule)
+    rule = A2C()
+    return make_learner(distribution.env, level, with_own_rates(config.agent, rule), rule)

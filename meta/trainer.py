@@ -167,8 +167,7 @@ class _Run:
                 f"{values['meta_param_norm']:.3g}, {step})"
             )
         now = time.monotonic()
-        agent = self.config.agent
-        steps = values.pop("updates") * agent.workers * agent.rollout_steps
+        steps = values.pop("updates") * self.config.agent.steps_per_update
         self.env_steps += steps
         self.seconds, self.last_finish = now - self.last_finish, now
         row = {

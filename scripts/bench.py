@@ -113,7 +113,7 @@ def _measure(config: "RunConfig", repeats: int) -> dict[str, Any]:
     training = whole
     if isinstance(program, Evolution):
         training = _time_generations(_without_evaluation(program), repeats)
-    steps_per_update = config.agent.workers * config.agent.rollout_steps
+    steps_per_update = config.agent.steps_per_update
     rates = [updates * steps_per_update / s for updates, s in zip(whole.updates, whole.seconds, strict=True)]
     train_rates = [
         updates * steps_per_update / s for updates, s in zip(training.updates, training.seconds, strict=True)

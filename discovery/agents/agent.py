@@ -52,6 +52,11 @@ class AgentConfig:
     rollout_steps: int = 20
     """T, steps of each worker between two agent updates."""
 
+    @property
+    def steps_per_update(self) -> int:
+        """W x T, environment steps of one rollout."""
+        return self.workers * self.rollout_steps
+
 
 @struct.dataclass
 class AgentState:

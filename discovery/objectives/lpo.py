@@ -5,6 +5,7 @@ network has no biases, so that f and df/dr are 0 there whatever the meta-paramet
 """
 
 import dataclasses
+import functools
 import math
 from typing import Any, Literal
 
@@ -21,15 +22,16 @@ Form = Literal["plain", "ppo_residual"]
 
 
 class DriftNetwork(nn.Module):
-    """One hidden layer of tanh units without biases."""
+    """One hidden layer of tanh units without biases, all zeros at first."""
 
     width: int
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch"]:
         """NN(x); 0 at x = 0."""
-        hidden = jnp.tanh(nn.Dense(self.width, use_bias=False, name="hidden")(x))
-        return nn.Dense(1, use_bias=False, name="out")(hidden)[..., 0]
+        layer = functools.partial(nn.Dense, use_bias=False, kernel_init=nn.initializers.zeros)
+        hidden = jnp.tanh(layer(self.width, name="hidden")(x))
+        return layer(1, name="out")(hidden)[..., 0]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,8 +82,7 @@ class LPO(MirrorLearning):
 
     def init(self, key: Key[Array, ""]) -> MetaParams:
         """A network of zeros: PPO in the residual form, no drift in the plain one."""
-        shapes = jax.eval_shape(self.network.init, key, jnp.zeros(len(self.inputs)))
-        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes["params"])
+        return self.network.init(key, jnp.zeros(len(self.inputs)))["params"]
 
     def drift(
         self,

@@ -84,7 +84,7 @@ def generations(arm: Arm, env_steps: float) -> int:
         K = config.meta_gradient.updates
         steps = np.ceil(numbers / K)
         per_lane = float((numbers + steps) @ shares / (steps @ shares))
-    return round(env_steps / (config.lanes * per_lane * config.agent.workers * config.agent.rollout_steps))
+    return round(env_steps / (config.lanes * per_lane * config.agent.steps_per_update))
 
 
 def evaluate(run: Path) -> None:
