@@ -153,7 +153,7 @@ def test_seed_and_generation_are_the_whole_random_state():
     ("changes", "words"),
     [
         ({"es": {"strategy": "opne_es"}}, "unknown strategy 'opne_es'; did you mean 'open_es'"),
-        ({"es": {"group_size": 3}}, "group_size 2"),
+        ({"es": {"group_size": 3}}, "even es.group_size"),
         ({"devices": 1000}, "devices must be between 1 and"),
         ({"agent": {"network": "cnn"}}, "network='mlp'"),
     ],
