@@ -51,7 +51,7 @@ discover: setup ## evolve an objective from scratch in a few minutes, evaluate i
 	$(BIN)/rl-discovery evaluate $(QUICKSTART) $(EVALUATION) --out $(QUICKSTART)/evaluation
 
 test: setup-dev ## run the test suite
-	@$(BIN)/pytest -n 2 $(ARGS)
+	@$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 check: setup-dev ## lint, format, types and the order of imports
 	@echo "ruff check" && $(BIN)/ruff check .

@@ -1,8 +1,31 @@
-"""Every test runs with the shapes in our signatures checked: see `shape_checks` for what that means."""
+"""Every test runs with the shapes in our signatures checked: see `shape_checks` for what that means.
 
+Most of the suite's time is XLA's. So programs compiled in the tests' own processes are optimised less, and
+kept for whichever worker compiles the same one again. What a user's process compiles is tested in processes
+of their own (`tests.meta.processes`).
+"""
+
+import jax
 import jaxtyping
+import matplotlib.pyplot  # noqa: F401 - see below
+import pytest
+import scipy.stats  # noqa: F401
+from jax.experimental.compilation_cache import compilation_cache
 
 from tests import shape_checks
 
-# Before any test module imports them. Modules that are imported already would go unchecked.
+# Before any test module imports them: modules that are imported already would go unchecked. What these two
+# import first would be compiled from source each time, which is why the large ones are imported above.
 jaxtyping.install_import_hook(["discovery", "envs"], f"{shape_checks.__name__}.functions")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_compilation(tmp_path_factory):
+    """XLA without its costly passes, and one compilation cache for all workers of the session."""
+    # A worker's own folder is one level below the session's.
+    below = tmp_path_factory.getbasetemp()
+    session = below.parent if below.name.startswith("popen-") else below
+    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_compilation_cache_dir", str(session / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    compilation_cache.reset_cache()

@@ -1,6 +1,5 @@
 """What the tests of discovery/ learn from: small levels, made-up rollouts, random parameters."""
 
-import contextlib
 import functools
 
 import jax
@@ -18,16 +17,6 @@ from tests.envs.gridworld.random_levels import hand_made_level
 quick_jit = functools.partial(
     jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 )
-
-
-@contextlib.contextmanager
-def quick_compilation():
-    """The same for what is compiled by the code under test itself."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", False)
 
 
 # One of each, because compiled functions know an environment by its identity.

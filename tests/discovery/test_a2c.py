@@ -17,7 +17,6 @@ from tests.discovery.experience import (
     bandit,
     float64,
     progress,
-    quick_compilation,
     quick_jit,
     random_experience,
     random_rollout,
@@ -95,8 +94,7 @@ def test_the_entropy_bonus_pulls_towards_the_uniform_policy():
 def test_a2c_solves_a_two_armed_bandit():
     env, level = bandit()
     config = AgentConfig(workers=16, rollout_steps=10)
-    with quick_compilation():
-        trained, history = discovery.train("a2c", env, level, 60, config=config, evaluations=1)
+    trained, history = discovery.train("a2c", env, level, 60, config=config, evaluations=1)
     assert history["return"][-1] > 0.9  # the random policy has 0, by symmetry
     assert trained.policy(jnp.asarray(level.start + 9 * 3))[2] > 0.8  # left, both doors shut
 
@@ -104,7 +102,6 @@ def test_a2c_solves_a_two_armed_bandit():
 def test_a2c_learns_the_dense_gridworld():
     env, level = envs.make("gridworld/dense")
     level = level.replace(max_steps_in_episode=jnp.int32(100))
-    with quick_compilation():
-        _, history = discovery.train("a2c", env, level, 150, evaluations=50)
+    _, history = discovery.train("a2c", env, level, 150, evaluations=50)
     # After three updates the policy is still close to random.
     assert np.mean(history["return"][-5:]) > history["return"][0] + 2.0

@@ -25,7 +25,6 @@ from tests.discovery.experience import (
     bandit,
     float64,
     progress,
-    quick_compilation,
     random_experience,
     random_rollout,
     randomised,
@@ -288,7 +287,6 @@ def test_a_two_armed_bandit_is_solved(name):
     env, level = bandit()
     plan = {"epochs": 2, "minibatches": 4, "policy_learning_rate": 5.0, "head_learning_rate": 1.0}
     config = AgentConfig(workers=16, rollout_steps=10, **plan)
-    with quick_compilation():
-        trained, history = discovery.train(name, env, level, 40, config=config, evaluations=1)
+    trained, history = discovery.train(name, env, level, 40, config=config, evaluations=1)
     assert history["return"][-1] > 0.9  # the random policy has 0, by symmetry
     assert trained.policy(jnp.asarray(level.start + 9 * 3))[2] > 0.8  # left, both doors shut

@@ -12,7 +12,6 @@ from tests.discovery.experience import (
     CARTPOLE,
     assert_same,
     is_same,
-    quick_compilation,
     randomised,
     small_grid,
 )
@@ -20,12 +19,6 @@ from tests.discovery.experience import (
 GRID_CONFIG = AgentConfig(workers=4, rollout_steps=3)
 CARTPOLE_CONFIG = AgentConfig(network="mlp", hidden=(4,), optimiser="adam", workers=4, rollout_steps=3)
 LEVEL_OF_CARTPOLE = CARTPOLE.default_params.replace(max_steps_in_episode=40)
-
-
-@pytest.fixture(autouse=True)
-def _quick():
-    with quick_compilation():
-        yield
 
 
 def a_learned_objective(seed=0):

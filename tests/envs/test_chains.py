@@ -13,7 +13,7 @@ from discovery import environment, rollout
 from discovery.agents.agent import make_agent
 from discovery.settings import default_config
 from envs.chains import DISTRIBUTIONS, ChainLevel, DelayedChain, expected_returns
-from tests.discovery.experience import quick_compilation, quick_jit
+from tests.discovery.experience import quick_jit
 
 STEPS = 20
 ENVS = {
@@ -232,8 +232,7 @@ def test_the_gymnax_interface_resets_by_itself_and_never_truncates(name):
 def test_a2c_learns_a_short_chain_in_few_updates():
     env, level = envs.make("chain/short")
     level = level.replace(max_steps_in_episode=jnp.int32(5))
-    with quick_compilation():
-        trained, history = discovery.train("a2c", env, level, 40, evaluations=2)
+    trained, history = discovery.train("a2c", env, level, 40, evaluations=2)
     assert history["return"][-1] > 0.9
     assert int(np.argmax(trained.policy(jnp.int32(0)))) == int(level.good_action)
 

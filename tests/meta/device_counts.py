@@ -17,15 +17,14 @@ CURRICULUM = {
     "edit_probability": 0.5,
     "edits": 1,
 }
-EVOLUTION = {"es": {"pairs": 7}, "block_size": 3}  # neither lanes nor blocks can be dealt evenly
 CASES = {
-    "fresh": EVOLUTION,
-    "curriculum": EVOLUTION | {"curriculum": CURRICULUM},
+    # Neither lanes nor blocks can be dealt evenly.
+    "es": {"es": {"pairs": 7}, "block_size": 3, "curriculum": CURRICULUM},
     "meta_gradient": {
         "trainer": "meta_gradient",
         "meta_gradient": {"lanes": 16, "updates": 2},
         "block_size": 2,
-        "curriculum": CURRICULUM | {"buffer_size": 20},
+        "curriculum": CURRICULUM | {"score": "l1_value_loss", "buffer_size": 20},
     },
 }
 

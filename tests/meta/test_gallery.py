@@ -27,8 +27,6 @@ from tests.meta.processes import metrics
 from tests.meta.test_watch import events
 from tests.meta.tiny import tiny
 
-pytestmark = pytest.mark.usefixtures("one_compilation")
-
 REPLAY = {"score": "algorithmic_regret", "buffer_size": 20, "minimum_fill": 0.1}
 CONFIG = tiny(curriculum=REPLAY, logging={"tensorboard": True})
 SCORES = np.array([3.0, -1.0, 7.0, 0.5, 2.0, 9.0, 1.0])

@@ -145,9 +145,9 @@ def population_of(lanes, level, horizons):
 
 @pytest.fixture(scope="module")
 def stepped():
-    """Two meta-steps of four lanes in blocks of 1, 2 and 4, horizons of their own."""
+    """Two meta-steps of four lanes in blocks of 2 and 4, horizons of their own."""
     found = {}
-    for block_size in (1, 2, 4):
+    for block_size in (2, 4):
         lanes, level = lanes_of(block_size)
         population = population_of(lanes, level, [3, 9, 5, 4])
         rng = np.random.default_rng(5)
@@ -164,9 +164,8 @@ def stepped():
     return found, lanes, level, meta_params
 
 
-@pytest.mark.parametrize("block_size", [1, 2])
-def test_a_meta_step_in_blocks_is_the_one_of_all_lanes_at_once(stepped, block_size):
-    whole, blocks = stepped[0][4], stepped[0][block_size]
+def test_a_meta_step_in_blocks_is_the_one_of_all_lanes_at_once(stepped):
+    whole, blocks = stepped[0][4], stepped[0][2]
     for (gradient, advanced), (expected, same) in zip(blocks, whole, strict=True):
         np.testing.assert_allclose(gradient, expected, rtol=2e-4, atol=1e-6)
         assert np.abs(expected).max() > 1e-3
@@ -196,7 +195,7 @@ def test_a_lane_is_one_agent_that_learns_alone(stepped):
         lane_key = jax.random.fold_in(jax.random.key(20 + number), lane)
         progress = Progress(done=jnp.int32(3 * number), horizon=jnp.int32(9))
         total, (life, terms) = gradient(learner, CONFIG, meta_params, level, lane_key, progress, life)
-        advanced = steps[1][number][1]
+        advanced = steps[2][number][1]
         mine = jax.tree.map(lambda leaf: leaf[lane], (advanced.lives.agent.params, advanced.terms))
         jax.tree.map(
             functools.partial(np.testing.assert_allclose, rtol=2e-4, atol=1e-5),

@@ -27,8 +27,6 @@ from meta.trainer import meta_train
 from tests.meta.processes import metrics
 from tests.meta.tiny import TINY, tiny
 
-pytestmark = pytest.mark.usefixtures("one_compilation")
-
 FIELDS = {
     *("generation", "wall_s", "env_steps", "env_steps_per_s", "fitness_mean", "fitness_best", "fitness_std"),
     *("pair_agreement", "nonfinite_candidates", "meta_param_norm", "update_norm", "learning_rate", "sigma"),
