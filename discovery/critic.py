@@ -101,5 +101,5 @@ def make_critic(config: AgentConfig, env: Environment, level: EnvParams) -> Crit
         ValueError: a network that the observations do not fit.
     """
     space = env.observation_space(level)
-    network = NETWORKS[config.network](space, config.hidden)(outputs=1, last_scale=1.0)
+    network = NETWORKS[config.network](space, config.hidden, config.activation)(1, 1.0)
     return Critic(network, make_optimiser(config, config.head_learning_rate), tuple(space.shape), space.dtype)

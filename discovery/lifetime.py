@@ -11,6 +11,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import struct
+from gymnax.environments import spaces
 from gymnax.environments.environment import Environment
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -88,6 +89,8 @@ class Learner:
     ) -> tuple[Life, Metrics]:
         """`update` with the randomness of this update alone, whatever n is."""
         workers, rollout = self.collect(level, key, life)
+        reward_per_step = jnp.mean(rollout.reward)
+        rollout, statistics = self.agent.scaling.scale(life.agent.statistics, rollout)
         agent, metrics = improve(
             self.objective,
             meta_params,
@@ -97,17 +100,16 @@ class Learner:
             progress,
             jax.random.fold_in(key, SHUFFLES),
         )
-        metrics |= {"reward_per_step": jnp.mean(rollout.reward)}
+        agent = dataclasses.replace(agent, statistics=statistics)
+        metrics |= {"reward_per_step": reward_per_step}
         critic = life.critic
         if self.critic is not None and critic is not None:
             critic = self.critic.step(critic, rollout)
         return Life(agent=agent, workers=workers, critic=critic), metrics
 
     def collect(self, level: EnvParams, key: Key[Array, ""], life: Life) -> tuple[acting.Workers, Rollout]:
-        """The next rollout of the agent as it is, and where its workers stand then."""
-        return acting.collect(
-            self.agent, life.agent.params, self.env, level, life.workers, key, self.rollout_steps
-        )
+        """The next rollout of the agent as it is, not scaled, and where its workers stand then."""
+        return acting.collect(self.agent, life.agent, self.env, level, life.workers, key, self.rollout_steps)
 
     def evaluate(self, level: EnvParams, key: Key[Array, ""], life: Life) -> Float[Array, ""]:
         """Fitness: mean undiscounted return of one episode per worker with the agent as it is."""
@@ -119,7 +121,7 @@ class Learner:
         """The episodes that `evaluate` takes the mean of."""
         evaluation_key = jax.random.fold_in(key, EVALUATION)
         return acting.run_episodes(
-            self.agent, life.agent.params, self.env, level, evaluation_key, self.workers, discount=discount
+            self.agent, life.agent, self.env, level, evaluation_key, self.workers, discount=discount
         )
 
     def assess(self, level: EnvParams, key: Key[Array, ""], life: Life) -> Assessment:
@@ -131,6 +133,7 @@ class Learner:
         if self.critic is None or life.critic is None:
             raise ValueError("this learner has no critic: make it with critic=True")
         _, rollout = self.collect(level, jax.random.fold_in(key, LAST_ROLLOUT), life)
+        rollout, _ = self.agent.scaling.scale(life.agent.statistics, rollout)
         return self.critic.assess(life.critic.params, rollout)
 
 
@@ -149,6 +152,8 @@ def make_learner(
     Raises:
         ValueError: settings that cannot work, or that do not fit the environment.
     """
+    if objective.discrete_only and not isinstance(env.action_space(level), spaces.Discrete):
+        raise ValueError(f"{objective.name} needs discrete actions, and those of {env.name} are continuous")
     steps = config.steps_per_update
     if steps % config.minibatches:
         raise ValueError(

@@ -9,8 +9,8 @@ from gymnax.environments.environment import Environment
 from jaxtyping import Array, Float, Int, Key
 
 from discovery import environment
-from discovery.agents.agent import Agent
-from discovery.types import AgentParams, EnvParams, Rollout
+from discovery.agents.agent import Agent, AgentState
+from discovery.types import EnvParams, Rollout
 
 
 @struct.dataclass
@@ -27,17 +27,9 @@ def start(env: Environment, key: Key[Array, ""], level: EnvParams, workers: int)
     return Workers(state=state, observation=observation)
 
 
-def sample_actions(logits: Float[Array, "*batch A"], draws: Float[Array, "*batch"]) -> Int[Array, "*batch"]:
-    """Actions from a softmax policy by inverting its distribution function at uniform draws."""
-    weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
-    threshold = draws * jnp.sum(weights, axis=-1)
-    below = jnp.cumsum(weights[..., :-1], axis=-1) <= threshold[..., None]
-    return jnp.sum(below, axis=-1, dtype=jnp.int32)
-
-
 def collect(
     agent: Agent,
-    params: AgentParams,
+    state: AgentState,
     env: Environment,
     level: EnvParams,
     workers: Workers,
@@ -48,7 +40,7 @@ def collect(
 
     Args:
         agent: the static side of the agent.
-        params: its parameters.
+        state: its parameters and statistics.
         env: the environment.
         level: the level that all workers play.
         workers: where they stand.
@@ -61,12 +53,13 @@ def collect(
     count = jax.tree.leaves(workers.observation)[0].shape[0]
     env_key, action_key = jax.random.split(key)
     noise = environment.draw(env, env_key, steps, count)
-    draws = jax.random.uniform(action_key, (steps, count))
+    policy = agent.policy
+    draws = policy.draw(action_key, (steps, count))
 
     def advance(workers, randomness):
         noise, draw = randomness
-        action = sample_actions(agent.apply(params, workers.observation).logits, draw)
-        moved = environment.step(env, noise, workers.state, action, level)
+        action = policy.sample(agent.look(state, workers.observation).parameters, draw)
+        moved = environment.step(env, noise, workers.state, policy.to_environment(action), level)
         record = (workers.observation, action, moved)
         return Workers(state=moved.state, observation=moved.observation), record
 
@@ -96,7 +89,7 @@ class Episodes(NamedTuple):
 
 def run_episodes(
     agent: Agent,
-    params: AgentParams,
+    state: AgentState,
     env: Environment,
     level: EnvParams,
     key: Key[Array, ""],
@@ -116,7 +109,7 @@ def run_episodes(
 
     def advance(carry):
         i, workers, finished, totals = carry
-        workers, rollout = collect(agent, params, env, level, workers, jax.random.fold_in(run_key, i), chunk)
+        workers, rollout = collect(agent, state, env, level, workers, jax.random.fold_in(run_key, i), chunk)
         # A step counts while no earlier step of this worker ended its episode.
         ended = jnp.cumsum(rollout.done, axis=0) - rollout.done > 0
         rewards = jnp.where(~(ended | finished), rollout.reward, 0.0)

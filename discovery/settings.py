@@ -40,6 +40,17 @@ def _ppo(learning_rate: float, **changes: Any) -> AgentConfig:
     return AgentConfig(**settings)
 
 
+def _continuous(learning_rate: float, **changes: Any) -> AgentConfig:
+    """For continuous actions: tanh layers, observations scaled, step sizes not annealed (rejax)."""
+    common: dict[str, Any] = {
+        "activation": "tanh",
+        "scale_observations": True,
+        "anneal": False,
+        "adam_epsilon": 1e-8,
+    }
+    return _ppo(learning_rate, **(common | changes))
+
+
 PPO_SETTINGS = {
     # "Tuned settings" of the project's specification, for 1e7 steps; their publication is not traced yet.
     "Breakout-MinAtar": _ppo(1e-2),
@@ -48,8 +59,19 @@ PPO_SETTINGS = {
     "Asterix-MinAtar": _ppo(3e-3),
     # Ours: CleanRL's step size with 4 workers; 500 at 5e5 steps on the one seed that was run.
     "CartPole-v1": _ppo(2.5e-4, workers=4, minibatches=4),
+    # rejax 0.1.3, configs/brax, tuned there, but for the discounts (0.95, 0.995, 0.98): ours is 0.99.
+    "brax/reacher": _continuous(
+        2.75e-4, workers=128, rollout_steps=128, epochs=8, minibatches=64, max_grad_norm=0.1
+    ),
+    "brax/hopper": _continuous(
+        2.57e-4, workers=32, rollout_steps=32, epochs=9, minibatches=2, max_grad_norm=1.0
+    ),
+    "brax/ant": _continuous(1.08e-4, workers=64, rollout_steps=64, epochs=8, minibatches=16),
 }
 """Rules in PPO's loop, by environment."""
+
+PPO_CONTINUOUS = _continuous(3e-4, workers=32, rollout_steps=64, epochs=8, minibatches=8)
+"""Continuous actions everywhere else: ours, between rejax's for hopper and ant; not tuned."""
 
 PPO_ELSEWHERE = _ppo(2.5e-4, workers=16, minibatches=4)
 """Everywhere else: CleanRL's step size for Atari; not tuned."""
@@ -63,7 +85,9 @@ def default_config(env: Environment, level: Any, rule: Any = None) -> AgentConfi
     """The settings for this environment and rule."""
     tabular = isinstance(env.observation_space(level), spaces.Discrete)
     if isinstance(rule, MirrorLearning):
-        return PPO_TABLES if tabular else PPO_SETTINGS.get(env.name, PPO_ELSEWHERE)
+        discrete = isinstance(env.action_space(level), spaces.Discrete)
+        elsewhere = PPO_ELSEWHERE if discrete else PPO_CONTINUOUS
+        return PPO_TABLES if tabular else PPO_SETTINGS.get(env.name, elsewhere)
     return with_own_rates(TABLES if tabular else SMALL_MLP, rule)
 
 

@@ -8,15 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnax.environments.environment import Environment
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key, Num
 
-from discovery.agents.agent import Agent, AgentConfig
+from discovery.agents.agent import Agent, AgentConfig, AgentState
+from discovery.agents.policies import Categorical
 from discovery.lifetime import Life, make_learner
 from discovery.objectives.base import Objective, TrainedObjective
 from discovery.objectives.registry import make_objective
-from discovery.rollout import sample_actions
 from discovery.settings import default_config
-from discovery.types import AgentParams, Progress
+from discovery.types import Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,20 +25,27 @@ class TrainedAgent:
 
     Attributes:
         agent: network and optimiser.
-        params: the network's parameters.
+        state: the network's parameters, and the statistics that it looks through.
     """
 
     agent: Agent
-    params: AgentParams
+    state: AgentState
 
     def policy(self, observation: Array) -> Float[Array, "*batch A"]:
-        """Action probabilities for observations of any leading shape."""
-        return jax.nn.softmax(self.agent.apply(self.params, observation).logits)
+        """Action probabilities for observations of any leading shape.
 
-    def act(self, key: Key[Array, ""], observation: Array) -> Int[Array, "*batch"]:
-        """Sampled actions for observations of any leading shape."""
-        logits = self.agent.apply(self.params, observation).logits
-        return sample_actions(logits, jax.random.uniform(key, logits.shape[:-1]))
+        Raises:
+            ValueError: the actions are continuous.
+        """
+        if not isinstance(self.agent.policy, Categorical):
+            raise ValueError("only discrete actions have probabilities: use act()")
+        return jax.nn.softmax(self.agent.look(self.state, observation).parameters)
+
+    def act(self, key: Key[Array, ""], observation: Array) -> Num[Array, "*batch_and_action"]:
+        """Sampled actions for observations of any leading shape, as the environment takes them."""
+        policy, parameters = self.agent.policy, self.agent.look(self.state, observation).parameters
+        draws = policy.draw(key, parameters.shape[:-1])
+        return policy.to_environment(policy.sample(parameters, draws))
 
 
 def train(
@@ -55,7 +62,7 @@ def train(
 
     Args:
         objective: from `checkpoints.load_objective`, or a hand-written one or its name ("a2c").
-        env: any gymnax environment with discrete actions, ours among them.
+        env: any gymnax environment, ours among them.
         level: its parameters.
         horizon: N, the lifetime in agent updates.
         seed: determines everything random.
@@ -68,7 +75,8 @@ def train(
         of the objective (`policy_loss`, `reward_per_step` ...).
 
     Raises:
-        ValueError: a horizon or number of evaluations below 1, continuous actions, or an objective
+        ValueError: a horizon or number of evaluations below 1, continuous actions with a rule for
+            discrete ones, or an objective
             that has meta-parameters but comes without them.
 
     Example:
@@ -104,7 +112,7 @@ def train(
         "env_steps": ends * steps_per_update,
         "return": np.array(returns),
     } | {name: np.concatenate([chunk[name] for chunk in metrics]) for name in metrics[0]}
-    return TrainedAgent(learner.agent, life.agent.params), history
+    return TrainedAgent(learner.agent, life.agent), history
 
 
 def _bind(objective: TrainedObjective | Objective | str) -> tuple[Objective, Any]:

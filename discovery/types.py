@@ -1,14 +1,16 @@
 """Shapes and records that every objective, agent and rollout shares.
 
 Dimension letters, used in every signature of the project: P pairs, L lanes, W workers, T rollout
-steps, S tabular states, A actions, M prediction bins (K: width of any second head), G hidden width
-of the GRU, N horizon in agent updates.
+steps, S tabular states, A actions (D: numbers that describe a distribution over them), M prediction
+bins (K: width of any second head), G hidden width of the GRU, N horizon in agent updates.
 """
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Num
+
+from discovery.agents.policies import Policy
 
 MetaParams: TypeAlias = Any
 """Pytree of the parameters that ES or meta-gradients search; empty for hand-written objectives."""
@@ -20,17 +22,28 @@ EnvParams: TypeAlias = Any
 """A level: the parameters of one environment instance."""
 
 
-class Outputs(NamedTuple):
+@struct.dataclass
+class Outputs:
     """What an agent network says about observations of any leading shape.
 
     Attributes:
-        logits: unnormalised log-probabilities of the actions.
+        parameters: of the distribution over actions; logits where actions are discrete.
         head: the second head, which the objective interprets: logits of the prediction y over M
             bins (LPG) or a value estimate, K = 1 (A2C).
+        policy: the kind of distribution; static.
     """
 
-    logits: Float[Array, "*batch A"]
+    parameters: Float[Array, "*batch D"]
     head: Float[Array, "*batch K"]
+    policy: Policy = struct.field(pytree_node=False)
+
+    def log_prob(self, action: Num[Array, "*batch_and_action"]) -> Float[Array, "*batch"]:
+        """log pi(a|s), of discrete actions or of vectors."""
+        return self.policy.log_prob(self.parameters, action)
+
+    def entropy(self) -> Float[Array, "*batch"]:
+        """H(pi(.|s))."""
+        return self.policy.entropy(self.parameters)
 
 
 @struct.dataclass
@@ -61,7 +74,7 @@ class Rollout:
     """
 
     observation: Array
-    action: Int[Array, "T W"]
+    action: Num[Array, "T W *action"]
     reward: Float[Array, "T W"]
     terminated: Bool[Array, "T W"]
     truncated: Bool[Array, "T W"]

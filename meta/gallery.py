@@ -19,7 +19,6 @@ from jaxtyping import Array, Int, Key
 from discovery.blocks import run_blocks
 from discovery.keys import keys_of
 from discovery.lifetime import Learner, Life, make_learner, train_block
-from discovery.rollout import sample_actions
 from discovery.types import EnvParams, MetaParams
 from envs.gridworld import render as gridworld
 from envs.levels import Level
@@ -238,13 +237,13 @@ def walk(
         life: the agent.
         start: first observation and state.
     """
-    env = learner.env
+    env, policy = learner.env, learner.agent.policy
 
     def advance(carry: tuple[Array, Any], key: Key[Array, ""]) -> tuple[tuple[Array, Any], Any]:
         observation, state = carry
         action_key, env_key = jax.random.split(key)
-        logits = learner.agent.apply(life.agent.params, observation[None]).logits
-        action = sample_actions(logits, jax.random.uniform(action_key, (1,)))[0]
+        parameters = learner.agent.look(life.agent, observation[None]).parameters
+        action = policy.to_environment(policy.sample(parameters, policy.draw(action_key, (1,))))[0]
         observation, state, _, terminated, _ = env.step_env(env_key, state, action, level)
         return (observation, state), (state, terminated | env.is_truncated(state, level))
 

@@ -20,7 +20,6 @@ from discovery.blocks import AXIS, ordered_sum, replicated
 from discovery.gae import normalise
 from discovery.keys import keys_of
 from discovery.lifetime import UPDATES, Learner, Life, keep_where
-from discovery.objectives.base import of_action
 from discovery.types import EnvParams, MetaParams, Progress
 from meta.config import MetaGradientConfig
 from meta.curriculum import Score, Served
@@ -129,12 +128,13 @@ def meta_loss(
         jnp.sum(jnp.where(alive, square, 0.0)) / jnp.sum(alive) for square in (pihat_square, yhat_square)
     )
     workers, rollout = learner.collect(level, _update_key(key, config.updates), life)
+    rollout, _ = learner.agent.scaling.scale(life.agent.statistics, rollout)
     outputs = learner.agent.apply(life.agent.params, rollout.observation)
     critic: Any = life.critic
     advantage = jax.lax.stop_gradient(normalise(learner.critic.assess(critic.params, rollout).advantages))
-    log_policy, log_prediction = jax.nn.log_softmax(outputs.logits), jax.nn.log_softmax(outputs.head)
-    policy_loss = -jnp.mean(of_action(log_policy, rollout.action) * advantage)
-    policy_entropy, prediction_entropy = _entropy(log_policy), _entropy(log_prediction)
+    policy_loss = -jnp.mean(outputs.log_prob(rollout.action) * advantage)
+    policy_entropy = jnp.mean(outputs.entropy())
+    prediction_entropy = _entropy(jax.nn.log_softmax(outputs.head))
     loss = (
         policy_loss
         - config.policy_entropy_coef * policy_entropy

@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from gymnax.environments import spaces
 from gymnax.environments.environment import Environment
 from jaxtyping import Array, Float, Key
 
-from discovery.agents.networks import NETWORKS, AgentNetwork
+from discovery.agents.networks import NETWORKS, Activation, AgentNetwork
+from discovery.agents.policies import Bounds, Policy, policy_for
+from discovery.agents.statistics import Scaling, Statistics
 from discovery.types import AgentParams, Outputs
 
 
@@ -29,6 +30,10 @@ class AgentConfig:
     """Lookup tables, an MLP, or a CNN."""
     hidden: tuple[int, ...] = (32,)
     """Hidden layer widths of MLP and CNN."""
+    activation: Activation = "relu"
+    """After each hidden layer of MLP and CNN."""
+    shared: bool = False
+    """One body with two last layers, in place of a network each for policy and second head."""
     optimiser: Literal["sgd", "adam"] = "sgd"
     """Rule that applies the gradients."""
     policy_learning_rate: float = 40.0
@@ -47,6 +52,12 @@ class AgentConfig:
     """Passes over each rollout (PPO: 4)."""
     minibatches: int = 1
     """Shuffled parts of a pass with an optimiser step each (PPO: 4 to 8)."""
+    scale_observations: bool = False
+    """Scale observations by their running mean and deviation."""
+    scale_rewards: bool = False
+    """Divide rewards by the running deviation of the discounted return (gamma 0.99)."""
+    action_bounds: Bounds = "clip"
+    """How a Gaussian policy's actions are brought into the range of continuous ones: `clip` or `tanh`."""
     workers: int = 64
     """W, copies of the environment that one agent acts in."""
     rollout_steps: int = 20
@@ -60,10 +71,11 @@ class AgentConfig:
 
 @struct.dataclass
 class AgentState:
-    """Parameters and optimiser state of one agent."""
+    """Parameters, optimiser state and running statistics of one agent."""
 
     params: AgentParams
     opt_state: optax.OptState
+    statistics: Statistics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +88,8 @@ class Agent:
         observation_shape, observation_dtype: of one observation, to initialise with.
         epochs, minibatches: passes over each rollout, and optimiser steps in each.
         anneal: whether step sizes fall to 0 over the lifetime.
+        scaling: which running statistics it keeps and looks through.
+        workers: W, each of which has a running return where rewards are scaled.
     """
 
     network: AgentNetwork
@@ -85,15 +99,23 @@ class Agent:
     epochs: int = 1
     minibatches: int = 1
     anneal: bool = False
+    scaling: Scaling = dataclasses.field(default_factory=Scaling)
+    workers: int = 1
 
     def init(self, key: Key[Array, ""]) -> AgentState:
         """A new agent."""
         example = jnp.zeros(self.observation_shape, self.observation_dtype)
         params = self.network.init(key, example)["params"]
-        return AgentState(params=params, opt_state=self.optimiser.init(params))
+        statistics = self.scaling.init(self.observation_shape, self.workers)
+        return AgentState(params=params, opt_state=self.optimiser.init(params), statistics=statistics)
+
+    @property
+    def policy(self) -> Policy:
+        """The kind of distribution that the agent acts by."""
+        return self.network.distribution
 
     def apply(self, params: AgentParams, observation: Array) -> Outputs:
-        """Logits and second head for observations of any leading shape."""
+        """Policy and second head for observations of any leading shape."""
         return self.network.apply({"params": params}, observation)  # type: ignore[return-value]
 
     def step(
@@ -103,11 +125,17 @@ class Agent:
         updates, opt_state = self.optimiser.update(gradients, state.opt_state, state.params)
         if scale is not None:
             updates = jax.tree.map(lambda update: scale * update, updates)
-        return AgentState(params=optax.apply_updates(state.params, updates), opt_state=opt_state)
+        return dataclasses.replace(
+            state, params=optax.apply_updates(state.params, updates), opt_state=opt_state
+        )
+
+    def look(self, state: AgentState, observation: Array) -> Outputs:
+        """`apply` to observations as the environment gives them."""
+        return self.apply(state.params, self.scaling.see(state.statistics, observation))
 
 
 def make_agent(config: AgentConfig, env: Environment, level: Any, head_size: int) -> Agent:
-    """Builds the agent for an environment with discrete actions.
+    """Builds the agent for an environment.
 
     Args:
         config: network and optimiser.
@@ -116,19 +144,18 @@ def make_agent(config: AgentConfig, env: Environment, level: Any, head_size: int
         head_size: K, outputs of the second head; the objective says how many.
 
     Raises:
-        ValueError: continuous actions, or a network that the observations do not fit.
+        ValueError: actions that no policy fits, or a network that the observations do not fit.
     """
-    action_space = env.action_space(level)
-    if not isinstance(action_space, spaces.Discrete):
-        raise ValueError(f"{env.name} has continuous actions; this agent needs discrete ones")
     space = env.observation_space(level)
-    network = AgentNetwork(NETWORKS[config.network](space, config.hidden), action_space.n, head_size)
+    policy = policy_for(env.action_space(level), config.action_bounds)
+    body = NETWORKS[config.network](space, config.hidden, config.activation)
+    network = AgentNetwork(body, policy, head_size, config.shared)
     optimiser = optax.multi_transform(
         {
             "policy": make_optimiser(config, config.policy_learning_rate, clip=not config.clip_together),
             "head": make_optimiser(config, config.head_learning_rate, clip=not config.clip_together),
         },
-        {"policy": "policy", "head": "head"},
+        lambda params: {name: "head" if name == "head" else "policy" for name in params},
     )
     if config.clip_together:
         optimiser = optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optimiser)
@@ -140,6 +167,8 @@ def make_agent(config: AgentConfig, env: Environment, level: Any, head_size: int
         epochs=config.epochs,
         minibatches=config.minibatches,
         anneal=config.anneal,
+        scaling=Scaling(config.scale_observations, config.scale_rewards),
+        workers=config.workers,
     )
 
 

@@ -1,12 +1,13 @@
 """Agent networks in flax: a policy and a second head, as lookup tables, MLPs or small CNNs.
 
 Policy and head are separate networks under the parameter names `policy` and `head`, because the
-papers train them with learning rates of their own. All act on observations of any leading shape.
+papers train them with learning rates of their own; or one `body` with two last layers. All act on
+observations of any leading shape.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,20 @@ from flax import linen as nn
 from gymnax.environments import spaces
 from jaxtyping import Array, Float, Int, Shaped
 
+from discovery.agents.policies import DiagonalGaussian, Policy
 from discovery.types import Outputs
+
+Activation = Literal["relu", "tanh"]
+ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {"relu": nn.relu, "tanh": jnp.tanh}
+ORTHOGONAL = nn.initializers.orthogonal(math.sqrt(2))
+
+
+class MakeBody(Protocol):
+    """Makes one of an agent's networks."""
+
+    def __call__(self, outputs: int | None, last_scale: float) -> nn.Module:
+        """With so many outputs, the last layer's weights on this scale; None: without a last layer."""
+        ...
 
 
 class Table(nn.Module):
@@ -32,11 +46,20 @@ class Table(nn.Module):
 
 
 class MLP(nn.Module):
-    """ReLU layers with orthogonal weights on the flattened observation; `last_scale` for the output."""
+    """Layers with orthogonal weights on the flattened observation, the last one linear.
+
+    Attributes:
+        hidden: widths of the hidden layers.
+        activation: after each of them.
+        dims: axes of one observation.
+        outputs: of the last layer; None for the last hidden layer itself.
+        last_scale: of the last layer's weights.
+    """
 
     hidden: tuple[int, ...]
-    outputs: int
+    activation: Activation
     dims: int
+    outputs: int | None
     last_scale: float
 
     @nn.compact
@@ -44,15 +67,16 @@ class MLP(nn.Module):
         """Outputs of observations with `dims` axes of their own."""
         x = observation.reshape(*observation.shape[: observation.ndim - self.dims], -1).astype(jnp.float32)
         for width in self.hidden:
-            x = nn.relu(nn.Dense(width, kernel_init=nn.initializers.orthogonal(math.sqrt(2)))(x))
-        return nn.Dense(self.outputs, kernel_init=nn.initializers.orthogonal(self.last_scale))(x)
+            x = ACTIVATIONS[self.activation](nn.Dense(width, kernel_init=ORTHOGONAL)(x))
+        return x if self.outputs is None else last_layer(self.outputs, self.last_scale)(x)
 
 
 class CNN(nn.Module):
     """One 3x3 convolution of 16 channels, then an MLP, for stacks of planes (height, width, planes)."""
 
     hidden: tuple[int, ...]
-    outputs: int
+    activation: Activation
+    outputs: int | None
     last_scale: float
 
     @nn.compact
@@ -60,53 +84,86 @@ class CNN(nn.Module):
         """Outputs of observations with three axes of their own."""
         lead = observation.shape[:-3]
         x = observation.reshape(-1, *observation.shape[-3:]).astype(jnp.float32)
-        x = nn.relu(nn.Conv(16, (3, 3), kernel_init=nn.initializers.orthogonal(math.sqrt(2)))(x))
+        x = ACTIVATIONS[self.activation](nn.Conv(16, (3, 3), kernel_init=ORTHOGONAL)(x))
         x = x.reshape(*lead, *x.shape[1:])
-        return MLP(self.hidden, self.outputs, 3, self.last_scale)(x)
+        return MLP(self.hidden, self.activation, 3, self.outputs, self.last_scale)(x)
+
+
+def last_layer(outputs: int, scale: float) -> nn.Dense:
+    """Linear, with orthogonal weights."""
+    return nn.Dense(outputs, kernel_init=nn.initializers.orthogonal(scale))
 
 
 class AgentNetwork(nn.Module):
-    """A policy and a second head that share nothing."""
+    """A policy and a second head, which share nothing or all but their last layers.
 
-    body: Callable[..., nn.Module]
-    actions: int
+    A policy's last layer of zeros makes the first policy uniform, or standard normal.
+    """
+
+    make_body: MakeBody
+    distribution: Policy
     head_size: int
+    shared: bool = False
 
     def setup(self) -> None:
-        """Two bodies of the same kind; a last layer of zeros makes the first policy uniform."""
-        self.policy = self.body(outputs=self.actions, last_scale=0.0)
-        self.head = self.body(outputs=self.head_size, last_scale=1.0)
+        """Two bodies of the same kind, or one."""
+        if self.shared:
+            self.body = self.make_body(None, 0.0)
+        last = last_layer if self.shared else self.make_body
+        if isinstance(self.distribution, DiagonalGaussian):
+            dimensions = self.distribution.dimensions
+            self.policy: nn.Module = MeanAndDeviation(last(dimensions, 0.0), dimensions)
+        else:
+            self.policy = last(self.distribution.size, 0.0)
+        self.head = last(self.head_size, 1.0)
 
     def __call__(self, observation: Array) -> Outputs:
-        """Action logits and the second head."""
-        return Outputs(logits=self.policy(observation), head=self.head(observation))
+        """Parameters of the policy and the second head."""
+        x = self.body(observation) if self.shared else observation
+        return Outputs(self.policy(x), self.head(x), self.distribution)
 
 
-def table_body(space: Any, hidden: tuple[int, ...]) -> Callable[..., nn.Module]:
+class MeanAndDeviation(nn.Module):
+    """Means from a network; log deviations that are the same everywhere, 0 at first (PPO)."""
+
+    mean: nn.Module
+    dimensions: int
+
+    @nn.compact
+    def __call__(self, observation: Array) -> Float[Array, "*batch D"]:
+        """Both, one after the other."""
+        mean = self.mean(observation)
+        log_std = self.param("log_std", nn.initializers.zeros, (self.dimensions,))
+        return jnp.concatenate([mean, jnp.broadcast_to(log_std, mean.shape)], axis=-1)
+
+
+def table_body(space: Any, hidden: tuple[int, ...], activation: Activation) -> MakeBody:
     """Lookup tables for integer observations."""
-    del hidden
+    del hidden, activation
     if not isinstance(space, spaces.Discrete):
         raise ValueError("a tabular agent needs an environment with integer observations: use network='mlp'")
 
-    def make(outputs: int, last_scale: float) -> nn.Module:
+    def make(outputs: int | None, last_scale: float) -> nn.Module:
         del last_scale
+        if outputs is None:
+            raise ValueError("a table has no layers that could be shared: use network='mlp' or shared=False")
         return Table(space.n, outputs)
 
     return make
 
 
-def mlp_body(space: Any, hidden: tuple[int, ...]) -> Callable[..., nn.Module]:
+def mlp_body(space: Any, hidden: tuple[int, ...], activation: Activation) -> MakeBody:
     """MLPs; integer observations are one-hot encoded."""
     if isinstance(space, spaces.Discrete):
-        return lambda outputs, last_scale: OneHot(space.n, MLP(hidden, outputs, 1, last_scale))
-    return lambda outputs, last_scale: MLP(hidden, outputs, len(space.shape), last_scale)
+        return lambda outputs, last_scale: OneHot(space.n, MLP(hidden, activation, 1, outputs, last_scale))
+    return lambda outputs, last_scale: MLP(hidden, activation, len(space.shape), outputs, last_scale)
 
 
-def cnn_body(space: Any, hidden: tuple[int, ...]) -> Callable[..., nn.Module]:
+def cnn_body(space: Any, hidden: tuple[int, ...], activation: Activation) -> MakeBody:
     """CNNs for observations of shape (height, width, planes)."""
     if len(space.shape) != 3:
         raise ValueError("a CNN agent needs observations of shape (height, width, planes): use network='mlp'")
-    return lambda outputs, last_scale: CNN(hidden, outputs, last_scale)
+    return lambda outputs, last_scale: CNN(hidden, activation, outputs, last_scale)
 
 
 class OneHot(nn.Module):
@@ -120,7 +177,7 @@ class OneHot(nn.Module):
         return self.inner(jax.nn.one_hot(observation, self.size))
 
 
-NETWORKS: dict[str, Callable[[Any, tuple[int, ...]], Callable[..., nn.Module]]] = {
+NETWORKS: dict[str, Callable[[Any, tuple[int, ...], Activation], MakeBody]] = {
     "tabular": table_body,
     "mlp": mlp_body,
     "cnn": cnn_body,

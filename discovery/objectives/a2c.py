@@ -7,12 +7,11 @@ normalised over the batch.
 import dataclasses
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key, Num
 
 from discovery.gae import advantages, normalise
-from discovery.objectives.base import Experience, Metrics, of_action
+from discovery.objectives.base import Experience, Metrics
 from discovery.types import MetaParams, Outputs, Progress
 
 
@@ -47,6 +46,7 @@ class A2C:
     name = "a2c"
     head_size = 1
     uses_progress = False
+    discrete_only = False
 
     def init(self, key: Key[Array, ""]) -> MetaParams:
         """No meta-parameters."""
@@ -65,15 +65,14 @@ class A2C:
         self,
         meta_params: MetaParams,
         outputs: Outputs,
-        action: Int[Array, "*batch"],
+        action: Num[Array, "*batch_and_action"],
         targets: A2CTargets,
         progress: Progress,
     ) -> tuple[Float[Array, ""], Metrics]:
         """Policy, entropy and value terms."""
         del meta_params, progress
-        log_policy = jax.nn.log_softmax(outputs.logits)
-        policy_loss = -jnp.mean(of_action(log_policy, action) * targets.advantage)
-        entropy = -jnp.mean(jnp.sum(jnp.exp(log_policy) * log_policy, axis=-1))
+        policy_loss = -jnp.mean(outputs.log_prob(action) * targets.advantage)
+        entropy = jnp.mean(outputs.entropy())
         value_loss = jnp.mean((outputs.head[..., 0] - targets.value_target) ** 2)
         loss = policy_loss - self.entropy_coef * entropy + self.value_coef * value_loss
         return loss, {"policy_loss": policy_loss, "entropy": entropy, "value_loss": value_loss}

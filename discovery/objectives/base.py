@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
 from discovery.types import MetaParams, Outputs, Progress, Rollout
 
@@ -50,6 +50,11 @@ class Objective(Protocol):
     @property
     def uses_progress(self) -> bool:
         """Whether the rule depends on n and N."""
+        ...
+
+    @property
+    def discrete_only(self) -> bool:
+        """Whether the rule works with discrete actions alone."""
         ...
 
     def init(self, key: Key[Array, ""]) -> MetaParams:
@@ -122,8 +127,3 @@ class TrainedObjective:
                 raise ValueError(f"this {self.name} also sees N: give Progress(done=n, horizon=N)")
             progress = Progress(done=jnp.asarray(progress), horizon=jnp.asarray(1))
         return drift(self.meta_params, jnp.log(ratio), advantage, progress)
-
-
-def of_action(per_action: Float[Array, "*batch A"], action: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """The entry of the action that was taken."""
-    return jnp.take_along_axis(per_action, action[..., None], axis=-1)[..., 0]

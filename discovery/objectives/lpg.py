@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from discovery.objectives.base import Experience, Metrics, of_action
+from discovery.objectives.base import Experience, Metrics
 from discovery.objectives.gru import BackwardGRU, Precision
 from discovery.types import MetaParams, Outputs, Progress
 
@@ -92,6 +92,9 @@ class LPG:
     prediction_coef: float = 0.5
     precision: Precision = "float32"
 
+    # Its input pi(a|s) is a probability.
+    discrete_only = True
+
     @property
     def name(self) -> str:
         """`ta-lpg` or `lpg`."""
@@ -134,7 +137,7 @@ class LPG:
         inputs = LPGInputs(
             reward=rollout.reward,
             done=rollout.done,
-            action_prob=jnp.exp(of_action(jax.nn.log_softmax(outputs.logits), rollout.action)),
+            action_prob=jnp.exp(outputs.log_prob(rollout.action)),
             prediction=prediction,
             next_prediction=jnp.concatenate([prediction[1:], last_prediction[None]]),
         )
@@ -150,9 +153,8 @@ class LPG:
     ) -> tuple[Float[Array, ""], Metrics]:
         """Equation 3 of the LPG paper, to be minimised by the agent."""
         del meta_params, progress
-        log_policy = jax.nn.log_softmax(outputs.logits)
         log_prediction = jax.nn.log_softmax(outputs.head)
-        policy_loss = jnp.mean(of_action(log_policy, action) * targets.pihat)
+        policy_loss = jnp.mean(outputs.log_prob(action) * targets.pihat)
         divergence = jnp.sum(jnp.exp(log_prediction) * (log_prediction - targets.log_yhat), axis=-1)
         loss = policy_loss + self.prediction_coef * jnp.mean(divergence)
         return loss, {

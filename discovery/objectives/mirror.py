@@ -10,12 +10,11 @@ import abc
 import dataclasses
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key, Num
 
 from discovery.gae import advantages, normalise
-from discovery.objectives.base import Experience, Metrics, of_action
+from discovery.objectives.base import Experience, Metrics
 from discovery.types import MetaParams, Outputs, Progress
 
 
@@ -52,6 +51,7 @@ class MirrorLearning(abc.ABC):
 
     head_size = 1
     uses_progress = False
+    discrete_only = False
 
     @abc.abstractmethod
     def drift(
@@ -84,7 +84,7 @@ class MirrorLearning(abc.ABC):
         return MirrorTargets(
             advantage=advantage,
             value_target=advantage + values,
-            log_prob=of_action(jax.nn.log_softmax(outputs.logits), rollout.action),
+            log_prob=outputs.log_prob(rollout.action),
             value=values,
         )
 
@@ -92,17 +92,16 @@ class MirrorLearning(abc.ABC):
         self,
         meta_params: MetaParams,
         outputs: Outputs,
-        action: Int[Array, "*batch"],
+        action: Num[Array, "*batch_and_action"],
         targets: MirrorTargets,
         progress: Progress,
     ) -> tuple[Float[Array, ""], Metrics]:
         """Surrogate, entropy and value terms; `drift` and `kl` show how far the policy went."""
-        log_policy = jax.nn.log_softmax(outputs.logits)
-        log_ratio = of_action(log_policy, action) - targets.log_prob
+        log_ratio = outputs.log_prob(action) - targets.log_prob
         ratio, advantage = jnp.exp(log_ratio), normalise(targets.advantage)
         drift = self.drift(meta_params, log_ratio, advantage, progress)
         policy_loss = jnp.mean(drift - ratio * advantage)
-        entropy = -jnp.mean(jnp.sum(jnp.exp(log_policy) * log_policy, axis=-1))
+        entropy = jnp.mean(outputs.entropy())
         value_loss = self._value_loss(outputs.head[..., 0], targets)
         loss = policy_loss - self.entropy_coef * entropy + self.value_coef * value_loss
         return loss, {

@@ -16,6 +16,7 @@ class Random:
     name = "random"
     head_size = 1
     uses_progress = False
+    discrete_only = False
 
     def init(self, key: Key[Array, ""]) -> MetaParams:
         """No meta-parameters."""
@@ -31,7 +32,7 @@ class Random:
     ) -> tuple[Float[Array, ""], Metrics]:
         """Constant, so that the gradient is exactly zero."""
         del meta_params, action, targets, progress
-        return jnp.sum(outputs.logits) * 0.0 + jnp.sum(outputs.head) * 0.0, {}
+        return jnp.sum(outputs.parameters) * 0.0 + jnp.sum(outputs.head) * 0.0, {}
 
 
 OBJECTIVES = {"random": (Random, "the uniformly random policy, never updated")}

@@ -8,6 +8,7 @@ import numpy as np
 from gymnax.environments.classic_control.cartpole import CartPole
 
 from discovery.agents.agent import AgentConfig, make_agent
+from discovery.agents.policies import Categorical
 from discovery.objectives.base import Experience
 from discovery.types import Outputs, Progress, Rollout
 from envs.gridworld.env import GridWorld
@@ -99,8 +100,9 @@ def random_experience(rng, T, W, actions, head_size, ends=0.3):
 
     def outputs(*shape):
         return Outputs(
-            logits=rng.standard_normal((*shape, actions)).astype(np.float32),
+            parameters=rng.standard_normal((*shape, actions)).astype(np.float32),
             head=rng.standard_normal((*shape, head_size)).astype(np.float32),
+            policy=Categorical(actions),
         )
 
     rollout = random_rollout(rng, T, W, actions, random_states(rng), ends)

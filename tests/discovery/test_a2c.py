@@ -10,7 +10,6 @@ import envs
 from discovery.agents.agent import AgentConfig
 from discovery.improvement import gradients
 from discovery.objectives.a2c import A2C
-from discovery.types import Outputs
 from tests.discovery import naive_networks
 from tests.discovery.experience import (
     assert_is_gradient,
@@ -56,7 +55,7 @@ def naive_loss(rule, outputs, action, advantage, value_target):
 def test_agent_gradient_agrees_with_finite_differences(kind):
     rng = np.random.default_rng(1)
     agent, params, observe = some_agent(rng, kind, 1)
-    rollout = random_rollout(rng, 6, 3, agent.network.actions, observe)
+    rollout = random_rollout(rng, 6, 3, agent.policy.size, observe)
     rule = A2C(discount=0.9, entropy_coef=0.3)
     grads, _ = gradients_of(rule, {}, agent, params, rollout, progress(0, 1))
 
@@ -82,12 +81,12 @@ def test_the_entropy_bonus_pulls_towards_the_uniform_policy():
     targets = targets._replace(advantage=np.zeros_like(targets.advantage))
     action = experience.rollout.action
     slope = jax.jit(jax.grad(lambda outputs: rule.loss({}, outputs, action, targets, progress(0, 1))[0]))
-    logits = experience.outputs.logits
-    moved = logits - 0.5 * np.asarray(slope(experience.outputs).logits)
+    logits = experience.outputs.parameters
+    moved = logits - 0.5 * np.asarray(slope(experience.outputs).parameters)
     probabilities = [np.asarray(jax.nn.softmax(x)) for x in (logits, moved)]
     entropy = [-np.sum(p * np.log(p), -1) for p in probabilities]
     assert np.all(entropy[1] > entropy[0])
-    _, metrics = rule.loss({}, Outputs(moved, experience.outputs.head), action, targets, progress(0, 1))
+    _, metrics = rule.loss({}, experience.outputs.replace(parameters=moved), action, targets, progress(0, 1))
     assert metrics["entropy"] == pytest.approx(np.mean(entropy[1]), rel=1e-5)
 
 

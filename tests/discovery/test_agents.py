@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from discovery.agents.agent import AgentConfig, make_agent
+from discovery.agents.policies import DiagonalGaussian
 from tests.discovery import naive_networks
 from tests.discovery.experience import (
     CARTPOLE,
@@ -34,9 +35,9 @@ def test_networks_agree_with_numpy_for_any_leading_shape(kind, shape):
     observation = observe(*shape)
     found = apply(agent, params, observation)
     expected = naive_networks.apply(kind, float64(params), observation, len(shape))
-    assert found.logits.shape == (*shape, KINDS[kind].num_actions)
+    assert found.parameters.shape == (*shape, KINDS[kind].num_actions)
     assert found.head.shape == (*shape, 6)
-    np.testing.assert_allclose(found.logits, expected[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.parameters, expected[0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found.head, expected[1], rtol=1e-4, atol=1e-5)
 
 
@@ -47,7 +48,7 @@ def test_an_mlp_sees_integer_observations_as_one_hot_vectors():
     found = apply(agent, params, states)
     inner = {part: params[part]["inner"] for part in ("policy", "head")}
     expected = naive_networks.apply("mlp", float64(inner), np.eye(36)[states], 2)
-    np.testing.assert_allclose(found.logits, expected[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.parameters, expected[0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found.head, expected[1], rtol=1e-4, atol=1e-5)
 
 
@@ -57,7 +58,7 @@ def test_a_new_agents_policy_is_exactly_uniform(kind):
     agent = make_agent(AgentConfig(network=kind, hidden=(5,)), env, env.default_params, 3)
     states = [quick_jit(agent.init)(jax.random.key(seed)) for seed in (0, 0, 1)]
     found = apply(agent, states[0].params, observe(20))
-    assert not np.any(found.logits)
+    assert not np.any(found.parameters)
     assert_same(states[0], states[1])
     # A table's head starts at zero too; that of a network must tell observations apart.
     assert np.any(found.head) == (kind != "tabular")
@@ -81,10 +82,38 @@ def test_a_network_that_the_observations_do_not_fit_is_refused(network, env, pro
     assert "\n" not in str(caught.value)
 
 
-def test_continuous_actions_are_refused():
+def test_layers_can_be_shared_and_have_another_activation():
+    rng = np.random.default_rng(0)
+    level = CARTPOLE.default_params
+    settings = {"network": "mlp", "hidden": (5, 4), "activation": "tanh", "shared": True}
+    agent, params = random_agent(rng, CARTPOLE, level, 3, **settings)
+    observation = rng.standard_normal((7, 4)).astype(np.float32)
+    found, exact = apply(agent, params, observation), float64(params)
+    x = np.asarray(observation, np.float64)
+    for layer in ("Dense_0", "Dense_1"):
+        x = np.tanh(x @ exact["body"][layer]["kernel"] + exact["body"][layer]["bias"])
+    for part, outputs in (("policy", found.parameters), ("head", found.head)):
+        expected = x @ exact[part]["kernel"] + exact[part]["bias"]
+        np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_table_has_no_layers_to_share():
+    agent = make_agent(AgentConfig(shared=True), GRID, GRID.default_params, 1)
+    with pytest.raises(ValueError, match="shared=False"):
+        agent.init(jax.random.key(0))
+
+
+def test_continuous_actions_get_a_gaussian_with_a_deviation_of_its_own():
     env, level = gymnax.make("Pendulum-v1")
-    with pytest.raises(ValueError, match="Pendulum-v1 has continuous actions"):
-        make_agent(AgentConfig(network="mlp"), env, level, 1)
+    agent = make_agent(AgentConfig(network="mlp", hidden=(4,)), env, level, 1)
+    state = quick_jit(agent.init)(jax.random.key(0))
+    assert agent.policy == DiagonalGaussian((-2.0,), (2.0,))
+    found = apply(agent, state.params, np.ones((5, 3), np.float32))
+    np.testing.assert_array_equal(found.parameters, np.zeros((5, 2)))
+    params = jax.tree.map(lambda x: x, state.params)
+    params["policy"]["log_std"] = np.array([0.5], np.float32)
+    found = apply(agent, params, np.ones((5, 3), np.float32))
+    np.testing.assert_array_equal(found.parameters, np.tile(np.float32([0.0, 0.5]), (5, 1)))
 
 
 # ---- optimisers

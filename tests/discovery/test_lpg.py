@@ -267,7 +267,7 @@ def test_name_and_use_of_progress_follow_the_inputs(horizon_inputs):
 def test_agent_gradient_agrees_with_finite_differences(kind):
     rng = np.random.default_rng(1)
     agent, params, observe = some_agent(rng, kind, 4)
-    actions = agent.network.actions
+    actions = agent.policy.size
     rollout = random_rollout(rng, 6, 3, actions, observe)
     rule, meta_params = random_objective(rng, bins=4, width=8)
     grads, metrics = gradients_of(rule, meta_params, agent, params, rollout, progress(3, 40))

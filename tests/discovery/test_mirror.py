@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import discovery
 from discovery.agents.agent import AgentConfig
+from discovery.agents.policies import Categorical
 from discovery.improvement import gradients
 from discovery.objectives.base import TrainedObjective
 from discovery.objectives.hand_written_drifts import DPO, PPO, NoDrift
@@ -215,7 +216,7 @@ def naive_loss(rule, outputs, action, advantage, target, old, theta):
 def test_the_gradient_of_a_minibatch_is_that_of_the_naive_loss(rule):
     rng = np.random.default_rng(3)
     agent, params, observe = some_agent(rng, "mlp", 1)
-    B, actions = 40, agent.network.actions
+    B, actions = 40, agent.policy.size
     observation, action = observe(B), rng.integers(actions, size=B).astype(np.int32)
     theta = meta_params(rule, 2, 0.5)
     logits, head = naive_networks.apply("mlp", float64(params), observation, 1)
@@ -251,7 +252,7 @@ def test_targets_are_what_was_known_when_the_rollout_was_collected():
     np.testing.assert_allclose(targets.advantage, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(targets.value_target, expected + values, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(targets.value, values)
-    log_policy = outputs.logits - np.log(np.sum(np.exp(outputs.logits), -1, keepdims=True))
+    log_policy = outputs.parameters - np.log(np.sum(np.exp(outputs.parameters), -1, keepdims=True))
     chosen = np.take_along_axis(log_policy, experience.rollout.action[..., None], -1)[..., 0]
     np.testing.assert_allclose(targets.log_prob, chosen, rtol=1e-5, atol=1e-5)
 
@@ -259,7 +260,7 @@ def test_targets_are_what_was_known_when_the_rollout_was_collected():
 def test_before_any_update_all_drifts_have_the_same_gradient():
     rng = np.random.default_rng(0)
     agent, params, observe = some_agent(rng, "tabular", 1)
-    rollout = random_rollout(rng, 6, 3, agent.network.actions, observe)
+    rollout = random_rollout(rng, 6, 3, agent.policy.size, observe)
     found = [
         jax.jit(
             lambda params, rule=rule: gradients(
@@ -274,7 +275,8 @@ def test_before_any_update_all_drifts_have_the_same_gradient():
 
 def test_kl_and_drift_are_reported():
     rule = PPO()
-    outputs = Outputs(logits=np.log(np.array([[0.6, 0.4]], np.float32)), head=np.zeros((1, 1), np.float32))
+    logits = np.log(np.array([[0.6, 0.4]], np.float32))
+    outputs = Outputs(logits, np.zeros((1, 1), np.float32), Categorical(2))
     zero = np.zeros(1, np.float32)
     old = MirrorTargets(zero, zero, np.log(np.array([0.3], np.float32)), zero)
     _, metrics = rule.loss({}, outputs, np.array([0]), old, progress(0, 1))

@@ -66,9 +66,9 @@ def test_a_learned_objective_and_its_seeds():
     check_history(
         runs[0][1], [1, 2, 3, 4], 4, {"policy_loss", "prediction_loss", "pihat_square", "yhat_square"}
     )
-    assert_same(runs[0][0].params, runs[1][0].params)
+    assert_same(runs[0][0].state.params, runs[1][0].state.params)
     assert_same(runs[0][1], runs[1][1])
-    assert not is_same(runs[0][0].params, runs[2][0].params)
+    assert not is_same(runs[0][0].state.params, runs[2][0].state.params)
 
 
 def test_when_the_return_is_measured_does_not_change_the_agent():
@@ -76,7 +76,7 @@ def test_when_the_return_is_measured_does_not_change_the_agent():
     often, once = (
         discovery.train(objective, env, level, 4, config=GRID_CONFIG, evaluations=n) for n in (4, 1)
     )
-    leaves = [jax.device_get(jax.tree.leaves(found.params)) for found, _ in (often, once)]
+    leaves = [jax.device_get(jax.tree.leaves(found.state.params)) for found, _ in (often, once)]
     for x, y in zip(*leaves, strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4)
     assert often[1]["return"][-1] == pytest.approx(once[1]["return"][-1], abs=1e-5)
@@ -93,8 +93,8 @@ def test_a_learned_objective_without_its_meta_parameters_is_refused():
         discovery.train("ta-lpg", *small_grid(), 5)
 
 
-def test_unknown_names_and_continuous_actions_are_refused():
+def test_unknown_names_and_continuous_actions_for_a_discrete_rule_are_refused():
     with pytest.raises(ValueError, match="did you mean 'a2c'"):
         discovery.train("a2", *small_grid(), 5)
-    with pytest.raises(ValueError, match="continuous actions"):
-        discovery.train("a2c", *gymnax.make("Pendulum-v1"), 5)
+    with pytest.raises(ValueError, match="lpg needs discrete actions, and those of Pendulum-v1 are"):
+        discovery.train(a_learned_objective(), *gymnax.make("Pendulum-v1"), 5)

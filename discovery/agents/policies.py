@@ -1,0 +1,166 @@
+"""What the policy outputs of an agent network mean: a distribution over actions.
+
+`policy_for` picks one for an action space: softmax over discrete actions, a diagonal Gaussian for boxes.
+Sampling is a function of random numbers drawn in bulk beforehand. `Outputs` carries its policy, so that
+objectives ask for log-probabilities and entropies without knowing which it is.
+"""
+
+import dataclasses
+import math
+from typing import Any, Literal, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnax.environments import spaces
+from jaxtyping import Array, Float, Int, Key, Num
+
+Bounds = Literal["clip", "tanh"]
+
+
+class Policy(Protocol):
+    """A family of distributions over actions; hashable, because it is the static part of `Outputs`."""
+
+    @property
+    def size(self) -> int:
+        """D, numbers that describe one distribution."""
+        ...
+
+    def draw(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
+        """Random numbers for `sample`, for distributions of leading shape `shape`."""
+        ...
+
+    def sample(self, parameters: Float[Array, "*batch D"], draws: Float[Array, "..."]) -> Num[Array, "..."]:
+        """Actions."""
+        ...
+
+    def log_prob(self, parameters: Float[Array, "*batch D"], action: Array) -> Float[Array, "*batch"]:
+        """Log-probabilities (densities) of actions."""
+        ...
+
+    def entropy(self, parameters: Float[Array, "*batch D"]) -> Float[Array, "*batch"]:
+        """Entropies, in nats."""
+        ...
+
+    def to_environment(self, action: Array) -> Array:
+        """What the environment is given for an action."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Categorical:
+    """Softmax over A discrete actions; parameters are the logits.
+
+    Attributes:
+        size: A.
+    """
+
+    size: int
+
+    def draw(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "*batch"]:
+        """One uniform number per action."""
+        return jax.random.uniform(key, shape)
+
+    def sample(
+        self, parameters: Float[Array, "*batch A"], draws: Float[Array, "*batch"]
+    ) -> Int[Array, "*batch"]:
+        """Actions by inverting the distribution function at uniform draws."""
+        weights = jnp.exp(parameters - jnp.max(parameters, axis=-1, keepdims=True))
+        threshold = draws * jnp.sum(weights, axis=-1)
+        below = jnp.cumsum(weights[..., :-1], axis=-1) <= threshold[..., None]
+        return jnp.sum(below, axis=-1, dtype=jnp.int32)
+
+    def log_prob(
+        self, parameters: Float[Array, "*batch A"], action: Int[Array, "*batch"]
+    ) -> Float[Array, "*batch"]:
+        """log pi(a)."""
+        return jnp.take_along_axis(jax.nn.log_softmax(parameters), action[..., None], axis=-1)[..., 0]
+
+    def entropy(self, parameters: Float[Array, "*batch A"]) -> Float[Array, "*batch"]:
+        """-sum_a pi(a) log pi(a)."""
+        log_policy = jax.nn.log_softmax(parameters)
+        return -jnp.sum(jnp.exp(log_policy) * log_policy, axis=-1)
+
+    def to_environment(self, action: Int[Array, "*batch"]) -> Int[Array, "*batch"]:
+        """The same."""
+        return action
+
+
+@dataclasses.dataclass(frozen=True)
+class DiagonalGaussian:
+    """Independent normal distributions; parameters are the means, then the logs of the deviations.
+
+    Actions are kept as they were sampled, and the environment is given what `bounds` makes of them.
+    Log-probabilities are those of the sampled action: the change of variables of tanh has the same
+    factor in both policies of a ratio and no part in any gradient, so that mirror learning and A2C do
+    not see it. The entropy is that of the Gaussian, too.
+
+    Attributes:
+        low, high: of the action space, one number per component.
+        bounds: `clip`, or `tanh`, which squashes onto the range.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    bounds: Bounds = "clip"
+
+    @property
+    def dimensions(self) -> int:
+        """Components of an action."""
+        return len(self.low)
+
+    @property
+    def size(self) -> int:
+        """Mean and log deviation of every component."""
+        return 2 * self.dimensions
+
+    def draw(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "*batch A"]:
+        """One standard normal number per component."""
+        return jax.random.normal(key, (*shape, self.dimensions))
+
+    def sample(
+        self, parameters: Float[Array, "*batch D"], draws: Float[Array, "*batch A"]
+    ) -> Float[Array, "*batch A"]:
+        """Mean plus deviation times the draws; not bounded."""
+        mean, log_std = jnp.split(parameters, 2, axis=-1)
+        return mean + jnp.exp(log_std) * draws
+
+    def log_prob(
+        self, parameters: Float[Array, "*batch D"], action: Float[Array, "*batch A"]
+    ) -> Float[Array, "*batch"]:
+        """Log-density of the sampled action."""
+        mean, log_std = jnp.split(parameters, 2, axis=-1)
+        error = (action - mean) * jnp.exp(-log_std)
+        return jnp.sum(-0.5 * error**2 - log_std - 0.5 * math.log(2 * math.pi), axis=-1)
+
+    def entropy(self, parameters: Float[Array, "*batch D"]) -> Float[Array, "*batch"]:
+        """Of the Gaussian, before any bounds."""
+        _, log_std = jnp.split(parameters, 2, axis=-1)
+        return jnp.sum(log_std + 0.5 * math.log(2 * math.pi * math.e), axis=-1)
+
+    def to_environment(self, action: Float[Array, "*batch A"]) -> Float[Array, "*batch A"]:
+        """Clipped to the range, or squashed onto it."""
+        low, high = jnp.asarray(self.low), jnp.asarray(self.high)
+        if self.bounds == "clip":
+            return jnp.clip(action, low, high)
+        return low + (high - low) * (jnp.tanh(action) + 1) / 2
+
+
+def policy_for(space: Any, bounds: Bounds = "clip") -> Categorical | DiagonalGaussian:
+    """The policy for an action space.
+
+    Args:
+        space: gymnax's, `Discrete` or a `Box` with one axis.
+        bounds: how a Gaussian's actions are brought into the box.
+
+    Raises:
+        ValueError: another kind of space, or a box without ends.
+    """
+    if isinstance(space, spaces.Discrete):
+        return Categorical(int(space.n))
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+        raise ValueError(f"no policy for actions in {space}: only discrete ones and vectors have one")
+    low, high = (np.broadcast_to(np.asarray(end, float), space.shape) for end in (space.low, space.high))
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise ValueError("no policy for actions without bounds")
+    return DiagonalGaussian(tuple(low.tolist()), tuple(high.tolist()), bounds)

@@ -1,0 +1,248 @@
+"""Brax's continuous-control environments (Freeman et al. 2021, arXiv 2106.13281) under gymnax's interface.
+
+`brax/ant` is the environment as Brax makes it; the option `backend` picks the physics and `action_repeat`
+holds each action for several steps. As in Brax's own training, an episode begins again where its worker's
+first one began: a new initial state each time would cost as much as a step. Brax comes with the extra `brax`.
+"""
+
+import contextlib
+import functools
+import importlib.util
+import io
+import warnings
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from gymnax.environments import environment, spaces
+from jaxtyping import Array, Bool, Float, Key
+
+from envs.levels import EnvParams, Family
+from envs.suites import Suite
+
+Backend = Literal["generalized", "spring", "positional", "mjx"]
+
+EPISODE_STEPS = 1000
+"""Time limit of all of them (Brax's and MuJoCo's)."""
+
+TASKS = {
+    "ant": "a quadruped runs",
+    "halfcheetah": "a planar runner",
+    "hopper": "a planar one-legged hopper",
+    "humanoid": "a biped walks",
+    "humanoidstandup": "a biped stands up",
+    "inverted_double_pendulum": "two poles on a cart",
+    "inverted_pendulum": "a pole on a cart",
+    "pusher": "an arm pushes an object to its goal",
+    "reacher": "a two-joint arm reaches a target",
+    "swimmer": "a three-link swimmer",
+    "walker2d": "a planar biped walks",
+}
+
+INSTALLED = importlib.util.find_spec("brax") is not None
+
+REFUSED = {"swimmer": "Brax 0.14 has it for one backend alone, whose step fails on this JAX"}
+"""What the installed Brax cannot run, and why."""
+
+
+@struct.dataclass
+class BraxParams(environment.EnvParams):
+    """Brax's environments have no levels: their one parameter is the time limit.
+
+    Attributes:
+        max_steps_in_episode: in steps of the agent.
+    """
+
+    max_steps_in_episode: int = EPISODE_STEPS
+
+
+@struct.dataclass
+class BraxState(environment.EnvState):
+    """Where an episode stands.
+
+    Attributes:
+        time: steps taken.
+        brax: Brax's own state.
+        first: Brax's state at the beginning of this worker's first episode.
+    """
+
+    brax: Any
+    first: Any
+
+
+class BraxEnvironment(environment.Environment[BraxState, BraxParams]):
+    """One of Brax's environments.
+
+    `terminated` is Brax's own `done`, `truncated` the time limit.
+
+    Args:
+        task: one of TASKS.
+        backend: the physics.
+        action_repeat: steps of the physics with the same action, whose rewards are summed.
+
+    Raises:
+        ValueError: an option's value is impossible, or Brax is not installed or cannot run this.
+    """
+
+    def __init__(self, task: str, backend: Backend = "generalized", action_repeat: int = 1) -> None:
+        super().__init__()
+        if backend not in get_args(Backend):
+            raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}, not {backend!r}")
+        if action_repeat < 1:
+            raise ValueError(f"action_repeat must be at least 1, not {action_repeat}")
+        if task in REFUSED:
+            raise ValueError(f"brax/{task} cannot be used: {REFUSED[task]}")
+        self.task, self.backend, self.action_repeat = task, backend, action_repeat
+        self._inner = _brax(task, backend)
+
+    def with_options(self, **options: Any) -> "BraxEnvironment":
+        """The same task with other options.
+
+        Raises:
+            ValueError: there is no such option, or its value is impossible.
+        """
+        own = {"backend": self.backend, "action_repeat": self.action_repeat}
+        if unknown := sorted(set(options) - set(own)):
+            raise ValueError(f"{self.name} has no option {', '.join(unknown)}; it has {', '.join(own)}")
+        return BraxEnvironment(self.task, **(own | options))
+
+    def __eq__(self, other: object) -> bool:
+        """Same task and options: environments are static arguments of jitted functions."""
+        return isinstance(other, BraxEnvironment) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        """Of task and options."""
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[str, str, int]:
+        return self.task, self.backend, self.action_repeat
+
+    @property
+    def name(self) -> str:
+        """As in `list envs`."""
+        return f"brax/{self.task}"
+
+    @property
+    def default_params(self) -> BraxParams:
+        """The time limit of all of them."""
+        return BraxParams()
+
+    def reset_env(self, key: Key[Array, ""], params: BraxParams) -> tuple[Float[Array, " size"], BraxState]:
+        """A new initial state."""
+        del params
+        first = self._inner.reset(key)
+        return first.obs, BraxState(time=jnp.int32(0), brax=first, first=first)
+
+    def step_env(
+        self, key: Key[Array, ""], state: BraxState, action: Float[Array, " A"], params: BraxParams
+    ) -> tuple[Float[Array, " size"], BraxState, Float[Array, ""], Bool[Array, ""], dict[str, Array]]:
+        """One action, held for `action_repeat` steps of the physics or to the end of the episode."""
+        del key, params
+
+        def hold(carry: tuple[Any, Array], _: None) -> tuple[tuple[Any, Array], None]:
+            inner, total = carry
+            moved = self._advance(inner, action)
+            going = inner.done == 0
+            moved = jax.tree.map(functools.partial(jnp.where, going), moved, inner)
+            return (moved, total + jnp.where(going, moved.reward, 0.0)), None
+
+        if self.action_repeat == 1:
+            inner = self._advance(state.brax, action)
+            reward = inner.reward
+        else:
+            (inner, reward), _ = jax.lax.scan(hold, (state.brax, jnp.float32(0)), length=self.action_repeat)
+        return inner.obs, state.replace(time=state.time + 1, brax=inner), reward, inner.done > 0, {}
+
+    def _advance(self, inner: Any, action: Array) -> Any:
+        """Brax's own step; some tasks return Python numbers for a reward that is always the same."""
+        moved = self._inner.step(inner, action)
+        return jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), moved, inner)
+
+    def step(
+        self,
+        key: Key[Array, ""],
+        state: BraxState,
+        action: Float[Array, " A"],
+        params: BraxParams | None = None,
+    ) -> tuple[Any, BraxState, Array, Array, Array, dict[str, Array]]:
+        """`step_env`, and back to the worker's first state where the episode ends."""
+        params = self.default_params if params is None else params
+        observation, moved, reward, terminated, info = self.step_env(key, state, action, params)
+        truncated = self.is_truncated(moved, params)
+        again = BraxState(time=jnp.int32(0), brax=state.first, first=state.first)
+        going_on = functools.partial(jnp.where, terminated | truncated)
+        following = jax.tree.map(going_on, again, moved)
+        info = info | {"final_observation": observation}
+        return following.brax.obs, following, reward, terminated, truncated, info
+
+    def is_truncated(self, state: BraxState, params: BraxParams) -> Bool[Array, ""]:
+        """The time limit."""
+        return jnp.asarray(state.time >= params.max_steps_in_episode)
+
+    def action_space(self, params: BraxParams | None = None) -> spaces.Box:
+        """Torques or forces, scaled to [-1, 1]."""
+        return spaces.Box(-1.0, 1.0, (self._inner.action_size,))
+
+    def observation_space(self, params: BraxParams | None = None) -> spaces.Box:
+        """Positions and velocities, without bounds."""
+        return spaces.Box(-jnp.inf, jnp.inf, (self._inner.observation_size,))
+
+
+@functools.cache
+def _brax(task: str, backend: Backend) -> Any:
+    """Brax's environment; made once, because its model is read from a file."""
+    if not INSTALLED:
+        raise ValueError(f"brax/{task} needs Brax, which is not installed: pip install 'rl-discovery[brax]'")
+    # Brax says that it found no warp, which nothing here uses, and that it is no longer worked on.
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(action="ignore"),
+    ):
+        from brax import envs as brax_envs
+
+        return brax_envs.get_environment(task, backend=backend)
+
+
+def _make(name: str, seed: int) -> tuple[BraxEnvironment, EnvParams]:
+    """The environment with its defaults; it is the same for every seed."""
+    del seed
+    env = BraxEnvironment(name)
+    return env, env.default_params
+
+
+def _description(task: str) -> str:
+    """One line for `list envs`, with what is in the way."""
+    if task in REFUSED:
+        return f"{TASKS[task]} (cannot be used: {REFUSED[task]})"
+    return TASKS[task] if INSTALLED else f"{TASKS[task]} (needs the extra brax)"
+
+
+FAMILY = Family(
+    name="brax",
+    description="continuous control with Brax",
+    distributions={},
+    make=_make,
+    tasks={task: _description(task) for task in TASKS},
+)
+
+_SMALL = ("brax/inverted_pendulum", "brax/reacher", "brax/hopper")
+
+SUITES = (
+    Suite(
+        name="brax",
+        description="Brax at budgets for a few cores",
+        environments=_SMALL,
+        horizons=(500_000,),
+        unit="env_steps",
+    ),
+    Suite(
+        name="brax-full",
+        description="Brax, published budgets",
+        environments=(*_SMALL, "brax/walker2d", "brax/halfcheetah", "brax/ant", "brax/humanoid"),
+        horizons=(10_000_000,),
+        unit="env_steps",
+    ),
+)
