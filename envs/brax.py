@@ -9,6 +9,7 @@ import contextlib
 import functools
 import importlib.util
 import io
+import tempfile
 import warnings
 from typing import Any, Literal, get_args
 
@@ -195,8 +196,11 @@ def _brax(task: str, backend: Backend) -> Any:
     """Brax's environment; made once, because its model is read from a file."""
     if not INSTALLED:
         raise ValueError(f"brax/{task} needs Brax, which is not installed: pip install 'rl-discovery[brax]'")
-    # Brax says that it found no warp, which nothing here uses, and that it is no longer worked on.
+    # Brax says that it found no warp, which nothing here uses, and that it is no longer worked on; MuJoCo
+    # writes its warnings into a file in the working directory.
     with (
+        tempfile.TemporaryDirectory() as elsewhere,
+        contextlib.chdir(elsewhere),
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
         warnings.catch_warnings(action="ignore"),

@@ -143,7 +143,8 @@ def evaluate(
         Every seed, and aggregates over seeds and environments.
 
     Raises:
-        EvaluationError: nothing to do, a number that makes no sense, or continuous actions; named.
+        EvaluationError: nothing to do, a number that makes no sense, or continuous actions with a rule for
+            discrete ones; named.
         UnknownNameError: the suite names an environment that does not exist.
     """
     _check(objectives, horizons, seeds, workers, block_size)

@@ -124,7 +124,7 @@ _TA_LPO_HORIZONS = dataclasses.replace(
 )
 
 _QUICKSTART = dataclasses.replace(
-    _TA_LPG_CPU, preset="quickstart", generations=180, checkpoint=CheckpointConfig(every=20)
+    _TA_LPG_CPU, preset="quickstart", generations=160, checkpoint=CheckpointConfig(every=20)
 )
 
 PRESETS: dict[str, Preset] = {

@@ -19,6 +19,11 @@ from tests import shape_checks
 jaxtyping.install_import_hook(["discovery", "envs"], f"{shape_checks.__name__}.functions")
 
 
+def pytest_collection_modifyitems(items):
+    """Slow tests first, so that no worker is left alone with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def quick_compilation(tmp_path_factory):
     """XLA without its costly passes, and one compilation cache for all workers of the session."""

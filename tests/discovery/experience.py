@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from gymnax.environments.classic_control.cartpole import CartPole
 
-from discovery.agents.agent import AgentConfig, make_agent
+from discovery.agents.agent import AgentConfig, AgentState, make_agent
 from discovery.agents.policies import Categorical
+from discovery.agents.statistics import Statistics
 from discovery.objectives.base import Experience
 from discovery.types import Outputs, Progress, Rollout
 from envs.gridworld.env import GridWorld
@@ -83,6 +84,11 @@ def random_rollout(rng, T, W, actions, observe, ends=0.3):
         next_observation=observe(T, W),
         last_observation=observe(W),
     )
+
+
+def agent_of(params):
+    """An agent of these parameters that will not be trained."""
+    return AgentState(params=params, opt_state=(), statistics=Statistics())
 
 
 def random_states(rng, states=5):

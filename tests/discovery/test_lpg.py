@@ -86,7 +86,9 @@ def test_targets_agree_with_the_naive_implementation(horizon_inputs, shape, seed
     n = data.draw(st.integers(0, N - 1))
     found = targets_of(rule, meta_params, experience, progress(n, N))
     rollout, outputs, _, last = experience
-    pihat, yhat = naive_targets(rule, meta_params, rollout, outputs, last.head, n, N)
+    pihat, yhat = naive_targets(
+        rule, meta_params, rollout, [outputs.parameters, outputs.head], last.head, n, N
+    )
     np.testing.assert_allclose(found.pihat, pihat, rtol=2e-4, atol=2e-5)
     np.testing.assert_allclose(np.exp(found.log_yhat), yhat, rtol=2e-4, atol=2e-5)
 
@@ -206,7 +208,7 @@ def test_without_resets_rewards_would_reach_earlier_episodes(monkeypatch):
 def test_predictions_after_the_end_of_an_episode_do_not_reach_it(kind):
     rule, meta_params, experience = episode_that_ends_at_3(kind)
     outputs = experience.outputs
-    later = experience._replace(outputs=outputs._replace(head=changed(outputs.head, (4, 0, 0), 3.0)))
+    later = experience._replace(outputs=outputs.replace(head=changed(outputs.head, (4, 0, 0), 3.0)))
     before, after = (targets_of(rule, meta_params, e, progress(0, 9)) for e in (experience, later))
     assert np.flatnonzero(before.pihat != after.pihat).tolist() == [4]
 

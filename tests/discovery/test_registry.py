@@ -69,7 +69,7 @@ def test_an_objective_learns_from_a_real_rollout_with_finite_numbers(name, world
     def first_update(key):
         meta_params = rule.init(key)
         life = learner.begin(key, level)
-        _, rollout = collect(agent, life.agent.params, env, level, life.workers, key, 9)
+        _, rollout = collect(agent, life.agent, env, level, life.workers, key, 9)
         grads, metrics = gradients(rule, meta_params, agent, life.agent.params, rollout, progress(0, 10))
         outputs, following, last = (
             agent.apply(life.agent.params, x)

@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from discovery import environment
-from discovery.agents.agent import AgentConfig, AgentState
+from discovery.agents.agent import AgentConfig
 from discovery.agents.policies import Categorical
-from discovery.agents.statistics import Statistics
 from discovery.rollout import collect, run_episodes, start
 from tests.discovery import naive_networks
-from tests.discovery.experience import CARTPOLE, float64, lane, quick_jit, random_agent, small_grid
+from tests.discovery.experience import CARTPOLE, agent_of, float64, lane, quick_jit, random_agent, small_grid
 from tests.discovery.naive_lpg import softmax
 
 NEARLY_ONE = np.float32(1.0 - 2.0**-24)
@@ -26,11 +25,6 @@ sample_jit = quick_jit(lambda logits, draws: Categorical(logits.shape[-1]).sampl
 step_jit = quick_jit(lambda env, *inputs: env.step(*inputs), static_argnums=0)
 step_from_jit = quick_jit(lambda env, *inputs: env.step_from(*inputs), static_argnums=0)
 reset_from_jit = quick_jit(lambda env, *inputs: env.reset_from(*inputs), static_argnums=0)
-
-
-def acting(params):
-    """An agent of these parameters that will not be trained."""
-    return AgentState(params=params, opt_state=(), statistics=Statistics())
 
 
 @pytest.mark.parametrize(
@@ -112,7 +106,7 @@ def walk(kind, env, level, params, worker, workers, keys, chunk):
 def test_rollouts_record_what_a_loop_over_workers_and_steps_sees(kind):
     env, level, agent, params = world(kind)
     workers, key, steps = start_jit(env, jax.random.key(1), level, W), jax.random.key(2), 25
-    after, rollout = collect_jit(agent, acting(params), env, level, workers, key, steps)
+    after, rollout = collect_jit(agent, agent_of(params), env, level, workers, key, steps)
     for w in range(W):
         records = list(walk(kind, env, level, params, w, workers, [key], steps))
         columns = [np.stack(column) for column in zip(*records, strict=True)]
@@ -132,8 +126,8 @@ def test_rollouts_record_what_a_loop_over_workers_and_steps_sees(kind):
 def test_rollouts_go_on_where_the_last_one_stopped():
     env, level, agent, params = world("tabular")
     workers = start_jit(env, jax.random.key(1), level, W)
-    after, first = collect_jit(agent, acting(params), env, level, workers, jax.random.key(2), 25)
-    _, second = collect_jit(agent, acting(params), env, level, after, jax.random.key(3), 25)
+    after, first = collect_jit(agent, agent_of(params), env, level, workers, jax.random.key(2), 25)
+    _, second = collect_jit(agent, agent_of(params), env, level, after, jax.random.key(3), 25)
     assert np.array_equal(first.last_observation, second.observation[0])
     assert not np.array_equal(first.action, second.action)
 
@@ -144,7 +138,7 @@ def test_returns_are_those_of_the_first_episode_of_each_worker(limit):
     env, level, agent, params = world("tabular")
     level = level.replace(max_steps_in_episode=jnp.int32(limit))
     key, chunk = jax.random.key(limit), 5
-    found = returns_jit(agent, acting(params), env, level, key, W, chunk).returns
+    found = returns_jit(agent, agent_of(params), env, level, key, W, chunk).returns
     start_key, run_key = jax.random.split(key)
     workers = start_jit(env, start_key, level, W)
     keys = [jax.random.fold_in(run_key, i) for i in range(4)]
@@ -169,7 +163,7 @@ def test_returns_do_not_count_the_episodes_after_the_first():
     stay = jax.tree.map(np.zeros_like, params)
     stay["policy"]["rows"][:, 4] = 1e4
     for chunk in (1, 3, 8, 20):
-        returns = returns_jit(agent, acting(stay), env, level, jax.random.key(0), W, chunk).returns
+        returns = returns_jit(agent, agent_of(stay), env, level, jax.random.key(0), W, chunk).returns
         assert returns.tolist() == [4.0] * W
 
 
@@ -177,7 +171,7 @@ def test_workers_of_a_lane_act_and_start_differently():
     env, level, agent, params = world("mlp")
     workers = start_jit(env, jax.random.key(1), level, W)
     assert np.unique(workers.observation, axis=0).shape[0] == W
-    _, rollout = collect_jit(agent, acting(params), env, level, workers, jax.random.key(2), 25)
+    _, rollout = collect_jit(agent, agent_of(params), env, level, workers, jax.random.key(2), 25)
     assert np.unique(rollout.action, axis=1).shape[1] == W
 
 

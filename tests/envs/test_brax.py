@@ -104,6 +104,15 @@ def test_impossible_options_are_refused(options, words):
         BraxEnvironment("ant", **options)
 
 
+@needs_brax
+def test_making_one_leaves_nothing_in_the_working_directory(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    brax._brax.cache_clear()
+    envs.make("brax/ant")  # of whose model MuJoCo warns
+    assert not list(tmp_path.iterdir())
+    assert capsys.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("task", REFUSED)
 def test_what_brax_cannot_run_is_refused_and_said_so_in_the_list(task):
     with pytest.raises(ValueError, match=f"brax/{task} cannot be used: Brax"):

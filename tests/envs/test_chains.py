@@ -187,8 +187,8 @@ def test_with_a_chain_longer_than_the_rollout_only_the_prediction_can_carry_cred
     env, level = envs.make("chain/long")
     level = level.replace(max_steps_in_episode=jnp.int32(45))
     agent = make_agent(default_config(env, level), env, level, head_size=8)
-    params = agent.init(jax.random.key(0)).params  # uniformly random at first
-    collect = quick_jit(lambda workers, key: rollout.collect(agent, params, env, level, workers, key, STEPS))
+    state = agent.init(jax.random.key(0))  # uniformly random at first
+    collect = quick_jit(lambda workers, key: rollout.collect(agent, state, env, level, workers, key, STEPS))
     workers = rollout.start(env, jax.random.key(1), level, 16)
     rollouts = []
     for i in range(3):

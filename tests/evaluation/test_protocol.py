@@ -228,9 +228,9 @@ def test_a_horizon_shorter_than_one_update_is_refused(untrained):
     assert not untrained
 
 
-def test_an_environment_that_no_agent_fits_is_refused(untrained):
-    with pytest.raises(EvaluationError, match="continuous actions"):
-        run(suite("Pendulum-v1"))
+def test_continuous_actions_are_refused_for_a_rule_that_needs_discrete_ones(untrained):
+    with pytest.raises(EvaluationError, match="lpg needs discrete actions, and those of Pendulum-v1 are"):
+        run(suite("Pendulum-v1"), names=("random", "lpg"))
 
 
 def test_an_unknown_environment_is_refused():

@@ -55,7 +55,7 @@ def naive_episodes(life, discount):
     workers = acting.start(ENV, start_key, LEVEL, 4)
     chunks = []
     collect = quick_jit(
-        lambda workers, key: acting.collect(LEARNER.agent, life.agent.params, ENV, LEVEL, workers, key, 20)
+        lambda workers, key: acting.collect(LEARNER.agent, life.agent, ENV, LEVEL, workers, key, 20)
     )
     for i in range(2):
         workers, rollout = collect(workers, jax.random.fold_in(run_key, i))
