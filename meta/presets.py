@@ -129,7 +129,7 @@ _QUICKSTART = dataclasses.replace(
 
 PRESETS: dict[str, Preset] = {
     "quickstart": Preset(
-        _QUICKSTART, "TA-LPG on small gridworlds in about 4 minutes on 2 CPU cores; what `make discover` runs"
+        _QUICKSTART, "TA-LPG on small gridworlds in 3 to 5 minutes on 2 CPU cores; what `make discover` runs"
     ),
     "ta-lpg-cpu": Preset(
         _TA_LPG_CPU, "TA-LPG in about 2 hours on 2 CPU cores; made the shipped objective `ta-lpg`"
