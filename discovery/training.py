@@ -43,9 +43,7 @@ class TrainedAgent:
 
     def act(self, key: Key[Array, ""], observation: Array) -> Num[Array, "*batch_and_action"]:
         """Sampled actions for observations of any leading shape, as the environment takes them."""
-        policy, parameters = self.agent.policy, self.agent.look(self.state, observation).parameters
-        draws = policy.draw(key, parameters.shape[:-1])
-        return policy.to_environment(policy.sample(parameters, draws))
+        return self.agent.act(self.state, key, observation)
 
 
 def train(

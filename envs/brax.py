@@ -173,8 +173,8 @@ class BraxEnvironment(environment.Environment[BraxState, BraxParams]):
         observation, moved, reward, terminated, info = self.step_env(key, state, action, params)
         truncated = self.is_truncated(moved, params)
         again = BraxState(time=jnp.int32(0), brax=state.first, first=state.first)
-        going_on = functools.partial(jnp.where, terminated | truncated)
-        following = jax.tree.map(going_on, again, moved)
+        over = terminated | truncated
+        following = jax.tree.map(functools.partial(jnp.where, over), again, moved)
         info = info | {"final_observation": observation}
         return following.brax.obs, following, reward, terminated, truncated, info
 

@@ -237,13 +237,12 @@ def walk(
         life: the agent.
         start: first observation and state.
     """
-    env, policy = learner.env, learner.agent.policy
+    env = learner.env
 
     def advance(carry: tuple[Array, Any], key: Key[Array, ""]) -> tuple[tuple[Array, Any], Any]:
         observation, state = carry
         action_key, env_key = jax.random.split(key)
-        parameters = learner.agent.look(life.agent, observation[None]).parameters
-        action = policy.to_environment(policy.sample(parameters, policy.draw(action_key, (1,))))[0]
+        action = learner.agent.act(life.agent, action_key, observation[None])[0]
         observation, state, _, terminated, _ = env.step_env(env_key, state, action, level)
         return (observation, state), (state, terminated | env.is_truncated(state, level))
 

@@ -9,7 +9,7 @@ import jax
 import jaxtyping
 import matplotlib.pyplot  # noqa: F401 - see below
 import pytest
-import scipy.stats  # noqa: F401
+import scipy.stats  # noqa: F401 - see below
 from jax.experimental.compilation_cache import compilation_cache
 
 from tests import shape_checks

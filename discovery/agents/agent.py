@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 from gymnax.environments.environment import Environment
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, Num
 
 from discovery.agents.networks import NETWORKS, Activation, AgentNetwork
 from discovery.agents.policies import Bounds, Policy, policy_for
@@ -132,6 +132,14 @@ class Agent:
     def look(self, state: AgentState, observation: Array) -> Outputs:
         """`apply` to observations as the environment gives them."""
         return self.apply(state.params, self.scaling.see(state.statistics, observation))
+
+    def act(
+        self, state: AgentState, key: Key[Array, ""], observation: Array
+    ) -> Num[Array, "*batch_and_action"]:
+        """Sampled actions for observations of any leading shape, as the environment takes them."""
+        parameters = self.look(state, observation).parameters
+        draws = self.policy.draw(key, parameters.shape[:-1])
+        return self.policy.to_environment(self.policy.sample(parameters, draws))
 
 
 def make_agent(config: AgentConfig, env: Environment, level: Any, head_size: int) -> Agent:
