@@ -118,7 +118,8 @@ def run_blocks(
         def run(i, results):
             block = plan.blocks[queue[i]]
             found = task(operands, block)
-            return jax.tree.map(lambda all_, new: all_.at[block].set(new, mode="drop"), results, found)
+            # Added, so that the sum below leaves them as they are: it turns -0 into 0.
+            return jax.tree.map(lambda all_, new: all_.at[block].add(new, mode="drop"), results, found)
 
         results = jax.tree.map(lambda s: jnp.zeros((lanes, *s.shape[1:]), s.dtype), shapes)
         results = jax.lax.fori_loop(0, jnp.sum(mine), run, results)

@@ -13,14 +13,30 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from gymnax.environments import spaces
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int, Key, Shaped
 
 from discovery.agents.policies import DiagonalGaussian, Policy
 from discovery.types import Outputs
 
 Activation = Literal["relu", "tanh"]
 ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {"relu": nn.relu, "tanh": jnp.tanh}
-ORTHOGONAL = nn.initializers.orthogonal(math.sqrt(2))
+
+
+def orthogonal(scale: float) -> nn.initializers.Initializer:
+    """flax's orthogonal initialiser, one lane after the other.
+
+    LAPACK's decomposition of a batch of matrices shares one thread pool among all host devices, and two of
+    them wait for each other for ever (jaxlib 0.10.2).
+    """
+    initialiser = nn.initializers.orthogonal(scale)
+
+    def init(key: Key[Array, ""], shape: tuple[int, ...], dtype: Any = jnp.float32, **_: Any) -> Array:
+        return jax.custom_batching.sequential_vmap(lambda key: initialiser(key, shape, dtype))(key)
+
+    return init
+
+
+ORTHOGONAL = orthogonal(math.sqrt(2))
 
 
 class MakeBody(Protocol):
@@ -91,7 +107,7 @@ class CNN(nn.Module):
 
 def last_layer(outputs: int, scale: float) -> nn.Dense:
     """Linear, with orthogonal weights."""
-    return nn.Dense(outputs, kernel_init=nn.initializers.orthogonal(scale))
+    return nn.Dense(outputs, kernel_init=orthogonal(scale))
 
 
 class AgentNetwork(nn.Module):

@@ -13,7 +13,7 @@ from discovery.agents.agent import AgentConfig
 from discovery.blocks import make_mesh, run_blocks
 from discovery.lifetime import make_learner, train_block
 from discovery.objectives.a2c import A2C
-from tests.discovery.experience import small_grid
+from tests.discovery.experience import CARTPOLE, small_grid
 
 LANES, BLOCK_SIZE = 11, 2
 BROKEN = 4  # a lane whose level has a reward that is not finite
@@ -36,6 +36,14 @@ def main(path):
         leaves = [x.reshape(BLOCK_SIZE, -1) for x in jax.tree.leaves(lives.agent.params)]
         return {"updates": ends, "agents": jnp.concatenate(leaves, axis=1)}
 
+    mlp = make_learner(CARTPOLE, CARTPOLE.default_params, AgentConfig(network="mlp", workers=1), A2C())
+
+    def born(level, lanes):
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), lanes)
+        lives = jax.vmap(mlp.begin, in_axes=(0, None))(keys, level)
+        leaves = [x.reshape(BLOCK_SIZE, -1) for x in jax.tree.leaves(lives.agent.params)]
+        return jnp.concatenate(leaves, axis=1)
+
     results = {}
     for devices in (1, 2, 4, 8):
         mesh = make_mesh(devices)
@@ -46,6 +54,8 @@ def main(path):
         for name, given in (("sound", rewards), ("broken", rewards.at[BROKEN].set(jnp.nan))):
             for part, value in run(given).items():
                 results[f"{name}-{part}/{devices}"] = np.asarray(value)
+        begin = jax.jit(lambda level, mesh=mesh: run_blocks(born, level, jnp.ones(LANES), BLOCK_SIZE, mesh))
+        results[f"born-agents/{devices}"] = np.asarray(begin(CARTPOLE.default_params))
     np.savez(path, **results)
 
 
