@@ -3,7 +3,8 @@
 Drawing random numbers for a whole rollout at once is several times cheaper than splitting keys at
 every step. An environment that can be driven by uniform numbers says so by offering `step_from`
 and `reset_from` (see `NoiseDriven`); every other gymnax environment is driven by keys that are
-split in bulk. Both look the same from here on: `draw`, `reset`, `step`.
+split in bulk, and starts its episodes from states that are drawn in bulk. Both look the same from here
+on: `draw`, `reset`, `step`.
 """
 
 import functools
@@ -16,8 +17,8 @@ from jaxtyping import Array, Bool, Float, Key
 
 from discovery.types import EnvParams
 
-Noise: TypeAlias = Array
-"""Randomness of one step or reset: uniform numbers, or a key."""
+Noise: TypeAlias = Any
+"""Randomness of steps: uniform numbers, `Beginnings`, or keys."""
 
 
 @runtime_checkable
@@ -36,6 +37,14 @@ class NoiseDriven(Protocol):
         ...
 
 
+class Beginnings(NamedTuple):
+    """What gymnax's own step makes of its key: the transition's key, and where an episode would begin."""
+
+    key: Key[Array, "..."]
+    observation: Array
+    state: Any
+
+
 class Transition(NamedTuple):
     """One step of one worker; `observation` and `state` are those after any reset."""
 
@@ -47,11 +56,23 @@ class Transition(NamedTuple):
     next_observation: Array
 
 
-def draw(env: Environment, key: Key[Array, ""], steps: int, workers: int) -> Noise:
-    """Randomness for `steps` steps of `workers` workers: leading axis steps, last axis workers."""
+def draw(env: Environment, key: Key[Array, ""], level: EnvParams, steps: int, workers: int) -> Noise:
+    """Randomness for `steps` steps of `workers` workers on a level: leading axis steps.
+
+    The next axis is the worker; but for uniform numbers, whose last axis it is.
+    """
     if isinstance(env, NoiseDriven):
         return jax.random.uniform(key, (steps, env.step_noise_size + env.reset_noise_size, workers))
-    return jax.random.split(key, (steps, workers))
+    keys = jax.random.split(key, (steps, workers))
+    if type(env).step is not Environment.step:  # it resets in a way of its own
+        return keys
+    begin = functools.partial(_begin, env, level)
+    return jax.vmap(jax.vmap(begin))(keys)
+
+
+def _begin(env: Environment, level: EnvParams, key: Key[Array, ""]) -> Beginnings:
+    step_key, reset_key = jax.random.split(key)
+    return Beginnings(step_key, *env.reset_env(reset_key, level))
 
 
 def reset(env: Environment, key: Key[Array, ""], level: EnvParams, workers: int) -> tuple[Array, Any]:
@@ -65,7 +86,7 @@ def step(env: Environment, noise: Noise, states: Any, actions: Array, level: Env
 
     Args:
         env: the environment.
-        noise: one step of what `draw` returned; its last axis is the worker.
+        noise: one step of what `draw` returned.
         states: environment states, worker axis first.
         actions: one action per worker.
         level: the level, shared by the workers.
@@ -76,6 +97,9 @@ def step(env: Environment, noise: Noise, states: Any, actions: Array, level: Env
     if isinstance(env, NoiseDriven):
         step_worker = functools.partial(_step_from_noise, env)
         return jax.vmap(step_worker, in_axes=(-1, 0, 0, None))(noise, states, actions, level)
+    if isinstance(noise, Beginnings):
+        step_worker = functools.partial(_step_to_beginning, env)
+        return jax.vmap(step_worker, in_axes=(0, 0, 0, None))(noise, states, actions, level)
     result = jax.vmap(env.step, in_axes=(0, 0, 0, None))(noise, states, actions, level)
     observation, states, reward, terminated, truncated, info = result
     return Transition(
@@ -90,17 +114,37 @@ def step(env: Environment, noise: Noise, states: Any, actions: Array, level: Env
 
 def _step_from_noise(env: Any, noise: Array, state: Any, action: Array, level: EnvParams) -> Transition:
     """gymnax's step with automatic reset, from uniform numbers in place of a key."""
-    observation, new_state, reward, terminated = env.step_from(
-        noise[: env.step_noise_size], state, action, level
-    )
-    truncated = env.is_truncated(new_state, level)
-    first_observation, first_state = env.reset_from(noise[env.step_noise_size :], level)
-    done = terminated | truncated
+    observation, moved, reward, terminated = env.step_from(noise[: env.step_noise_size], state, action, level)
+    beginning = env.reset_from(noise[env.step_noise_size :], level)
+    return _with_reset(env, level, (observation, moved), reward, terminated, beginning)
+
+
+def _step_to_beginning(
+    env: Environment, noise: Beginnings, state: Any, action: Array, level: EnvParams
+) -> Transition:
+    """gymnax's step with automatic reset, whose beginning is known already."""
+    observation, moved, reward, terminated, _ = env.step_env(noise.key, state, action, level)
+    beginning = noise.observation, noise.state
+    return _with_reset(env, level, (observation, moved), reward, terminated, beginning)
+
+
+def _with_reset(
+    env: Environment,
+    level: EnvParams,
+    after: tuple[Any, Any],
+    reward: Array,
+    terminated: Array,
+    beginning: tuple[Any, Any],
+) -> Transition:
+    """The transition; observation and state are the beginning's where the episode ends."""
+    truncated = env.is_truncated(after[1], level)
+    over = terminated | truncated
+    observation, state = jax.tree.map(functools.partial(jnp.where, over), beginning, after)
     return Transition(
-        observation=jnp.where(done, first_observation, observation),
-        state=jax.tree.map(lambda first, new: jnp.where(done, first, new), first_state, new_state),
-        reward=reward,
+        observation=observation,
+        state=state,
+        reward=jnp.asarray(reward, jnp.float32),
         terminated=terminated,
         truncated=truncated,
-        next_observation=observation,
+        next_observation=after[0],
     )

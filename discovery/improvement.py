@@ -7,7 +7,7 @@ the objective is the same in both. `discovery.lifetime` calls it.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from discovery.agents.agent import Agent, AgentState
 from discovery.objectives.base import Experience, Metrics, Objective
@@ -51,7 +51,10 @@ def improve(
     )
 
     def minibatch(state: AgentState, rows: Array) -> tuple[AgentState, Metrics]:
-        observation, action, target = jax.tree.map(lambda leaf: leaf[rows], batch)
+        # A permutation is in range by construction; a check would cost a pass over every row.
+        observation, action, target = jax.tree.map(
+            lambda leaf: leaf.at[rows].get(mode="promise_in_bounds", unique_indices=True), batch
+        )
 
         def loss(params: AgentParams) -> tuple[Float[Array, ""], Metrics]:
             return objective.loss(meta_params, agent.apply(params, observation), action, target, progress)
@@ -60,11 +63,19 @@ def improve(
         return agent.step(state, grads, scale), metrics
 
     def epoch(state: AgentState, key: Key[Array, ""]) -> tuple[AgentState, dict[str, Array]]:
-        rows = jax.random.permutation(key, steps).reshape(agent.minibatches, -1)
-        return jax.lax.scan(minibatch, state, rows)
+        return jax.lax.scan(minibatch, state, shuffled(key, steps).reshape(agent.minibatches, -1))
 
     state, metrics = jax.lax.scan(epoch, state, jax.random.split(key, agent.epochs))
     return state, jax.tree.map(jnp.mean, metrics)
+
+
+def shuffled(key: Key[Array, ""], size: int) -> Int[Array, " size"]:
+    """A permutation of the numbers below `size`.
+
+    One sort by random numbers of 32 bits. `jax.random.permutation` sorts until no two numbers can be
+    expected to tie; here some do in 1 of 100 shuffles of 8,192, and stay in order.
+    """
+    return jnp.argsort(jax.random.bits(key, (size,)))
 
 
 def gradients(

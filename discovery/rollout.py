@@ -52,7 +52,7 @@ def collect(
     """
     count = jax.tree.leaves(workers.observation)[0].shape[0]
     env_key, action_key = jax.random.split(key)
-    noise = environment.draw(env, env_key, steps, count)
+    noise = environment.draw(env, env_key, level, steps, count)
     policy = agent.policy
     draws = policy.draw(action_key, (steps, count))
 

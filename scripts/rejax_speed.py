@@ -33,8 +33,8 @@ class Arguments:
     """Environments, one after the other."""
     agents: tuple[int, ...] = (1, 16)
     """How many agents are trained at once: rejax's vmapped, ours as lanes on a device per core."""
-    updates: int = 5
-    """Rollouts per timed run."""
+    updates: int = 12
+    """Rollouts per timed run, which also makes new agents."""
     repeats: int = 3
     """Timed runs, of which the median counts."""
     rejax_env: Path = Path(".venv-rejax")
@@ -191,6 +191,7 @@ def _our_training(task: dict[str, Any]) -> Any:
     from discovery.keys import keys_of
     from discovery.lifetime import make_learner, train_block
     from discovery.objectives.hand_written_drifts import PPO
+    from evaluation.protocol import WORKERS_PER_BLOCK
 
     env, level = envs.make(task["environment"])
     level = jax.tree.map(jnp.asarray, level)
@@ -208,6 +209,8 @@ def _our_training(task: dict[str, Any]) -> Any:
     learner = make_learner(env, level, config, PPO())
     agents = task["agents"]
     mesh = make_mesh(min(agents, len(jax.devices())))
+    # As in evaluation, but for no lanes of padding.
+    size = max(1, min(WORKERS_PER_BLOCK // config.workers, agents // mesh.size))
 
     def block(key: Any, lanes: Any) -> Any:
         levels = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(lanes), *leaf.shape)), level)
@@ -216,7 +219,7 @@ def _our_training(task: dict[str, Any]) -> Any:
         return jax.vmap(optax.global_norm)(lives.agent.params)
 
     train = (
-        jax.jit(lambda key: run_blocks(block, key, jnp.ones(agents), 1, mesh))
+        jax.jit(lambda key: run_blocks(block, key, jnp.ones(agents), size, mesh))
         .lower(jax.random.key(0))
         .compile()
     )

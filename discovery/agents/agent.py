@@ -158,15 +158,7 @@ def make_agent(config: AgentConfig, env: Environment, level: Any, head_size: int
     policy = policy_for(env.action_space(level), config.action_bounds)
     body = NETWORKS[config.network](space, config.hidden, config.activation)
     network = AgentNetwork(body, policy, head_size, config.shared)
-    optimiser = optax.multi_transform(
-        {
-            "policy": make_optimiser(config, config.policy_learning_rate, clip=not config.clip_together),
-            "head": make_optimiser(config, config.head_learning_rate, clip=not config.clip_together),
-        },
-        lambda params: {name: "head" if name == "head" else "policy" for name in params},
-    )
-    if config.clip_together:
-        optimiser = optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optimiser)
+    optimiser = _one_optimiser(config) if config.clip_together else _two_optimisers(config)
     return Agent(
         network=network,
         optimiser=optimiser,
@@ -180,12 +172,32 @@ def make_agent(config: AgentConfig, env: Environment, level: Any, head_size: int
     )
 
 
-def make_optimiser(
-    config: AgentConfig, learning_rate: float, *, clip: bool = True
-) -> optax.GradientTransformation:
+def make_optimiser(config: AgentConfig, learning_rate: float) -> optax.GradientTransformation:
     """The configured rule for one network, behind a clip of its gradient's global norm."""
-    if config.optimiser == "adam":
-        rule = optax.adam(learning_rate, eps=config.adam_epsilon)
-    else:
-        rule = optax.sgd(learning_rate)
-    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), rule) if clip else rule
+    return optax.chain(_clipped_direction(config), optax.scale_by_learning_rate(learning_rate))
+
+
+def _two_optimisers(config: AgentConfig) -> optax.GradientTransformation:
+    """Policy and second head by themselves."""
+    rates = {"policy": config.policy_learning_rate, "head": config.head_learning_rate}
+    return optax.multi_transform(
+        {name: make_optimiser(config, rate) for name, rate in rates.items()}, _labels
+    )
+
+
+def _one_optimiser(config: AgentConfig) -> optax.GradientTransformation:
+    """Everything as one long vector: a dozen small arrays would cost a dozen times the overhead."""
+    rates = {"policy": config.policy_learning_rate, "head": config.head_learning_rate}
+    scale = {name: optax.scale_by_learning_rate(rate) for name, rate in rates.items()}
+    return optax.chain(optax.flatten(_clipped_direction(config)), optax.multi_transform(scale, _labels))
+
+
+def _clipped_direction(config: AgentConfig) -> optax.GradientTransformation:
+    """The configured rule with a step size of -1."""
+    rule = optax.scale_by_adam(eps=config.adam_epsilon) if config.optimiser == "adam" else optax.identity()
+    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), rule)
+
+
+def _labels(params: AgentParams) -> dict[str, str]:
+    """Whose step size counts; a shared body has the policy's."""
+    return {name: "head" if name == "head" else "policy" for name in params}

@@ -67,17 +67,17 @@ def test_keys_drive_any_other_environment_as_a_loop_over_gymnax_steps_would():
     assert not isinstance(env, environment.NoiseDriven)
     level = env.default_params.replace(max_steps_in_episode=15)
     key, steps = jax.random.key(0), 30
-    noise = environment.draw(env, key, steps, W)
-    assert_same(*map(jax.random.key_data, (noise, jax.random.split(key, (steps, W)))))
+    noise, keys = environment.draw(env, key, level, steps, W), jax.random.split(key, (steps, W))
+    assert isinstance(noise, environment.Beginnings)
     _, states = reset(env, key, level, W)
     one_step, actions = quick_jit(env.step), np.random.default_rng(0).integers(0, 2, (steps, W))
     actions[:, 0] = 1  # falls soon
     single = [lane(states, w) for w in range(W)]
     kinds = set()
     for t in range(steps):
-        found = step(env, noise[t], states, actions[t], level)
+        found = step(env, lane(noise, t), states, actions[t], level)
         for w in range(W):
-            expected = one_step(noise[t, w], single[w], actions[t, w], level)
+            expected = one_step(keys[t, w], single[w], actions[t, w], level)
             observation, single[w], reward, terminated, truncated, info = expected
             np.testing.assert_allclose(found.observation[w], observation, rtol=1e-5, atol=1e-6)
             np.testing.assert_allclose(
@@ -92,6 +92,16 @@ def test_keys_drive_any_other_environment_as_a_loop_over_gymnax_steps_would():
         assert found.reward.dtype == np.float32
         states = found.state
     assert {(True, False), (False, True), (False, False)} <= kinds
+
+
+def test_an_environment_with_a_step_of_its_own_keeps_it():
+    class Own(type(CARTPOLE)):
+        def step(self, key, state, action, params=None):
+            return super().step(key, state, action, params)
+
+    key = jax.random.key(0)
+    noise = environment.draw(Own(), key, CARTPOLE.default_params, 3, W)
+    assert_same(*map(jax.random.key_data, (noise, jax.random.split(key, (3, W)))))
 
 
 def test_a_time_limit_truncates_and_a_fall_terminates():
@@ -124,6 +134,6 @@ def test_workers_start_as_gymnax_resets_do_each_with_its_own_key(env):
 
 def test_draws_differ_between_steps_and_workers_and_fit_the_environment():
     env = GRIDS["random"]
-    noise = environment.draw(env, jax.random.key(0), 5, W)
+    noise = environment.draw(env, jax.random.key(0), env.default_params, 5, W)
     assert noise.shape == (5, env.step_noise_size + env.reset_noise_size, W)
     assert np.unique(noise).size == noise.size

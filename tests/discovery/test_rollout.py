@@ -79,7 +79,8 @@ def walk(kind, env, level, params, worker, workers, keys, chunk):
     params = float64(params)
     for key in keys:
         env_key, action_key = jax.random.split(key)
-        noise = environment.draw(env, env_key, chunk, W)
+        noise = environment.draw(env, env_key, level, chunk, W)
+        step_keys = jax.random.split(env_key, (chunk, W))
         draws = jax.random.uniform(action_key, (chunk, W))
         for t in range(chunk):
             logits, _ = naive_networks.apply(kind, params, observation, 0)
@@ -95,7 +96,7 @@ def walk(kind, env, level, params, worker, workers, keys, chunk):
                     following, state = reset_from_jit(env, noise[t, size:, worker], level)
             else:
                 following, state, reward, terminated, truncated, info = step_jit(
-                    env, noise[t, worker], state, action, level
+                    env, step_keys[t, worker], state, action, level
                 )
                 next_observation = info["final_observation"]
             yield observation, action, reward, terminated, truncated, next_observation, following
