@@ -1,7 +1,7 @@
 """The agents' settings per environment and rule, in one table, with what is known of their sources.
 
-`default_config` looks them up; whoever trains or evaluates agents without settings of their own gets
-these.
+`default_config` and `default_rule` look them up; whoever trains or evaluates agents without settings of
+their own gets these.
 """
 
 import dataclasses
@@ -60,7 +60,7 @@ PPO_SETTINGS = {
     "Asterix-MinAtar": _ppo(3e-3),
     # Ours: CleanRL's step size with 4 workers; 500 at 5e5 steps on the one seed that was run.
     "CartPole-v1": _ppo(2.5e-4, workers=4, minibatches=4),
-    # rejax 0.1.3, configs/brax, tuned there, but for the discounts (0.95, 0.995, 0.98): ours is 0.99.
+    # rejax 0.1.3, configs/brax, tuned there; with the discounts below.
     "brax/reacher": _continuous(
         2.75e-4, workers=128, rollout_steps=128, epochs=8, minibatches=64, max_grad_norm=0.1
     ),
@@ -70,6 +70,9 @@ PPO_SETTINGS = {
     "brax/ant": _continuous(1.08e-4, workers=64, rollout_steps=64, epochs=8, minibatches=16),
 }
 """Rules in PPO's loop, by environment."""
+
+PPO_DISCOUNTS = {"brax/reacher": 0.95, "brax/hopper": 0.995, "brax/ant": 0.98}
+"""gamma of these settings, where it is not the rules' own 0.99 (rejax 0.1.3, configs/brax)."""
 
 PPO_CONTINUOUS = _continuous(3e-4, workers=32, rollout_steps=64, epochs=8, minibatches=8)
 """Continuous actions everywhere else: ours, between rejax's for hopper and ant; not tuned."""
@@ -90,6 +93,17 @@ def default_config(env: Environment, level: Any, rule: Any = None) -> AgentConfi
         elsewhere = PPO_ELSEWHERE if discrete else PPO_CONTINUOUS
         return PPO_TABLES if tabular else PPO_SETTINGS.get(env.name, elsewhere)
     return with_own_rates(TABLES if tabular else SMALL_MLP, rule)
+
+
+def default_rule(env: Environment, rule: Any) -> Any:
+    """The rule with the discount that belongs to `default_config`.
+
+    Rules in PPO's loop differ by their drifts, so gamma is the task's and the same for all of them; a
+    discount that somebody has set stays.
+    """
+    if not isinstance(rule, MirrorLearning) or rule.discount != MirrorLearning.discount:
+        return rule
+    return dataclasses.replace(rule, discount=PPO_DISCOUNTS.get(env.name, rule.discount))
 
 
 def with_own_rates(config: AgentConfig, rule: Any) -> AgentConfig:

@@ -15,7 +15,7 @@ from discovery.agents.policies import Categorical
 from discovery.lifetime import Life, make_learner
 from discovery.objectives.base import Objective, TrainedObjective
 from discovery.objectives.registry import make_objective
-from discovery.settings import default_config
+from discovery.settings import default_config, default_rule
 from discovery.types import Progress
 
 
@@ -64,7 +64,8 @@ def train(
         level: its parameters.
         horizon: N, the lifetime in agent updates.
         seed: determines everything random.
-        config: the agent's settings; by default the published ones for the kind of observation.
+        config: the agent's settings; by default the published ones for environment and rule, and with
+            them the discount of a rule in PPO's loop.
         evaluations: how many times the return is measured, evenly over the lifetime, last at its end.
 
     Returns:
@@ -74,8 +75,7 @@ def train(
 
     Raises:
         ValueError: a horizon or number of evaluations below 1, continuous actions with a rule for
-            discrete ones, or an objective
-            that has meta-parameters but comes without them.
+            discrete ones, or an objective that has meta-parameters but comes without them.
 
     Example:
         >>> env, level = envs.make("gridworld/dense")
@@ -84,7 +84,9 @@ def train(
     if horizon < 1 or evaluations < 1:
         raise ValueError(f"horizon and evaluations must be at least 1, not {horizon} and {evaluations}")
     rule, meta_params = _bind(objective)
-    learner = make_learner(env, level, config or default_config(env, level, rule), rule)
+    if config is None:
+        config, rule = default_config(env, level, rule), default_rule(env, rule)
+    learner = make_learner(env, level, config, rule)
     key = jax.random.key(seed)
 
     @jax.jit

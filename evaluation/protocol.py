@@ -27,7 +27,7 @@ from discovery.blocks import run_blocks
 from discovery.keys import keys_of
 from discovery.lifetime import Learner, evaluate_block, make_learner, train_block
 from discovery.objectives.base import Objective, TrainedObjective
-from discovery.settings import default_config
+from discovery.settings import default_config, default_rule
 from discovery.types import EnvParams, MetaParams
 from envs import registry
 from envs.suites import Suite
@@ -219,7 +219,8 @@ def _trainer(
     task, objective = trial.task, trial.objective
     level = _first(task.levels)
     try:
-        learner = make_learner(task.env, level, trial.agent, objective.rule)
+        rule = default_rule(task.env, objective.rule)
+        learner = make_learner(task.env, level, trial.agent, rule)
     except ValueError as error:  # an environment that no agent of ours fits
         raise EvaluationError(str(error)) from error
     size = block_size or max(1, WORKERS_PER_BLOCK // trial.agent.workers)

@@ -1,11 +1,24 @@
 """The agents' settings per environment and rule."""
 
+import dataclasses
+import types
+
 import pytest
 
 import envs
 from discovery.agents.agent import AgentConfig
+from discovery.objectives.hand_written_drifts import PPO
 from discovery.objectives.registry import make_objective
-from discovery.settings import PPO_ELSEWHERE, PPO_SETTINGS, PPO_TABLES, SMALL_MLP, TABLES, default_config
+from discovery.settings import (
+    PPO_DISCOUNTS,
+    PPO_ELSEWHERE,
+    PPO_SETTINGS,
+    PPO_TABLES,
+    SMALL_MLP,
+    TABLES,
+    default_config,
+    default_rule,
+)
 
 GRID, CARTPOLE = envs.make("gridworld/dense"), envs.make("CartPole-v1")
 
@@ -42,6 +55,25 @@ def test_all_drifts_get_the_same_settings(name):
     assert default_config(*GRID, rule) == PPO_TABLES
     assert default_config(*CARTPOLE, rule) == PPO_SETTINGS["CartPole-v1"]
     assert default_config(*envs.make("Acrobot-v1"), rule) == PPO_ELSEWHERE
+
+
+@pytest.mark.parametrize("name", ["ppo", "dpo", "lpo"])
+def test_the_discount_is_the_tasks_unless_somebody_set_it(name):
+    reacher, rule = types.SimpleNamespace(name="brax/reacher"), make_objective(name)
+    assert default_rule(CARTPOLE[0], rule) == rule
+    assert default_rule(reacher, rule) == dataclasses.replace(rule, discount=0.95)
+    own = dataclasses.replace(rule, discount=0.9)
+    assert default_rule(reacher, own) == own
+
+
+def test_only_rules_in_ppos_loop_get_the_tasks_discount():
+    rule = make_objective("a2c")
+    assert default_rule(types.SimpleNamespace(name="brax/reacher"), rule) is rule
+
+
+def test_discounts_belong_to_settings():
+    assert set(PPO_DISCOUNTS) <= set(PPO_SETTINGS)
+    assert PPO().discount == 0.99
 
 
 def test_ppo_on_minatar_is_as_published():
