@@ -124,6 +124,18 @@ class LevelsConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class EnvironmentConfig:
+    """One more environment to train on, with agents that suit it."""
+
+    levels: LevelsConfig
+    """Its level distribution."""
+    agent: AgentConfig
+    """The agents that are trained on it."""
+    block_size: PositiveInt = 1
+    """Its lanes that run side by side on a device."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Prioritisation:
     """Which levels are replayed how often."""
 
@@ -234,6 +246,9 @@ class RunConfig:
     """The level distribution."""
     curriculum: CurriculumConfig = CurriculumConfig()
     """Which levels of it are played."""
+    also: tuple[EnvironmentConfig, ...] = ()
+    """More environments (where `trainer` is es): each gets as many groups of candidates as the first, and
+    fitness is standardised within each."""
     block_size: PositiveInt = 1
     """Lanes that run side by side on a device. It decides results to the last bit and speed (small blocks
     stay in cache): 1 is fastest with 64 workers, 4 to 8 with 16; thousands on a GPU."""
@@ -248,6 +263,19 @@ class RunConfig:
     def build_objective(self) -> Objective:
         """The objective that is searched."""
         return self.objective.build() if self.objective.kind == "lpg" else self.drift.build()
+
+    @property
+    def tasks(self) -> tuple["RunConfig", ...]:
+        """One configuration per environment, with its share of the candidates."""
+        if not self.also:
+            return (self,)
+        share = dataclasses.replace(self.es, pairs=self.es.pairs // (1 + len(self.also)))
+        first = dataclasses.replace(self, also=(), es=share)
+        others = (
+            dataclasses.replace(first, levels=more.levels, agent=more.agent, block_size=more.block_size)
+            for more in self.also
+        )
+        return (first, *others)
 
     @property
     def lanes(self) -> int:
@@ -316,20 +344,34 @@ def _check_consistency(config: RunConfig) -> None:
         raise ConfigError(f"es.sigma_min ({es.sigma_min}) exceeds es.sigma ({es.sigma})")
     if config.trainer == "es" and config.lanes % es.group_size:
         raise ConfigError(f"es.group_size ({es.group_size}) must divide the {config.lanes} candidates")
-    for name in POSITIVE:
-        value = getattr(config.agent, name)
-        if not 0 < value < float("inf"):
-            raise ConfigError(f"agent.{name} must be positive and finite, not {value}")
-    if not all(width > 0 for width in config.agent.hidden):
-        raise ConfigError(f"agent.hidden must be positive widths, not {config.agent.hidden}")
-    shortest, longest = config.levels.horizon, config.levels.longest_horizon
-    if longest is not None and (shortest is None or longest < shortest):
+    if config.also and config.trainer != "es":
+        raise ConfigError(f"trainer {config.trainer} takes one environment only, and `also` names more")
+    environments = 1 + len(config.also)
+    if config.groups % environments or config.es.pairs % environments:
         raise ConfigError(
-            f"levels.longest_horizon ({longest}) needs levels.horizon, and one that is not longer"
+            f"{environments} environments cannot share {config.es.pairs} pairs in groups of "
+            f"{config.es.group_size} evenly: change es.pairs or es.group_size"
         )
     if config.trainer == "meta_gradient" and config.objective.kind != "lpg":
         raise ConfigError(
             "trainer meta_gradient learns objective.kind lpg only: evolve a drift with trainer es"
+        )
+    for number, task in enumerate(config.tasks):
+        _check_environment(task, f"also.{number - 1}." if number else "")
+
+
+def _check_environment(config: RunConfig, place: str) -> None:
+    """Agents and levels of one environment; `place` is where their fields are."""
+    for name in POSITIVE:
+        value = getattr(config.agent, name)
+        if not 0 < value < float("inf"):
+            raise ConfigError(f"{place}agent.{name} must be positive and finite, not {value}")
+    if not all(width > 0 for width in config.agent.hidden):
+        raise ConfigError(f"{place}agent.hidden must be positive widths, not {config.agent.hidden}")
+    shortest, longest = config.levels.horizon, config.levels.longest_horizon
+    if longest is not None and (shortest is None or longest < shortest):
+        raise ConfigError(
+            f"{place}levels.longest_horizon ({longest}) needs {place}levels.horizon, and one not longer"
         )
     distribution(config.levels.distribution)  # an unknown name has its own message
 

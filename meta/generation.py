@@ -1,22 +1,24 @@
 """One generation of evolution (Jackson et al. 2024, algorithm 1), as one pure function."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from discovery.blocks import replicated
 from discovery.objectives.base import Objective
 from discovery.types import MetaParams
 from meta.config import RunConfig
-from meta.curriculum import Curriculum, Served
+from meta.curriculum import Curriculum
 from meta.evolution import Problem, Schedule, Strategy, make_strategy, schedules
-from meta.keys import CANDIDATES, INIT, LANES, LEVELS, REFERENCES, keys_of_generation
+from meta.evolution.base import Candidates
+from meta.keys import CANDIDATES, INIT, LANES, LEVELS, REFERENCES, TASKS, USES, keys_of_generation
 from meta.lanes import Lanes
 from meta.parts import make_parts
 from meta.references import References, complete
@@ -30,12 +32,37 @@ class MetaState:
     Attributes:
         generation: generations done; with the seed, the whole random state.
         strategy: state of the evolution strategy.
-        curriculum: state of the curriculum.
+        curricula: states of the curricula, one per environment.
     """
 
     generation: Int[Array, ""]
     strategy: Any
-    curriculum: Any
+    curricula: tuple[Any, ...]
+
+    @property
+    def curriculum(self) -> Any:
+        """Of the first environment, which is the one that people look at."""
+        return self.curricula[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One environment of a run, which is compiled once.
+
+    Attributes:
+        lanes: its share of the candidates, with the agents that they train on it.
+        curriculum: which of its levels are played.
+        references: what their scores compare with.
+    """
+
+    lanes: Lanes
+    curriculum: Curriculum
+    references: References
+
+    @property
+    def name(self) -> str:
+        """Of the environment."""
+        return self.lanes.learner.env.name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,21 +70,24 @@ class Evolution:
     """The static side of a run by evolution: what `generation` needs besides numbers."""
 
     seed: int
-    lanes: Lanes
+    tasks: tuple[Task, ...]
     strategy: Strategy
-    curriculum: Curriculum
-    references: References
     learning_rate: Schedule
 
     @property
     def objective(self) -> Objective:
         """The rule that is evolved."""
-        return self.lanes.learner.objective
+        return self.tasks[0].lanes.learner.objective
 
     @property
     def mesh(self) -> Mesh:
         """The devices that lanes are dealt to."""
-        return self.lanes.mesh
+        return self.tasks[0].lanes.mesh
+
+    @property
+    def curriculum(self) -> Curriculum:
+        """Of the first environment."""
+        return self.tasks[0].curriculum
 
     def init(self) -> MetaState:
         """State before the first generation."""
@@ -66,7 +96,7 @@ class Evolution:
         return MetaState(
             generation=jnp.int32(0),
             strategy=self.strategy.init(meta_params),
-            curriculum=self.curriculum.init(),
+            curricula=tuple(task.curriculum.init() for task in self.tasks),
         )
 
     def place(self, state: MetaState) -> MetaState:
@@ -88,32 +118,57 @@ def make_evolution(config: RunConfig) -> Evolution:
     Raises:
         ConfigError, ValueError: parts that do not fit each other or this machine.
     """
-    parts = make_parts(config, config.devices)
+    tasks = tuple(_task(part, config.devices, first) for part, first in _shares(config))
     learning_rate, sigma = schedules(config.es)
-    solution = jax.eval_shape(parts.objective.init, jax.random.key(0))
+    solution = jax.eval_shape(config.build_objective().init, jax.random.key(0))
     problem = Problem(
         solution=jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), solution),
         groups=config.groups,
         group_size=config.es.group_size,
         learning_rate=learning_rate,
         sigma=sigma,
+        mesh=tasks[0].lanes.mesh,
+    )
+    strategy = make_strategy(config.es.strategy, problem)
+    return Evolution(seed=config.seed, tasks=tasks, strategy=strategy, learning_rate=learning_rate)
+
+
+def _shares(config: RunConfig) -> Iterator[tuple[RunConfig, int]]:
+    """The configuration of each environment, and the first of its groups."""
+    first = 0
+    for task in config.tasks:
+        yield task, first
+        first += task.groups
+
+
+def _task(config: RunConfig, devices: int | None, first_group: int) -> Task:
+    parts = make_parts(config, devices)
+    lanes = Lanes(
+        learner=parts.learner,
+        score=parts.curriculum.score,
+        first_group=first_group,
+        groups=config.groups,
+        group_size=config.es.group_size,
+        block_size=config.block_size,
         mesh=parts.mesh,
     )
-    return Evolution(
-        seed=config.seed,
-        lanes=Lanes(
-            learner=parts.learner,
-            score=parts.curriculum.score,
-            groups=config.groups,
-            group_size=config.es.group_size,
-            block_size=config.block_size,
-            mesh=parts.mesh,
-        ),
-        strategy=make_strategy(config.es.strategy, problem),
-        curriculum=parts.curriculum,
-        references=parts.references,
-        learning_rate=learning_rate,
-    )
+    return Task(lanes=lanes, curriculum=parts.curriculum, references=parts.references)
+
+
+class Turn(NamedTuple):
+    """What came of one environment in a generation.
+
+    Attributes:
+        horizons: of the levels that were served.
+        fitness: of its share of the candidates.
+        curriculum: its state afterwards.
+        metrics: its own.
+    """
+
+    horizons: Int[Array, " groups"]
+    fitness: Float[Array, "groups size"]
+    curriculum: Any
+    metrics: dict[str, Array]
 
 
 def generation(program: Evolution, state: MetaState) -> tuple[MetaState, dict[str, Array]]:
@@ -126,41 +181,80 @@ def generation(program: Evolution, state: MetaState) -> tuple[MetaState, dict[st
     Returns:
         The state after it, and the metrics of section 6.2 that depend on nothing but the state.
     """
-    lanes, strategy, curriculum = program.lanes, program.strategy, program.curriculum
+    strategy = program.strategy
     keys = keys_of_generation(program.seed, state.generation)
-    now, everywhere = state.generation, jnp.ones(lanes.groups, bool)
-
-    playing, served = curriculum.serve(state.curriculum, keys[LEVELS], now, everywhere)
-    served = complete(program.references, served, everywhere, keys[REFERENCES])
     candidates = strategy.ask(state.strategy, keys[CANDIDATES])
-    results = lanes.run(candidates, served, keys[LANES])
-    played = by_level(results)
+    turns = [
+        _play(task, candidates, curriculum, state.generation, keys, number)
+        for number, (task, curriculum) in enumerate(zip(program.tasks, state.curricula, strict=True))
+    ]
+    fitness = jnp.concatenate([turn.fitness for turn in turns])
+    comparable = jnp.concatenate([_standardised(turn.fitness) for turn in turns])
     new_state = MetaState(
-        generation=now + 1,
-        strategy=strategy.tell(state.strategy, keys[CANDIDATES], results.fitness),
-        curriculum=curriculum.record(playing, served, played, everywhere, now),
+        generation=state.generation + 1,
+        strategy=strategy.tell(state.strategy, keys[CANDIDATES], fitness if len(turns) == 1 else comparable),
+        curricula=tuple(turn.curriculum for turn in turns),
     )
-    metrics = _metrics(program, state, new_state, served, results.fitness)
-    return new_state, metrics | curriculum.metrics(new_state.curriculum, served, played, everywhere, now)
+    return new_state, _metrics(program, state, new_state, turns, fitness)
+
+
+def _play(
+    task: Task,
+    candidates: Candidates,
+    curriculum: Any,
+    now: Int[Array, ""],
+    keys: list[Key[Array, ""]],
+    number: int,
+) -> Turn:
+    """One environment's share of a generation; `number` is the environment's."""
+    # The first one's keys are those of a run on it alone; the lanes' keys differ by their groups.
+    levels_key, references_key = (
+        keys[use] if number == 0 else jax.random.fold_in(keys[TASKS], len(USES) * number + use)
+        for use in (LEVELS, REFERENCES)
+    )
+    everywhere = jnp.ones(task.lanes.groups, bool)
+    playing, served = task.curriculum.serve(curriculum, levels_key, now, everywhere)
+    served = complete(task.references, served, everywhere, references_key)
+    results = task.lanes.run(candidates, served, keys[LANES])
+    played = by_level(results)
+    recorded = task.curriculum.record(playing, served, played, everywhere, now)
+    return Turn(
+        horizons=served.levels.horizon,
+        fitness=results.fitness,
+        curriculum=recorded,
+        metrics=task.curriculum.metrics(recorded, served, played, everywhere, now),
+    )
+
+
+def _standardised(fitness: Float[Array, "groups size"]) -> Float[Array, "groups size"]:
+    """Mean 0 and deviation 1, so that no environment outweighs another by the scale of its returns."""
+    mean, deviation = _moments(fitness)
+    return (fitness - mean) / jnp.maximum(deviation, 1e-8)
+
+
+def _moments(fitness: Float[Array, "groups size"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Mean and standard deviation of what is finite."""
+    finite = jnp.isfinite(fitness)
+    count = jnp.maximum(jnp.sum(finite), 1)
+    mean = jnp.sum(jnp.where(finite, fitness, 0.0)) / count
+    return mean, jnp.sqrt(jnp.sum(jnp.where(finite, fitness - mean, 0.0) ** 2) / count)
 
 
 def _metrics(
     program: Evolution,
     state: MetaState,
     new_state: MetaState,
-    served: Served,
+    turns: list[Turn],
     fitness: Float[Array, "groups size"],
 ) -> dict[str, Array]:
     finite = jnp.isfinite(fitness)
-    count = jnp.maximum(jnp.sum(finite), 1)
-    mean = jnp.sum(jnp.where(finite, fitness, 0.0)) / count
-    deviation = jnp.where(finite, fitness - mean, 0.0)
+    mean, deviation = _moments(fitness)
     before, after = (ravel_pytree(program.meta_params(state))[0] for state in (state, new_state))
-    horizon = served.levels.horizon
-    return {
+    horizons = jnp.concatenate([turn.horizons for turn in turns])
+    metrics = {
         "fitness_mean": mean,
         "fitness_best": jnp.max(jnp.where(finite, fitness, -jnp.inf)),
-        "fitness_std": jnp.sqrt(jnp.sum(deviation**2) / count),
+        "fitness_std": deviation,
         # NaN compares unequal to everything, itself included: a pair that died together agrees.
         "pair_agreement": jnp.mean(jnp.any(fitness != fitness[:, :1], axis=1) & jnp.any(finite, axis=1)),
         "nonfinite_candidates": jnp.sum(~finite),
@@ -168,6 +262,12 @@ def _metrics(
         "update_norm": jnp.linalg.norm(after - before),
         "learning_rate": jnp.asarray(program.learning_rate(state.generation), jnp.float32),
         "sigma": program.strategy.sigma(state.strategy),
-        "horizon_mean": jnp.mean(horizon.astype(jnp.float32)),
-        "updates": jnp.sum(horizon) * fitness.shape[1],
+        "horizon_mean": jnp.mean(horizons.astype(jnp.float32)),
+        "updates": jnp.stack([jnp.sum(turn.horizons) * turn.fitness.shape[1] for turn in turns]),
     }
+    if len(turns) == 1:
+        return metrics | turns[0].metrics
+    for number, (task, turn) in enumerate(zip(program.tasks, turns, strict=True)):
+        own = turn.metrics | {"fitness_mean": _moments(turn.fitness)[0]}
+        metrics |= {f"{name}.{number}.{task.name}": value for name, value in own.items()}
+    return metrics

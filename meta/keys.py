@@ -3,7 +3,7 @@
 import jax
 from jaxtyping import Array, Int, Key
 
-INIT, LEVELS, CANDIDATES, LANES, REFERENCES, AGENTS, GALLERY = USES = tuple(range(7))
+INIT, LEVELS, CANDIDATES, LANES, REFERENCES, AGENTS, GALLERY, TASKS = USES = tuple(range(8))
 """What keys are folded with, so that no two uses share a random number."""
 
 

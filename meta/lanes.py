@@ -24,6 +24,7 @@ class Lanes:
     Attributes:
         learner: environment, agent and objective.
         score: what the curriculum wants to know of each lane.
+        first_group: number of the first group, where the generation has other lanes before these.
         groups: levels per generation.
         group_size: candidates per level.
         block_size: lanes side by side on a device.
@@ -32,6 +33,7 @@ class Lanes:
 
     learner: Learner
     score: Score
+    first_group: int
     groups: int
     group_size: int
     block_size: int
@@ -60,8 +62,8 @@ class Lanes:
             # Padding lanes: the gathers clamp, and a horizon of 0 makes them cost nothing.
             horizons = jnp.where(groups < self.groups, levels.horizon[groups], 0)
             params = jax.tree.map(lambda x: x[groups], levels.params)
-            keys = keys_of(key, groups)
-            meta_params = jax.vmap(candidates.member)(groups, members)
+            keys = keys_of(key, self.first_group + groups)
+            meta_params = jax.vmap(candidates.member)(self.first_group + groups, members)
             lives = train_block(self.learner, meta_params, params, horizons, keys)
             return jax.vmap(functools.partial(judge, self.learner, self.score))(
                 params, keys, lives, served.reference_return[groups], served.best_return[groups]

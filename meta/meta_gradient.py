@@ -222,5 +222,5 @@ def _metrics(
         "learning_rate": jnp.float32(program.learning_rate),
         "horizon_mean": jnp.mean(new_state.population.served.levels.horizon.astype(jnp.float32)),
         "lifetimes_ended": jnp.sum(advanced.finished),
-        "updates": jnp.sum(advanced.updates),
+        "updates": jnp.sum(advanced.updates, keepdims=True),
     } | {f"meta_{name}": masked_mean(value, sound) for name, value in advanced.terms._asdict().items()}

@@ -2,12 +2,22 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from discovery.lifetime import Learner, Life
 from discovery.types import EnvParams
+from meta.config import RunConfig
 from meta.curriculum import Outcome, Played, Score
+
+
+def env_steps_of(config: RunConfig, updates: Int[np.ndarray, " environments"]) -> int:
+    """Environment steps of a generation, from the updates of all agents on each of a run's environments."""
+    # Python's numbers: there may be more steps than 32 bits hold.
+    return sum(
+        int(count) * task.agent.steps_per_update for count, task in zip(updates, config.tasks, strict=True)
+    )
 
 
 @struct.dataclass

@@ -29,6 +29,7 @@ from meta.curriculum.buffer import LevelBuffer
 from meta.errors import DivergedError
 from meta.gallery import histograms, make_gallery
 from meta.program import Program, compile_step, make_program
+from meta.results import env_steps_of
 from meta.run_dir import RunDirectory
 from meta.signals import StopRequest
 from meta.watch import Watcher, watchers
@@ -155,7 +156,9 @@ class _Run:
         """Waits for a generation and writes its metrics."""
         while not all(value.is_ready() for value in metrics.values()):
             time.sleep(POLL_SECONDS)
-        values = {name: value.item() for name, value in jax.device_get(metrics).items()}
+        found = jax.device_get(metrics)
+        steps = env_steps_of(self.config, found.pop("updates"))
+        values = {name: value.item() for name, value in found.items()}
         if values["nonfinite_candidates"] == self.config.lanes:
             step = ", ".join(
                 f"{name.replace('_', ' ')} {values[name]:.3g}"
@@ -167,7 +170,6 @@ class _Run:
                 f"{values['meta_param_norm']:.3g}, {step})"
             )
         now = time.monotonic()
-        steps = values.pop("updates") * self.config.agent.steps_per_update
         self.env_steps += steps
         self.seconds, self.last_finish = now - self.last_finish, now
         row = {

@@ -18,7 +18,7 @@ from scripts.output import only_json, print_json
 
 if TYPE_CHECKING:
     from meta.config import RunConfig
-    from meta.generation import Evolution
+    from meta.generation import Evolution, Task
     from meta.program import Program
 
 
@@ -107,17 +107,14 @@ def _measure(config: "RunConfig", repeats: int) -> dict[str, Any]:
     from meta.program import make_program
 
     program = make_program(config)
-    whole = _time_generations(program, repeats)
+    whole = _time_generations(program, config, repeats)
     peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Agents of the meta-gradient are evaluated only where a lifetime ends: there is little to leave out.
     training = whole
     if isinstance(program, Evolution):
-        training = _time_generations(_without_evaluation(program), repeats)
-    steps_per_update = config.agent.steps_per_update
-    rates = [updates * steps_per_update / s for updates, s in zip(whole.updates, whole.seconds, strict=True)]
-    train_rates = [
-        updates * steps_per_update / s for updates, s in zip(training.updates, training.seconds, strict=True)
-    ]
+        training = _time_generations(_without_evaluation(program), config, repeats)
+    rates = [steps / s for steps, s in zip(whole.env_steps, whole.seconds, strict=True)]
+    train_rates = [steps / s for steps, s in zip(training.env_steps, training.seconds, strict=True)]
     gemm = _gemm_gflops(config)
     flop = flop_per_env_step(config)
     train_rate = statistics.median(train_rates)
@@ -134,7 +131,7 @@ def _measure(config: "RunConfig", repeats: int) -> dict[str, Any]:
         "gemm_gflops": round(gemm, 1),
         "flop_per_env_step": flop,
         "gemm_fraction": round(train_rate * flop / (gemm * 1e9), 4),
-        "train_env_steps": whole.updates[-1] * steps_per_update,
+        "train_env_steps": whole.env_steps[-1],
         "devices": program.mesh.size,
         "platform": jax.default_backend(),
         "preset": config.preset,
@@ -158,32 +155,33 @@ class _Timing:
     compile_s: float
     first_s: float
     seconds: list[float]
-    updates: list[int]
+    env_steps: list[int]
     replayed: float | None
     state: Any
 
 
-def _time_generations(program: "Program", repeats: int) -> _Timing:
+def _time_generations(program: "Program", config: "RunConfig", repeats: int) -> _Timing:
     """Compiles one generation, runs it once to warm up, then `repeats` times from state to state."""
     import jax
 
     from meta.program import compile_step
+    from meta.results import env_steps_of
 
     state = jax.block_until_ready(program.place(jax.jit(program.init)()))
     began = time.perf_counter()
     step = compile_step(program, state)
     compile_s = time.perf_counter() - began
-    seconds, updates, replayed = [], [], []
+    seconds, env_steps, replayed = [], [], []
     for _ in range(repeats + 1):
         began = time.perf_counter()
         state, metrics = jax.block_until_ready(step(state))
         seconds.append(time.perf_counter() - began)
-        updates.append(int(metrics["updates"]))
+        env_steps.append(env_steps_of(config, jax.device_get(metrics["updates"])))
         replayed.append(float(metrics.get("replay_fraction", math.nan)))
     # Nothing is replayed where there is no buffer, or where no lifetime of a meta-gradient ended.
     known = [share for share in replayed[1:] if not math.isnan(share)]
     mean = statistics.mean(known) if known else None
-    return _Timing(compile_s, seconds[0], seconds[1:], updates[1:], mean, state)
+    return _Timing(compile_s, seconds[0], seconds[1:], env_steps[1:], mean, state)
 
 
 def _time_curriculum(program: "Program", state: Any, levels: int, repeats: int = 20) -> float:
@@ -226,10 +224,13 @@ def _without_evaluation(program: "Evolution") -> "Evolution":
             total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(life.agent.params))
             return Episodes(returns=jnp.full(self.workers, total), discounted=jnp.full(self.workers, total))
 
-    learner = program.lanes.learner
-    fields = {field.name: getattr(learner, field.name) for field in dataclasses.fields(learner)}
-    lanes = dataclasses.replace(program.lanes, learner=TrainingOnly(**fields))
-    return dataclasses.replace(program, lanes=lanes)
+    def training_only(task: "Task") -> "Task":
+        learner = task.lanes.learner
+        fields = {field.name: getattr(learner, field.name) for field in dataclasses.fields(learner)}
+        lanes = dataclasses.replace(task.lanes, learner=TrainingOnly(**fields))
+        return dataclasses.replace(task, lanes=lanes)
+
+    return dataclasses.replace(program, tasks=tuple(training_only(task) for task in program.tasks))
 
 
 def flop_per_env_step(config: "RunConfig") -> int:

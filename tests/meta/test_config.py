@@ -1,6 +1,7 @@
 import copy
 import dataclasses
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -191,7 +192,7 @@ def test_a_run_may_resume_with_another(name):
 def test_everything_else_decides_results_and_is_identity(name):
     assert name in identity(RunConfig())
     decisive = {"seed", "objective", "drift", "agent", "trainer", "es", "meta_gradient", "levels"}
-    assert name in decisive | {"curriculum", "block_size"}, "new field: which is it?"
+    assert name in decisive | {"also", "curriculum", "block_size"}, "new field: which is it?"
 
 
 def test_the_configuration_cannot_be_changed_in_place():
@@ -216,3 +217,34 @@ def test_levels_without_a_horizon_need_one():
 def test_the_gallery_may_be_switched_on_and_off_but_the_curriculum_stays():
     assert identity(from_json(changed("curriculum.gallery", False))) == identity(RunConfig())
     assert identity(from_json(changed("curriculum.temperature", 0.5))) != identity(RunConfig())
+
+
+CARTPOLE = {"levels": {"distribution": "CartPole-v1", "horizon": 2}, "agent": {"network": "mlp"}}
+
+
+def test_environments_share_the_candidates_evenly():
+    config = from_json(changed("es.pairs", 6) | {"also": [CARTPOLE, CARTPOLE | {"block_size": 4}]})
+    assert [task.levels.distribution for task in config.tasks] == ["all_vrandlife", *["CartPole-v1"] * 2]
+    assert [(task.lanes, task.block_size) for task in config.tasks] == [(4, 1), (4, 1), (4, 4)]
+    assert [task.agent.network for task in config.tasks] == ["tabular", "mlp", "mlp"]
+    assert from_json(to_json(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"es": {"pairs": 5}}, "2 environments cannot share 5 pairs in groups of 2 evenly"),
+        ({"trainer": "meta_gradient"}, "trainer meta_gradient takes one environment only"),
+        ({"also": [CARTPOLE | {"agent": {"workers": 0}}]}, "also.0.agent.workers must be positive"),
+        (
+            {
+                "also": [CARTPOLE, {"levels": {"horizon": 3, "longest_horizon": 2}, "agent": {}}],
+                "es": {"pairs": 6},
+            },
+            "also.1.levels.longest_horizon (2) needs also.1.levels.horizon",
+        ),
+    ],
+)
+def test_environments_that_do_not_fit_are_named(changes, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        from_json(to_json(RunConfig()) | {"also": [CARTPOLE]} | changes)

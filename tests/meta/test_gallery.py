@@ -25,7 +25,7 @@ from meta.run_dir import RunDirectory
 from meta.trainer import meta_train
 from tests.meta.processes import metrics
 from tests.meta.test_watch import events
-from tests.meta.tiny import tiny
+from tests.meta.tiny import tiny, with_task
 
 REPLAY = {"score": "algorithmic_regret", "buffer_size": 20, "minimum_fill": 0.1}
 CONFIG = tiny(curriculum=REPLAY, logging={"tensorboard": True})
@@ -71,7 +71,9 @@ def state_of(program, scores):
         agent_return=jnp.full(scores.size, 0.25),
         best_return=scores,
     )
-    return dataclasses.replace(state, curriculum=buffer, generation=jnp.int32(4))
+    # Evolution has a curriculum per environment.
+    held = {"curricula": (buffer,)} if hasattr(state, "curricula") else {"curriculum": buffer}
+    return dataclasses.replace(state, **held, generation=jnp.int32(4))
 
 
 def with_levels(program, scores):
@@ -133,7 +135,7 @@ def test_another_score_is_named_and_its_optimum_is_not_said_to_be_the_antagonist
     curriculum = dataclasses.replace(program.curriculum, score=find("learnability"))
     other = make_gallery(
         tiny(curriculum=REPLAY | {"score": "learnability"}),
-        dataclasses.replace(program, curriculum=curriculum),
+        with_task(program, curriculum=curriculum),
     )
     _, panels = panels_of(other, with_levels(program, [0.2]), monkeypatch)
     assert panels[0].title == "1.  learnability 0.20"
@@ -267,7 +269,7 @@ def test_the_paths_are_those_of_agents_that_were_trained_for_the_levels_whole_ho
     state = with_levels(program, SCORES)
     buffer = state.curriculum
     levels = dataclasses.replace(buffer.levels, horizon=60 * buffer.levels.horizon)
-    longer = dataclasses.replace(state, curriculum=dataclasses.replace(buffer, levels=levels))
+    longer = dataclasses.replace(state, curricula=(dataclasses.replace(buffer, levels=levels),))
     short, long = exhibit(state), exhibit(longer)
     for before, after in ((short.agent, long.agent), (short.antagonist, long.antagonist)):
         assert not np.array_equal(before.cells, after.cells)

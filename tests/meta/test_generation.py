@@ -16,7 +16,7 @@ from meta.program import make_program
 from meta.results import Results
 from tests.meta import device_counts
 from tests.meta.processes import run_script
-from tests.meta.tiny import program_with_horizons, tiny
+from tests.meta.tiny import program_with_horizons, tiny, with_task
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +33,10 @@ def run(program):
     """From the strategy's state to the levels of a generation and the fitness on them."""
 
     def run(state):
-        everywhere = jnp.ones(program.lanes.groups, bool)
-        _, served = program.curriculum.serve((), KEY, jnp.int32(0), everywhere)
-        return served.levels, program.lanes.run(program.strategy.ask(state, KEY), served, KEY).fitness
+        task = program.tasks[0]
+        everywhere = jnp.ones(task.lanes.groups, bool)
+        _, served = task.curriculum.serve((), KEY, jnp.int32(0), everywhere)
+        return served.levels, task.lanes.run(program.strategy.ask(state, KEY), served, KEY).fitness
 
     return jax.jit(run)
 
@@ -46,7 +47,7 @@ def test_fitness_is_that_of_a_naive_loop_over_lanes(program, run):
     levels, fitness = jax.device_get(run(state))
     candidates = program.strategy.ask(state, KEY)
     assert len(set(np.asarray(levels.horizon).tolist())) > 1, "the horizons must differ for this to tell"
-    learner: Learner = program.lanes.learner
+    learner: Learner = program.tasks[0].lanes.learner
     begin, update, evaluate, member = map(
         jax.jit, (learner.begin, learner.update, learner.evaluate, candidates.member)
     )
@@ -88,8 +89,7 @@ def with_fitness(answer, **changes):
     """A generation in which every candidate has the given fitness."""
     config = tiny(es={"pairs": len(answer), "learning_rate_decay": 0.5, "sigma_decay": 0.9}, **changes)
     program = make_program(config)
-    lanes = Given(**vars(program.lanes), answer=answer)
-    program = dataclasses.replace(program, lanes=lanes)
+    program = with_task(program, lanes=Given(**vars(program.tasks[0].lanes), answer=answer))
     state = program.init().replace(generation=jnp.int32(2))
     return program, state, *jax.jit(lambda state: generation(program, state))(state)
 
@@ -178,10 +178,10 @@ class Overheard(Lanes):
 def test_the_pairs_side_of_the_regret_is_the_mean_of_its_members():
     curriculum = {"score": "algorithmic_regret", "buffer_size": 3, "minimum_fill": 1.0}
     program = make_program(tiny(curriculum=curriculum, es={"sigma": 3.0}, levels={"horizon": 8}))
-    program = dataclasses.replace(program, lanes=Overheard(**vars(program.lanes)))
+    program = with_task(program, lanes=Overheard(**vars(program.tasks[0].lanes)))
     state, metrics = jax.jit(program.step)(program.init())
     jax.effects_barrier()
-    [(served, results)] = program.lanes.heard
+    [(served, results)] = program.tasks[0].lanes.heard
     assert np.any(results.fitness[:, 0] != results.fitness[:, 1])
     assert np.any(served.reference_return != 0)
     means = np.mean(results.fitness, axis=1)

@@ -46,7 +46,7 @@ def levels():
 def returns(levels):
     """`Antagonist.returns` in blocks of two, as a program makes it, with an A2C that counts its updates."""
     curriculum = {"score": "algorithmic_regret", "buffer_size": 3}
-    made = make_program(tiny(curriculum=curriculum, block_size=2)).references
+    made = make_program(tiny(curriculum=curriculum, block_size=2)).tasks[0].references
     assert isinstance(made, Antagonist)
     overheard = dataclasses.replace(made, learner=dataclasses.replace(made.learner, objective=Overheard()))
     jitted = quick_jit(lambda wanted: overheard.returns(levels, wanted, KEY))
@@ -116,7 +116,7 @@ def test_replayed_levels_keep_the_reference_of_the_buffer_and_ask_for_no_other(l
 def test_the_optimum_is_that_of_exact_planning(levels, monkeypatch):
     monkeypatch.setattr(references, "PLANNING_BLOCK", 2)
     env = tiny().levels.build().env
-    made = make_program(tiny(curriculum={"score": "learnability", "buffer_size": 3})).references
+    made = make_program(tiny(curriculum={"score": "learnability", "buffer_size": 3})).tasks[0].references
     assert isinstance(made, Optimum)
     returns = quick_jit(lambda wanted: made.returns(levels, wanted, KEY))
     found = returns(ALL)

@@ -113,7 +113,7 @@ def test_the_objective_is_the_mean_of_the_last_checkpoint_with_its_provenance(fi
     restored = checkpoints.restore(jax.eval_shape(program.init))
     checkpoints.close()
     objective = read_objective(finished / "objective.safetensors")
-    assert objective.rule == program.lanes.learner.objective
+    assert objective.rule == program.objective
     mean = program.strategy.mean(restored.state.strategy)
     jax.tree.map(np.testing.assert_array_equal, objective.meta_params, mean)
     card = read_card(finished / "objective.safetensors")

@@ -40,5 +40,10 @@ def program_with_horizons(config, low, high):
     """A program whose levels have horizons log-uniform between two bounds."""
     program = make_program(config)
     distribution = program.curriculum.distribution.with_horizon(low, high)
-    curriculum = dataclasses.replace(program.curriculum, distribution=distribution)
-    return dataclasses.replace(program, curriculum=curriculum)
+    return with_task(program, curriculum=dataclasses.replace(program.curriculum, distribution=distribution))
+
+
+def with_task(program, **changes):
+    """A program with changes in its first environment."""
+    first, *others = program.tasks
+    return dataclasses.replace(program, tasks=(dataclasses.replace(first, **changes), *others))
