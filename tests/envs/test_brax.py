@@ -72,13 +72,11 @@ def test_a_step_is_braxs_own_and_a_repeated_action_is_several_of_them():
 
 
 @needs_brax
-@pytest.mark.parametrize(
-    "options", [{}, {"action_bounds": "tanh", "shared": True}], ids=["clip", "tanh, shared"]
-)
-def test_ppo_trains_on_it_with_everything_scaled(options):
+def test_ppo_trains_on_it_with_everything_scaled_and_squashed_and_one_body():
     env, level = envs.make(TASK)
     plan = {"network": "mlp", "hidden": (8,), "optimiser": "adam", "policy_learning_rate": 1e-3}
     scaled = {"scale_observations": True, "scale_rewards": True, "activation": "tanh"}
+    options = {"action_bounds": "tanh", "shared": True}
     config = AgentConfig(**plan, **scaled, **options, workers=4, rollout_steps=8, epochs=2, minibatches=2)
     level = level.replace(max_steps_in_episode=20)
     trained, history = discovery.train("ppo", env, level, 3, config=config, evaluations=1)

@@ -125,11 +125,13 @@ def test_curricula_and_living_agents_survive_kill_9(preset, cache, tmp_path):
     whole, run_dir = tmp_path / "whole", tmp_path / "run"
     # Their programs are the largest that there are: XLA's costly passes would make half of this test's time.
     start = functools.partial(meta_train, preset=preset, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
-    status, _, err = start(whole, cache, "--devices", "2").finish()
+    shown = preset == "ta-lpg-groove-cpu"  # agents for the gallery take as long to compile as the run
+    gallery = () if shown else ("--curriculum.no-gallery",)
+    status, _, err = start(whole, cache, "--devices", "2", *gallery).finish()
     assert status == 0, err
     rows = metrics(whole)
     assert sum(row["replay_fraction"] or 0 for row in rows) > 1, "too little was replayed for this to tell"
-    assert (whole / "gallery.png").stat().st_size > 10_000
+    assert not shown or (whole / "gallery.png").stat().st_size > 10_000
     blind = (run_dir, cache, "--curriculum.no-gallery", "--devices", "2")
     assert start(*blind).kill_when(lambda: count_rows(run_dir) >= 5)[0] == -signal.SIGKILL
     status, _, err = start(*blind).finish()
