@@ -69,8 +69,8 @@ def distribution(name: str, **options: Any) -> LevelDistribution:
     """A level distribution.
 
     Args:
-        name: "gridworld/all", or "all" where only one family has a distribution of that name; or a
-            gymnax id, whose one level has no horizon of its own.
+        name: "gridworld/all", or "all" where only one family has a distribution of that name; or any
+            other environment ("CartPole-v1", "brax/reacher"), whose one level has no horizon of its own.
         options: of its environment, as for `make`.
 
     Returns:
@@ -79,7 +79,7 @@ def distribution(name: str, **options: Any) -> LevelDistribution:
     Raises:
         UnknownNameError: there is none, or several families have one.
     """
-    full = _full_name("level distribution", name, (*distributions(), *gymnax_ids()))
+    full = _full_name("level distribution", name, dict(names()))
     found = distributions()[full] if full in distributions() else _one_level(full)
     return dataclasses.replace(found, env=_with_options(found.env, options)) if options else found
 
@@ -96,8 +96,8 @@ def family_of(name: str) -> Family:
     Raises:
         UnknownNameError: there is no such distribution, or several families have one.
     """
-    full = _full_name("level distribution", name, (*distributions(), *gymnax_ids()))
-    return families()[full.partition("/")[0]] if full in distributions() else GYMNAX
+    full = _full_name("level distribution", name, dict(names()))
+    return families().get(full.partition("/")[0], GYMNAX)
 
 
 def make(name: str, seed: int = 0, **options: Any) -> tuple[Environment, EnvParams]:
@@ -149,12 +149,12 @@ def gymnax_ids() -> list[str]:
 
 
 def _one_level(name: str) -> LevelDistribution:
-    """A gymnax environment as it is: one level, for whatever lifetime it is trained for."""
-    env, params = gymnax.make(name)
+    """An environment as it is: one level, for whatever lifetime it is trained for."""
+    env, params = make(name)
     params = jax.tree.map(jnp.asarray, params)
     return LevelDistribution(
         name=name,
-        description="gymnax environment",
+        description=dict(names())[name],
         env=env,
         sample_params=lambda key: params,
         horizon=None,

@@ -1,4 +1,5 @@
 import functools
+import importlib.util
 
 import gymnax
 import jax
@@ -196,6 +197,15 @@ def test_a_gymnax_environment_is_a_distribution_of_one_level_without_a_horizon()
     assert levels.horizon.tolist() == [7, 7, 7]
     assert levels.params.gravity.tolist() == pytest.approx([9.8] * 3)
     assert "CartPole-v1" not in envs.distributions()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("brax") is None, reason="the extra brax")
+def test_a_brax_environment_is_a_distribution_of_one_level_too():
+    found = envs.distribution("brax/inverted_pendulum", backend="spring")
+    assert (found.name, found.env.backend, found.horizon) == ("brax/inverted_pendulum", "spring", None)
+    level = found.with_horizon(3, 3).sample(jax.random.key(0))
+    assert (level.horizon, level.params.max_steps_in_episode) == (3, 1000)
+    assert envs.family_of("brax/reacher").name == "brax"
 
 
 def test_the_family_of_a_distribution_is_found_by_its_name():
