@@ -101,7 +101,7 @@ class LevelsConfig:
     """What the agents train on."""
 
     distribution: str = "all_vrandlife"
-    """One of `list distributions`, or a gymnax id: where new levels and their horizons are drawn from."""
+    """One of `list distributions`, where new levels and their horizons are drawn from, or of `list envs`."""
     horizon: PositiveInt | None = None
     """N for every level, in agent updates, in place of the distribution's own."""
     longest_horizon: PositiveInt | None = None
