@@ -8,8 +8,8 @@ import numpy as np
 from meta.program import compile_step, make_program
 from tests.meta.tiny import program_with_horizons, tiny
 
-# Each takes half a minute to compile. Two devices are `tests/scripts/test_meta_train.py`'s; all of 1, 2, 4 and
-# 8 those of the parts that care (`tests/discovery/test_blocks.py`, `tests/meta/evolution/test_open_es.py`).
+# Each takes half a minute to compile. Two devices are those of `tests/scripts/test_meta_train.py`; the parts
+# that care have 1, 2, 4 and 8 (`tests/discovery/test_blocks.py`, `tests/meta/evolution/test_open_es.py`).
 DEVICES = {"es": (1, 4, 8), "meta_gradient": (1, 8)}
 # A buffer that overflows, antagonists, and levels of all three kinds: sampled, edited and replayed.
 CURRICULUM = {
