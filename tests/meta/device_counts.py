@@ -1,4 +1,4 @@
-"""Three generations on some numbers of host devices, horizons log-uniform; a script for `test_generation`."""
+"""Three generations on one and on eight host devices, horizons log-uniform; for `test_generation`."""
 
 import sys
 
@@ -10,7 +10,7 @@ from tests.meta.tiny import program_with_horizons, tiny
 
 # Each takes half a minute to compile. Two devices are those of `tests/scripts/test_meta_train.py`; the parts
 # that care have 1, 2, 4 and 8 (`tests/discovery/test_blocks.py`, `tests/meta/evolution/test_open_es.py`).
-DEVICES = {"es": (1, 4, 8), "meta_gradient": (1, 8)}
+DEVICES = (1, 8)
 # A buffer that overflows, antagonists, and levels of all three kinds: sampled, edited and replayed.
 CURRICULUM = {
     "score": "algorithmic_regret",
@@ -34,7 +34,7 @@ CASES = {
 def main(case: str, path: str) -> None:
     """Writes every number of every generation's state and metrics."""
     found = {}
-    for devices in DEVICES[case]:
+    for devices in DEVICES:
         config = tiny(devices=devices, **CASES[case])
         program = make_program(config) if case == "meta_gradient" else program_with_horizons(config, 1, 30)
         state = program.place(jax.jit(program.init)())
