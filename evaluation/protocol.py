@@ -206,6 +206,11 @@ def updates_of(horizon: int, unit: str, config: AgentConfig) -> int:
     return horizon // per_update
 
 
+def default_block_size(config: AgentConfig) -> int:
+    """Lanes that run side by side on a device unless told otherwise."""
+    return max(1, WORKERS_PER_BLOCK // config.workers)
+
+
 def lane_keys(seeds: Sequence[int], levels: int) -> Key[Array, " lanes"]:
     """A key per (seed, level), seeds first; see the module's text."""
     first = [jax.random.fold_in(jax.random.key(seed), LIFETIMES_FOLD) for seed in seeds]
@@ -223,7 +228,7 @@ def _trainer(
         learner = make_learner(task.env, level, trial.agent, rule)
     except ValueError as error:  # an environment that no agent of ours fits
         raise EvaluationError(str(error)) from error
-    size = block_size or max(1, WORKERS_PER_BLOCK // trial.agent.workers)
+    size = block_size or default_block_size(trial.agent)
     levels = _count(task.levels)
     keys = lane_keys(seeds, levels)
     run = jax.jit(functools.partial(train_lanes, learner, mesh, size))

@@ -188,11 +188,12 @@ def generation(program: Evolution, state: MetaState) -> tuple[MetaState, dict[st
         _play(task, candidates, curriculum, state.generation, keys, number)
         for number, (task, curriculum) in enumerate(zip(program.tasks, state.curricula, strict=True))
     ]
-    fitness = jnp.concatenate([turn.fitness for turn in turns])
-    comparable = jnp.concatenate([_standardised(turn.fitness) for turn in turns])
+    fitness = told = jnp.concatenate([turn.fitness for turn in turns])
+    if len(turns) > 1:
+        told = jnp.concatenate([_standardised(turn.fitness) for turn in turns])
     new_state = MetaState(
         generation=state.generation + 1,
-        strategy=strategy.tell(state.strategy, keys[CANDIDATES], fitness if len(turns) == 1 else comparable),
+        strategy=strategy.tell(state.strategy, keys[CANDIDATES], told),
         curricula=tuple(turn.curriculum for turn in turns),
     )
     return new_state, _metrics(program, state, new_state, turns, fitness)

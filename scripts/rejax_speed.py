@@ -191,7 +191,7 @@ def _our_training(task: dict[str, Any]) -> Any:
     from discovery.keys import keys_of
     from discovery.lifetime import make_learner, train_block
     from discovery.objectives.hand_written_drifts import PPO
-    from evaluation.protocol import WORKERS_PER_BLOCK
+    from evaluation.protocol import default_block_size
 
     env, level = envs.make(task["environment"])
     level = jax.tree.map(jnp.asarray, level)
@@ -210,7 +210,7 @@ def _our_training(task: dict[str, Any]) -> Any:
     agents = task["agents"]
     mesh = make_mesh(min(agents, len(jax.devices())))
     # As in evaluation, but for no lanes of padding.
-    size = max(1, min(WORKERS_PER_BLOCK // config.workers, agents // mesh.size))
+    size = min(default_block_size(config), agents // mesh.size)
 
     def block(key: Any, lanes: Any) -> Any:
         levels = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(lanes), *leaf.shape)), level)

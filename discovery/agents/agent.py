@@ -4,6 +4,8 @@
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -158,7 +160,12 @@ def make_agent(config: AgentConfig, env: Environment, level: Any, head_size: int
     policy = policy_for(env.action_space(level), config.action_bounds)
     body = NETWORKS[config.network](space, config.hidden, config.activation)
     network = AgentNetwork(body, policy, head_size, config.shared)
-    optimiser = _one_optimiser(config) if config.clip_together else _two_optimisers(config)
+    if config.clip_together:
+        # As one long vector: a dozen small arrays would cost a dozen times the overhead.
+        direction = optax.flatten(_clipped_direction(config))
+        optimiser = optax.chain(direction, _by_network(config, optax.scale_by_learning_rate))
+    else:
+        optimiser = _by_network(config, functools.partial(make_optimiser, config))
     return Agent(
         network=network,
         optimiser=optimiser,
@@ -177,27 +184,18 @@ def make_optimiser(config: AgentConfig, learning_rate: float) -> optax.GradientT
     return optax.chain(_clipped_direction(config), optax.scale_by_learning_rate(learning_rate))
 
 
-def _two_optimisers(config: AgentConfig) -> optax.GradientTransformation:
-    """Policy and second head by themselves."""
+def _by_network(
+    config: AgentConfig, make: Callable[[float], optax.GradientTransformation]
+) -> optax.GradientTransformation:
+    """What `make` makes of the step sizes of policy and second head; a shared body has the policy's."""
     rates = {"policy": config.policy_learning_rate, "head": config.head_learning_rate}
     return optax.multi_transform(
-        {name: make_optimiser(config, rate) for name, rate in rates.items()}, _labels
+        {name: make(rate) for name, rate in rates.items()},
+        lambda params: {name: "head" if name == "head" else "policy" for name in params},
     )
-
-
-def _one_optimiser(config: AgentConfig) -> optax.GradientTransformation:
-    """Everything as one long vector: a dozen small arrays would cost a dozen times the overhead."""
-    rates = {"policy": config.policy_learning_rate, "head": config.head_learning_rate}
-    scale = {name: optax.scale_by_learning_rate(rate) for name, rate in rates.items()}
-    return optax.chain(optax.flatten(_clipped_direction(config)), optax.multi_transform(scale, _labels))
 
 
 def _clipped_direction(config: AgentConfig) -> optax.GradientTransformation:
     """The configured rule with a step size of -1."""
     rule = optax.scale_by_adam(eps=config.adam_epsilon) if config.optimiser == "adam" else optax.identity()
     return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), rule)
-
-
-def _labels(params: AgentParams) -> dict[str, str]:
-    """Whose step size counts; a shared body has the policy's."""
-    return {name: "head" if name == "head" else "policy" for name in params}
