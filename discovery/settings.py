@@ -80,9 +80,10 @@ PPO_CONTINUOUS = _continuous(3e-4, workers=32, rollout_steps=64, epochs=8, minib
 PPO_ELSEWHERE = _ppo(2.5e-4, workers=16, minibatches=4)
 """Everywhere else: CleanRL's step size for Atari; not tuned."""
 
-PPO_TABLES = dataclasses.replace(TABLES, epochs=4, minibatches=4, anneal=True)
-"""Tabular agents in PPO's loop, with LPG's step sizes: not tuned, and too long for so many steps of the value
-head on small problems."""
+PPO_TABLES = dataclasses.replace(
+    TABLES, policy_learning_rate=30.0, head_learning_rate=2.0, epochs=4, minibatches=4, anneal=True
+)
+"""Tabular agents in PPO's loop: step sizes tuned with 16 workers (docs/performance.md)."""
 
 
 def default_config(env: Environment, level: Any, rule: Any = None) -> AgentConfig:

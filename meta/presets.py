@@ -104,8 +104,9 @@ _LPO = RunConfig(
 _LPO_CPU = dataclasses.replace(
     _LPO,
     preset="lpo-cpu",
+    generations=300,
     agent=dataclasses.replace(PPO_TABLES, workers=16),
-    es=dataclasses.replace(_LPO.es, pairs=64, group_size=8),
+    es=dataclasses.replace(_LPO.es, pairs=64, group_size=8, learning_rate_decay=0.995, sigma_decay=0.995),
     levels=LevelsConfig(distribution="all_vrandlife"),
     block_size=8,
     checkpoint=CheckpointConfig(every=20),

@@ -22,16 +22,20 @@ Form = Literal["plain", "ppo_residual"]
 
 
 class DriftNetwork(nn.Module):
-    """One hidden layer of tanh units without biases, all zeros at first."""
+    """One hidden layer of tanh units without biases; the output's weights are zeros at first.
+
+    Were all of them zeros, antithetic pairs would be equal, as NN is even in its weights, and evolution
+    would stay where it starts.
+    """
 
     width: int
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch"]:
         """NN(x); 0 at x = 0."""
-        layer = functools.partial(nn.Dense, use_bias=False, kernel_init=nn.initializers.zeros)
+        layer = functools.partial(nn.Dense, use_bias=False)
         hidden = jnp.tanh(layer(self.width, name="hidden")(x))
-        return layer(1, name="out")(hidden)[..., 0]
+        return layer(1, name="out", kernel_init=nn.initializers.zeros)(hidden)[..., 0]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,7 +85,7 @@ class LPO(MirrorLearning):
         return DriftNetwork(self.width)
 
     def init(self, key: Key[Array, ""]) -> MetaParams:
-        """A network of zeros: PPO in the residual form, no drift in the plain one."""
+        """A network that gives 0: PPO in the residual form, no drift in the plain one."""
         return self.network.init(key, jnp.zeros(len(self.inputs)))["params"]
 
     def drift(

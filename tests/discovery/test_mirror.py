@@ -116,7 +116,7 @@ def test_no_drift_is_none():
 
 
 @pytest.mark.parametrize("aware", [False, True])
-def test_a_residual_drift_of_zeros_is_ppo_to_within_the_offset(aware):
+def test_a_residual_drift_begins_as_ppo_to_within_the_offset(aware):
     rule = LPO(progress_inputs=aware)
     found = drift_of(rule, rule.init(jax.random.key(0)), progress(3, 7))
     ppo = drift_of(PPO())
@@ -124,9 +124,20 @@ def test_a_residual_drift_of_zeros_is_ppo_to_within_the_offset(aware):
     assert np.max(np.abs(found - ppo)) <= 1e-4 * 1.01
 
 
-def test_a_plain_drift_of_zeros_is_none():
+def test_a_plain_drift_begins_as_none():
     rule = LPO(form="plain")
     assert not np.any(drift_of(rule, rule.init(jax.random.key(0))))
+
+
+def test_an_antithetic_pair_around_the_start_differs():
+    rule = LPO()
+    start = rule.init(jax.random.key(0))
+    noise = meta_params(rule, 1, 0.03)
+    plus, minus = (
+        drift_of(rule, jax.tree.map(lambda mean, eps, sign=sign: mean + sign * eps, start, noise))
+        for sign in (1, -1)
+    )
+    assert np.max(np.abs(plus - minus)) > 0.01
 
 
 @pytest.mark.parametrize("aware", [False, True])
