@@ -17,13 +17,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from checkpoints.atomic import replace_file
-from evaluation.results import Aggregate, Results
+from evaluation.results import Aggregate, Estimate, Results
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 RANDOM_COLOUR = "#767676"  # the random policy is a reference, not a competitor
 INK, FAINT = "#333333", "#BBBBBB"
 DPI = 150
+COLUMNS = 3  # panels beside each other in the evaluation's figure
 SMOOTHING = 0.05  # share of the generations that the running mean of the curve covers
 
 
@@ -34,6 +35,13 @@ class Style(NamedTuple):
     marker: str
 
 
+class Panel(NamedTuple):
+    """What one panel shows: a suite on its common scale, or one environment of a suite that has none."""
+
+    suite: str
+    environment: str | None
+
+
 def learning_figure(rows: Sequence[Mapping[str, Any]], results: Results) -> Figure:
     """A run at a glance: how fitness rose, and what the result is worth.
 
@@ -42,27 +50,26 @@ def learning_figure(rows: Sequence[Mapping[str, Any]], results: Results) -> Figu
         results: evaluation of its objective.
 
     Returns:
-        Meta-training curve (left) and evaluation (right, one panel per suite).
+        Meta-training curve (left) and evaluation (right, panels as in `evaluation_figure`).
 
     Raises:
         ValueError: no rows, or rows without generation and fitness.
     """
-    suites = _suites(results)
-    figure = _new_figure(5.2 + 4.4 * len(suites))
-    axes = figure.subplots(1, 1 + len(suites), width_ratios=[1.15] + [1.0] * len(suites), squeeze=False)[0]
-    _draw_learning(axes[0], rows)
-    for ax, suite in zip(axes[1:], suites, strict=True):
-        _draw_suite(ax, results, suite)
-    return figure
+    panels = _panels(results)
+    first, *others = _axes(1 + len(panels))
+    _draw_learning(first, rows)
+    for ax, panel in zip(others, panels, strict=True):
+        _draw_panel(ax, results, panel)
+    return _figure_of(first)
 
 
 def evaluation_figure(results: Results) -> Figure:
-    """The evaluation alone, one panel per suite."""
-    suites = _suites(results)
-    figure = _new_figure(1.2 + 4.8 * len(suites))
-    for ax, suite in zip(figure.subplots(1, len(suites), squeeze=False)[0], suites, strict=True):
-        _draw_suite(ax, results, suite)
-    return figure
+    """The evaluation alone: a panel per suite, or per environment where a suite has no common scale."""
+    panels = _panels(results)
+    axes = _axes(len(panels))
+    for ax, panel in zip(axes, panels, strict=True):
+        _draw_panel(ax, results, panel)
+    return _figure_of(axes[0])
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -76,10 +83,20 @@ def save_figure(figure: Figure, path: Path) -> None:
     replace_file(path, buffer.getvalue())
 
 
-def _new_figure(width: float) -> Figure:
-    figure = Figure(figsize=(width, 4.4), facecolor="white")
+def _axes(count: int) -> list[Axes]:
+    """So many panels of a new figure, at most `COLUMNS` beside each other."""
+    columns = min(count, COLUMNS)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(1.2 + 4.8 * columns, 4.4 * rows), facecolor="white")
     FigureCanvasAgg(figure)
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)
+    return [figure.add_subplot(rows, columns, number + 1) for number in range(count)]
+
+
+def _figure_of(ax: Axes) -> Figure:
+    """The whole figure that a panel is part of."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None  # panels that were removed have none
     return figure
 
 
@@ -128,28 +145,28 @@ def _running_mean(values: np.ndarray) -> np.ndarray:
     return np.where(counts > 0, (total[high] - total[low]) / np.maximum(counts, 1), np.nan)
 
 
-def _draw_suite(ax: Axes, results: Results, suite: str) -> None:
-    """Score (where there is none: return) of every objective at every horizon of a suite."""
-    points = [point for point in results.aggregate if point.suite == suite]
+def _draw_panel(ax: Axes, results: Results, panel: Panel) -> None:
+    """Score (where there is none: return) of every objective at every horizon."""
+    points = [point for point in results.aggregate if point.suite == panel.suite]
     horizons = sorted({point.horizon for point in points})
     labels = list(dict.fromkeys(point.objective for point in points))
-    scored = any(point.iqm is not None for point in points)
     styles = _styles(labels)
+    intervals = False
     for i, label in enumerate(labels):
         mine = {point.horizon: point for point in points if point.objective == label}
+        values = [_value(results, mine.get(horizon), panel.environment) for horizon in horizons]
         offset = 0.09 * (i - (len(labels) - 1) / 2)  # beside each other, so that intervals stay readable
-        _draw_objective(ax, results, mine, horizons, offset, scored, styles[label], label)
-    _style(ax, f"Evaluation on “{suite}”")
+        _draw_objective(ax, values, offset, styles[label], label)
+        intervals |= any(value.low is not None for value in values if value is not None)
+    _style(ax, f"Evaluation on “{panel.suite}”" if panel.environment is None else panel.environment)
     ax.set_xticks(range(len(horizons)), [f"{horizon:,}" for horizon in horizons])
     ax.set_xlim(-0.4, len(horizons) - 0.6)
-    ax.set_xlabel(f"Lifetime ({_unit(results, suite)})")
-    if scored:
+    ax.set_xlabel(f"Lifetime ({_unit(results, panel.suite)})")
+    if panel.environment is None:
         _draw_ends_of_scale(ax)
-        ax.set_ylabel(
-            "Normalised return (IQM, 95 % interval)" if _intervals(points) else "Normalised return (IQM)"
-        )
+        ax.set_ylabel("Normalised return (IQM, 95 % interval)" if intervals else "Normalised return (IQM)")
     else:
-        ax.set_ylabel("Episode return (mean over seeds)")
+        ax.set_ylabel("Return (mean, 95 % interval)" if intervals else "Return (mean)")
     ax.legend(
         frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=min(len(labels), 4),
         handletextpad=0.4, columnspacing=1.4,
@@ -157,34 +174,26 @@ def _draw_suite(ax: Axes, results: Results, suite: str) -> None:
 
 
 def _draw_objective(
-    ax: Axes,
-    results: Results,
-    points: Mapping[int, Aggregate],
-    horizons: Sequence[int],
-    offset: float,
-    scored: bool,
-    style: Style,
-    label: str,
+    ax: Axes, values: Sequence[Estimate | None], offset: float, style: Style, label: str
 ) -> None:
     """One objective's points, joined, with intervals."""
-    x = np.arange(len(horizons)) + offset
-    found = [points.get(horizon) for horizon in horizons]
-    middle = np.array([_value(results, point, scored) for point in found], np.float64)
-    if scored:
-        low = np.array([point.ci_low if point else None for point in found], np.float64)
-        high = np.array([point.ci_high if point else None for point in found], np.float64)
-        ax.vlines(x, low, high, color=style.colour, linewidth=1.8)
+    x = np.arange(len(values)) + offset
+    # None becomes NaN, which is not drawn.
+    middle, low, high = np.array([value or (None,) * 3 for value in values], np.float64).T
+    ax.vlines(x, low, high, color=style.colour, linewidth=1.8)
     ax.plot(
         x, middle, marker=style.marker, markersize=6.5, markeredgecolor="white", markeredgewidth=0.8,
         color=style.colour, linewidth=1.3, label=label, clip_on=False,
     )  # fmt: skip
 
 
-def _value(results: Results, point: Aggregate | None, scored: bool) -> float | None:
-    """What is drawn of an aggregate: its score, or the mean return of its cells."""
-    if point is None or scored:
-        return point.iqm if point else None
-    return results.mean_return(point)
+def _value(results: Results, point: Aggregate | None, environment: str | None) -> Estimate | None:
+    """What is drawn of an aggregate: its score, or the return on one environment."""
+    if point is None:
+        return None
+    if environment is not None:
+        return results.environment_return(point, environment)
+    return None if point.iqm is None else Estimate(point.iqm, point.ci_low, point.ci_high)
 
 
 def _draw_ends_of_scale(ax: Axes) -> None:
@@ -220,17 +229,16 @@ def _styles(labels: Sequence[str]) -> dict[str, Style]:
     return found | {"random": Style(RANDOM_COLOUR, "X")}
 
 
-def _suites(results: Results) -> list[str]:
-    """Names of the suites, in order."""
-    return list(dict.fromkeys(point.suite for point in results.aggregate))
+def _panels(results: Results) -> list[Panel]:
+    """What is drawn, in order."""
+    panels: list[Panel] = []
+    for suite in dict.fromkeys(point.suite for point in results.aggregate):
+        names = [None] if results.scored(suite) else results.environments(suite)
+        panels += [Panel(suite, name) for name in names]
+    return panels
 
 
 def _unit(results: Results, suite: str) -> str:
     """What the horizons of a suite count."""
     cells = [cell for cell in results.cells if cell.suite == suite]
     return "agent updates" if all(cell.horizon == cell.updates for cell in cells) else "environment steps"
-
-
-def _intervals(points: Sequence[Aggregate]) -> bool:
-    """Whether any interval is drawn."""
-    return any(point.ci_low is not None for point in points)

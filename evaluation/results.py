@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -87,6 +87,14 @@ class Aggregate(Record):
     """Number of seeds."""
 
 
+class Estimate(NamedTuple):
+    """A mean over seeds, with the ends of its 95 % bootstrap interval; None with fewer than three seeds."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
 class Results(Record):
     """The whole document."""
 
@@ -110,6 +118,28 @@ class Results(Record):
         returns = [cell.return_ for cell in self.cells if (cell.objective, cell.suite, cell.horizon) == name]
         known = [value for value in returns if value is not None]
         return sum(known) / len(known) if known and len(known) == len(returns) else None
+
+    def scored(self, suite: str) -> bool:
+        """Whether a suite has a common scale; without one, returns are told per environment."""
+        return any(cell.score is not None for cell in self.cells if cell.suite == suite)
+
+    def environments(self, suite: str) -> list[str]:
+        """The environments of a suite, in order."""
+        return list(dict.fromkeys(cell.environment for cell in self.cells if cell.suite == suite))
+
+    def environment_return(self, aggregate: Aggregate, environment: str) -> Estimate | None:
+        """Mean return over seeds on one environment of the aggregate's suite; None where a run failed."""
+        name = (aggregate.objective, aggregate.suite, aggregate.horizon, environment)
+        found = [
+            cell.return_
+            for cell in self.cells
+            if (cell.objective, cell.suite, cell.horizon, cell.environment) == name
+        ]
+        known = np.array([value for value in found if value is not None])
+        if not len(known) or len(known) < len(found):
+            return None
+        interval = bootstrap_interval(known[:, None], trim=0.0)
+        return Estimate(float(known.mean()), *(interval or (None, None)))
 
     def to_json(self) -> str:
         """The document as JSON text."""

@@ -12,6 +12,9 @@ from scipy import stats
 MIN_RUNS = 3
 """Fewer runs than this say nothing about their spread: no interval is given."""
 
+INTERQUARTILE = 0.25
+"""What the interquartile mean leaves out at either end."""
+
 CHUNK = 1_000_000
 """Resampled scores held in memory at a time."""
 
@@ -35,19 +38,25 @@ def interquartile_mean(scores: np.ndarray) -> float:
     Raises:
         ValueError: no scores, or one that is not finite.
     """
-    return float(stats.trim_mean(_checked(scores), 0.25, axis=None))
+    return float(stats.trim_mean(_checked(scores), INTERQUARTILE, axis=None))
 
 
 def bootstrap_interval(
-    scores: np.ndarray, *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
+    scores: np.ndarray,
+    *,
+    trim: float = INTERQUARTILE,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
 ) -> Interval | None:
-    """Stratified bootstrap interval of the interquartile mean, by percentiles.
+    """Stratified bootstrap interval of a trimmed mean, the interquartile one by default, by percentiles.
 
     Runs are drawn with replacement within each task, independently of the other tasks, so that
     every resample holds every task as often as the original.
 
     Args:
         scores: runs x tasks, all finite.
+        trim: share of the scores that the mean leaves out at either end; 0: the plain mean.
         confidence: probability that the interval is to cover.
         resamples: number of bootstrap samples.
         seed: of the resampling; the same scores give the same interval.
@@ -66,18 +75,20 @@ def bootstrap_interval(
     generator = np.random.default_rng(seed)
     chunk = max(1, CHUNK // scores.size)
     sizes = [min(chunk, resamples - start) for start in range(0, resamples, chunk)]
-    means = np.concatenate([_resampled_means(scores, size, generator) for size in sizes])
+    means = np.concatenate([_resampled_means(scores, size, trim, generator) for size in sizes])
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(float(low), float(high))
 
 
-def _resampled_means(scores: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
-    """Interquartile means of `count` stratified resamples."""
+def _resampled_means(
+    scores: np.ndarray, count: int, trim: float, generator: np.random.Generator
+) -> np.ndarray:
+    """Trimmed means of `count` stratified resamples."""
     runs, tasks = scores.shape
     drawn = generator.integers(runs, size=(count, runs, tasks))
     resampled = np.take_along_axis(scores[None], drawn, axis=1)
-    return stats.trim_mean(resampled.reshape(count, -1), 0.25, axis=1)
+    return stats.trim_mean(resampled.reshape(count, -1), trim, axis=1)
 
 
 def _checked(scores: np.ndarray) -> np.ndarray:

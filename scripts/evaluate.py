@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import jax
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -100,7 +101,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.json:
         output.print_json(json.loads(results.to_json()))
     else:
-        Console(width=None if sys.stdout.isatty() else 120).print(*tables(results, suite))
+        Console(width=None if sys.stdout.isatty() else 120).print(*tables(results, suite, objectives))
     for path in written:
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
     return 0
@@ -204,39 +205,76 @@ def _describe(stage: evaluation.Stage) -> str:
     return "done" if stage.done == 1 else f"{stage.objective} on {stage.environment}, horizon {stage.horizon}"
 
 
-def tables(results: evaluation.Results, suite: suites.Suite) -> list[Table]:
-    """One row per objective, one column per horizon: score with interval, and below it the raw return."""
-    first = results.cells[0]
-    seeds = len({cell.seed for cell in results.cells})
+def tables(
+    results: evaluation.Results, suite: suites.Suite, objectives: Mapping[str, TrainedObjective]
+) -> list[Table]:
+    """Scores, and below them raw returns, of every objective at every horizon.
+
+    A suite without a common scale gets a row per environment, with returns alone.
+    """
+    horizons = list(dict.fromkeys(aggregate.horizon for aggregate in results.aggregate))
+    labels = list(dict.fromkeys(aggregate.objective for aggregate in results.aggregate))
+    found = {(a.objective, a.horizon): a for a in results.aggregate}
+    scored = results.scored(suite.name)
     unit = "agent updates" if suite.unit == "updates" else "environment steps"
     table = Table(
-        title=f"Normalised return on suite “{suite.name}” (0 random policy, 1 optimal)",
-        caption=f"{first.levels} level{'s' * (first.levels > 1)} per environment, "
-        f"{seeds} seed{'s' * (seeds > 1)}; interquartile mean"
-        f"{' [95 % interval]' if seeds >= 3 else ', no interval with fewer than three seeds'}, "
-        "raw return below",
+        title=f"Normalised return on suite “{suite.name}” (0 random policy, 1 optimal)"
+        if scored
+        else f"Return on suite “{suite.name}”",
+        caption=_caption(results, scored, objectives if len(horizons) > 1 else {}),
         title_justify="left",
         caption_justify="left",
+        min_width=70,
     )
-    horizons = list(dict.fromkeys(aggregate.horizon for aggregate in results.aggregate))
+    if not scored:
+        table.add_column("environment")
     table.add_column(f"objective \\ {unit}")
     for horizon in horizons:
         table.add_column(f"{horizon:,}", justify="right")
-    for objective in dict.fromkeys(aggregate.objective for aggregate in results.aggregate):
-        mine = {a.horizon: a for a in results.aggregate if a.objective == objective}
-        scores = [_score(mine[horizon]) for horizon in horizons]
-        returns = [_number(results.mean_return(mine[horizon])) for horizon in horizons]
-        row = [f"{score}\n[dim]{value}[/dim]" for score, value in zip(scores, returns, strict=True)]
-        table.add_row(objective.replace("[", r"\["), *row)
+    if scored:
+        for label in labels:
+            mine = [found[label, horizon] for horizon in horizons]
+            cells = [
+                f"{_score(aggregate)}\n[dim]{_number(results.mean_return(aggregate))}[/dim]"
+                for aggregate in mine
+            ]
+            table.add_row(escape(label), *cells)
+        return [table]
+    for environment in results.environments(suite.name):
+        for label in labels:
+            estimates = [
+                results.environment_return(found[label, horizon], environment) for horizon in horizons
+            ]
+            cells = [_interval(*(estimate or (None,) * 3)) for estimate in estimates]
+            table.add_row(environment if label == labels[0] else "", escape(label), *cells)
+        table.add_section()
     return [table]
+
+
+def _caption(results: evaluation.Results, scored: bool, objectives: Mapping[str, TrainedObjective]) -> str:
+    """What the numbers are, and who does not see the horizon."""
+    levels, seeds = results.cells[0].levels, len({cell.seed for cell in results.cells})
+    parts = [
+        f"{levels} level{'s' * (levels > 1)} per environment" if scored else "stochastic policy",
+        f"{seeds} seed{'s' * (seeds > 1)}",
+    ]
+    interval = "[95 % interval]" if seeds >= 3 else "no interval with fewer than three seeds"
+    mean = "interquartile mean" if scored else "mean over seeds"
+    text = f"{', '.join(parts)}; {mean} {interval}{', raw return below' * scored}"
+    blind = [label for label, objective in objectives.items() if not objective.rule.uses_progress]
+    if blind:
+        text += f"\nWithout horizon inputs: {', '.join(blind)}"
+    return escape(text)
 
 
 def _score(aggregate: evaluation.Aggregate) -> str:
     """As in "0.81 [0.78, 0.83]", escaped for rich."""
-    interval = (
-        "" if aggregate.ci_low is None else rf" \[{_number(aggregate.ci_low)}, {_number(aggregate.ci_high)}]"
-    )
-    return f"[bold]{_number(aggregate.iqm)}[/bold]{interval}"
+    return _interval(aggregate.iqm, aggregate.ci_low, aggregate.ci_high)
+
+
+def _interval(middle: float | None, low: float | None, high: float | None) -> str:
+    ends = "" if low is None else escape(f" [{_number(low)}, {_number(high)}]")
+    return f"[bold]{_number(middle)}[/bold]{ends}"
 
 
 def _number(value: float | None) -> str:

@@ -8,14 +8,18 @@ from evaluation.plots import evaluation_figure, learning_figure, save_figure
 from evaluation.results import Cell, Results
 
 
-def results(score=0.5, seeds=3, objectives=("ta-lpg", "a2c", "random"), suites=("unseen",)):
+def results(
+    score=0.5, seeds=3, objectives=("ta-lpg", "a2c", "random"), suites=("unseen",), environments=("e",)
+):
     return Results.of(
         [
             Cell(
-                objective=objective, suite=suite, environment="e", horizon=horizon, seed=seed, return_=1.0,
-                score=score, updates=horizon, env_steps=horizon * 320, levels=4, unscored_levels=0,
+                objective=objective, suite=suite, environment=environment, horizon=horizon, seed=seed,
+                return_=1.0, score=score, updates=horizon, env_steps=horizon * 320, levels=4,
+                unscored_levels=0,
             )
-            for objective in objectives for suite in suites for horizon in (25, 100) for seed in range(seeds)
+            for objective in objectives for suite in suites for environment in environments
+            for horizon in (25, 100) for seed in range(seeds)
         ]
     )  # fmt: skip
 
@@ -66,10 +70,19 @@ def test_suites_stand_side_by_side():
     assert len(drawn(evaluation_figure(results(suites=("unseen", "mazes")))).axes) == 2
 
 
-def test_without_scores_returns_are_drawn():
-    (ax,) = drawn(evaluation_figure(results(score=None))).axes
-    assert "Episode return" in texts(ax)
-    assert all(line.get_ydata()[0] == 1.0 for line in ax.get_lines())
+def test_without_scores_the_returns_of_each_environment_are_drawn():
+    axes = drawn(evaluation_figure(results(score=None, environments=("CartPole-v1", "Acrobot-v1")))).axes
+    for ax, name in zip(axes, ("CartPole-v1", "Acrobot-v1"), strict=True):
+        assert name in texts(ax)
+        assert "Return (mean, 95 % interval)" in texts(ax)
+        assert all(line.get_ydata()[0] == 1.0 for line in ax.get_lines())
+
+
+def test_many_environments_stand_in_rows_of_three():
+    names = tuple(f"e{i}" for i in range(4))
+    assert len(drawn(evaluation_figure(results(score=None, environments=names))).axes) == 4
+    figure = drawn(learning_figure(metrics(3), results(score=None, environments=names)))
+    assert len({round(ax.get_position().y0, 2) for ax in figure.axes}) == 2
 
 
 def test_no_interval_is_announced_where_none_is_drawn():

@@ -85,6 +85,19 @@ def test_the_mean_return_is_over_the_cells_of_the_aggregate():
     assert results.mean_return(results.aggregate[0]) == 1.5
 
 
+def test_a_suite_without_a_common_scale_is_told_per_environment():
+    of_e = [
+        cell(**{"seed": seed, "return": value, "score": None}) for seed, value in enumerate((1.0, 2.0, 6.0))
+    ]
+    of_f = [cell(**{"environment": "f", "seed": seed, "return": None, "score": None}) for seed in range(3)]
+    results = Results.of(of_e + of_f)
+    assert not results.scored("s")
+    assert results.environments("s") == ["e", "f"]
+    assert results.environment_return(results.aggregate[0], "e") == (3.0, 1.0, 6.0)
+    assert results.environment_return(results.aggregate[0], "f") is None
+    assert Results.of(of_e[:2]).environment_return(results.aggregate[0], "e") == (1.5, None, None)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

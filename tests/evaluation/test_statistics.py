@@ -73,3 +73,10 @@ def test_results_do_not_depend_on_how_many_resamples_fit_in_memory(monkeypatch):
     whole = bootstrap_interval(values, resamples=1000)
     monkeypatch.setattr("evaluation.statistics.CHUNK", 100)
     assert bootstrap_interval(values, resamples=1000) == whole
+
+
+def test_without_trimming_it_is_the_interval_of_the_mean():
+    values = scores(8, 1)
+    interval = bootstrap_interval(values, trim=0.0, resamples=20_000)
+    found = stats.bootstrap((values[:, 0],), np.mean, method="percentile", n_resamples=20_000, rng=0)
+    np.testing.assert_allclose(interval, found.confidence_interval, atol=0.01)

@@ -72,6 +72,15 @@ def test_the_table_shows_every_objective_and_horizon(untrained, tmp_path, capsys
     assert Results.load(out / "results.json").cells[0].env_steps == 2 * 64 * 20
 
 
+def test_a_suite_without_a_common_scale_has_a_row_per_environment(untrained, tmp_path, capsys):
+    assert cli.main(["evaluate", "ppo", "--suite", "classic", "--baselines", "random"]) == 0
+    printed = capsys.readouterr().out
+    for text in ("Return on suite", "CartPole-v1", "Acrobot-v1", "0.00 [0.00, 0.00]", "mean over seeds"):
+        assert text in printed
+    assert "Without horizon inputs: ppo, random" in printed
+    assert "Normalised" not in printed
+
+
 def test_without_a_folder_nothing_is_written(untrained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["evaluate", "a2c", *TINY, "--baselines", "random"]) == 0
