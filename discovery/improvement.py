@@ -38,11 +38,12 @@ def improve(
         The agent afterwards, and the loss's metrics (means over minibatches).
     """
     scale = 1.0 - progress.fraction if agent.anneal else None
-    if agent.epochs == agent.minibatches == 1:
+    if not agent.revisits:
         grads, metrics = gradients(objective, meta_params, agent, state.params, rollout, progress)
         return agent.step(state, grads, scale), metrics
 
-    outputs = agent.apply(state.params, rollout.observation)
+    said = rollout.said
+    outputs = agent.apply(state.params, rollout.observation) if said is None else said.outputs
     targets = objective.targets(meta_params, _experience(agent, state.params, rollout, outputs), progress)
     steps = rollout.reward.size
     batch = jax.tree.map(
@@ -111,9 +112,10 @@ def gradients(
 
 def _experience(agent: Agent, params: AgentParams, rollout: Rollout, outputs: Outputs) -> Experience:
     """What the objective sees; parts that it does not use are never computed."""
-    return Experience(
-        rollout=rollout,
-        outputs=outputs,
-        next_outputs=agent.apply(params, rollout.next_observation),
-        last_outputs=agent.apply(params, rollout.last_observation),
-    )
+    last_outputs, said = agent.apply(params, rollout.last_observation), rollout.said
+    if said is None:
+        next_head = agent.apply(params, rollout.next_observation).head
+    else:
+        following = jnp.concatenate([outputs.head[1:], last_outputs.head[None]])
+        next_head = jnp.where(rollout.truncated[..., None], said.cut_off, following)
+    return Experience(rollout=rollout, outputs=outputs, next_head=next_head, last_outputs=last_outputs)

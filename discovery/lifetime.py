@@ -88,7 +88,7 @@ class Learner:
         self, meta_params: MetaParams, level: EnvParams, key: Key[Array, ""], progress: Progress, life: Life
     ) -> tuple[Life, Metrics]:
         """`update` with the randomness of this update alone, whatever n is."""
-        workers, rollout = self.collect(level, key, life)
+        workers, rollout = self.collect(level, key, life, remember=self.agent.revisits)
         reward_per_step = jnp.mean(rollout.reward)
         rollout, statistics = self.agent.scaling.scale(life.agent.statistics, rollout)
         agent, metrics = improve(
@@ -107,9 +107,13 @@ class Learner:
             critic = self.critic.step(critic, rollout)
         return Life(agent=agent, workers=workers, critic=critic), metrics
 
-    def collect(self, level: EnvParams, key: Key[Array, ""], life: Life) -> tuple[acting.Workers, Rollout]:
+    def collect(
+        self, level: EnvParams, key: Key[Array, ""], life: Life, *, remember: bool = False
+    ) -> tuple[acting.Workers, Rollout]:
         """The next rollout of the agent as it is, not scaled, and where its workers stand then."""
-        return acting.collect(self.agent, life.agent, self.env, level, life.workers, key, self.rollout_steps)
+        return acting.collect(
+            self.agent, life.agent, self.env, level, life.workers, key, self.rollout_steps, remember=remember
+        )
 
     def evaluate(self, level: EnvParams, key: Key[Array, ""], life: Life) -> Float[Array, ""]:
         """Fitness: mean undiscounted return of one episode per worker with the agent as it is."""

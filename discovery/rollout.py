@@ -1,16 +1,18 @@
 """Acting: rollouts of an agent in a vectorised environment, and the return of whole episodes."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from gymnax.environments.environment import Environment
-from jaxtyping import Array, Float, Int, Key
+from jax.custom_batching import custom_vmap
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from discovery import environment
 from discovery.agents.agent import Agent, AgentState
-from discovery.types import EnvParams, Rollout
+from discovery.types import EnvParams, Rollout, Said
 
 
 @struct.dataclass
@@ -35,6 +37,8 @@ def collect(
     workers: Workers,
     key: Key[Array, ""],
     steps: int,
+    *,
+    remember: bool = False,
 ) -> tuple[Workers, Rollout]:
     """T steps of every worker with the agent's stochastic policy.
 
@@ -46,6 +50,7 @@ def collect(
         workers: where they stand.
         key: all of the rollout's randomness.
         steps: T.
+        remember: keep what the agent said (`Rollout.said`).
 
     Returns:
         Where the workers stand afterwards, and the rollout, time first.
@@ -58,12 +63,16 @@ def collect(
 
     def advance(workers, randomness):
         noise, draw = randomness
-        action = policy.sample(agent.look(state, workers.observation).parameters, draw)
+        outputs = agent.look(state, workers.observation)
+        action = policy.sample(outputs.parameters, draw)
         moved = environment.step(env, noise, workers.state, policy.to_environment(action), level)
-        record = (workers.observation, action, moved)
+        said = None
+        if remember:
+            said = Said(outputs, _heads_where(agent, moved.truncated, state, moved.next_observation))
+        record = (workers.observation, action, moved, said)
         return Workers(state=moved.state, observation=moved.observation), record
 
-    workers, (observation, action, moved) = jax.lax.scan(advance, workers, (noise, draws))
+    workers, (observation, action, moved, said) = jax.lax.scan(advance, workers, (noise, draws))
     return workers, Rollout(
         observation=observation,
         action=action,
@@ -72,7 +81,36 @@ def collect(
         truncated=moved.truncated,
         next_observation=moved.next_observation,
         last_observation=workers.observation,
+        said=said,
     )
+
+
+def _heads_where(
+    agent: Agent, needed: Bool[Array, " W"], state: AgentState, observation: Array
+) -> Float[Array, "W K"]:
+    """The second head where any of the workers needs it, in any of the lanes side by side; else zeros.
+
+    Few steps are truncated. Under vmap a plain `cond` would compute both sides at every step.
+    """
+
+    def heads(state, observation):
+        return agent.look(state, observation).head
+
+    def heads_or_zeros(heads, needed, *operands):
+        like = jax.eval_shape(heads, *operands)
+        zeros = functools.partial(jnp.zeros, like.shape, like.dtype)
+        return jax.lax.cond(jnp.any(needed), lambda: heads(*operands), zeros)
+
+    @custom_vmap
+    def of_lane(needed, state, observation):
+        return heads_or_zeros(heads, needed, state, observation)
+
+    @of_lane.def_vmap
+    def of_lanes(lanes, batched, *operands):
+        axes = jax.tree.map(lambda is_batched: 0 if is_batched else None, batched[1:])
+        return heads_or_zeros(jax.vmap(heads, in_axes=axes, axis_size=lanes), *operands), True
+
+    return of_lane(needed, state, observation)
 
 
 class Episodes(NamedTuple):

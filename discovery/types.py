@@ -65,12 +65,25 @@ class Progress:
 
 
 @struct.dataclass
+class Said:
+    """What the agent said while it acted, for updates that would ask it again.
+
+    Attributes:
+        outputs: at the rollout's observations, (T, W, ...).
+        cut_off: the second head at `next_observation` where the episode was truncated; undefined elsewhere.
+    """
+
+    outputs: Outputs
+    cut_off: Float[Array, "T W K"]
+
+
+@struct.dataclass
 class Rollout:
     """T steps of W workers, time first.
 
     `next_observation` is what the agent would have seen had the episode not been reset, so that
     values can be bootstrapped where an episode was truncated; `last_observation` is where the next
-    rollout goes on (after any reset).
+    rollout goes on (after any reset). `said` is None where nobody asked for it.
     """
 
     observation: Array
@@ -80,6 +93,7 @@ class Rollout:
     truncated: Bool[Array, "T W"]
     next_observation: Array
     last_observation: Array
+    said: Said | None = None
 
     @property
     def done(self) -> Bool[Array, "T W"]:

@@ -112,6 +112,11 @@ class Agent:
         return AgentState(params=params, opt_state=self.optimiser.init(params), statistics=statistics)
 
     @property
+    def revisits(self) -> bool:
+        """Whether an update passes over its rollout in several optimiser steps (PPO)."""
+        return self.epochs * self.minibatches > 1
+
+    @property
     def policy(self) -> Policy:
         """The kind of distribution that the agent acts by."""
         return self.network.distribution

@@ -57,7 +57,7 @@ class A2C:
         """GAE advantages and value targets."""
         del meta_params, progress
         values = experience.outputs.head[..., 0]
-        next_values = experience.next_outputs.head[..., 0]
+        next_values = experience.next_head[..., 0]
         advantage = advantages(experience.rollout, values, next_values, self.discount, self.gae_lambda)
         return A2CTargets(advantage=normalise(advantage), value_target=advantage + values)
 

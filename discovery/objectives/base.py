@@ -24,13 +24,14 @@ class Experience(NamedTuple):
     Attributes:
         rollout: T steps of W workers.
         outputs: at the rollout's observations, (T, W, ...).
-        next_outputs: at the next observations before any reset, (T, W, ...).
+        next_head: the second head at the next observations before any reset, (T, W, K); undefined where
+            the episode terminated.
         last_outputs: at the observations where the next rollout goes on, (W, ...).
     """
 
     rollout: Rollout
     outputs: Outputs
-    next_outputs: Outputs
+    next_head: Float[Array, "T W K"]
     last_outputs: Outputs
 
 

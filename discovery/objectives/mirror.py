@@ -79,7 +79,7 @@ class MirrorLearning(abc.ABC):
         """GAE advantages, value targets, and what agent and critic said at the time."""
         del meta_params, progress
         outputs, rollout = experience.outputs, experience.rollout
-        values, next_values = outputs.head[..., 0], experience.next_outputs.head[..., 0]
+        values, next_values = outputs.head[..., 0], experience.next_head[..., 0]
         advantage = advantages(rollout, values, next_values, self.discount, self.gae_lambda)
         return MirrorTargets(
             advantage=advantage,

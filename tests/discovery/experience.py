@@ -113,7 +113,7 @@ def random_experience(rng, T, W, actions, head_size, ends=0.3):
 
     rollout = random_rollout(rng, T, W, actions, random_states(rng), ends)
     return Experience(
-        rollout=rollout, outputs=outputs(T, W), next_outputs=outputs(T, W), last_outputs=outputs(W)
+        rollout=rollout, outputs=outputs(T, W), next_head=outputs(T, W).head, last_outputs=outputs(W)
     )
 
 

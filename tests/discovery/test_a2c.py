@@ -33,7 +33,7 @@ def test_targets_use_the_value_before_a_reset_and_normalise_the_advantage():
     experience = random_experience(rng, 12, 3, 4, 1)
     rule = A2C(discount=0.9, gae_lambda=0.8)
     found = targets_of(rule, {}, experience, progress(0, 1))
-    values, next_values = (x.head[..., 0] for x in (experience.outputs, experience.next_outputs))
+    values, next_values = (x[..., 0] for x in (experience.outputs.head, experience.next_head))
     expected = naive_advantages(experience.rollout, values, next_values, 0.9, 0.8)
     np.testing.assert_allclose(found.value_target, expected + values, rtol=1e-4, atol=1e-5)
     normal = (expected - expected.mean()) / expected.std()

@@ -153,3 +153,20 @@ def test_minibatches_that_do_not_divide_a_rollout_are_refused():
     config = AgentConfig(workers=4, rollout_steps=5, minibatches=3)
     with pytest.raises(ValueError, match=r"minibatches \(3\) must divide the 20 steps .* \(4 workers x 5"):
         make_learner(*small_grid(), config, PPO())
+
+
+def test_an_update_from_what_was_said_is_the_one_that_asks_again():
+    env, level = small_grid()
+    level = level.replace(max_steps_in_episode=7)
+    config = dataclasses.replace(UNIT, epochs=2, minibatches=2, workers=W, rollout_steps=20)
+    learner = make_learner(env, level, config, PPO())
+    life = learner.begin(KEY, level)
+    _, rollout = quick_jit(lambda life: learner.collect(level, KEY, life, remember=True))(life)
+    assert rollout.truncated.any()
+    update = quick_jit(
+        lambda rollout: improve(PPO(), {}, learner.agent, life.agent, rollout, progress(0, 1), KEY)
+    )
+    for found, expected in zip(
+        *(jax.tree.leaves(update(x)[0].params) for x in (rollout, rollout.replace(said=None))), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

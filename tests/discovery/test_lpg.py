@@ -93,11 +93,11 @@ def test_targets_agree_with_the_naive_implementation(horizon_inputs, shape, seed
     np.testing.assert_allclose(np.exp(found.log_yhat), yhat, rtol=2e-4, atol=2e-5)
 
 
-def test_next_outputs_before_a_reset_are_not_looked_at():
+def test_heads_before_a_reset_are_not_looked_at():
     rng = np.random.default_rng(0)
     rule, meta_params = random_objective(rng, bins=4, width=8)
     experience = random_experience(rng, 6, 2, 3, 4)
-    other = experience._replace(next_outputs=random_experience(rng, 6, 2, 3, 4).outputs)
+    other = experience._replace(next_head=random_experience(rng, 6, 2, 3, 4).next_head)
     one, two = (targets_of(rule, meta_params, e, progress(1, 2)) for e in (experience, other))
     assert np.array_equal(one.pihat, two.pihat)
 

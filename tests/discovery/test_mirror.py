@@ -257,9 +257,9 @@ def test_targets_are_what_was_known_when_the_rollout_was_collected():
     experience = random_experience(rng, 6, 3, 4, 1)
     rule = PPO(discount=0.9, gae_lambda=0.7)
     targets = rule.targets({}, experience, progress(0, 1))
-    outputs, following = experience.outputs, experience.next_outputs
+    outputs, following = experience.outputs, experience.next_head
     values = outputs.head[..., 0]
-    expected = naive_advantages(experience.rollout, values, following.head[..., 0], 0.9, 0.7)
+    expected = naive_advantages(experience.rollout, values, following[..., 0], 0.9, 0.7)
     np.testing.assert_allclose(targets.advantage, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(targets.value_target, expected + values, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(targets.value, values)

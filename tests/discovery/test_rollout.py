@@ -178,3 +178,28 @@ def test_workers_of_a_lane_act_and_start_differently():
 
 def test_default_settings_are_the_papers_64_workers_and_20_steps():
     assert (AgentConfig().workers, AgentConfig().rollout_steps) == (64, 20)
+
+
+def test_what_the_agent_said_is_what_it_would_say_again():
+    env, level, agent, params = world("mlp")
+    state = agent_of(params)
+
+    def rollout_and_answers(horizon, key):
+        mine = level.replace(max_steps_in_episode=horizon)
+        workers = start(env, key, mine, W)
+        _, rollout = collect(agent, state, env, mine, workers, key, 25, remember=True)
+        asked = [agent.look(state, x) for x in (rollout.observation, rollout.next_observation)]
+        return rollout, asked
+
+    # Limits of their own, so that some lanes need a value at a step where others do not.
+    horizons, keys = jnp.array([3, 7, 1000]), jax.random.split(jax.random.key(0), 3)
+    block = quick_jit(jax.vmap(rollout_and_answers))(horizons, keys)
+    for i in range(3):
+        alone = quick_jit(rollout_and_answers)(horizons[i], keys[i])
+        for rollout, (outputs, following) in (alone, lane(block, i)):
+            for name in ("parameters", "head"):
+                found, expected = (getattr(x, name) for x in (rollout.said.outputs, outputs))
+                np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+            cut = np.asarray(rollout.truncated)
+            np.testing.assert_allclose(rollout.said.cut_off[cut], following.head[cut], rtol=1e-5, atol=1e-6)
+            assert cut.any() == (i < 2)
