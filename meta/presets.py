@@ -8,6 +8,7 @@ from discovery.settings import PPO_ELSEWHERE, PPO_SETTINGS, PPO_TABLES
 from meta.config import (
     CheckpointConfig,
     CurriculumConfig,
+    DriftConfig,
     EnvironmentConfig,
     EvolutionConfig,
     LevelsConfig,
@@ -100,13 +101,23 @@ _LPO = RunConfig(
 )
 
 # Ours: tabular gridworlds, where a PPO agent makes hundreds of thousands of steps a second. Groups of 8
-# candidates meet a level, because levels differ more than candidates do.
+# candidates meet a level, because levels differ more than candidates do. With the paper's width, sigma and
+# step size so few and noisy generations walk away from PPO at random (docs/performance.md).
 _LPO_CPU = dataclasses.replace(
     _LPO,
     preset="lpo-cpu",
     generations=300,
     agent=dataclasses.replace(PPO_TABLES, workers=16),
-    es=dataclasses.replace(_LPO.es, pairs=64, group_size=8, learning_rate_decay=0.995, sigma_decay=0.995),
+    drift=DriftConfig(width=16),
+    es=dataclasses.replace(
+        _LPO.es,
+        pairs=64,
+        group_size=8,
+        learning_rate=3e-3,
+        learning_rate_decay=0.995,
+        sigma=0.1,
+        sigma_decay=0.995,
+    ),
     levels=LevelsConfig(distribution="all_vrandlife"),
     block_size=8,
     checkpoint=CheckpointConfig(every=20),

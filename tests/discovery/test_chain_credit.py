@@ -34,7 +34,8 @@ def first_rollout(meta_params, params, level):
     workers = acting.start(ENV, KEY, level, W)
     _, rollout = acting.collect(AGENT, agent_of(params), ENV, level, workers, KEY, T)
     seen = (rollout.observation, rollout.next_observation, rollout.last_observation)
-    experience = Experience(rollout, *(AGENT.apply(params, observation) for observation in seen))
+    outputs, following, last = (AGENT.apply(params, observation) for observation in seen)
+    experience = Experience(rollout, outputs, following.head, last)
     return rollout, RULE.targets(meta_params, experience, progress(0, 10)).pihat
 
 

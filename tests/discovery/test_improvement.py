@@ -102,7 +102,7 @@ def test_epochs_are_steps_towards_targets_that_stay_as_they_were():
         agent.apply(params, x)
         for x in (ROLLOUT.observation, ROLLOUT.next_observation, ROLLOUT.last_observation)
     )
-    targets = rule.targets({}, Experience(ROLLOUT, outputs, following, last), progress(0, 1))
+    targets = rule.targets({}, Experience(ROLLOUT, outputs, following.head, last), progress(0, 1))
 
     @quick_jit
     def step(params):

@@ -75,7 +75,9 @@ def test_an_objective_learns_from_a_real_rollout_with_finite_numbers(name, world
             agent.apply(life.agent.params, x)
             for x in (rollout.observation, rollout.next_observation, rollout.last_observation)
         )
-        targets = rule.targets(meta_params, Experience(rollout, outputs, following, last), progress(0, 10))
+        targets = rule.targets(
+            meta_params, Experience(rollout, outputs, following.head, last), progress(0, 10)
+        )
         loss = rule.loss(meta_params, outputs, rollout.action, targets, progress(0, 10))
         return meta_params, life.agent.params, grads, metrics, targets, loss
 
@@ -92,7 +94,7 @@ def test_an_objective_uses_progress_if_and_only_if_it_says_so(name):
     learner, level = learner_of(name, "gridworld")
     update = quick_jit(learner.update)
     key = jax.random.key(0)
-    # Random numbers, because a learned drift begins with zeros.
+    # Random numbers, because a learned drift begins with an output layer of zeros.
     theta = randomised(np.random.default_rng(0), quick_jit(learner.objective.init)(key))
     life = quick_jit(learner.begin)(key, level)
     # The same n, and so the same random numbers, of lifetimes of another length.
