@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from checkpoints.atomic import replace_file
-from evaluation.results import Aggregate, Estimate, Results
+from evaluation.results import Aggregate, Results
+from evaluation.statistics import Estimate
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -56,20 +57,20 @@ def learning_figure(rows: Sequence[Mapping[str, Any]], results: Results) -> Figu
         ValueError: no rows, or rows without generation and fitness.
     """
     panels = _panels(results)
-    first, *others = _axes(1 + len(panels))
+    figure, (first, *others) = _grid(1 + len(panels))
     _draw_learning(first, rows)
     for ax, panel in zip(others, panels, strict=True):
         _draw_panel(ax, results, panel)
-    return _figure_of(first)
+    return figure
 
 
 def evaluation_figure(results: Results) -> Figure:
     """The evaluation alone: a panel per suite, or per environment where a suite has no common scale."""
     panels = _panels(results)
-    axes = _axes(len(panels))
+    figure, axes = _grid(len(panels))
     for ax, panel in zip(axes, panels, strict=True):
         _draw_panel(ax, results, panel)
-    return _figure_of(axes[0])
+    return figure
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -83,21 +84,14 @@ def save_figure(figure: Figure, path: Path) -> None:
     replace_file(path, buffer.getvalue())
 
 
-def _axes(count: int) -> list[Axes]:
-    """So many panels of a new figure, at most `COLUMNS` beside each other."""
+def _grid(count: int) -> tuple[Figure, list[Axes]]:
+    """A new figure of so many panels, at most `COLUMNS` beside each other."""
     columns = min(count, COLUMNS)
     rows = -(-count // columns)
     figure = Figure(figsize=(1.2 + 4.8 * columns, 4.4 * rows), facecolor="white")
     FigureCanvasAgg(figure)
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)
-    return [figure.add_subplot(rows, columns, number + 1) for number in range(count)]
-
-
-def _figure_of(ax: Axes) -> Figure:
-    """The whole figure that a panel is part of."""
-    figure = ax.get_figure(root=True)
-    assert figure is not None  # panels that were removed have none
-    return figure
+    return figure, [figure.add_subplot(rows, columns, number + 1) for number in range(count)]
 
 
 def _draw_learning(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -10,14 +10,14 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from checkpoints.atomic import replace_file
 from checkpoints.provenance import versions
-from evaluation.statistics import bootstrap_interval, interquartile_mean
+from evaluation.statistics import Estimate, bootstrap_interval, interquartile_mean, mean_estimate
 
 FORMAT = 1
 
@@ -87,14 +87,6 @@ class Aggregate(Record):
     """Number of seeds."""
 
 
-class Estimate(NamedTuple):
-    """A mean over seeds, with the ends of its 95 % bootstrap interval; None with fewer than three seeds."""
-
-    mean: float
-    low: float | None
-    high: float | None
-
-
 class Results(Record):
     """The whole document."""
 
@@ -114,10 +106,8 @@ class Results(Record):
 
     def mean_return(self, aggregate: Aggregate) -> float | None:
         """Mean return over the cells that an aggregate stands for; None where a run failed."""
-        name = (aggregate.objective, aggregate.suite, aggregate.horizon)
-        returns = [cell.return_ for cell in self.cells if (cell.objective, cell.suite, cell.horizon) == name]
-        known = [value for value in returns if value is not None]
-        return sum(known) / len(known) if known and len(known) == len(returns) else None
+        returns = self._returns(aggregate)
+        return sum(returns) / len(returns) if returns else None
 
     def scored(self, suite: str) -> bool:
         """Whether a suite has a common scale; without one, returns are told per environment."""
@@ -129,17 +119,19 @@ class Results(Record):
 
     def environment_return(self, aggregate: Aggregate, environment: str) -> Estimate | None:
         """Mean return over seeds on one environment of the aggregate's suite; None where a run failed."""
-        name = (aggregate.objective, aggregate.suite, aggregate.horizon, environment)
+        returns = self._returns(aggregate, environment)
+        return mean_estimate(np.array(returns)) if returns else None
+
+    def _returns(self, aggregate: Aggregate, environment: str | None = None) -> list[float]:
+        """Of an aggregate's cells, on one environment or on all of them; empty where a run failed."""
+        name = (aggregate.objective, aggregate.suite, aggregate.horizon)
         found = [
             cell.return_
             for cell in self.cells
-            if (cell.objective, cell.suite, cell.horizon, cell.environment) == name
+            if (cell.objective, cell.suite, cell.horizon) == name and environment in (None, cell.environment)
         ]
-        known = np.array([value for value in found if value is not None])
-        if not len(known) or len(known) < len(found):
-            return None
-        interval = bootstrap_interval(known[:, None], trim=0.0)
-        return Estimate(float(known.mean()), *(interval or (None, None)))
+        known = [value for value in found if value is not None]
+        return known if len(known) == len(found) else []
 
     def to_json(self) -> str:
         """The document as JSON text."""

@@ -26,6 +26,14 @@ class Interval(NamedTuple):
     high: float
 
 
+class Estimate(NamedTuple):
+    """A mean over runs with the ends of its 95 % bootstrap interval; None with fewer than `MIN_RUNS`."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
 def interquartile_mean(scores: np.ndarray) -> float:
     """Mean of the middle half of all scores, runs and tasks together.
 
@@ -79,6 +87,16 @@ def bootstrap_interval(
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(float(low), float(high))
+
+
+def mean_estimate(values: np.ndarray) -> Estimate:
+    """The plain mean of one number per run, and its interval.
+
+    Raises:
+        ValueError: no values, or one that is not finite.
+    """
+    interval = bootstrap_interval(values[:, None], trim=0.0)
+    return Estimate(float(values.mean()), *(interval or (None, None)))
 
 
 def _resampled_means(

@@ -235,7 +235,8 @@ def tables(
         for label in labels:
             mine = [found[label, horizon] for horizon in horizons]
             cells = [
-                f"{_score(aggregate)}\n[dim]{_number(results.mean_return(aggregate))}[/dim]"
+                f"{_interval(aggregate.iqm, aggregate.ci_low, aggregate.ci_high)}\n"
+                f"[dim]{_number(results.mean_return(aggregate))}[/dim]"
                 for aggregate in mine
             ]
             table.add_row(escape(label), *cells)
@@ -254,25 +255,18 @@ def tables(
 def _caption(results: evaluation.Results, scored: bool, objectives: Mapping[str, TrainedObjective]) -> str:
     """What the numbers are, and who does not see the horizon."""
     levels, seeds = results.cells[0].levels, len({cell.seed for cell in results.cells})
-    parts = [
-        f"{levels} level{'s' * (levels > 1)} per environment" if scored else "stochastic policy",
-        f"{seeds} seed{'s' * (seeds > 1)}",
-    ]
+    agents = f"{levels} level{'s' * (levels > 1)} per environment" if scored else "stochastic policy"
     interval = "[95 % interval]" if seeds >= 3 else "no interval with fewer than three seeds"
     mean = "interquartile mean" if scored else "mean over seeds"
-    text = f"{', '.join(parts)}; {mean} {interval}{', raw return below' * scored}"
+    text = f"{agents}, {seeds} seed{'s' * (seeds > 1)}; {mean} {interval}{', raw return below' * scored}"
     blind = [label for label, objective in objectives.items() if not objective.rule.uses_progress]
     if blind:
         text += f"\nWithout horizon inputs: {', '.join(blind)}"
     return escape(text)
 
 
-def _score(aggregate: evaluation.Aggregate) -> str:
-    """As in "0.81 [0.78, 0.83]", escaped for rich."""
-    return _interval(aggregate.iqm, aggregate.ci_low, aggregate.ci_high)
-
-
 def _interval(middle: float | None, low: float | None, high: float | None) -> str:
+    """As in "0.81 [0.78, 0.83]", escaped for rich."""
     ends = "" if low is None else escape(f" [{_number(low)}, {_number(high)}]")
     return f"[bold]{_number(middle)}[/bold]{ends}"
 

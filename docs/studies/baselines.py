@@ -45,7 +45,6 @@ ONCE = ("brax/ant",)
 """Too slow for more than one seed."""
 
 EVALUATIONS = 20
-RESAMPLES = 10_000
 COLOURS = {"ppo": "#0072B2", "dpo": "#009E73", "no-drift": "#CC79A7", "a2c": "#E69F00", "rejax": "#D55E00"}
 
 
@@ -195,12 +194,10 @@ def train_rejax(task: dict[str, Any]) -> dict[str, list[float]]:
 
 def interval(values: np.ndarray) -> str:
     """Mean over seeds with its 95 % bootstrap interval, which fewer than three seeds do not have."""
-    if len(values) < 3:
-        return f"{values.mean():.1f}"
-    generator = np.random.default_rng(0)
-    means = values[generator.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return f"{values.mean():.1f} [{low:.1f}, {high:.1f}]"
+    from evaluation.statistics import mean_estimate
+
+    mean, low, high = mean_estimate(values)
+    return f"{mean:.1f}" if low is None else f"{mean:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def report(out: Path, folder: Path, jobs: Sequence[Job]) -> None:
