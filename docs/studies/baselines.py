@@ -73,7 +73,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the study")
     parser.add_argument("--suite", choices=sorted(BUDGETS), required=True, help="which environments")
     parser.add_argument("--environments", nargs="+", help="only these of them")
-    parser.add_argument("--rules", nargs="+", default=["ppo"], help="hand-written objectives (default: ppo)")
+    parser.add_argument(
+        "--rules",
+        nargs="+",
+        choices=[name for name in COLOURS if name != "rejax"],
+        default=["ppo"],
+        help="hand-written objectives (default: ppo)",
+    )
     parser.add_argument("--seeds", type=int, default=5, help="agents of each rule (default: 5)")
     parser.add_argument("--share", type=float, default=1.0, help="of the step budgets (default: 1)")
     parser.add_argument("--rejax-env", type=Path, help="rejax's environment (scripts.rejax_speed makes it)")
