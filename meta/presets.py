@@ -110,17 +110,11 @@ _LPO_CPU = dataclasses.replace(
     agent=dataclasses.replace(PPO_TABLES, workers=16),
     drift=DriftConfig(width=16),
     es=dataclasses.replace(
-        _LPO.es,
-        pairs=64,
-        group_size=8,
-        learning_rate=3e-3,
-        learning_rate_decay=0.995,
-        sigma=0.1,
-        sigma_decay=0.995,
+        _LPO.es, pairs=128, group_size=8, learning_rate=0.01, sigma=0.1, sigma_decay=0.998
     ),
     levels=LevelsConfig(distribution="all_vrandlife"),
     block_size=8,
-    checkpoint=CheckpointConfig(every=20),
+    checkpoint=CheckpointConfig(every=10),
 )
 
 
