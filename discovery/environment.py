@@ -38,11 +38,13 @@ class NoiseDriven(Protocol):
 
 
 class Beginnings(NamedTuple):
-    """What gymnax's own step makes of its key: the transition's key, and where an episode would begin."""
+    """What gymnax's own step makes of its key: the transition's key, and where an episode would begin.
+
+    `first` is None where all episodes begin the same, which a compiler knows as a constant.
+    """
 
     key: Key[Array, "..."]
-    observation: Array
-    state: Any
+    first: tuple[Array, Any] | None
 
 
 class Transition(NamedTuple):
@@ -66,13 +68,20 @@ def draw(env: Environment, key: Key[Array, ""], level: EnvParams, steps: int, wo
     keys = jax.random.split(key, (steps, workers))
     if type(env).step is not Environment.step:  # it resets in a way of its own
         return keys
-    begin = functools.partial(_begin, env, level)
+    begin = functools.partial(_begin, env, level, _begins_at_random(env, level))
     return jax.vmap(jax.vmap(begin))(keys)
 
 
-def _begin(env: Environment, level: EnvParams, key: Key[Array, ""]) -> Beginnings:
+def _begin(env: Environment, level: EnvParams, at_random: bool, key: Key[Array, ""]) -> Beginnings:
     step_key, reset_key = jax.random.split(key)
-    return Beginnings(step_key, *env.reset_env(reset_key, level))
+    return Beginnings(step_key, env.reset_env(reset_key, level) if at_random else None)
+
+
+def _begins_at_random(env: Environment, level: EnvParams) -> bool:
+    """Whether `reset_env` does anything with its key."""
+    traced = jax.make_jaxpr(env.reset_env)(jax.random.key(0), level).jaxpr
+    key = traced.invars[0]
+    return any(key in used for used in (traced.outvars, *(step.invars for step in traced.eqns)))
 
 
 def reset(env: Environment, key: Key[Array, ""], level: EnvParams, workers: int) -> tuple[Array, Any]:
@@ -124,7 +133,7 @@ def _step_to_beginning(
 ) -> Transition:
     """gymnax's step with automatic reset, whose beginning is known already."""
     observation, moved, reward, terminated, _ = env.step_env(noise.key, state, action, level)
-    beginning = noise.observation, noise.state
+    beginning = env.reset_env(noise.key, level) if noise.first is None else noise.first
     return _with_reset(env, level, (observation, moved), reward, terminated, beginning)
 
 

@@ -62,13 +62,22 @@ def test_uniform_numbers_drive_a_gridworld_as_gymnax_would(name):
     assert min(endings.values()) > 0
 
 
-def test_keys_drive_any_other_environment_as_a_loop_over_gymnax_steps_would():
-    env = CARTPOLE
+class Fixed(type(CARTPOLE)):
+    """CartPole whose episodes all begin the same."""
+
+    def reset_env(self, key, params):
+        del key
+        return super().reset_env(jax.random.key(7), params)
+
+
+@pytest.mark.parametrize("env", [CARTPOLE, Fixed()], ids=["at random", "always the same"])
+def test_keys_drive_any_other_environment_as_a_loop_over_gymnax_steps_would(env):
     assert not isinstance(env, environment.NoiseDriven)
     level = env.default_params.replace(max_steps_in_episode=15)
     key, steps = jax.random.key(0), 30
     noise, keys = environment.draw(env, key, level, steps, W), jax.random.split(key, (steps, W))
     assert isinstance(noise, environment.Beginnings)
+    assert (noise.first is None) == isinstance(env, Fixed)
     _, states = reset(env, key, level, W)
     one_step, actions = quick_jit(env.step), np.random.default_rng(0).integers(0, 2, (steps, W))
     actions[:, 0] = 1  # falls soon
