@@ -13,6 +13,9 @@ from discovery.agents.agent import Agent, AgentState
 from discovery.objectives.base import Experience, Metrics, Objective
 from discovery.types import AgentParams, MetaParams, Outputs, Progress, Rollout
 
+MOST_POSITION_BITS = 16
+"""Of a number that `shuffled` sorts; the rest are random."""
+
 
 def improve(
     objective: Objective,
@@ -73,10 +76,16 @@ def improve(
 def shuffled(key: Key[Array, ""], size: int) -> Int[Array, " size"]:
     """A permutation of the numbers below `size`.
 
-    One sort by random numbers of 32 bits. `jax.random.permutation` sorts until no two numbers can be
-    expected to tie; here some do in 1 of 100 shuffles of 8,192, and stay in order.
+    One sort of 32-bit numbers whose high bits are random and whose low bits are their own position: to sort
+    positions by random numbers takes five times as long. A pair's random bits are equal with a chance of at
+    most 2^-16 (of 8,192 numbers: 2^-19), and then it stays in order.
     """
-    return jnp.argsort(jax.random.bits(key, (size,)))
+    noise, ends = jax.random.bits(key, (size,)), (size - 1).bit_length()
+    if ends > MOST_POSITION_BITS:
+        return jnp.argsort(noise)
+    position = jnp.uint32((1 << ends) - 1)
+    numbers = jnp.sort((noise & ~position) | jnp.arange(size, dtype=jnp.uint32))
+    return (numbers & position).astype(jnp.int32)
 
 
 def gradients(

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from discovery.agents.agent import AgentConfig, make_agent
-from discovery.improvement import improve
+from discovery.improvement import MOST_POSITION_BITS, improve, shuffled
 from discovery.lifetime import make_learner
 from discovery.objectives.a2c import A2C
 from discovery.objectives.base import Experience
@@ -170,3 +171,20 @@ def test_an_update_from_what_was_said_is_the_one_that_asks_again():
         *(jax.tree.leaves(update(x)[0].params) for x in (rollout, rollout.replace(said=None))), strict=True
     ):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 512, 1000, 2**MOST_POSITION_BITS, 2**MOST_POSITION_BITS + 1])
+def test_shuffles_are_permutations_and_differ_by_key(size):
+    orders = [np.asarray(shuffled(jax.random.key(seed), size)) for seed in range(2)]
+    for order in orders:
+        assert order.dtype == np.int32
+        np.testing.assert_array_equal(np.sort(order), np.arange(size))
+    assert size <= 5 or not np.array_equal(*orders)
+
+
+def test_every_order_is_as_likely_as_any_other():
+    keys = jax.random.split(jax.random.key(0), 24_000)
+    orders = np.asarray(jax.jit(jax.vmap(lambda key: shuffled(key, 4)))(keys))
+    counts = np.unique(orders, axis=0, return_counts=True)[1]
+    assert len(counts) == 24
+    assert scipy.stats.chisquare(counts).pvalue > 1e-3
