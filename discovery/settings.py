@@ -40,8 +40,8 @@ def _ppo(learning_rate: float, **changes: Any) -> AgentConfig:
     return AgentConfig(**settings)
 
 
-def _continuous(learning_rate: float, **changes: Any) -> AgentConfig:
-    """For continuous actions: tanh layers, observations scaled, step sizes not annealed (rejax)."""
+def _scaled(learning_rate: float, **changes: Any) -> AgentConfig:
+    """tanh layers, observations scaled, step sizes not annealed (as rejax for continuous actions)."""
     common: dict[str, Any] = {
         "activation": "tanh",
         "scale_observations": True,
@@ -51,6 +51,12 @@ def _continuous(learning_rate: float, **changes: Any) -> AgentConfig:
     return _ppo(learning_rate, **(common | changes))
 
 
+_CLASSIC = _scaled(
+    3e-4, adam_epsilon=1e-5, scale_rewards=True, workers=16, rollout_steps=16, epochs=4, minibatches=4
+)
+"""RL Baselines3 Zoo's for MountainCar, but for lambda and entropy bonus, which belong to the rule; rewards are
+scaled because ours clips values."""
+
 PPO_SETTINGS = {
     # OPEN (Goldie et al. 2024, arXiv 2407.07082), rl_optimizer/configs.py at b65037b; in 1e7 steps
     # PPO reaches 50.1, 167.1, 61.8 and 15.0 there. Step sizes are the specification's; that file has none.
@@ -58,23 +64,24 @@ PPO_SETTINGS = {
     "SpaceInvaders-MinAtar": _ppo(7e-3),
     "Freeway-MinAtar": _ppo(1e-3),
     "Asterix-MinAtar": _ppo(3e-3),
-    # Ours: CleanRL's step size with 4 workers; 500 at 5e5 steps on the one seed that was run.
+    # Ours: CleanRL's step size with 4 workers; 500 at 5e5 steps, five seeds.
     "CartPole-v1": _ppo(2.5e-4, workers=4, minibatches=4),
+    # Two seeds of each at 5e5 steps: -77 and -78, -113 and -122; Acrobot with PPO_ELSEWHERE: -494 and -500.
+    "Acrobot-v1": _CLASSIC,
+    "MountainCar-v0": _CLASSIC,
     # rejax 0.1.3, configs/brax, tuned there; with the discounts below.
-    "brax/reacher": _continuous(
+    "brax/reacher": _scaled(
         2.75e-4, workers=128, rollout_steps=128, epochs=8, minibatches=64, max_grad_norm=0.1
     ),
-    "brax/hopper": _continuous(
-        2.57e-4, workers=32, rollout_steps=32, epochs=9, minibatches=2, max_grad_norm=1.0
-    ),
-    "brax/ant": _continuous(1.08e-4, workers=64, rollout_steps=64, epochs=8, minibatches=16),
+    "brax/hopper": _scaled(2.57e-4, workers=32, rollout_steps=32, epochs=9, minibatches=2, max_grad_norm=1.0),
+    "brax/ant": _scaled(1.08e-4, workers=64, rollout_steps=64, epochs=8, minibatches=16),
 }
 """Rules in PPO's loop, by environment."""
 
 PPO_DISCOUNTS = {"brax/reacher": 0.95, "brax/hopper": 0.995, "brax/ant": 0.98}
 """gamma of these settings, where it is not the rules' own 0.99 (rejax 0.1.3, configs/brax)."""
 
-PPO_CONTINUOUS = _continuous(3e-4, workers=32, rollout_steps=64, epochs=8, minibatches=8)
+PPO_CONTINUOUS = _scaled(3e-4, workers=32, rollout_steps=64, epochs=8, minibatches=8)
 """Continuous actions everywhere else: ours, between rejax's for hopper and ant; not tuned."""
 
 PPO_ELSEWHERE = _ppo(2.5e-4, workers=16, minibatches=4)

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from discovery.agents.agent import AgentConfig
-from discovery.settings import PPO_ELSEWHERE, PPO_SETTINGS, PPO_TABLES
+from discovery.settings import PPO_SETTINGS, PPO_TABLES
 from meta.config import (
     CheckpointConfig,
     CurriculumConfig,
@@ -136,7 +136,9 @@ _LPO_MANY_CPU = dataclasses.replace(
             block_size=16,
         ),
         EnvironmentConfig(
-            levels=LevelsConfig(distribution="Acrobot-v1", horizon=25), agent=PPO_ELSEWHERE, block_size=8
+            levels=LevelsConfig(distribution="Acrobot-v1", horizon=200),
+            agent=PPO_SETTINGS["Acrobot-v1"],
+            block_size=8,
         ),
     ),
 )

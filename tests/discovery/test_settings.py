@@ -54,7 +54,7 @@ def test_all_drifts_get_the_same_settings(name):
     rule = make_objective(name)
     assert default_config(*GRID, rule) == PPO_TABLES
     assert default_config(*CARTPOLE, rule) == PPO_SETTINGS["CartPole-v1"]
-    assert default_config(*envs.make("Acrobot-v1"), rule) == PPO_ELSEWHERE
+    assert default_config(*envs.make("Catch-bsuite"), rule) == PPO_ELSEWHERE
 
 
 @pytest.mark.parametrize("name", ["ppo", "dpo", "lpo"])
