@@ -54,8 +54,8 @@ def _scaled(learning_rate: float, **changes: Any) -> AgentConfig:
 _CLASSIC = _scaled(
     3e-4, adam_epsilon=1e-5, scale_rewards=True, workers=16, rollout_steps=16, epochs=4, minibatches=4
 )
-"""RL Baselines3 Zoo's for MountainCar, but for lambda and entropy bonus, which belong to the rule; rewards are
-scaled because ours clips values."""
+"""RL Baselines3 Zoo's for MountainCar, but for lambda and entropy bonus, which belong to the rule. Rewards
+are scaled because ours clips values."""
 
 PPO_SETTINGS = {
     # OPEN (Goldie et al. 2024, arXiv 2407.07082), rl_optimizer/configs.py at b65037b; in 1e7 steps
