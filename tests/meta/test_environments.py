@@ -6,6 +6,7 @@ import io
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from rich.console import Console
 
 from discovery.agents.agent import AgentConfig
@@ -23,6 +24,11 @@ CARTPOLE = EnvironmentConfig(
     levels=LevelsConfig(distribution="CartPole-v1", horizon=2),
     agent=AgentConfig(network="mlp", hidden=(3,), workers=1, rollout_steps=2),
 )
+TA_LPO = {
+    "objective": {"kind": "lpo"},
+    "drift": {"width": 3, "progress_inputs": True, "horizon_inputs": True, "longest_horizon": 3},
+    "agent": {"epochs": 2, "minibatches": 2, "anneal": True},
+}
 KEY = jax.random.key(3)
 
 
@@ -99,8 +105,9 @@ def test_fitness_is_standardised_within_each_environment_and_shown_as_it_is():
     assert found["updates"].tolist() == [2 * 2 * 3, 2 * 2 * 2]
 
 
-def test_a_run_on_two_environments_counts_its_steps_and_goes_on_as_if_it_had_been_one_run(tmp_path):
-    config = tiny(es={"pairs": 4}, also=(CARTPOLE,), checkpoint={"every": 1})
+@pytest.mark.parametrize("changes", [{}, TA_LPO], ids=["lpg", "ta-lpo"])
+def test_a_run_on_two_environments_counts_its_steps_and_goes_on_as_if_it_had_been_one_run(changes, tmp_path):
+    config = tiny(es={"pairs": 4}, also=(CARTPOLE,), checkpoint={"every": 1}, **changes)
 
     def run(path, generations):
         changed = dataclasses.replace(config, generations=generations)
