@@ -22,14 +22,13 @@ CURRICULUM = {
 CASES = {
     # Neither lanes nor blocks can be dealt evenly.
     "es": {"es": {"pairs": 7}, "block_size": 3, "curriculum": CURRICULUM},
-    # Minibatches and annealing, a horizon-aware drift, antagonists that are like the agents.
+    # Minibatches and annealing, a horizon-aware drift.
     "lpo": {
         "objective": {"kind": "lpo"},
         "drift": {"width": 4, "progress_inputs": True, "horizon_inputs": True, "longest_horizon": 30},
         "agent": {"epochs": 2, "minibatches": 2, "anneal": True},
         "es": {"pairs": 7},
         "block_size": 3,
-        "curriculum": CURRICULUM,
     },
     "meta_gradient": {
         "trainer": "meta_gradient",

@@ -6,7 +6,6 @@ import io
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from rich.console import Console
 
 from discovery.agents.agent import AgentConfig
@@ -105,9 +104,8 @@ def test_fitness_is_standardised_within_each_environment_and_shown_as_it_is():
     assert found["updates"].tolist() == [2 * 2 * 3, 2 * 2 * 2]
 
 
-@pytest.mark.parametrize("changes", [{}, TA_LPO], ids=["lpg", "ta-lpo"])
-def test_a_run_on_two_environments_counts_its_steps_and_goes_on_as_if_it_had_been_one_run(changes, tmp_path):
-    config = tiny(es={"pairs": 4}, also=(CARTPOLE,), checkpoint={"every": 1}, **changes)
+def test_a_run_on_two_environments_counts_its_steps_and_goes_on_as_if_it_had_been_one_run(tmp_path):
+    config = tiny(es={"pairs": 4}, also=(CARTPOLE,), checkpoint={"every": 1}, **TA_LPO)
 
     def run(path, generations):
         changed = dataclasses.replace(config, generations=generations)
