@@ -100,10 +100,10 @@ _LPO = RunConfig(
     checkpoint=CheckpointConfig(every=1),
 )
 
-# Ours: tabular gridworlds, where a PPO agent makes hundreds of thousands of steps a second, and lifetimes so
-# short that PPO's clip is in the way; at longer ones no drift is better by more than noise. Groups of 8 candidates
-# meet a level, because levels differ more than candidates do. With the paper's width, sigma and step size so few and
-# noisy generations walk away from PPO at random (docs/performance.md).
+# Ours: tabular gridworlds, where a PPO agent makes hundreds of thousands of steps a second, and lifetimes
+# so short that PPO's clip is in the way; over longer ones drifts differ by less than noise
+# (docs/performance.md). Groups of 8 candidates meet a level, because levels differ more than candidates do.
+# With the paper's width, sigma and step size so few and noisy generations walk away from PPO at random.
 _LPO_CPU = dataclasses.replace(
     _LPO,
     preset="lpo-cpu",
