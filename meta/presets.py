@@ -131,7 +131,8 @@ def _aware(config: RunConfig, name: str, **inputs: Any) -> RunConfig:
     return dataclasses.replace(config, preset=name, drift=drift)
 
 
-# A third of the candidates each: what suits tables only does not win. About 50,000 steps a lifetime.
+# A third of the candidates each: what suits tables only does not win. Gridworlds live as in lpo-cpu, the
+# others for about 50,000 steps.
 _LPO_MANY_CPU = dataclasses.replace(
     _LPO_CPU,
     preset="lpo-many-cpu",

@@ -117,6 +117,13 @@ def random_experience(rng, T, W, actions, head_size, ends=0.3):
     )
 
 
+def experience_of(agent, params, rollout):
+    """What an objective sees of a rollout, asked of the agent anew."""
+    seen = (rollout.observation, rollout.next_observation, rollout.last_observation)
+    outputs, following, last = (agent.apply(params, observation) for observation in seen)
+    return Experience(rollout, outputs, following.head, last)
+
+
 def progress(n, N):
     return Progress(done=np.int32(n), horizon=np.int32(N))
 

@@ -10,10 +10,9 @@ import pytest
 
 from discovery import rollout as acting
 from discovery.agents.agent import AgentConfig, make_agent
-from discovery.objectives.base import Experience
 from discovery.objectives.lpg import LPG
 from envs.chains import ChainLevel, DelayedChain
-from tests.discovery.experience import agent_of, progress, quick_jit, randomised
+from tests.discovery.experience import agent_of, experience_of, progress, quick_jit, randomised
 
 T, W, LONGEST = 5, 8, 12
 ENV = DelayedChain(LONGEST)
@@ -33,9 +32,7 @@ def first_rollout(meta_params, params, level):
     """The rollout from the decision on, and what the objective says to it."""
     workers = acting.start(ENV, KEY, level, W)
     _, rollout = acting.collect(AGENT, agent_of(params), ENV, level, workers, KEY, T)
-    seen = (rollout.observation, rollout.next_observation, rollout.last_observation)
-    outputs, following, last = (AGENT.apply(params, observation) for observation in seen)
-    experience = Experience(rollout, outputs, following.head, last)
+    experience = experience_of(AGENT, params, rollout)
     return rollout, RULE.targets(meta_params, experience, progress(0, 10)).pihat
 
 

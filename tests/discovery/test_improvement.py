@@ -12,11 +12,11 @@ from discovery.agents.agent import AgentConfig, make_agent
 from discovery.improvement import MOST_POSITION_BITS, improve, shuffled
 from discovery.lifetime import make_learner
 from discovery.objectives.a2c import A2C
-from discovery.objectives.base import Experience
 from discovery.objectives.hand_written_drifts import PPO
 from tests.discovery.experience import (
     as_arrays,
     assert_same,
+    experience_of,
     is_same,
     progress,
     quick_jit,
@@ -99,11 +99,7 @@ def test_epochs_are_steps_towards_targets_that_stay_as_they_were():
     rule = PPO()
     params, after, _ = improved(rule, epochs=3)
     agent = make_agent(UNIT, *small_grid(), 1)
-    outputs, following, last = (
-        agent.apply(params, x)
-        for x in (ROLLOUT.observation, ROLLOUT.next_observation, ROLLOUT.last_observation)
-    )
-    targets = rule.targets({}, Experience(ROLLOUT, outputs, following.head, last), progress(0, 1))
+    targets = rule.targets({}, experience_of(agent, params, ROLLOUT), progress(0, 1))
 
     @quick_jit
     def step(params):

@@ -10,11 +10,19 @@ import pytest
 from discovery.agents.agent import AgentConfig
 from discovery.improvement import gradients
 from discovery.lifetime import make_learner
-from discovery.objectives.base import Experience, TrainedObjective
+from discovery.objectives.base import TrainedObjective
 from discovery.objectives.lpg import LPG
 from discovery.objectives.registry import UnknownRuleError, make_objective, registry
 from discovery.rollout import collect
-from tests.discovery.experience import CARTPOLE, is_same, progress, quick_jit, randomised, small_grid
+from tests.discovery.experience import (
+    CARTPOLE,
+    experience_of,
+    is_same,
+    progress,
+    quick_jit,
+    randomised,
+    small_grid,
+)
 
 WORLDS = {
     "gridworld": (*small_grid(), AgentConfig(workers=4, rollout_steps=9, epochs=2, minibatches=3)),
@@ -71,14 +79,9 @@ def test_an_objective_learns_from_a_real_rollout_with_finite_numbers(name, world
         life = learner.begin(key, level)
         _, rollout = collect(agent, life.agent, env, level, life.workers, key, 9)
         grads, metrics = gradients(rule, meta_params, agent, life.agent.params, rollout, progress(0, 10))
-        outputs, following, last = (
-            agent.apply(life.agent.params, x)
-            for x in (rollout.observation, rollout.next_observation, rollout.last_observation)
-        )
-        targets = rule.targets(
-            meta_params, Experience(rollout, outputs, following.head, last), progress(0, 10)
-        )
-        loss = rule.loss(meta_params, outputs, rollout.action, targets, progress(0, 10))
+        experience = experience_of(agent, life.agent.params, rollout)
+        targets = rule.targets(meta_params, experience, progress(0, 10))
+        loss = rule.loss(meta_params, experience.outputs, rollout.action, targets, progress(0, 10))
         return meta_params, life.agent.params, grads, metrics, targets, loss
 
     meta_params, params, grads, metrics, targets, (loss, same_metrics) = first_update(jax.random.key(0))
