@@ -11,12 +11,12 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import struct
-from gymnax.environments import spaces
 from gymnax.environments.environment import Environment
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from discovery import rollout as acting
 from discovery.agents.agent import Agent, AgentConfig, AgentState, make_agent
+from discovery.agents.policies import is_discrete
 from discovery.critic import Assessment, Critic, CriticState, make_critic
 from discovery.improvement import improve
 from discovery.objectives.base import Metrics, Objective
@@ -47,7 +47,6 @@ class Learner:
         env: the environment.
         agent: policy and second head with their optimiser.
         objective: the rule.
-        workers: W.
         rollout_steps: T.
         critic: learns beside the agent; None where nobody needs its values.
     """
@@ -55,9 +54,13 @@ class Learner:
     env: Environment
     agent: Agent
     objective: Objective
-    workers: int
     rollout_steps: int
     critic: Critic | None = None
+
+    @property
+    def workers(self) -> int:
+        """W, copies of the environment that the agent acts in."""
+        return self.agent.workers
 
     def begin(self, key: Key[Array, ""], level: EnvParams) -> Life:
         """A new agent with its workers at the start of an episode."""
@@ -156,7 +159,7 @@ def make_learner(
     Raises:
         ValueError: settings that cannot work, or that do not fit the environment.
     """
-    if objective.discrete_only and not isinstance(env.action_space(level), spaces.Discrete):
+    if objective.discrete_only and not is_discrete(env.action_space(level)):
         raise ValueError(f"{objective.name} needs discrete actions, and those of {env.name} are continuous")
     steps = config.steps_per_update
     if steps % config.minibatches:
@@ -166,7 +169,7 @@ def make_learner(
         )
     agent = make_agent(config, env, level, objective.head_size)
     beside = make_critic(config, env, level) if critic else None
-    return Learner(env, agent, objective, config.workers, config.rollout_steps, beside)
+    return Learner(env, agent, objective, config.rollout_steps, beside)
 
 
 def train_block(

@@ -7,10 +7,10 @@ their own gets these.
 import dataclasses
 from typing import Any
 
-from gymnax.environments import spaces
 from gymnax.environments.environment import Environment
 
 from discovery.agents.agent import AgentConfig
+from discovery.agents.policies import is_discrete
 from discovery.objectives.mirror import MirrorLearning
 
 TABLES = AgentConfig()
@@ -95,10 +95,9 @@ PPO_TABLES = dataclasses.replace(
 
 def default_config(env: Environment, level: Any, rule: Any = None) -> AgentConfig:
     """The settings for this environment and rule."""
-    tabular = isinstance(env.observation_space(level), spaces.Discrete)
+    tabular = is_discrete(env.observation_space(level))
     if isinstance(rule, MirrorLearning):
-        discrete = isinstance(env.action_space(level), spaces.Discrete)
-        elsewhere = PPO_ELSEWHERE if discrete else PPO_CONTINUOUS
+        elsewhere = PPO_ELSEWHERE if is_discrete(env.action_space(level)) else PPO_CONTINUOUS
         return PPO_TABLES if tabular else PPO_SETTINGS.get(env.name, elsewhere)
     return with_own_rates(TABLES if tabular else SMALL_MLP, rule)
 

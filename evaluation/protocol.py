@@ -263,7 +263,7 @@ def train_lanes(
     Returns:
         Mean undiscounted return of `EPISODES` episodes.
     """
-    examiner = dataclasses.replace(learner, workers=EPISODES)
+    examiner = dataclasses.replace(learner, agent=dataclasses.replace(learner.agent, workers=EPISODES))
     lanes, count = keys.shape[0], _count(levels)
 
     def task(operands: Any, numbers: Int[Array, " size"]) -> Float[Array, " size"]:

@@ -16,6 +16,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from discovery.agents.policies import Categorical
 from discovery.blocks import AXIS, ordered_sum, replicated
 from discovery.gae import normalise
 from discovery.keys import keys_of
@@ -134,7 +135,7 @@ def meta_loss(
     advantage = jax.lax.stop_gradient(normalise(learner.critic.assess(critic.params, rollout).advantages))
     policy_loss = -jnp.mean(outputs.log_prob(rollout.action) * advantage)
     policy_entropy = jnp.mean(outputs.entropy())
-    prediction_entropy = _entropy(jax.nn.log_softmax(outputs.head))
+    prediction_entropy = jnp.mean(Categorical(outputs.head.shape[-1]).entropy(outputs.head))
     loss = (
         policy_loss
         - config.policy_entropy_coef * policy_entropy
@@ -157,10 +158,6 @@ def meta_loss(
 
 def _update_key(key: Key[Array, ""], k: int | Int[Array, ""]) -> Key[Array, ""]:
     return jax.random.fold_in(jax.random.fold_in(key, UPDATES), k)
-
-
-def _entropy(log_probs: Float[Array, "*batch K"]) -> Float[Array, ""]:
-    return -jnp.mean(jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1))
 
 
 @dataclasses.dataclass(frozen=True)

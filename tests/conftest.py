@@ -12,11 +12,16 @@ import pytest
 import scipy.stats  # noqa: F401 - see below
 from jax.experimental.compilation_cache import compilation_cache
 
-from tests import shape_checks
+from tests import quick, shape_checks
 
 # Before any test module imports them: modules that are imported already would go unchecked. What these two
 # import first would be compiled from source each time, which is why the large ones are imported above.
 jaxtyping.install_import_hook(["discovery", "envs"], f"{shape_checks.__name__}.functions")
+
+with pytest.MonkeyPatch.context() as patch:
+    # Read by the first backend, which is made here; not for processes that tests start.
+    patch.setenv("XLA_FLAGS", quick.XLA_FLAGS)
+    jax.devices()
 
 
 def pytest_collection_modifyitems(items):

@@ -91,7 +91,7 @@ class Agent:
         epochs, minibatches: passes over each rollout, and optimiser steps in each.
         anneal: whether step sizes fall to 0 over the lifetime.
         scaling: which running statistics it keeps and looks through.
-        workers: W, each of which has a running return where rewards are scaled.
+        workers: W, copies of the environment that it acts in; each has a running return.
     """
 
     network: AgentNetwork

@@ -12,10 +12,9 @@ from typing import Any, Literal, Protocol
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from gymnax.environments import spaces
 from jaxtyping import Array, Float, Int, Key, Shaped
 
-from discovery.agents.policies import DiagonalGaussian, Policy
+from discovery.agents.policies import DiagonalGaussian, Policy, is_discrete
 from discovery.types import Outputs
 
 Activation = Literal["relu", "tanh"]
@@ -156,7 +155,7 @@ class MeanAndDeviation(nn.Module):
 def table_body(space: Any, hidden: tuple[int, ...], activation: Activation) -> MakeBody:
     """Lookup tables for integer observations."""
     del hidden, activation
-    if not isinstance(space, spaces.Discrete):
+    if not is_discrete(space):
         raise ValueError("a tabular agent needs an environment with integer observations: use network='mlp'")
 
     def make(outputs: int | None, last_scale: float) -> nn.Module:
@@ -170,7 +169,7 @@ def table_body(space: Any, hidden: tuple[int, ...], activation: Activation) -> M
 
 def mlp_body(space: Any, hidden: tuple[int, ...], activation: Activation) -> MakeBody:
     """MLPs; integer observations are one-hot encoded."""
-    if isinstance(space, spaces.Discrete):
+    if is_discrete(space):
         return lambda outputs, last_scale: OneHot(space.n, MLP(hidden, activation, 1, outputs, last_scale))
     return lambda outputs, last_scale: MLP(hidden, activation, len(space.shape), outputs, last_scale)
 

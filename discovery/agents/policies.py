@@ -146,6 +146,11 @@ class DiagonalGaussian:
         return low + (high - low) * (jnp.tanh(action) + 1) / 2
 
 
+def is_discrete(space: Any) -> bool:
+    """Whether actions or observations are one of so many."""
+    return isinstance(space, spaces.Discrete)
+
+
 def policy_for(space: Any, bounds: Bounds = "clip") -> Categorical | DiagonalGaussian:
     """The policy for an action space.
 
@@ -156,7 +161,7 @@ def policy_for(space: Any, bounds: Bounds = "clip") -> Categorical | DiagonalGau
     Raises:
         ValueError: another kind of space, or a box without ends.
     """
-    if isinstance(space, spaces.Discrete):
+    if is_discrete(space):
         return Categorical(int(space.n))
     if not isinstance(space, spaces.Box) or len(space.shape) != 1:
         raise ValueError(f"no policy for actions in {space}: only discrete ones and vectors have one")

@@ -1,7 +1,5 @@
 """What the tests of discovery/ learn from: small levels, made-up rollouts, random parameters."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,12 +12,6 @@ from discovery.objectives.base import Experience
 from discovery.types import Outputs, Progress, Rollout
 from envs.gridworld.env import GridWorld
 from tests.envs.gridworld.random_levels import hand_made_level
-
-# Without optimisation, which would take most of the time.
-quick_jit = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-)
-
 
 # One of each, because compiled functions know an environment by its identity.
 GRID, PLANES, CARTPOLE = GridWorld(3, 2), GridWorld(3, 2, observation="planes"), CartPole()

@@ -16,7 +16,6 @@ from tests.discovery.experience import (
     bandit,
     float64,
     progress,
-    quick_jit,
     random_experience,
     random_rollout,
     some_agent,
@@ -24,8 +23,8 @@ from tests.discovery.experience import (
 from tests.discovery.naive_lpg import softmax
 from tests.discovery.test_gae import naive_advantages
 
-gradients_of = quick_jit(gradients, static_argnums=(0, 2))
-targets_of = quick_jit(A2C.targets, static_argnums=0)
+gradients_of = jax.jit(gradients, static_argnums=(0, 2))
+targets_of = jax.jit(A2C.targets, static_argnums=0)
 
 
 def test_targets_use_the_value_before_a_reset_and_normalise_the_advantage():

@@ -14,7 +14,6 @@ from tests.discovery.experience import (
     PLANES,
     assert_same,
     float64,
-    quick_jit,
     random_agent,
     randomised,
     some_agent,
@@ -24,7 +23,7 @@ KINDS = {"tabular": GRID, "mlp": CARTPOLE, "cnn": PLANES}
 
 
 def apply(agent, params, observation):
-    return quick_jit(agent.apply)(params, observation)
+    return jax.jit(agent.apply)(params, observation)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -56,7 +55,7 @@ def test_an_mlp_sees_integer_observations_as_one_hot_vectors():
 def test_a_new_agents_policy_is_exactly_uniform(kind):
     env, (_, _, observe) = KINDS[kind], some_agent(np.random.default_rng(0), kind, 3)
     agent = make_agent(AgentConfig(network=kind, hidden=(5,)), env, env.default_params, 3)
-    states = [quick_jit(agent.init)(jax.random.key(seed)) for seed in (0, 0, 1)]
+    states = [jax.jit(agent.init)(jax.random.key(seed)) for seed in (0, 0, 1)]
     found = apply(agent, states[0].params, observe(20))
     assert not np.any(found.parameters)
     assert_same(states[0], states[1])
@@ -106,7 +105,7 @@ def test_a_table_has_no_layers_to_share():
 def test_continuous_actions_get_a_gaussian_with_a_deviation_of_its_own():
     env, level = gymnax.make("Pendulum-v1")
     agent = make_agent(AgentConfig(network="mlp", hidden=(4,)), env, level, 1)
-    state = quick_jit(agent.init)(jax.random.key(0))
+    state = jax.jit(agent.init)(jax.random.key(0))
     assert agent.policy == DiagonalGaussian((-2.0,), (2.0,))
     found = apply(agent, state.params, np.ones((5, 3), np.float32))
     np.testing.assert_array_equal(found.parameters, np.zeros((5, 2)))
@@ -132,7 +131,7 @@ def agent_with_gradients(sizes, **settings):
     """An agent, and gradients whose policy and head have the given global norms."""
     rng = np.random.default_rng(0)
     agent, params = random_agent(rng, GRID, GRID.default_params, 3, **settings)
-    state = quick_jit(agent.init)(jax.random.key(0)).replace(params=params)
+    state = jax.jit(agent.init)(jax.random.key(0)).replace(params=params)
     directions = [randomised(rng, params) for _ in sizes]
     gradients = [
         {
@@ -151,7 +150,7 @@ def test_default_sgd_clips_policy_and_head_apart_and_has_a_step_size_for_each():
     agent, state, gradients = agent_with_gradients(sizes)
     expected = float64(state.params)
     for grads in gradients:
-        state = quick_jit(agent.step)(state, grads)
+        state = jax.jit(agent.step)(state, grads)
         for part, learning_rate in (("policy", 40.0), ("head", 4.0)):
             step = clipped(grads[part])
             expected[part] = jax.tree.map(lambda x, g, lr=learning_rate: x - lr * g, expected[part], step)
@@ -168,7 +167,7 @@ def test_adam_sees_clipped_gradients():
         current, x = state, np.asarray(state.params[part]["rows"], np.float64)
         mean = square = np.zeros_like(x)
         for t, grads in enumerate(gradients, start=1):
-            current = quick_jit(agent.step)(current, grads)
+            current = jax.jit(agent.step)(current, grads)
             g = clipped(grads[part])["rows"]
             mean, square = 0.9 * mean + 0.1 * g, 0.999 * square + 0.001 * g**2
             x = x - learning_rate * (mean / (1 - 0.9**t)) / (np.sqrt(square / (1 - 0.999**t)) + 1e-8)
@@ -178,4 +177,4 @@ def test_adam_sees_clipped_gradients():
 def test_a_gradient_of_zeros_changes_nothing_and_is_no_nan():
     agent, state, _ = agent_with_gradients([])
     zeros = jax.tree.map(np.zeros_like, state.params)
-    assert_same(quick_jit(agent.step)(state, zeros).params, state.params)
+    assert_same(jax.jit(agent.step)(state, zeros).params, state.params)

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 
 from discovery.blocks import deal, make_mesh, run_blocks
 from tests.discovery import many_devices
-from tests.discovery.experience import quick_jit
 
-deal_jit = quick_jit(deal, static_argnums=(1, 2))
+deal_jit = jax.jit(deal, static_argnums=(1, 2))
 
 # Lanes, block size, devices: padding or none, fewer and more blocks than devices.
 SIZES = [(1, 1, 1), (1, 4, 2), (6, 1, 2), (6, 2, 2), (7, 2, 3), (12, 2, 2), (5, 1, 8)]

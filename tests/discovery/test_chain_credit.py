@@ -12,7 +12,7 @@ from discovery import rollout as acting
 from discovery.agents.agent import AgentConfig, make_agent
 from discovery.objectives.lpg import LPG
 from envs.chains import ChainLevel, DelayedChain
-from tests.discovery.experience import agent_of, experience_of, progress, quick_jit, randomised
+from tests.discovery.experience import agent_of, experience_of, progress, randomised
 
 T, W, LONGEST = 5, 8, 12
 ENV = DelayedChain(LONGEST)
@@ -27,7 +27,7 @@ def level(length, good_action):
 AGENT = make_agent(AgentConfig(), ENV, level(LONGEST, 0), RULE.head_size)
 
 
-@quick_jit
+@jax.jit
 def first_rollout(meta_params, params, level):
     """The rollout from the decision on, and what the objective says to it."""
     workers = acting.start(ENV, KEY, level, W)

@@ -24,7 +24,6 @@ from tests.discovery.experience import (
     float64,
     is_same,
     lane,
-    quick_jit,
     random_rollout,
     random_states,
     random_vectors,
@@ -60,7 +59,7 @@ def test_the_gradient_is_that_of_the_squared_error_to_fixed_targets(kind):
     rng = np.random.default_rng(1)
     critic, params, observe = some_critic(rng, kind)
     rollout = random_rollout(rng, 6, 3, 2, observe)
-    loss, grads = quick_jit(jax.value_and_grad(critic.loss))(params, rollout)
+    loss, grads = jax.jit(jax.value_and_grad(critic.loss))(params, rollout)
 
     values, following = (
         naive_values(kind, float64(params), x) for x in (rollout.observation, rollout.next_observation)
@@ -116,7 +115,7 @@ def test_the_loss_falls_and_values_become_the_known_ones_of_a_chain():
         loss = critic.loss(life.critic.params, rollout)
         return learner.update({}, level, KEY, Progress(done=n, horizon=jnp.int32(STEPS)), life)[0], loss
 
-    @quick_jit
+    @jax.jit
     def train():
         return jax.lax.scan(advance, learner.begin(KEY, level), jnp.arange(STEPS))
 
@@ -164,6 +163,38 @@ def test_a_critic_and_its_workers_stay_as_they_are_past_their_lanes_horizon():
     short, long = (train(A2C_WATCHED, {}, levels, jnp.array([2, N]), keys) for N in (2, 9))
     assert_same(lane(short, 0), lane(long, 0))
     assert not is_same(lane(short.critic.params, 1), lane(long.critic.params, 1))
+
+
+def test_beside_an_agent_that_scales_it_learns_from_what_the_agent_sees():
+    level = CARTPOLE.default_params
+    config = AgentConfig(
+        network="mlp", hidden=(6,), workers=3, rollout_steps=40, scale_observations=True, scale_rewards=True
+    )
+    learner = make_learner(CARTPOLE, level, config, LPG(bins=3, width=4), critic=True)
+    theta = learner.objective.init(KEY)
+    collect, step = jax.jit(learner.collect), jax.jit(learner.critic.step)
+    update = jax.jit(learner.update_with)
+    life = learner.begin(KEY, level)
+    seen, totals, running = np.zeros((0, 4)), np.zeros(0), np.zeros(3)
+    for n in range(3):
+        key = jax.random.fold_in(KEY, n)
+        _, rollout = collect(level, key, life)
+        for reward, done in zip(np.asarray(rollout.reward, float), rollout.done, strict=True):
+            running = reward + 0.99 * running
+            totals = np.append(totals, running)
+            running = np.where(done, 0.0, running)
+        # Observations by what was known before the rollout, rewards by what is known after it.
+        mean, deviation = (seen.mean(0), seen.std(0)) if n else (0.0, 1.0)
+        looks = {
+            name: np.clip((np.asarray(getattr(rollout, name)) - mean) / deviation, -10, 10).astype(np.float32)
+            for name in ("observation", "next_observation", "last_observation")
+        }
+        seen = np.concatenate([seen, np.asarray(rollout.observation).reshape(-1, 4)])
+        reward = np.asarray(rollout.reward / totals.std(), np.float32)
+        expected = step(life.critic, dataclasses.replace(rollout, reward=reward, **looks))
+        life, _ = update(theta, level, key, Progress(done=jnp.int32(n), horizon=jnp.int32(3)), life)
+        for found, wanted in zip(*map(jax.tree.leaves, (life.critic.params, expected.params)), strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=2e-4, atol=1e-4)
 
 
 def test_a_learner_without_a_critic_says_so_when_asked_for_values():

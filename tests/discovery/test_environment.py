@@ -6,7 +6,7 @@ import pytest
 
 from discovery import environment
 from envs.gridworld.env import GridWorld
-from tests.discovery.experience import CARTPOLE, assert_same, lane, quick_jit, stack
+from tests.discovery.experience import CARTPOLE, assert_same, lane, stack
 from tests.envs.gridworld.random_levels import random_level
 
 GRIDS = {
@@ -14,11 +14,11 @@ GRIDS = {
     "random": GridWorld(4, 2, observation="planes", random_placement=True),
 }
 W = 6
-step = quick_jit(environment.step, static_argnums=0)
-reset = quick_jit(environment.reset, static_argnums=(0, 3))
+step = jax.jit(environment.step, static_argnums=0)
+reset = jax.jit(environment.reset, static_argnums=(0, 3))
 
 
-@quick_jit
+@jax.jit
 def split(keys):
     return jax.vmap(jax.random.split)(keys)
 
@@ -32,7 +32,7 @@ def gymnax_transition(env, keys, states, actions, level):
     )
 
 
-gymnax_step = quick_jit(gymnax_transition, static_argnums=0)
+gymnax_step = jax.jit(gymnax_transition, static_argnums=0)
 
 
 def uniforms_of(env, keys):
@@ -79,7 +79,7 @@ def test_keys_drive_any_other_environment_as_a_loop_over_gymnax_steps_would(env)
     assert isinstance(noise, environment.Beginnings)
     assert (noise.first is None) == isinstance(env, Fixed)
     _, states = reset(env, key, level, W)
-    one_step, actions = quick_jit(env.step), np.random.default_rng(0).integers(0, 2, (steps, W))
+    one_step, actions = jax.jit(env.step), np.random.default_rng(0).integers(0, 2, (steps, W))
     actions[:, 0] = 1  # falls soon
     single = [lane(states, w) for w in range(W)]
     kinds = set()
@@ -137,7 +137,7 @@ def test_a_time_limit_truncates_and_a_fall_terminates():
 def test_workers_start_as_gymnax_resets_do_each_with_its_own_key(env):
     level, key = env.default_params, jax.random.key(3)
     observations, states = reset(env, key, level, W)
-    expected = [quick_jit(env.reset)(k, level) for k in jax.random.split(key, W)]
+    expected = [jax.jit(env.reset)(k, level) for k in jax.random.split(key, W)]
     jax.tree.map(np.testing.assert_array_equal, (observations, states), stack(*expected))
 
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from discovery.gae import advantages, normalise
 from discovery.types import Rollout
-from tests.discovery.experience import quick_jit, random_rollout, random_states
+from tests.discovery.experience import random_rollout, random_states
 
-advantages_of = quick_jit(advantages)
+advantages_of = jax.jit(advantages)
 
 
 def naive_advantages(rollout, values, next_values, discount, gae_lambda):

@@ -19,7 +19,6 @@ from tests.discovery.experience import (
     experience_of,
     is_same,
     progress,
-    quick_jit,
     random_rollout,
     random_states,
     randomised,
@@ -57,7 +56,7 @@ def improved(rule=Linear(), when=progress(0, 1), key=KEY, rollout=ROLLOUT, **cha
     agent = make_agent(config, *small_grid(), rule.head_size)
     state = agent.init(jax.random.key(1))
     params = as_arrays(randomised(np.random.default_rng(5), state.params))
-    update = quick_jit(lambda state, when, key: improve(rule, {}, agent, state, rollout, when, key))
+    update = jax.jit(lambda state, when, key: improve(rule, {}, agent, state, rollout, when, key))
     after, metrics = update(state.replace(params=params), when, key)
     return params, after.params, metrics
 
@@ -101,7 +100,7 @@ def test_epochs_are_steps_towards_targets_that_stay_as_they_were():
     agent = make_agent(UNIT, *small_grid(), 1)
     targets = rule.targets({}, experience_of(agent, params, ROLLOUT), progress(0, 1))
 
-    @quick_jit
+    @jax.jit
     def step(params):
         def loss(params):
             outputs = agent.apply(params, ROLLOUT.observation)
@@ -158,9 +157,9 @@ def test_an_update_from_what_was_said_is_the_one_that_asks_again():
     config = dataclasses.replace(UNIT, epochs=2, minibatches=2, workers=W, rollout_steps=20)
     learner = make_learner(env, level, config, PPO())
     life = learner.begin(KEY, level)
-    _, rollout = quick_jit(lambda life: learner.collect(level, KEY, life, remember=True))(life)
+    _, rollout = jax.jit(lambda life: learner.collect(level, KEY, life, remember=True))(life)
     assert rollout.truncated.any()
-    update = quick_jit(
+    update = jax.jit(
         lambda rollout: improve(PPO(), {}, learner.agent, life.agent, rollout, progress(0, 1), KEY)
     )
     for found, expected in zip(

@@ -15,7 +15,6 @@ from tests.discovery.experience import (
     is_same,
     lane,
     progress,
-    quick_jit,
     randomised,
     small_grid,
     stack,
@@ -26,8 +25,8 @@ ENV, LEVEL = small_grid()
 _, LATE = small_grid(object_rewards=[-1.0, 0.8], max_steps_in_episode=11)
 RULE = LPG(bins=4, width=8)
 LEARNER = make_learner(ENV, LEVEL, CONFIG, RULE)
-train_jit = quick_jit(train_block, static_argnums=0)
-evaluate_jit = quick_jit(evaluate_block, static_argnums=0)
+train_jit = jax.jit(train_block, static_argnums=0)
+evaluate_jit = jax.jit(evaluate_block, static_argnums=0)
 
 
 def fitness_of(learner, lives, levels, keys):
@@ -52,7 +51,7 @@ def horizons(*numbers):
 
 
 def initial_agent(seed, level=LEVEL, learner=LEARNER):
-    return jax.device_get(quick_jit(learner.begin)(key(seed), level).agent)
+    return jax.device_get(jax.jit(learner.begin)(key(seed), level).agent)
 
 
 def assert_close(one, other):
@@ -76,13 +75,13 @@ def test_lanes_of_a_block_end_as_they_do_alone():
 
 def test_a_lifetime_is_its_updates_one_after_the_other():
     theta, level, N = candidate(0), LEVEL, 4
-    life = quick_jit(LEARNER.begin)(key(0), level)
-    update = quick_jit(LEARNER.update)
+    life = jax.jit(LEARNER.begin)(key(0), level)
+    update = jax.jit(LEARNER.update)
     for n in range(N):
         life, _ = update(theta, level, key(0), progress(n, N), life)
     block = train_jit(LEARNER, stack(theta), stack(level), horizons(N), keys(0))
     assert_close(lane(block.agent, 0), life.agent)
-    fitness = float(quick_jit(LEARNER.evaluate)(level, key(0), life))
+    fitness = float(jax.jit(LEARNER.evaluate)(level, key(0), life))
     assert fitness_of(LEARNER, block, stack(level), keys(0))[0] == pytest.approx(fitness, abs=1e-5)
 
 
@@ -124,8 +123,8 @@ def test_another_key_is_another_lifetime():
 
 def test_no_random_number_is_used_twice_in_a_lifetime():
     # Workers that have not moved yet, in consecutive updates and in the evaluation.
-    update = quick_jit(LEARNER.update)
-    life = quick_jit(LEARNER.begin)(key(0), LEVEL)
+    update = jax.jit(LEARNER.update)
+    life = jax.jit(LEARNER.begin)(key(0), LEVEL)
     after = [update(candidate(0), LEVEL, key(0), progress(n, 9), life)[0].workers for n in (0, 1)]
     assert not is_same(*after)
 
@@ -140,7 +139,7 @@ def test_every_update_hears_how_far_the_lifetime_is(monkeypatch):
 
     learner = make_learner(ENV, LEVEL, CONFIG, Listening())
     jax.block_until_ready(
-        quick_jit(train_block, static_argnums=0)(learner, {}, stack(LEVEL), horizons(3), keys(0))
+        jax.jit(train_block, static_argnums=0)(learner, {}, stack(LEVEL), horizons(3), keys(0))
     )
     jax.effects_barrier()
     assert sorted(heard) == [(0, 3), (1, 3), (2, 3)]

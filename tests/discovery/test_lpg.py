@@ -19,7 +19,6 @@ from tests.discovery.experience import (
     assert_is_gradient,
     float64,
     progress,
-    quick_jit,
     random_agent,
     random_experience,
     random_rollout,
@@ -33,17 +32,17 @@ from tests.discovery.experience import (
 SHAPES = [(1, 1, 2, 2, 1), (10, 2, 5, 8, 7), (7, 3, 3, 4, 16), (23, 1, 9, 30, 5)]
 INPUTS = pytest.mark.parametrize("horizon_inputs", [False, True], ids=["lpg", "ta-lpg"])
 
-gradients_of = quick_jit(gradients, static_argnums=(0, 2))
+gradients_of = jax.jit(gradients, static_argnums=(0, 2))
 
 
 def in_numpy(function):
     return lambda *inputs: jax.device_get(function(*inputs))
 
 
-targets_of = in_numpy(quick_jit(LPG.targets, static_argnums=0))
+targets_of = in_numpy(jax.jit(LPG.targets, static_argnums=0))
 
 
-init = quick_jit(LPG.init, static_argnums=0)
+init = jax.jit(LPG.init, static_argnums=0)
 
 
 @functools.cache
@@ -127,8 +126,8 @@ def test_gru_agrees_with_flax():
     inputs = rng.standard_normal((12, 3, 4)).astype(np.float32)
     resets = rng.random((12, 3)) < 0.3
     params = randomised(rng, jax.eval_shape(gru.init, jax.random.key(0), inputs, resets)["params"])
-    found = quick_jit(gru.apply)({"params": params}, inputs, resets)
-    np.testing.assert_allclose(found, quick_jit(flax_gru)(params, inputs, resets), rtol=1e-5, atol=1e-6)
+    found = jax.jit(gru.apply)({"params": params}, inputs, resets)
+    np.testing.assert_allclose(found, jax.jit(flax_gru)(params, inputs, resets), rtol=1e-5, atol=1e-6)
 
 
 def test_gru_starts_with_three_orthogonal_recurrent_matrices():
@@ -199,7 +198,7 @@ def test_rewards_reach_back_to_the_start_of_their_episode_and_no_further(kind):
 
 def test_without_resets_rewards_would_reach_earlier_episodes(monkeypatch):
     monkeypatch.setattr(lpg, "BackwardGRU", WithoutResets)
-    traced_anew = in_numpy(quick_jit(lambda rule, *inputs: rule.targets(*inputs), static_argnums=0))
+    traced_anew = in_numpy(jax.jit(lambda rule, *inputs: rule.targets(*inputs), static_argnums=0))
     case = episode_that_ends_at_3("terminated")
     assert changed_steps(*case, 5, traced_anew) == [0, 1, 2, 3, 4, 5]
 

@@ -19,7 +19,6 @@ from tests.discovery.experience import (
     experience_of,
     is_same,
     progress,
-    quick_jit,
     randomised,
     small_grid,
 )
@@ -73,7 +72,7 @@ def test_an_objective_learns_from_a_real_rollout_with_finite_numbers(name, world
     learner, level = learner_of(name, world)
     rule, agent, env = learner.objective, learner.agent, learner.env
 
-    @quick_jit
+    @jax.jit
     def first_update(key):
         meta_params = rule.init(key)
         life = learner.begin(key, level)
@@ -95,11 +94,11 @@ def test_an_objective_learns_from_a_real_rollout_with_finite_numbers(name, world
 @EVERY
 def test_an_objective_uses_progress_if_and_only_if_it_says_so(name):
     learner, level = learner_of(name, "gridworld")
-    update = quick_jit(learner.update)
+    update = jax.jit(learner.update)
     key = jax.random.key(0)
     # Random numbers, because a learned drift begins with an output layer of zeros.
-    theta = randomised(np.random.default_rng(0), quick_jit(learner.objective.init)(key))
-    life = quick_jit(learner.begin)(key, level)
+    theta = randomised(np.random.default_rng(0), jax.jit(learner.objective.init)(key))
+    life = jax.jit(learner.begin)(key, level)
     # The same n, and so the same random numbers, of lifetimes of another length.
     short, long = (update(theta, level, key, progress(3, N), life)[0].agent.params for N in (4, 400))
     assert is_same(short, long) == (not learner.objective.uses_progress)
@@ -107,7 +106,7 @@ def test_an_objective_uses_progress_if_and_only_if_it_says_so(name):
 
 @EVERY
 def test_a_key_determines_the_meta_parameters(name):
-    init = quick_jit(narrow(make_objective(name)).init)
+    init = jax.jit(narrow(make_objective(name)).init)
     one, same, other = (init(jax.random.key(seed)) for seed in (0, 0, 1))
     assert is_same(one, same)
     assert is_same(one, other) == all(not np.any(leaf) for leaf in jax.tree.leaves(one))

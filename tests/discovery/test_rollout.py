@@ -13,18 +13,18 @@ from discovery.agents.agent import AgentConfig
 from discovery.agents.policies import Categorical
 from discovery.rollout import collect, run_episodes, start
 from tests.discovery import naive_networks
-from tests.discovery.experience import CARTPOLE, agent_of, float64, lane, quick_jit, random_agent, small_grid
+from tests.discovery.experience import CARTPOLE, agent_of, float64, lane, random_agent, small_grid
 from tests.discovery.naive_lpg import softmax
 
 NEARLY_ONE = np.float32(1.0 - 2.0**-24)
 W = 4
-collect_jit = quick_jit(collect, static_argnums=(0, 2, 6))
-returns_jit = quick_jit(run_episodes, static_argnums=(0, 2, 5, 6))
-start_jit = quick_jit(start, static_argnums=(0, 3))
-sample_jit = quick_jit(lambda logits, draws: Categorical(logits.shape[-1]).sample(logits, draws))
-step_jit = quick_jit(lambda env, *inputs: env.step(*inputs), static_argnums=0)
-step_from_jit = quick_jit(lambda env, *inputs: env.step_from(*inputs), static_argnums=0)
-reset_from_jit = quick_jit(lambda env, *inputs: env.reset_from(*inputs), static_argnums=0)
+collect_jit = jax.jit(collect, static_argnums=(0, 2, 6))
+returns_jit = jax.jit(run_episodes, static_argnums=(0, 2, 5, 6))
+start_jit = jax.jit(start, static_argnums=(0, 3))
+sample_jit = jax.jit(lambda logits, draws: Categorical(logits.shape[-1]).sample(logits, draws))
+step_jit = jax.jit(lambda env, *inputs: env.step(*inputs), static_argnums=0)
+step_from_jit = jax.jit(lambda env, *inputs: env.step_from(*inputs), static_argnums=0)
+reset_from_jit = jax.jit(lambda env, *inputs: env.reset_from(*inputs), static_argnums=0)
 
 
 @pytest.mark.parametrize(
@@ -193,9 +193,9 @@ def test_what_the_agent_said_is_what_it_would_say_again():
 
     # Limits of their own, so that some lanes need a value at a step where others do not.
     horizons, keys = jnp.array([3, 7, 1000]), jax.random.split(jax.random.key(0), 3)
-    block = quick_jit(jax.vmap(rollout_and_answers))(horizons, keys)
+    block = jax.jit(jax.vmap(rollout_and_answers))(horizons, keys)
     for i in range(3):
-        alone = quick_jit(rollout_and_answers)(horizons[i], keys[i])
+        alone = jax.jit(rollout_and_answers)(horizons[i], keys[i])
         for rollout, (outputs, following) in (alone, lane(block, i)):
             for name in ("parameters", "head"):
                 found, expected = (getattr(x, name) for x in (rollout.said.outputs, outputs))

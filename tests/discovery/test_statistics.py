@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discovery.agents.statistics import CLIP, Scaling, no_moments
-from tests.discovery.experience import quick_jit, random_rollout, random_vectors
+from tests.discovery.experience import random_rollout, random_vectors
 
-merge = quick_jit(lambda moments, batch: moments.merge(batch))
+merge = jax.jit(lambda moments, batch: moments.merge(batch))
 
 
 @settings(max_examples=30, deadline=None)

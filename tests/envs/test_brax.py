@@ -12,7 +12,6 @@ import envs
 from discovery.agents.agent import AgentConfig
 from envs import brax
 from envs.brax import REFUSED, TASKS, BraxEnvironment
-from tests.discovery.experience import quick_jit
 
 needs_brax = pytest.mark.skipif(importlib.util.find_spec("brax") is None, reason="the extra brax")
 TASK = "brax/inverted_pendulum"
@@ -31,7 +30,7 @@ def play(env, level, steps, push=PUSH, key=0):
         return state, (observation, *rest, info["final_observation"])
 
     first, state = env.reset(jax.random.key(key), level)
-    _, record = quick_jit(lambda state, keys: jax.lax.scan(advance, state, keys))(
+    _, record = jax.jit(lambda state, keys: jax.lax.scan(advance, state, keys))(
         state, jax.random.split(jax.random.key(1), steps)
     )
     return first, [np.asarray(part) for part in record]
@@ -55,8 +54,8 @@ def test_a_step_is_braxs_own_and_a_repeated_action_is_several_of_them():
     from brax import envs as brax_envs
 
     inner = brax_envs.get_environment("inverted_pendulum", backend="generalized")
-    state = quick_jit(inner.reset)(jax.random.key(0))
-    step, rewards, observations = quick_jit(inner.step), [], []
+    state = jax.jit(inner.reset)(jax.random.key(0))
+    step, rewards, observations = jax.jit(inner.step), [], []
     for _ in range(4):
         state = step(state, jnp.full(1, PUSH))
         rewards.append(float(state.reward))

@@ -13,7 +13,6 @@ from discovery import environment, rollout
 from discovery.agents.agent import make_agent
 from discovery.settings import default_config
 from envs.chains import DISTRIBUTIONS, ChainLevel, DelayedChain, expected_returns
-from tests.discovery.experience import quick_jit
 
 STEPS = 20
 ENVS = {
@@ -40,7 +39,7 @@ def walk(env, level, noise, actions):
     return jax.lax.scan(step, states, (noise, actions))[1]
 
 
-walk = quick_jit(walk, static_argnums=0)
+walk = jax.jit(walk, static_argnums=0)
 
 
 def naive_observation(env, length, position, pays, draws):
@@ -133,7 +132,7 @@ def test_a_distribution_has_its_lengths_and_either_action_is_good(name, longest,
     distribution = envs.distribution(f"chain/{name}")
     env = distribution.env
     assert (env.max_length, env.noisy, env.distraction) == (longest, noisy, distraction)
-    levels = quick_jit(jax.vmap(distribution.sample))(jax.random.split(jax.random.key(0), 4000))
+    levels = jax.jit(jax.vmap(distribution.sample))(jax.random.split(jax.random.key(0), 4000))
     lengths = np.asarray(jax.vmap(distribution.statistics)(levels.params)["length"])
     counts = np.bincount(lengths)[5:]
     expected = 4000 / (longest - 4)
@@ -188,7 +187,7 @@ def test_with_a_chain_longer_than_the_rollout_only_the_prediction_can_carry_cred
     level = level.replace(max_steps_in_episode=jnp.int32(45))
     agent = make_agent(default_config(env, level), env, level, head_size=8)
     state = agent.init(jax.random.key(0))  # uniformly random at first
-    collect = quick_jit(lambda workers, key: rollout.collect(agent, state, env, level, workers, key, STEPS))
+    collect = jax.jit(lambda workers, key: rollout.collect(agent, state, env, level, workers, key, STEPS))
     workers = rollout.start(env, jax.random.key(1), level, 16)
     rollouts = []
     for i in range(3):
@@ -216,7 +215,7 @@ def test_with_a_chain_longer_than_the_rollout_only_the_prediction_can_carry_cred
 @pytest.mark.parametrize("name", ["short", "state_distraction"])
 def test_the_gymnax_interface_resets_by_itself_and_never_truncates(name):
     env, level = envs.make(f"chain/{name}", seed=2)
-    step = quick_jit(env.step)
+    step = jax.jit(env.step)
     first, state = env.reset(jax.random.key(0), level)
     assert first.shape == env.observation_space(level).shape
     length = int(level.length)

@@ -17,6 +17,7 @@ from envs.suites import Suite
 from evaluation import protocol
 from evaluation.protocol import EvaluationError, evaluate, lane_keys, reference_returns
 from evaluation.results import Results
+from tests import quick
 
 
 def objective(name):
@@ -94,10 +95,8 @@ print(evaluate(objectives, suite, (2, 50), range(3), mesh=make_mesh(), workers=4
 
 
 def test_the_same_seeds_give_the_same_results_in_another_process_on_more_devices():
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=3"
-    # Optimised as little as this process's own programs (`tests.conftest`).
-    as_here = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    environment = os.environ | {"XLA_FLAGS": flags} | as_here
+    flags = f"{quick.XLA_FLAGS} --xla_force_host_platform_device_count=3"
+    environment = os.environ | quick.ENVIRONMENT | {"XLA_FLAGS": flags}
     command = [sys.executable, "-c", ON_THREE_DEVICES]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -19,7 +19,7 @@ from meta.config import MetaGradientConfig
 from meta.curriculum import SCORES
 from meta.curriculum.base import not_replayed
 from meta.population import LivingLanes, chunks, meta_loss, usable_devices
-from tests.discovery.experience import quick_jit, randomised, small_grid
+from tests.discovery.experience import randomised, small_grid
 
 # Weights large enough that each of the four regularisers shows in the gradient.
 WEIGHTS = {
@@ -65,10 +65,10 @@ def test_the_meta_gradient_is_that_of_central_finite_differences(n):
         def loss(flat):
             return meta_loss(learner, CONFIG, unravel(flat), level, key, progress, life)[0]
 
-        gradient = np.asarray(quick_jit(jax.grad(loss))(flat))
+        gradient = np.asarray(jax.jit(jax.grad(loss))(flat))
         step = 1e-6
         moves = step * jnp.eye(flat.size, dtype=jnp.float64)
-        values = quick_jit(jax.vmap(loss))(jnp.concatenate([flat + moves, flat - moves]))
+        values = jax.jit(jax.vmap(loss))(jnp.concatenate([flat + moves, flat - moves]))
         expected = np.asarray(values[: flat.size] - values[flat.size :]) / (2 * step)
     assert gradient.dtype == np.float64
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-8)
@@ -79,7 +79,7 @@ def test_the_meta_gradient_is_that_of_central_finite_differences(n):
 def test_each_regulariser_has_its_sign_and_weight(name):
     learner, level, meta_params, life, key = problem(2)
     progress = Progress(done=jnp.int32(0), horizon=jnp.int32(11))
-    loss = quick_jit(meta_loss, static_argnums=(0, 1))
+    loss = jax.jit(meta_loss, static_argnums=(0, 1))
     both = [
         loss(learner, dataclasses.replace(CONFIG, **{name: weight}), meta_params, level, key, progress, life)
         for weight in (0.0, 1.0)
@@ -98,7 +98,7 @@ def test_each_regulariser_has_its_sign_and_weight(name):
 @pytest.mark.parametrize("horizon_inputs", [False, True])
 def test_the_meta_gradient_depends_on_n_only_with_horizon_inputs(horizon_inputs):
     learner, level, meta_params, life, key = problem(3, horizon_inputs=horizon_inputs)
-    gradient = quick_jit(jax.grad(meta_loss, argnums=2, has_aux=True), static_argnums=(0, 1))
+    gradient = jax.jit(jax.grad(meta_loss, argnums=2, has_aux=True), static_argnums=(0, 1))
     early, late = (
         ravel_pytree(
             gradient(learner, CONFIG, meta_params, level, key, Progress(jnp.int32(n), jnp.int32(100)), life)[
@@ -114,10 +114,10 @@ def test_the_critic_takes_a_step_with_every_update():
     # In the official code the critic's gradient is zero in this trainer.
     learner, level, meta_params, life, key = problem(4)
     progress = Progress(done=jnp.int32(0), horizon=jnp.int32(2))
-    new = quick_jit(meta_loss, static_argnums=(0, 1))(
-        learner, CONFIG, meta_params, level, key, progress, life
-    )[1][0]
-    collect, step, update = map(quick_jit, (learner.collect, learner.critic.step, learner.update_with))
+    new = jax.jit(meta_loss, static_argnums=(0, 1))(learner, CONFIG, meta_params, level, key, progress, life)[
+        1
+    ][0]
+    collect, step, update = map(jax.jit, (learner.collect, learner.critic.step, learner.update_with))
     for n in range(2):  # of K = 3 updates, the last of which comes after the end of the lifetime
         update_key = jax.random.fold_in(jax.random.fold_in(key, UPDATES), n)
         _, rollout = collect(level, update_key, life)
@@ -153,7 +153,7 @@ def stepped():
         rng = np.random.default_rng(5)
         objective = lanes.learner.objective
         meta_params = randomised(rng, jax.eval_shape(objective.init, jax.random.key(0)), 0.7)
-        advance = quick_jit(lanes.advance)
+        advance = jax.jit(lanes.advance)
         steps = []
         for number in range(2):
             keys = (jax.random.key(10 + number), jax.random.key(20 + number))
@@ -188,9 +188,9 @@ def test_a_lane_is_one_agent_that_learns_alone(stepped):
     steps, lanes, level, meta_params = stepped
     learner, lane = lanes.learner, 1
     begin_key, lane_key = (jax.random.fold_in(jax.random.key(seed), lane) for seed in (10, 20))
-    life = quick_jit(learner.begin)(begin_key, level)
+    life = jax.jit(learner.begin)(begin_key, level)
     total = None
-    gradient = quick_jit(jax.grad(meta_loss, argnums=2, has_aux=True), static_argnums=(0, 1))
+    gradient = jax.jit(jax.grad(meta_loss, argnums=2, has_aux=True), static_argnums=(0, 1))
     for number in range(2):
         lane_key = jax.random.fold_in(jax.random.key(20 + number), lane)
         progress = Progress(done=jnp.int32(3 * number), horizon=jnp.int32(9))
@@ -212,8 +212,8 @@ def test_a_lane_without_a_finite_gradient_is_left_out_and_replaced():
     rewards = levels.params.object_rewards.at[1].set(jnp.nan)
     broken = dataclasses.replace(levels, params=levels.params.replace(object_rewards=rewards))
     broken = dataclasses.replace(population, served=population.served.replace(levels=broken))
-    meta_params = quick_jit(lanes.learner.objective.init)(jax.random.key(0))
-    advance = quick_jit(lanes.advance)
+    meta_params = jax.jit(lanes.learner.objective.init)(jax.random.key(0))
+    advance = jax.jit(lanes.advance)
     for number in range(3):
         gradient, advanced = advance(meta_params, broken, jax.random.key(1), jax.random.key(2 + number))
         broken = dataclasses.replace(broken, lives=advanced.lives, done=advanced.done)

@@ -17,7 +17,6 @@ from meta.curriculum.base import not_replayed
 from meta.errors import ConfigError
 from meta.program import make_program
 from meta.references import Antagonist, Optimum, complete
-from tests.discovery.experience import quick_jit
 from tests.meta.tiny import tiny
 
 KEY = jax.random.key(2)
@@ -49,7 +48,7 @@ def returns(levels):
     made = make_program(tiny(curriculum=curriculum, block_size=2)).tasks[0].references
     assert isinstance(made, Antagonist)
     overheard = dataclasses.replace(made, learner=dataclasses.replace(made.learner, objective=Overheard()))
-    jitted = quick_jit(lambda wanted: overheard.returns(levels, wanted, KEY))
+    jitted = jax.jit(lambda wanted: overheard.returns(levels, wanted, KEY))
 
     def returns(wanted):
         calls.clear()
@@ -66,7 +65,7 @@ def test_an_antagonist_is_an_a2c_agent_trained_alone_for_the_levels_lifetime(lev
     settings = dataclasses.replace(config.agent, policy_learning_rate=80.0, head_learning_rate=4.0)
     env = config.levels.build().env
     learner = make_learner(env, jax.tree.map(lambda leaf: leaf[0], levels.params), settings, A2C())
-    begin, update, evaluate = map(quick_jit, (learner.begin, learner.update, learner.evaluate))
+    begin, update, evaluate = map(jax.jit, (learner.begin, learner.update, learner.evaluate))
     found, _ = returns(ALL)
     for i, horizon in enumerate(HORIZONS.tolist()):
         level, key = jax.tree.map(lambda leaf, i=i: leaf[i], levels.params), jax.random.fold_in(KEY, i)
@@ -118,7 +117,7 @@ def test_the_optimum_is_that_of_exact_planning(levels, monkeypatch):
     env = tiny().levels.build().env
     made = make_program(tiny(curriculum={"score": "learnability", "buffer_size": 3})).tasks[0].references
     assert isinstance(made, Optimum)
-    returns = quick_jit(lambda wanted: made.returns(levels, wanted, KEY))
+    returns = jax.jit(lambda wanted: made.returns(levels, wanted, KEY))
     found = returns(ALL)
     np.testing.assert_allclose(found, planning.expected_returns(env, levels.params)[0], rtol=1e-5, atol=1e-6)
     assert len(set(found.tolist())) == 3

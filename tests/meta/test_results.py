@@ -13,7 +13,7 @@ from discovery.lifetime import EVALUATION, LAST_ROLLOUT, make_learner
 from discovery.objectives.a2c import A2C
 from meta.curriculum import SCORES
 from meta.results import Results, by_level, judge
-from tests.discovery.experience import quick_jit, randomised, small_grid
+from tests.discovery.experience import randomised, small_grid
 from tests.discovery.test_gae import naive_advantages
 
 # Episodes of up to 30 steps, in evaluations of 20 steps at a time, of which some end before.
@@ -24,7 +24,7 @@ REFERENCE = jnp.float32(1.5)
 NAN, INF = float("nan"), float("inf")
 
 
-@quick_jit
+@jax.jit
 def judged(life, best_return):
     return {
         name: judge(LEARNER, score, LEVEL, KEY, life, REFERENCE, best_return)
@@ -36,7 +36,7 @@ def judged(life, best_return):
 def life():
     """An agent and a critic with random parameters."""
     rng = np.random.default_rng(0)
-    life = quick_jit(LEARNER.begin)(KEY, LEVEL)
+    life = jax.jit(LEARNER.begin)(KEY, LEVEL)
     agent, critic = (
         part.replace(params=jax.tree.map(jnp.asarray, randomised(rng, part.params, 0.5)))
         for part in (life.agent, life.critic)
@@ -54,7 +54,7 @@ def naive_episodes(life, discount):
     start_key, run_key = jax.random.split(jax.random.fold_in(KEY, EVALUATION))
     workers = acting.start(ENV, start_key, LEVEL, 4)
     chunks = []
-    collect = quick_jit(
+    collect = jax.jit(
         lambda workers, key: acting.collect(LEARNER.agent, life.agent, ENV, LEVEL, workers, key, 20)
     )
     for i in range(2):
@@ -87,7 +87,7 @@ def test_the_best_return_is_discounted_with_the_critics_gamma_and_includes_earli
 
 
 def test_value_scores_read_the_critics_view_of_one_more_rollout(life, results):
-    _, rollout = quick_jit(LEARNER.collect)(LEVEL, jax.random.fold_in(KEY, LAST_ROLLOUT), life)
+    _, rollout = jax.jit(LEARNER.collect)(LEVEL, jax.random.fold_in(KEY, LAST_ROLLOUT), life)
     rollout = jax.device_get(rollout)
     assert np.any(rollout.done)
     rows = np.asarray(life.critic.params["rows"][:, 0], np.float64)

@@ -14,14 +14,13 @@ from meta.curriculum import SCORES, make_curriculum
 from meta.curriculum.fresh import FrozenLevels, RandomLevels
 from meta.curriculum.replay import Replay
 from meta.errors import ConfigError
-from tests.discovery.experience import quick_jit
 from tests.meta.curriculum.numbers import NUMBERS, contents, names, played
 
 NOW = jnp.int32(0)
 SIZE, C = 10, 6
 
 
-@functools.partial(quick_jit, static_argnums=(0, 2))
+@functools.partial(jax.jit, static_argnums=(0, 2))
 def serve(curriculum, keys, count):
     return jax.vmap(lambda key: curriculum.serve((), key, NOW, jnp.ones(count, bool))[1])(keys)
 

@@ -15,7 +15,6 @@ from meta.config import CurriculumConfig
 from meta.curriculum.base import not_replayed
 from meta.curriculum.replay import Replay
 from meta.curriculum.scores import SCORES
-from tests.discovery.experience import quick_jit
 from tests.meta.curriculum.numbers import HORIZONS, NUMBERS, contents, names, played
 
 B, C = 40, 8
@@ -24,11 +23,11 @@ EVERYWHERE = jnp.ones(C, bool)
 NAN, INF = float("nan"), float("inf")
 
 serve, record, metrics_of = (
-    quick_jit(method, static_argnums=0) for method in (Replay.serve, Replay.record, Replay.metrics)
+    jax.jit(method, static_argnums=0) for method in (Replay.serve, Replay.record, Replay.metrics)
 )
 
 
-@functools.partial(quick_jit, static_argnums=(0, 3))
+@functools.partial(jax.jit, static_argnums=(0, 3))
 def serve_often(curriculum, state, keys, count):
     """What each key alone would be served, `count` levels."""
     return jax.vmap(lambda key: curriculum.serve(state, key, NOW, jnp.ones(count, bool))[1])(keys)
