@@ -9,6 +9,7 @@ with the same settings. Finished agents are kept: stop and start the script as y
 
 import argparse
 import concurrent.futures
+import csv
 import dataclasses
 import json
 import os
@@ -207,11 +208,12 @@ def interval(values: np.ndarray) -> str:
 
 
 def report(out: Path, folder: Path, jobs: Sequence[Job]) -> None:
-    """The table of last returns, and the figure of the curves."""
+    """The table of last returns, the curves as numbers, and their figure."""
     curves: dict[str, dict[str, list[dict[str, list[float]]]]] = {}
     for job in jobs:
         curve = json.loads((folder / job.file).read_text())
         curves.setdefault(job.environment, {}).setdefault(job.rule, []).append(curve)
+    write_numbers(out.with_suffix(".csv"), folder, jobs)
     rules = list(dict.fromkeys(job.rule for job in jobs))
     rows = [
         f"| environment | steps | published | {' | '.join(rules)} | seeds |",
@@ -227,6 +229,17 @@ def report(out: Path, folder: Path, jobs: Sequence[Job]) -> None:
     out.with_suffix(".md").write_text("\n".join(rows) + "\n")
     draw(out.with_suffix(".png"), curves)
     print("\n".join(rows))
+
+
+def write_numbers(path: Path, folder: Path, jobs: Sequence[Job]) -> None:
+    """Every point of every curve."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("environment", "rule", "seed", "env_steps", "return"))
+        for job in jobs:
+            curve = json.loads((folder / job.file).read_text())
+            for env_steps, value in zip(curve["env_steps"], curve["return"], strict=True):
+                writer.writerow((job.environment, job.rule, job.seed, int(env_steps), round(value, 3)))
 
 
 def draw(path: Path, curves: dict[str, dict[str, list[dict[str, list[float]]]]]) -> None:
