@@ -158,7 +158,9 @@ class BraxEnvironment(environment.Environment[BraxState, BraxParams]):
 
     def _advance(self, inner: Any, action: Array) -> Any:
         """Brax's own step; some tasks return Python numbers for a reward that is always the same."""
-        moved = self._inner.step(inner, action)
+        # Tasks write into the metrics of the state that they are given.
+        given = inner.replace(metrics=dict(inner.metrics), info=dict(inner.info))
+        moved = self._inner.step(given, action)
         return jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), moved, inner)
 
     def step(

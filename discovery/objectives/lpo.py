@@ -111,9 +111,10 @@ class LPO(MirrorLearning):
         x = jnp.concatenate([of_ratio, of_ratio * advantage[..., None]], axis=-1)
         parts = [x]
         if self.progress_inputs:
-            parts.append(progress.fraction * x)
+            parts.append(jnp.asarray(progress.fraction)[..., None] * x)
         if self.horizon_inputs:
-            parts.append(jnp.log(progress.horizon) / math.log(self.longest_horizon) * x)
+            length = jnp.log(progress.horizon) / math.log(self.longest_horizon)
+            parts.append(jnp.asarray(length)[..., None] * x)
         return jnp.concatenate(parts, axis=-1)
 
 

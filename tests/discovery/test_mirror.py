@@ -19,7 +19,7 @@ from discovery.objectives.hand_written_drifts import DPO, PPO, NoDrift
 from discovery.objectives.lpo import LPO
 from discovery.objectives.mirror import MirrorLearning, MirrorTargets
 from discovery.objectives.registry import make_objective, registry
-from discovery.types import Outputs
+from discovery.types import Outputs, Progress
 from tests.discovery import naive_networks
 from tests.discovery.experience import (
     assert_is_gradient,
@@ -182,6 +182,19 @@ def test_a_drift_can_be_used_in_anyones_own_ppo(rule):
     theta = meta_params(rule, 3, 0.5)
     found = TrainedObjective(rule, theta).drift(RATIOS, ADVANTAGES, 3 / 7)
     np.testing.assert_allclose(found, drift_of(rule, theta, progress(3, 7)), rtol=1e-4, atol=1e-5)
+
+
+def test_every_ratio_may_have_a_progress_of_its_own():
+    rule = LPO(form="plain", progress_inputs=True, horizon_inputs=True, longest_horizon=1000)
+    theta, count = meta_params(rule, 3, 0.5), 8
+    ratios, advantages = np.linspace(0.3, 2.0, count), np.linspace(-1.0, 2.0, count)
+    done, horizon = np.arange(count), np.arange(10, 10 + count)
+    objective = TrainedObjective(rule, theta)
+    found = objective.drift(ratios, advantages, Progress(done=done, horizon=horizon))
+    for i in range(count):
+        alone = objective.drift(ratios[i], advantages[i], progress(done[i], horizon[i]))
+        np.testing.assert_allclose(found[i], alone, rtol=1e-4, atol=1e-6)
+    assert np.count_nonzero(found) > 1
 
 
 def test_a_drift_that_sees_the_horizon_asks_for_it():

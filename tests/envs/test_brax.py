@@ -71,6 +71,19 @@ def test_a_step_is_braxs_own_and_a_repeated_action_is_several_of_them():
 
 
 @needs_brax
+@pytest.mark.parametrize("task", sorted(set(TASKS) - set(REFUSED)))
+def test_every_task_can_be_stepped(task):
+    env, level = envs.make(f"brax/{task}")
+    key = jax.random.key(0)
+    _, state = jax.eval_shape(env.reset, key, level)
+    action = jax.ShapeDtypeStruct(env.action_space(level).shape, jnp.float32)
+    observation, moved, reward, *_ = jax.eval_shape(env.step, key, state, action, level)
+    assert observation.shape == env.observation_space(level).shape
+    assert reward.shape == ()
+    assert jax.tree.map(lambda leaf: leaf.shape, moved) == jax.tree.map(lambda leaf: leaf.shape, state)
+
+
+@needs_brax
 def test_ppo_trains_on_it_with_everything_scaled_and_squashed_and_one_body():
     env, level = envs.make(TASK)
     plan = {"network": "mlp", "hidden": (8,), "optimiser": "adam", "policy_learning_rate": 1e-3}
