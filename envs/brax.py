@@ -19,7 +19,7 @@ from flax import struct
 from gymnax.environments import environment, spaces
 from jaxtyping import Array, Bool, Float, Key
 
-from envs.levels import EnvParams, Family
+from envs.levels import EnvParams, Family, UnusableEnvironmentError
 from envs.suites import Suite
 
 Backend = Literal["generalized", "spring", "positional", "mjx"]
@@ -83,7 +83,8 @@ class BraxEnvironment(environment.Environment[BraxState, BraxParams]):
         action_repeat: steps of the physics with the same action, whose rewards are summed.
 
     Raises:
-        ValueError: an option's value is impossible, or Brax is not installed or cannot run this.
+        ValueError: an option's value is impossible.
+        UnusableEnvironmentError: Brax is not installed or cannot run this.
     """
 
     def __init__(self, task: str, backend: Backend = "generalized", action_repeat: int = 1) -> None:
@@ -93,7 +94,7 @@ class BraxEnvironment(environment.Environment[BraxState, BraxParams]):
         if action_repeat < 1:
             raise ValueError(f"action_repeat must be at least 1, not {action_repeat}")
         if task in REFUSED:
-            raise ValueError(f"brax/{task} cannot be used: {REFUSED[task]}")
+            raise UnusableEnvironmentError(f"brax/{task} cannot be used: {REFUSED[task]}")
         self.task, self.backend, self.action_repeat = task, backend, action_repeat
         self._inner = _brax(task, backend)
 
@@ -197,7 +198,9 @@ class BraxEnvironment(environment.Environment[BraxState, BraxParams]):
 def _brax(task: str, backend: Backend) -> Any:
     """Brax's environment; made once, because its model is read from a file."""
     if not INSTALLED:
-        raise ValueError(f"brax/{task} needs Brax, which is not installed: pip install 'rl-discovery[brax]'")
+        raise UnusableEnvironmentError(
+            f"brax/{task} needs Brax, which is not installed: pip install 'rl-discovery[brax]'"
+        )
     # Brax says that it found no warp, which nothing here uses, and that it is no longer worked on; MuJoCo
     # writes its warnings into a file in the working directory.
     with (

@@ -20,6 +20,10 @@ EnvParams: TypeAlias = Any
 """What an environment calls its parameters: a pytree, gymnax's `EnvParams`."""
 
 
+class UnusableEnvironmentError(ValueError):
+    """An environment that exists and cannot be used here."""
+
+
 HORIZON_EDITS = 1 / 6
 """Share of edits that redraw the horizon, where a distribution has several. Our choice: a gridworld
 has up to six other kinds of edits, each as likely as the others."""

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from gymnax.environments.environment import Environment
 
 import envs
-from envs.levels import EnvParams, Family, LevelDistribution
+from envs.levels import EnvParams, Family, LevelDistribution, UnusableEnvironmentError
 
 REFUSED = {"MNISTBandit-bsuite": "it downloads its images when it is made, and nothing here may download"}
 """gymnax environments that cannot be used, and why."""
@@ -169,7 +169,7 @@ GYMNAX = Family(
 def _full_name(kind: str, name: str, known: Collection[str]) -> str:
     """The one of `known` that is `name`, with or without its family."""
     if name in REFUSED:
-        raise ValueError(f"{name} cannot be used: {REFUSED[name]}")
+        raise UnusableEnvironmentError(f"{name} cannot be used: {REFUSED[name]}")
     matches = [full for full in known if name in (full, full.partition("/")[2])]
     if len(matches) != 1:
         short = [full.rpartition("/")[2] for full in known]

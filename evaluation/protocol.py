@@ -159,8 +159,9 @@ def evaluate(
     done = 0
     cells: list[Cell] = []
     stage = Stage("", "", 0, 0.0)
-    for trial, counts in zip(trials, updates, strict=True):
-        train = _trainer(trial, seeds, mesh, block_size)
+    # All of them first: what cannot be trained is refused before anything is.
+    trainers = [_trainer(trial, seeds, mesh, block_size) for trial in trials]
+    for trial, counts, train in zip(trials, updates, trainers, strict=True):
         for horizon, count in zip(horizons, counts, strict=True):
             stage = Stage(trial.label, trial.task.name, horizon, done / work)
             progress(stage)

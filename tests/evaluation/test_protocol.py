@@ -230,6 +230,7 @@ def test_a_horizon_shorter_than_one_update_is_refused(untrained):
 def test_continuous_actions_are_refused_for_a_rule_that_needs_discrete_ones(untrained):
     with pytest.raises(EvaluationError, match="lpg needs discrete actions, and those of Pendulum-v1 are"):
         run(suite("Pendulum-v1"), names=("random", "lpg"))
+    assert not untrained, "something was trained before anything was refused"
 
 
 def test_an_unknown_environment_is_refused():

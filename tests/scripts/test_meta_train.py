@@ -200,6 +200,8 @@ def answer(capsys, *arguments):
         ),
         ("--curriculum.score algorithmic_regret --curriculum.buffer-size 63", "smaller than the 64 levels"),
         ("--levels.distribution CartPole-v1", "set levels.horizon"),
+        ("--levels.distribution brax/swimmer", "brax/swimmer cannot be used"),
+        ("--levels.distribution MNISTBandit-bsuite", "it downloads its images"),
         ("--trainer meta_gradient --block-size 7", "block_size (7) must divide meta_gradient.lanes (512)"),
     ],
 )
