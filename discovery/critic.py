@@ -50,7 +50,7 @@ class Critic:
         network: flax module from observation to one value.
         optimiser: optax transformation for its parameters.
         observation_shape, observation_dtype: of one observation, to initialise with.
-        discount: gamma (LPG and GROOVE's code: 0.99).
+        discount: gamma (LPG and GROOVE's code: 0.99), the agent's where its settings have one.
         gae_lambda: lambda of the advantage estimate (GROOVE's code: 0.95).
         value_coef: weight of the squared error (A2C's).
     """
@@ -102,4 +102,7 @@ def make_critic(config: AgentConfig, env: Environment, level: EnvParams) -> Crit
     """
     space = env.observation_space(level)
     network = NETWORKS[config.network](space, config.hidden, config.activation)(1, 1.0)
-    return Critic(network, make_optimiser(config, config.head_learning_rate), tuple(space.shape), space.dtype)
+    critic = Critic(
+        network, make_optimiser(config, config.head_learning_rate), tuple(space.shape), space.dtype
+    )
+    return critic if config.discount is None else dataclasses.replace(critic, discount=config.discount)

@@ -8,7 +8,7 @@ their meta-parameters alone; an antithetic pair is a group of two.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -154,7 +154,7 @@ def make_learner(
     Args:
         env: the environment.
         level: any of its levels.
-        config: the agent's settings.
+        config: the agent's settings; the discounts in it replace the rule's.
         objective: the rule.
         critic: let a critic learn beside the agent.
 
@@ -171,7 +171,20 @@ def make_learner(
         )
     agent = make_agent(config, env, level, objective.head_size)
     beside = make_critic(config, env, level) if critic else None
-    return Learner(env, agent, objective, config.rollout_steps, beside)
+    return Learner(env, agent, _discounted(objective, config), config.rollout_steps, beside)
+
+
+def _discounted(objective: Objective, config: AgentConfig) -> Objective:
+    """The rule with the task's gamma and lambda, where the agent's settings have any."""
+    settings = {"discount": config.discount, "gae_lambda": config.gae_lambda}
+    given = {name: value for name, value in settings.items() if value is not None}
+    if not given:
+        return objective
+    if lacking := [name for name in given if not hasattr(objective, name)]:
+        raise ValueError(
+            f"{objective.name} has no {' and no '.join(lacking)}: leave it out of the agent's settings"
+        )
+    return dataclasses.replace(cast(Any, objective), **given)
 
 
 def train_block(

@@ -1,7 +1,7 @@
 """The agents' settings per environment and rule, in one table, with what is known of their sources.
 
-`default_config` and `default_rule` look them up; whoever trains or evaluates agents without settings of
-their own gets these.
+`default_config` looks them up; whoever trains or evaluates agents without settings of their own gets
+these.
 """
 
 import dataclasses
@@ -57,6 +57,20 @@ _CLASSIC = _scaled(
 """RL Baselines3 Zoo's for MountainCar, but for lambda and entropy bonus, which belong to the rule. Rewards
 are scaled because ours clips values."""
 
+_SHORT_EPISODES = _scaled(
+    2.75e-4,
+    workers=128,
+    rollout_steps=128,
+    epochs=8,
+    minibatches=64,
+    max_grad_norm=0.1,
+    discount=0.95,
+)
+
+_RUNNER = _scaled(
+    1.72e-3, workers=32, rollout_steps=32, epochs=2, minibatches=2, max_grad_norm=5.0, gae_lambda=0.8
+)
+
 PPO_SETTINGS = {
     # OPEN (Goldie et al. 2024, arXiv 2407.07082), rl_optimizer/configs.py at b65037b; in 1e7 steps
     # PPO reaches 50.1, 167.1, 61.8 and 15.0 there. Step sizes are the specification's; that file has none.
@@ -69,17 +83,21 @@ PPO_SETTINGS = {
     # Two seeds of each at 5e5 steps: -77 and -78, -113 and -122; Acrobot with PPO_ELSEWHERE: -494 and -500.
     "Acrobot-v1": _CLASSIC,
     "MountainCar-v0": _CLASSIC,
-    # rejax 0.1.3, configs/brax, tuned there; with the discounts below.
-    "brax/reacher": _scaled(
-        2.75e-4, workers=128, rollout_steps=128, epochs=8, minibatches=64, max_grad_norm=0.1
+    # rejax 0.1.3, configs/brax, tuned there for 1 to 5 million steps. Rules in PPO's loop differ by their
+    # drifts, so gamma and lambda are the task's.
+    "brax/reacher": _SHORT_EPISODES,
+    "brax/pusher": _SHORT_EPISODES,
+    "brax/hopper": _scaled(
+        2.57e-4, workers=32, rollout_steps=32, epochs=9, minibatches=2, max_grad_norm=1.0, discount=0.995
     ),
-    "brax/hopper": _scaled(2.57e-4, workers=32, rollout_steps=32, epochs=9, minibatches=2, max_grad_norm=1.0),
-    "brax/ant": _scaled(1.08e-4, workers=64, rollout_steps=64, epochs=8, minibatches=16),
+    "brax/ant": _scaled(
+        1.08e-4, workers=64, rollout_steps=64, epochs=8, minibatches=16, discount=0.98, gae_lambda=0.8
+    ),
+    "brax/halfcheetah": _RUNNER,
+    "brax/walker2d": _RUNNER,
+    "brax/humanoidstandup": _RUNNER,
 }
 """Rules in PPO's loop, by environment."""
-
-PPO_DISCOUNTS = {"brax/reacher": 0.95, "brax/hopper": 0.995, "brax/ant": 0.98}
-"""gamma of these settings, where it is not the rules' own 0.99 (rejax 0.1.3, configs/brax)."""
 
 PPO_CONTINUOUS = _scaled(3e-4, workers=32, rollout_steps=64, epochs=8, minibatches=8)
 """Continuous actions everywhere else: ours, between rejax's for hopper and ant; not tuned."""
@@ -100,17 +118,6 @@ def default_config(env: Environment, level: Any, rule: Any = None) -> AgentConfi
         elsewhere = PPO_ELSEWHERE if is_discrete(env.action_space(level)) else PPO_CONTINUOUS
         return PPO_TABLES if tabular else PPO_SETTINGS.get(env.name, elsewhere)
     return with_own_rates(TABLES if tabular else SMALL_MLP, rule)
-
-
-def default_rule(env: Environment, rule: Any) -> Any:
-    """The rule with the discount that belongs to `default_config`.
-
-    Rules in PPO's loop differ by their drifts, so gamma is the task's and the same for all of them; a
-    discount that somebody has set stays.
-    """
-    if not isinstance(rule, MirrorLearning) or rule.discount != MirrorLearning.discount:
-        return rule
-    return dataclasses.replace(rule, discount=PPO_DISCOUNTS.get(env.name, rule.discount))
 
 
 def with_own_rates(config: AgentConfig, rule: Any) -> AgentConfig:

@@ -15,7 +15,7 @@ from discovery.agents.policies import Categorical
 from discovery.lifetime import Life, make_learner
 from discovery.objectives.base import Objective, TrainedObjective
 from discovery.objectives.registry import make_objective
-from discovery.settings import default_config, default_rule
+from discovery.settings import default_config
 from discovery.types import Progress
 
 
@@ -64,8 +64,7 @@ def train(
         level: its parameters.
         horizon: N, the lifetime in agent updates.
         seed: determines everything random.
-        config: the agent's settings; by default the published ones for environment and rule, and with
-            them the discount of a rule in PPO's loop.
+        config: the agent's settings; by default the published ones for environment and rule.
         evaluations: how many times the return is measured, evenly over the lifetime, last at its end.
 
     Returns:
@@ -85,7 +84,7 @@ def train(
         raise ValueError(f"horizon and evaluations must be at least 1, not {horizon} and {evaluations}")
     rule, meta_params = _bind(objective)
     if config is None:
-        config, rule = default_config(env, level, rule), default_rule(env, rule)
+        config = default_config(env, level, rule)
     learner = make_learner(env, level, config, rule)
     key = jax.random.key(seed)
 

@@ -25,7 +25,10 @@ from envs.suites import Suite
 Backend = Literal["generalized", "spring", "positional", "mjx"]
 
 EPISODE_STEPS = 1000
-"""Time limit of all of them (Brax's and MuJoCo's)."""
+"""Time limit, as Brax counts it: in steps of the environment, each repeat of an action being one."""
+
+SHORTER_EPISODES = {"reacher": 50, "pusher": 100}
+"""Time limits of Gymnasium and of rejax's settings; Brax has 1000 for these as well."""
 
 TASKS = {
     "ant": "a quadruped runs",
@@ -52,7 +55,7 @@ class BraxParams(environment.EnvParams):
     """Brax's environments have no levels: their one parameter is the time limit.
 
     Attributes:
-        max_steps_in_episode: in steps of the agent.
+        max_steps_in_episode: see EPISODE_STEPS.
     """
 
     max_steps_in_episode: int = EPISODE_STEPS
@@ -63,7 +66,7 @@ class BraxState(environment.EnvState):
     """Where an episode stands.
 
     Attributes:
-        time: steps taken.
+        time: steps taken, each repeat of an action being one.
         brax: Brax's own state.
         first: Brax's state at the beginning of this worker's first episode.
     """
@@ -83,16 +86,19 @@ class BraxEnvironment(environment.Environment[BraxState, BraxParams]):
         action_repeat: steps of the physics with the same action, whose rewards are summed.
 
     Raises:
-        ValueError: an option's value is impossible.
-        UnusableEnvironmentError: Brax is not installed or cannot run this.
+        UnusableEnvironmentError: an option's value is impossible; Brax is not installed or cannot run this.
     """
 
     def __init__(self, task: str, backend: Backend = "generalized", action_repeat: int = 1) -> None:
         super().__init__()
         if backend not in get_args(Backend):
-            raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}, not {backend!r}")
-        if action_repeat < 1:
-            raise ValueError(f"action_repeat must be at least 1, not {action_repeat}")
+            raise UnusableEnvironmentError(
+                f"backend must be one of {', '.join(get_args(Backend))}, not {backend!r}"
+            )
+        if type(action_repeat) is not int or action_repeat < 1:
+            raise UnusableEnvironmentError(
+                f"action_repeat must be a number of at least 1, not {action_repeat!r}"
+            )
         if task in REFUSED:
             raise UnusableEnvironmentError(f"brax/{task} cannot be used: {REFUSED[task]}")
         self.task, self.backend, self.action_repeat = task, backend, action_repeat
@@ -102,11 +108,13 @@ class BraxEnvironment(environment.Environment[BraxState, BraxParams]):
         """The same task with other options.
 
         Raises:
-            ValueError: there is no such option, or its value is impossible.
+            UnusableEnvironmentError: there is no such option, or its value is impossible.
         """
         own = {"backend": self.backend, "action_repeat": self.action_repeat}
         if unknown := sorted(set(options) - set(own)):
-            raise ValueError(f"{self.name} has no option {', '.join(unknown)}; it has {', '.join(own)}")
+            raise UnusableEnvironmentError(
+                f"{self.name} has no option {', '.join(unknown)}; it has {', '.join(own)}"
+            )
         return BraxEnvironment(self.task, **(own | options))
 
     def __eq__(self, other: object) -> bool:
@@ -128,8 +136,8 @@ class BraxEnvironment(environment.Environment[BraxState, BraxParams]):
 
     @property
     def default_params(self) -> BraxParams:
-        """The time limit of all of them."""
-        return BraxParams()
+        """The task's time limit."""
+        return BraxParams(SHORTER_EPISODES.get(self.task, EPISODE_STEPS))
 
     def reset_env(self, key: Key[Array, ""], params: BraxParams) -> tuple[Float[Array, " size"], BraxState]:
         """A new initial state."""
@@ -155,7 +163,8 @@ class BraxEnvironment(environment.Environment[BraxState, BraxParams]):
             reward = inner.reward
         else:
             (inner, reward), _ = jax.lax.scan(hold, (state.brax, jnp.float32(0)), length=self.action_repeat)
-        return inner.obs, state.replace(time=state.time + 1, brax=inner), reward, inner.done > 0, {}
+        moved = state.replace(time=state.time + self.action_repeat, brax=inner)
+        return inner.obs, moved, reward, inner.done > 0, {}
 
     def _advance(self, inner: Any, action: Array) -> Any:
         """Brax's own step; some tasks return Python numbers for a reward that is always the same."""

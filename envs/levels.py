@@ -21,7 +21,7 @@ EnvParams: TypeAlias = Any
 
 
 class UnusableEnvironmentError(ValueError):
-    """An environment that exists and cannot be used here."""
+    """An environment that exists and cannot be used here, or not with these options."""
 
 
 HORIZON_EDITS = 1 / 6

@@ -4,6 +4,7 @@ Nothing is registered by hand: every module or subpackage of `envs` that defines
 family, and its distributions are known as "family/name". gymnax's own environments keep their ids.
 """
 
+import contextlib
 import copy
 import dataclasses
 import difflib
@@ -11,7 +12,7 @@ import functools
 import importlib
 import pkgutil
 import types
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import gymnax
@@ -71,6 +72,7 @@ def distribution(name: str, **options: Any) -> LevelDistribution:
     Args:
         name: "gridworld/all", or "all" where only one family has a distribution of that name; or any
             other environment ("CartPole-v1", "brax/reacher"), whose one level has no horizon of its own.
+            Options may follow, as for `make`.
         options: of its environment, as for `make`.
 
     Returns:
@@ -78,9 +80,14 @@ def distribution(name: str, **options: Any) -> LevelDistribution:
 
     Raises:
         UnknownNameError: there is none, or several families have one.
+        UnusableEnvironmentError: it cannot be used here, or not with these options.
     """
+    name, in_name = _split_options(name)
+    options = in_name | options
     full = _full_name("level distribution", name, dict(names()))
-    found = distributions()[full] if full in distributions() else _one_level(full)
+    if full not in distributions():
+        return _one_level(full, options)
+    found = distributions()[full]
     return dataclasses.replace(found, env=_with_options(found.env, options)) if options else found
 
 
@@ -96,7 +103,7 @@ def family_of(name: str) -> Family:
     Raises:
         UnknownNameError: there is no such distribution, or several families have one.
     """
-    full = _full_name("level distribution", name, dict(names()))
+    full = _full_name("level distribution", _split_options(name)[0], dict(names()))
     return families().get(full.partition("/")[0], GYMNAX)
 
 
@@ -105,10 +112,11 @@ def make(name: str, seed: int = 0, **options: Any) -> tuple[Environment, EnvPara
 
     Args:
         name: a family's environment ("gridworld/dense", or "dense" where only one family has it), or
-            a gymnax id ("CartPole-v1").
+            a gymnax id ("CartPole-v1"). Options may follow: "brax/ant,backend=spring,action_repeat=2".
         seed: which level, where the name stands for a distribution of them.
         options: of the environment: a gridworld takes `observation` ("tabular", "planes") and
-            `diagonal`; a gymnax environment what `gymnax.make` takes.
+            `diagonal`; Brax's take `backend` and `action_repeat`; a gymnax environment what
+            `gymnax.make` takes.
 
     Returns:
         The environment and its parameters, as `gymnax.make` does: use them as in
@@ -116,20 +124,49 @@ def make(name: str, seed: int = 0, **options: Any) -> tuple[Environment, EnvPara
 
     Raises:
         UnknownNameError: nothing has this name.
-        ValueError: an option's value is impossible.
+        UnusableEnvironmentError: it cannot be used here, or not with these options.
     """
+    name, in_name = _split_options(name)
+    options = in_name | options
     full = _full_name("environment", name, dict(names()))
     family, _, member = full.partition("/")
     if family not in families():
-        return gymnax.make(full, **options)
+        with _options_of(full):
+            return gymnax.make(full, **options)
     env, params = families()[family].make(member, seed)
     return (_with_options(env, options) if options else env), params
 
 
+def _split_options(name: str) -> tuple[str, dict[str, Any]]:
+    """A name and what follows it: numbers, true and false, or words."""
+    name, *given = name.split(",")
+    options: dict[str, Any] = {}
+    for text in given:
+        option, equals, value = text.partition("=")
+        if not option.isidentifier() or not equals:
+            raise UnusableEnvironmentError(f"{text!r} is no option of {name}: write {name},OPTION=VALUE")
+        options[option] = (
+            int(value) if value.isdecimal() else {"true": True, "false": False}.get(value, value)
+        )
+    return name, options
+
+
 def _with_options(env: Any, options: dict[str, Any]) -> Environment:
     if not hasattr(env, "with_options"):
-        raise ValueError(f"{env.name} has no options, so not {', '.join(options)} either")
-    return env.with_options(**options)
+        raise UnusableEnvironmentError(f"{env.name} has no options, so not {', '.join(options)} either")
+    with _options_of(env.name):
+        return env.with_options(**options)
+
+
+@contextlib.contextmanager
+def _options_of(name: str) -> Iterator[None]:
+    """What an environment says of options that it does not have or cannot be."""
+    try:
+        yield
+    except UnusableEnvironmentError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise UnusableEnvironmentError(f"{name}: {error}") from error
 
 
 def names() -> list[tuple[str, str]]:
@@ -148,9 +185,9 @@ def gymnax_ids() -> list[str]:
     return [name for name in gymnax.registered_envs if name not in ours and name not in REFUSED]
 
 
-def _one_level(name: str) -> LevelDistribution:
+def _one_level(name: str, options: dict[str, Any]) -> LevelDistribution:
     """An environment as it is: one level, for whatever lifetime it is trained for."""
-    env, params = make(name)
+    env, params = make(name, **options)
     params = jax.tree.map(jnp.asarray, params)
     return LevelDistribution(
         name=name,

@@ -71,6 +71,7 @@ class Suite:
 
         Raises:
             UnknownNameError: the suite names an environment that does not exist.
+            UnusableEnvironmentError: one of them cannot be used here.
         """
         return [(name, *self._environment_levels(name, seed)) for name in self.environments]
 

@@ -27,7 +27,7 @@ from discovery.blocks import run_blocks
 from discovery.keys import keys_of
 from discovery.lifetime import Learner, evaluate_block, make_learner, train_block
 from discovery.objectives.base import Objective, TrainedObjective
-from discovery.settings import default_config, default_rule
+from discovery.settings import default_config
 from discovery.types import EnvParams, MetaParams
 from envs import registry
 from envs.suites import Suite
@@ -225,8 +225,7 @@ def _trainer(
     task, objective = trial.task, trial.objective
     level = _first(task.levels)
     try:
-        rule = default_rule(task.env, objective.rule)
-        learner = make_learner(task.env, level, trial.agent, rule)
+        learner = make_learner(task.env, level, trial.agent, objective.rule)
     except ValueError as error:  # an environment that no agent of ours fits
         raise EvaluationError(str(error)) from error
     size = block_size or default_block_size(trial.agent)

@@ -6,8 +6,10 @@ Presets are values of `RunConfig` (see `presets`); the command line overrides an
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
+import jax
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from discovery.agents.agent import AgentConfig
@@ -15,6 +17,7 @@ from discovery.objectives.base import Objective
 from discovery.objectives.gru import Precision
 from discovery.objectives.lpg import LPG
 from discovery.objectives.lpo import LPO, Form
+from discovery.objectives.registry import make_objective
 from envs.levels import LevelDistribution
 from envs.registry import distribution
 from meta.errors import ConfigError
@@ -29,8 +32,9 @@ Coefficient = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class ObjectiveConfig:
     """The learned objective: LPG, with or without the horizon inputs, unless `kind` says otherwise."""
 
-    kind: Literal["lpg", "lpo"] = "lpg"
-    """lpg: what follows. lpo: a learned drift, whose settings are `drift`."""
+    kind: str = "lpg"
+    """lpg: what follows. lpo: a learned drift, whose settings are `drift`. Any other learned objective of
+    `list objectives` has its own defaults."""
     horizon_inputs: bool = True
     """Append n/N and log N to the inputs: TA-LPG (Jackson et al. 2024); off: LPG (Oh et al. 2020)."""
     width: PositiveInt = 256
@@ -261,8 +265,23 @@ class RunConfig:
     """Logging."""
 
     def build_objective(self) -> Objective:
-        """The objective that is searched."""
-        return self.objective.build() if self.objective.kind == "lpg" else self.drift.build()
+        """The objective that is searched.
+
+        Raises:
+            ConfigError: there is nothing to search in `objective.kind`, or it is known by another name.
+            UnknownRuleError: no objective is called so.
+        """
+        kind = self.objective.kind
+        known: dict[str, Callable[[], Objective]] = {"lpg": self.objective.build, "lpo": self.drift.build}
+        if kind in known:
+            return known[kind]()
+        found = make_objective(kind)
+        for name, typed in (("lpg", LPG), ("lpo", LPO)):
+            if isinstance(found, typed):
+                raise ConfigError(f"objective.kind {kind} is {name} with other settings: give it those")
+        if not jax.tree.leaves(jax.eval_shape(lambda: found.init(jax.random.key(0)))):
+            raise ConfigError(f"objective.kind {kind} has no meta-parameters: nothing could evolve")
+        return found
 
     @property
     def tasks(self) -> tuple["RunConfig", ...]:
@@ -356,6 +375,7 @@ def _check_consistency(config: RunConfig) -> None:
         raise ConfigError(
             "trainer meta_gradient learns objective.kind lpg only: evolve a drift with trainer es"
         )
+    config.build_objective()
     for number, task in enumerate(config.tasks):
         _check_environment(task, f"also.{number - 1}." if number else "")
 
@@ -368,6 +388,10 @@ def _check_environment(config: RunConfig, place: str) -> None:
             raise ConfigError(f"{place}agent.{name} must be positive and finite, not {value}")
     if not all(width > 0 for width in config.agent.hidden):
         raise ConfigError(f"{place}agent.hidden must be positive widths, not {config.agent.hidden}")
+    for name in ("discount", "gae_lambda"):
+        value = getattr(config.agent, name)
+        if value is not None and not 0 <= value <= 1:
+            raise ConfigError(f"{place}agent.{name} must be between 0 and 1, not {value}")
     shortest, longest = config.levels.horizon, config.levels.longest_horizon
     if longest is not None and (shortest is None or longest < shortest):
         raise ConfigError(

@@ -70,14 +70,10 @@ class Evolution:
     """The static side of a run by evolution: what `generation` needs besides numbers."""
 
     seed: int
+    objective: Objective
     tasks: tuple[Task, ...]
     strategy: Strategy
     learning_rate: Schedule
-
-    @property
-    def objective(self) -> Objective:
-        """The rule that is evolved."""
-        return self.tasks[0].lanes.learner.objective
 
     @property
     def mesh(self) -> Mesh:
@@ -120,7 +116,8 @@ def make_evolution(config: RunConfig) -> Evolution:
     """
     tasks = tuple(_task(part, config.devices, first) for part, first in _shares(config))
     learning_rate, sigma = schedules(config.es)
-    solution = jax.eval_shape(config.build_objective().init, jax.random.key(0))
+    objective = config.build_objective()
+    solution = jax.eval_shape(objective.init, jax.random.key(0))
     problem = Problem(
         solution=jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), solution),
         groups=config.groups,
@@ -130,7 +127,13 @@ def make_evolution(config: RunConfig) -> Evolution:
         mesh=tasks[0].lanes.mesh,
     )
     strategy = make_strategy(config.es.strategy, problem)
-    return Evolution(seed=config.seed, tasks=tasks, strategy=strategy, learning_rate=learning_rate)
+    return Evolution(
+        seed=config.seed,
+        objective=objective,
+        tasks=tasks,
+        strategy=strategy,
+        learning_rate=learning_rate,
+    )
 
 
 def _shares(config: RunConfig) -> Iterator[tuple[RunConfig, int]]:

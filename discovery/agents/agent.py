@@ -60,6 +60,10 @@ class AgentConfig:
     """Divide rewards by the running deviation of the discounted return (gamma 0.99)."""
     action_bounds: Bounds = "clip"
     """How a Gaussian policy's actions are brought into the range of continuous ones: `clip` or `tanh`."""
+    discount: float | None = None
+    """gamma of the task; None: the objective's own. Not for LPG, which has none."""
+    gae_lambda: float | None = None
+    """lambda of the task's advantage estimates; None: the objective's own."""
     workers: int = 64
     """W, copies of the environment that one agent acts in."""
     rollout_steps: int = 20

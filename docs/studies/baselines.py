@@ -45,7 +45,9 @@ BUDGETS = {
 ONCE = ("brax/ant",)
 """Too slow for more than one seed."""
 
-EVALUATIONS = 20
+EVALUATIONS = {"gymnax": 20, "brax": 10}
+"""Points of a curve; on Brax each costs W whole episodes of up to 1,000 steps."""
+
 COLOURS = {"ppo": "#0072B2", "dpo": "#009E73", "no-drift": "#CC79A7", "a2c": "#E69F00", "rejax": "#D55E00"}
 
 
@@ -118,18 +120,22 @@ def run_all(jobs: Sequence[Job], folder: Path, rejax_env: Path | None) -> None:
 def run(job: Job, folder: Path, rejax_env: Path | None, free: queue.Queue[int]) -> str:
     """One agent in a process of its own, on a core of its own."""
     core = free.get()
-    task: dict[str, Any] = dataclasses.asdict(job)
+    task = {"job": dataclasses.asdict(job), "core": core}
     python = sys.executable
+    environment = dict(os.environ)
     if job.rule == "rejax":
         assert rejax_env is not None
         python = str((rejax_env / "bin" / "python").absolute())
-        task |= settings_for_rejax(job)
+        task["settings"] = settings_for_rejax(job)
+        # Compiling takes minutes, and seeds share the program.
+        environment["JAX_COMPILATION_CACHE_DIR"] = str((rejax_env / "compiled").absolute())
     try:
         done = subprocess.run(
-            [python, __file__, "--agent", json.dumps(task | {"core": core})],
+            [python, __file__, "--agent", json.dumps(task)],
             stdout=subprocess.PIPE,
             text=True,
             check=True,
+            env=environment,
         )
     finally:
         free.put(core)
@@ -141,36 +147,48 @@ def run(job: Job, folder: Path, rejax_env: Path | None, free: queue.Queue[int]) 
 
 
 def settings_for_rejax(job: Job) -> dict[str, Any]:
-    """Ours, in rejax's words. It clips every entry of a gradient where we clip the norm."""
+    """Ours, in rejax's words.
+
+    What cannot be said in them: it clips every entry of a gradient where we clip the norm, takes a time
+    limit for a terminal state, and begins each episode anew.
+    """
     import envs
     from discovery.objectives.hand_written_drifts import PPO
-    from discovery.settings import default_config, default_rule
+    from discovery.settings import default_config
 
     env, level = envs.make(job.environment)
-    config, rule = default_config(env, level, PPO()), default_rule(env, PPO())
-    updates = job.env_steps // config.steps_per_update
+    rule = PPO()
+    config = default_config(env, level, rule)
+    between, evaluations = _plan(job, config.steps_per_update)
     return {
-        "settings": {
-            "env": job.environment,
-            "agent_kwargs": {"activation": config.activation, "hidden_layer_sizes": config.hidden},
-            "num_envs": config.workers,
-            "num_steps": config.rollout_steps,
-            "num_epochs": config.epochs,
-            "num_minibatches": config.minibatches,
-            "learning_rate": config.policy_learning_rate,
-            "max_grad_norm": config.max_grad_norm,
-            "normalize_observations": config.scale_observations,
-            "gamma": rule.discount,
-            "gae_lambda": rule.gae_lambda,
-            "clip_eps": rule.clip,
-            "ent_coef": rule.entropy_coef,
-            "total_timesteps": updates * config.steps_per_update,
-            "eval_freq": max(1, updates // EVALUATIONS) * config.steps_per_update,
-        }
+        "env": job.environment,
+        "env_params": {"episode_length": level.max_steps_in_episode},
+        "agent_kwargs": {"activation": config.activation, "hidden_layer_sizes": config.hidden},
+        "num_envs": config.workers,
+        "num_steps": config.rollout_steps,
+        "num_epochs": config.epochs,
+        "num_minibatches": config.minibatches,
+        "learning_rate": config.policy_learning_rate,
+        "max_grad_norm": config.max_grad_norm,
+        "normalize_observations": config.scale_observations,
+        "gamma": config.discount or rule.discount,
+        "gae_lambda": config.gae_lambda or rule.gae_lambda,
+        "clip_eps": rule.clip,
+        "ent_coef": rule.entropy_coef,
+        "total_timesteps": evaluations * between * config.steps_per_update,
+        "eval_freq": between * config.steps_per_update,
     }
 
 
-def train_ours(task: dict[str, Any]) -> dict[str, list[float]]:
+def _plan(job: Job, steps_per_update: int) -> tuple[int, int]:
+    """Updates between evaluations and how many of these there are: rejax has them at equal distances only."""
+    evaluations = EVALUATIONS["brax" if job.environment.startswith("brax/") else "gymnax"]
+    updates = job.env_steps // steps_per_update
+    between = max(1, updates // evaluations)
+    return between, updates // between
+
+
+def train_ours(job: Job) -> dict[str, list[float]]:
     """The learning curve of one of our agents: mean return of W episodes, with the stochastic policy."""
     from scripts import runtime
 
@@ -179,23 +197,29 @@ def train_ours(task: dict[str, Any]) -> dict[str, list[float]]:
     import envs
     from discovery.settings import default_config
 
-    env, level = envs.make(task["environment"])
-    rule = discovery.make_objective(task["rule"])
+    env, level = envs.make(job.environment)
+    rule = discovery.make_objective(job.rule)
     config = default_config(env, level, rule)
-    updates = task["env_steps"] // config.steps_per_update
-    _, history = discovery.train(rule, env, level, updates, task["seed"], evaluations=EVALUATIONS)
+    between, evaluations = _plan(job, config.steps_per_update)
+    _, history = discovery.train(rule, env, level, between * evaluations, job.seed, evaluations=evaluations)
     return {name: history[name].tolist() for name in ("env_steps", "return")}
 
 
-def train_rejax(task: dict[str, Any]) -> dict[str, list[float]]:
-    """The same of one of rejax's."""
+def train_rejax(job: Job, settings: dict[str, Any]) -> dict[str, list[float]]:
+    """The same of one of rejax's, as many episodes per evaluation as ours."""
     import jax
     from rejax import PPO
+    from rejax.evaluate import evaluate
 
-    algorithm = PPO.create(**task["settings"], skip_initial_evaluation=True)
-    _, (_, returns) = jax.jit(algorithm.train)(jax.random.PRNGKey(task["seed"]))
+    def episodes(algorithm: Any, state: Any, key: Any) -> Any:
+        params = algorithm.env_params
+        act = algorithm.make_act(state)
+        return evaluate(act, key, algorithm.env, params, settings["num_envs"], params.max_steps_in_episode)
+
+    algorithm = PPO.create(**settings, skip_initial_evaluation=True).replace(eval_callback=episodes)
+    _, (_, returns) = jax.jit(algorithm.train)(jax.random.PRNGKey(job.seed))
     means = np.asarray(returns).mean(axis=-1)
-    steps = task["settings"]["eval_freq"] * np.arange(1, len(means) + 1)
+    steps = settings["eval_freq"] * np.arange(1, len(means) + 1)
     return {"env_steps": steps.tolist(), "return": means.tolist()}
 
 
@@ -272,8 +296,9 @@ def draw(path: Path, curves: dict[str, dict[str, list[dict[str, list[float]]]]])
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--agent"]:
-        job = json.loads(sys.argv[2])
-        os.sched_setaffinity(0, {job["core"]})  # before JAX counts its threads
-        print(json.dumps((train_rejax if job["rule"] == "rejax" else train_ours)(job)))
+        task = json.loads(sys.argv[2])
+        os.sched_setaffinity(0, {task["core"]})  # before JAX counts its threads
+        job = Job(**task["job"])
+        print(json.dumps(train_rejax(job, task["settings"]) if job.rule == "rejax" else train_ours(job)))
     else:
         main()

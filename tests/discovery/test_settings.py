@@ -1,23 +1,20 @@
 """The agents' settings per environment and rule."""
 
 import dataclasses
-import types
 
 import pytest
 
 import envs
 from discovery.agents.agent import AgentConfig
-from discovery.objectives.hand_written_drifts import PPO
+from discovery.lifetime import make_learner
 from discovery.objectives.registry import make_objective
 from discovery.settings import (
-    PPO_DISCOUNTS,
     PPO_ELSEWHERE,
     PPO_SETTINGS,
     PPO_TABLES,
     SMALL_MLP,
     TABLES,
     default_config,
-    default_rule,
 )
 
 GRID, CARTPOLE = envs.make("gridworld/dense"), envs.make("CartPole-v1")
@@ -57,23 +54,34 @@ def test_all_drifts_get_the_same_settings(name):
     assert default_config(*envs.make("Catch-bsuite"), rule) == PPO_ELSEWHERE
 
 
-@pytest.mark.parametrize("name", ["ppo", "dpo", "lpo"])
-def test_the_discount_is_the_tasks_unless_somebody_set_it(name):
-    reacher, rule = types.SimpleNamespace(name="brax/reacher"), make_objective(name)
-    assert default_rule(CARTPOLE[0], rule) == rule
-    assert default_rule(reacher, rule) == dataclasses.replace(rule, discount=0.95)
-    own = dataclasses.replace(rule, discount=0.9)
-    assert default_rule(reacher, own) == own
+@pytest.mark.parametrize("name", ["ppo", "dpo", "lpo", "a2c"])
+def test_the_tasks_discounts_replace_the_rules(name):
+    rule = make_objective(name)
+    config = dataclasses.replace(PPO_SETTINGS["CartPole-v1"], discount=0.5, gae_lambda=0.25)
+    assert make_learner(*CARTPOLE, config, rule).objective == dataclasses.replace(
+        rule, discount=0.5, gae_lambda=0.25
+    )
+    assert make_learner(*CARTPOLE, config, rule, critic=True).critic.discount == 0.5
+    assert make_learner(*CARTPOLE, PPO_SETTINGS["CartPole-v1"], rule).objective == rule
 
 
-def test_only_rules_in_ppos_loop_get_the_tasks_discount():
-    rule = make_objective("a2c")
-    assert default_rule(types.SimpleNamespace(name="brax/reacher"), rule) is rule
+def test_a_discount_for_a_rule_that_has_none_is_refused():
+    config = dataclasses.replace(SMALL_MLP, discount=0.9)
+    with pytest.raises(ValueError, match="lpg has no discount"):
+        make_learner(*CARTPOLE, config, make_objective("lpg"))
 
 
-def test_discounts_belong_to_settings():
-    assert set(PPO_DISCOUNTS) <= set(PPO_SETTINGS)
-    assert PPO().discount == 0.99
+def test_discounts_on_brax_are_rejaxs():
+    found = {name: (c.discount, c.gae_lambda) for name, c in PPO_SETTINGS.items() if "brax" in name}
+    assert found == {
+        "brax/reacher": (0.95, None),
+        "brax/pusher": (0.95, None),
+        "brax/hopper": (0.995, None),
+        "brax/ant": (0.98, 0.8),
+        "brax/halfcheetah": (None, 0.8),
+        "brax/walker2d": (None, 0.8),
+        "brax/humanoidstandup": (None, 0.8),
+    }
 
 
 def test_ppo_on_minatar_is_as_published():

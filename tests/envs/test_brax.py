@@ -12,6 +12,7 @@ import envs
 from discovery.agents.agent import AgentConfig
 from envs import brax
 from envs.brax import REFUSED, TASKS, BraxEnvironment
+from envs.levels import UnusableEnvironmentError
 
 needs_brax = pytest.mark.skipif(importlib.util.find_spec("brax") is None, reason="the extra brax")
 TASK = "brax/inverted_pendulum"
@@ -106,12 +107,28 @@ def test_ppo_trains_on_it_with_everything_scaled_and_squashed_and_one_body():
     ("options", "words"),
     [
         ({"backend": "bullet"}, "backend must be one of generalized, .*not 'bullet'"),
-        ({"action_repeat": 0}, "action_repeat must be at least 1, not 0"),
+        ({"action_repeat": 0}, "action_repeat must be a number of at least 1, not 0"),
+        ({"action_repeat": "two"}, "action_repeat must be a number of at least 1, not 'two'"),
     ],
 )
 def test_impossible_options_are_refused(options, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(UnusableEnvironmentError, match=words):
         BraxEnvironment("ant", **options)
+
+
+@needs_brax
+def test_the_time_limit_counts_every_repeat_of_an_action():
+    env, level = envs.make(f"{TASK},action_repeat=3")
+    _, (_, _, _, truncated, _) = play(env, level.replace(max_steps_in_episode=7), 7, push=0.0)
+    np.testing.assert_array_equal(np.flatnonzero(truncated), [2, 5])
+
+
+@needs_brax
+def test_episodes_of_arms_are_shorter():
+    limits = {
+        task: envs.make(f"brax/{task}")[1].max_steps_in_episode for task in ("reacher", "pusher", "ant")
+    }
+    assert limits == {"reacher": 50, "pusher": 100, "ant": 1000}
 
 
 @needs_brax

@@ -9,6 +9,7 @@ import pytest
 
 import envs
 from envs import registry
+from envs.levels import UnusableEnvironmentError
 
 NEW_FAMILY = """
 from envs.gridworld import DISTRIBUTIONS
@@ -142,6 +143,36 @@ def test_nonsense_is_an_unknown_name(name):
         envs.make(name)
     with pytest.raises(envs.UnknownNameError, match="list envs"):
         envs.distribution(name)
+
+
+def test_options_may_follow_a_name():
+    env, level = envs.make("gridworld/dense,observation=planes,diagonal=true")
+    expected, same = envs.make("gridworld/dense", observation="planes", diagonal=True)
+    assert (env.observation, env.num_actions) == (expected.observation, expected.num_actions) == ("planes", 9)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, level, same))
+    found = envs.distribution("all,diagonal=true")
+    assert found.env.num_actions == 9
+    assert envs.family_of("all,diagonal=true") is envs.families()["gridworld"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "gridworld/dense,planes",
+            "'planes' is no option of .*: write gridworld/dense,OPTION=VALUE",
+        ),
+        ("gridworld/dense,=1", "'=1' is no option"),
+        ("gridworld/dense,observation=pixels", "must be one of tabular, planes, not 'pixels'"),
+        ("gridworld/dense,size=3", "unexpected keyword argument 'size'"),
+        ("CartPole-v1,poles=2", "CartPole-v1: .* unexpected keyword argument 'poles'"),
+    ],
+)
+@pytest.mark.parametrize("look_up", [envs.make, envs.distribution])
+def test_impossible_options_are_refused_in_one_line(look_up, name, words):
+    with pytest.raises(UnusableEnvironmentError, match=words) as error:
+        look_up(name)
+    assert "\n" not in str(error.value)
 
 
 @pytest.fixture

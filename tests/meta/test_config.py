@@ -3,12 +3,16 @@ import dataclasses
 import json
 import re
 
+import jax.numpy as jnp
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from discovery.objectives import registry as objectives
 from discovery.objectives.lpg import LPG
 from discovery.objectives.lpo import LPO
+from discovery.objectives.mirror import MirrorLearning
+from discovery.objectives.registry import Entry
 from meta.config import LevelsConfig, RunConfig, from_json, identity, to_json, validate
 from meta.errors import ConfigError
 
@@ -130,6 +134,45 @@ def test_a_drift_is_built_where_the_objective_is_one_and_cannot_be_learned_by_me
     assert isinstance(RunConfig().build_objective(), LPG)
     document["trainer"] = "meta_gradient"
     assert "trainer es" in complaint(document)
+
+
+@dataclasses.dataclass(frozen=True)
+class Quadratic(MirrorLearning):
+    """A learned drift that somebody might add: one number."""
+
+    name = "quadratic"
+
+    def init(self, key):
+        return {"weight": jnp.ones(())}
+
+    def drift(self, meta_params, log_ratio, advantage, progress):
+        return jnp.square(meta_params["weight"] * jnp.expm1(log_ratio))
+
+
+def test_any_learned_objective_of_the_registry_can_be_evolved(monkeypatch):
+    entry = Entry("quadratic", "a new one", Quadratic)
+    monkeypatch.setattr(objectives, "registry", lambda: {"quadratic": entry})
+    assert from_json(changed("objective.kind", "quadratic")).build_objective() == Quadratic()
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("ppo", "ppo has no meta-parameters"),
+        ("ta-lpo", "ta-lpo is lpo with other settings"),
+        ("ta-lpg", "ta-lpg is lpg with other settings"),
+        ("lpq", "unknown objective 'lpq'; did you mean 'lp"),
+    ],
+)
+def test_what_cannot_be_evolved_is_refused(kind, words):
+    with pytest.raises(ValueError, match=words):
+        from_json(changed("objective.kind", kind))
+
+
+@pytest.mark.parametrize("name", ["discount", "gae_lambda"])
+def test_a_discount_outside_the_unit_interval_is_refused(name):
+    assert f"agent.{name} must be between 0 and 1, not 1.5" in complaint(changed(f"agent.{name}", 1.5))
+    assert getattr(from_json(changed(f"agent.{name}", 0.5)).agent, name) == 0.5
 
 
 def test_floors_above_the_start_are_refused():
