@@ -11,7 +11,10 @@ from discovery.types import MetaParams, Outputs, Progress
 
 @dataclasses.dataclass(frozen=True)
 class Random:
-    """Leaves the agent as it is: new agents act uniformly at random."""
+    """Leaves the agent as it is: new agents act uniformly at random.
+
+    Continuous actions are a standard normal, clipped to their range or squashed onto it.
+    """
 
     name = "random"
     head_size = 1
@@ -35,4 +38,4 @@ class Random:
         return jnp.sum(outputs.parameters) * 0.0 + jnp.sum(outputs.head) * 0.0, {}
 
 
-OBJECTIVES = {"random": (Random, "the uniformly random policy, never updated")}
+OBJECTIVES = {"random": (Random, "a new agent that is never updated: the uniformly random policy")}
