@@ -210,6 +210,32 @@ def train_block(
     Returns:
         The agents at the end of their lifetimes, leading axis L.
     """
+    lives = side_by_side(learner.begin)(keys, levels)
+    return live_on(learner, meta_params, levels, horizons, keys, lives, jnp.int32(0), jnp.max(horizons))
+
+
+def live_on(
+    learner: Learner,
+    meta_params: MetaParams,
+    levels: EnvParams,
+    horizons: Int[Array, " L"],
+    keys: Key[Array, " L"],
+    lives: Life,
+    first: Int[Array, ""],
+    end: Int[Array, ""],
+) -> Life:
+    """Updates `first` to `end - 1` of a block of lanes: all of `train_block`, or a part of it.
+
+    Args:
+        learner: as for `train_block`.
+        meta_params: as there.
+        levels: as there.
+        horizons: as there.
+        keys: as there.
+        lives: after `first` updates.
+        first: number of the first update.
+        end: number of the first one that is not made.
+    """
 
     def update_lane(n, horizon, level, key, meta_params, life):
         progress = Progress(done=n, horizon=horizon)
@@ -222,8 +248,7 @@ def train_block(
         n, lives = carry
         return n + 1, update_block(n, horizons, levels, keys, meta_params, lives)
 
-    first = (jnp.int32(0), side_by_side(learner.begin)(keys, levels))
-    return jax.lax.while_loop(lambda carry: carry[0] < jnp.max(horizons), advance, first)[1]
+    return jax.lax.while_loop(lambda carry: carry[0] < end, advance, (first, lives))[1]
 
 
 def side_by_side(

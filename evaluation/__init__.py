@@ -7,23 +7,41 @@
 Imports discovery, envs and checkpoints only. The command is `rl-discovery evaluate`.
 """
 
+from evaluation.errors import EvaluationError
 from evaluation.plots import evaluation_figure, learning_figure, save_figure
-from evaluation.protocol import EvaluationError, Stage, evaluate
-from evaluation.results import Aggregate, Cell, Results, ResultsError
-from evaluation.statistics import Interval, bootstrap_interval, interquartile_mean
+from evaluation.protocol import CURVE_POINTS, Stage, evaluate
+from evaluation.results import Aggregate, Cell, Improvement, Outcome, Point, Results, ResultsError
+from evaluation.statistics import (
+    Interval,
+    bootstrap_interval,
+    interquartile_mean,
+    optimality_gap,
+    performance_profile,
+    probability_of_improvement,
+)
+from evaluation.store import Store, default_folder
 
 __all__ = [
+    "CURVE_POINTS",
     "Aggregate",
     "Cell",
     "EvaluationError",
+    "Improvement",
     "Interval",
+    "Outcome",
+    "Point",
     "Results",
     "ResultsError",
     "Stage",
+    "Store",
     "bootstrap_interval",
+    "default_folder",
     "evaluate",
     "evaluation_figure",
     "interquartile_mean",
     "learning_figure",
+    "optimality_gap",
+    "performance_profile",
+    "probability_of_improvement",
     "save_figure",
 ]

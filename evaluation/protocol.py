@@ -1,59 +1,33 @@
 """The evaluation protocol: train agents from scratch with an objective, on levels it never saw.
 
 Every seed trains one agent on every level of every environment of a suite, at every horizon. The
-lanes of an environment run through the same blocks as in meta-training. `scripts.evaluate` calls it.
-
-Random numbers: a lane's key depends on (seed, level index) alone, so all objectives start from the
-same agents and meet the same random numbers. The seed's key is folded with `LIFETIMES_FOLD` first.
-Meta-training folds its seeds with counters (generations, lanes), which never get that far, and levels
-are drawn with a third fold (`envs.suites.EVALUATION_FOLD`): no key here is a key there, whatever the
-seeds. Within a lane, `discovery.lifetime` keeps first agent, updates and final evaluation apart.
+lanes of an environment run through the same blocks as in meta-training (`evaluation.lanes`), a few seeds
+at a time, and what is finished is kept (`evaluation.store`). `scripts.evaluate` calls it.
 """
 
-import dataclasses
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from gymnax.environments.environment import Environment
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, Key
 
-from discovery.agents.agent import AgentConfig
-from discovery.blocks import run_blocks
-from discovery.keys import keys_of
-from discovery.lifetime import Learner, evaluate_block, make_learner, train_block
-from discovery.objectives.base import Objective, TrainedObjective
-from discovery.settings import default_config
-from discovery.types import EnvParams, MetaParams
-from envs import registry
+from discovery.objectives.base import TrainedObjective
 from envs.suites import Suite
-from evaluation.results import Cell, Results
-
-LIFETIMES_FOLD = 0x5EEDA6E7
-"""What a seed's key is folded with before anything else, see above."""
+from evaluation.errors import EvaluationError
+from evaluation.lanes import CURVE_EPISODES, EPISODES, Returns, default_block_size, make_trainer
+from evaluation.results import Cell, Outcome, Point, Results
+from evaluation.store import Store, name_of
+from evaluation.tasks import Trial, prepare, updates_of
 
 LEVELS_SEED = 0
 """Of the suite's levels: they are the same for all seeds, so that seeds differ by learning alone."""
 
-MIN_SPAN = 0.02
-"""A level where the best policy gains less return than this over the random one has no score.
-
-Below it the sampling noise of a return alone would be worth several units of score."""
-
-EPISODES = 64
-"""Episodes that a trained agent's return is the mean of, however many workers it learned with."""
-
-WORKERS_PER_BLOCK = 128
-"""Environments that run side by side on a device unless told otherwise: 8 lanes of 16 workers, 2 of 64.
-Small blocks stay in a CPU core's cache (docs/performance.md)."""
+CURVE_POINTS = 10
+"""Points of a learning curve, the end included."""
 
 
-class EvaluationError(ValueError):
-    """Something was asked for that cannot be evaluated; the message is for a person."""
+NO_STORE = Store(None)
+"""Keeps nothing."""
 
 
 class Stage(NamedTuple):
@@ -65,78 +39,42 @@ class Stage(NamedTuple):
     done: float
 
 
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """An environment of the suite with its levels and the ends of its score.
+class Work(NamedTuple):
+    """One objective on one environment at one horizon, for all seeds."""
 
-    Attributes:
-        name, env: the environment.
-        levels: a batch of its parameters, leading axis first.
-        optimal: expected return of the best policy per level; NaN where unknown.
-        random: expected return of the uniformly random policy per level; NaN where unknown.
-    """
-
-    name: str
-    env: Environment
-    levels: EnvParams
-    optimal: Float[np.ndarray, " levels"]
-    random: Float[np.ndarray, " levels"]
-
-    def agent_for(self, rule: Objective, workers: int | None) -> AgentConfig:
-        """The settings of agents that learn it with this rule, with as many workers as were asked for."""
-        config = default_config(self.env, _first(self.levels), rule)
-        return config if workers is None else dataclasses.replace(config, workers=workers)
-
-    def scores(self, returns: Float[np.ndarray, "seeds levels"]) -> Float[np.ndarray, "seeds levels"]:
-        """Returns between 0 (random policy) and 1 (best policy); NaN where a level has no such scale."""
-        span = self.optimal - self.random
-        scored = span > MIN_SPAN  # False for NaN
-        return np.where(scored, (returns - self.random) / np.where(scored, span, 1.0), np.nan)
-
-
-@dataclasses.dataclass(frozen=True)
-class Trial:
-    """One objective on one environment.
-
-    Attributes:
-        task: the environment.
-        label: what the results call the objective.
-        objective: what the agents learn with.
-        agent: their settings.
-    """
-
-    task: Task
-    label: str
-    objective: TrainedObjective
-    agent: AgentConfig
-
-    def env_steps(self, updates: int) -> int:
-        """Steps that each agent makes in so many updates."""
-        return updates * self.agent.steps_per_update
+    trial: Trial
+    horizon: int
+    updates: int
 
 
 def evaluate(
     objectives: Mapping[str, TrainedObjective],
-    suite: Suite,
-    horizons: Sequence[int],
-    seeds: Sequence[int],
+    suites: Suite | Sequence[Suite],
+    horizons: Sequence[int] = (),
+    seeds: Sequence[int] = range(5),
     *,
     mesh: Mesh,
+    baselines: Sequence[str] = (),
     workers: int | None = None,
     block_size: int | None = None,
+    points: int = CURVE_POINTS,
+    store: Store = NO_STORE,
     progress: Callable[[Stage], None] = lambda stage: None,
 ) -> Results:
     """Trains agents from scratch with each objective and measures what they reach.
 
     Args:
         objectives: by the label that the results give them.
-        suite: the environments.
-        horizons: lifetimes in the suite's unit.
+        suites: the environments.
+        horizons: lifetimes in the suites' unit (default: each suite's own).
         seeds: one agent per seed and level.
         mesh: the devices; results do not depend on it.
+        baselines: labels of the objectives that the others are to beat.
         workers: W of every agent (default: the published number for environment and rule).
         block_size: lanes that run side by side; results depend on it in the last bits, which sampled
-            actions amplify (default: `WORKERS_PER_BLOCK` environments).
+            actions amplify (default: `lanes.WORKERS_PER_BLOCK` environments).
+        points: of the learning curves, the end included.
+        store: where finished outcomes are looked up, and kept as soon as they are there.
         progress: called before each (environment, objective, horizon) and once at the end.
 
     Returns:
@@ -145,199 +83,122 @@ def evaluate(
     Raises:
         EvaluationError: nothing to do, a number that makes no sense, or continuous actions with a rule for
             discrete ones; named.
-        UnknownNameError: the suite names an environment that does not exist.
+        UnknownNameError: a suite names an environment that does not exist.
     """
-    _check(objectives, horizons, seeds, workers, block_size)
-    tasks = [prepare(*environment) for environment in suite.levels(LEVELS_SEED)]
-    trials = [
-        Trial(task, label, objective, task.agent_for(objective.rule, workers))
-        for task in tasks
-        for label, objective in objectives.items()
+    suites = [suites] if isinstance(suites, Suite) else list(suites)
+    _check(objectives, suites, horizons, seeds, workers, block_size, points)
+    work = [
+        Work(trial, horizon, updates_of(horizon, suite.unit, trial.agent))
+        for suite in suites
+        for trial in _trials(objectives, suite, workers)
+        for horizon in horizons or suite.horizons
     ]
-    updates = [[updates_of(n, suite.unit, trial.agent) for n in horizons] for trial in trials]
-    work = sum(trial.env_steps(sum(counts)) for trial, counts in zip(trials, updates, strict=True))
-    done = 0
-    cells: list[Cell] = []
-    stage = Stage("", "", 0, 0.0)
+    steps = np.array([part.trial.env_steps(part.updates) for part in work], np.float64)
+    before = np.concatenate([[0.0], np.cumsum(steps)]) / np.sum(steps)
+    trainers = {}
     # All of them first: what cannot be trained is refused before anything is.
-    trainers = [_trainer(trial, seeds, mesh, block_size) for trial in trials]
-    for trial, counts, train in zip(trials, updates, trainers, strict=True):
-        for horizon, count in zip(horizons, counts, strict=True):
-            stage = Stage(trial.label, trial.task.name, horizon, done / work)
-            progress(stage)
-            cells += _cells(trial, suite.name, horizon, count, seeds, train(count))
-            done += trial.env_steps(count)
-    progress(stage._replace(done=1.0))
-    return Results.of(cells)
+    for trial, _, _ in work:
+        if id(trial) not in trainers:
+            size = block_size or default_block_size(trial.agent)
+            trainers[id(trial)] = size, make_trainer(trial, mesh, size, points)
+    cells: list[Cell] = []
+    for part, done in zip(work, before, strict=False):
+        progress(Stage(part.trial.label, part.trial.task.name, part.horizon, float(done)))
+        size, train = trainers[id(part.trial)]
+        setting = {"block_size": size, "points": points, "episodes": (EPISODES, CURVE_EPISODES)}
+        names = {seed: name_of(part.trial, part.updates, seed, setting) for seed in seeds}
+        found = {seed: outcome for seed, name in names.items() if (outcome := store.get(name))}
+        for group in _groups([seed for seed in seeds if seed not in found], part.trial, size, mesh):
+            returns = train(part.updates, group)
+            for seed, outcome in zip(group, _outcomes(part, returns), strict=True):
+                found[seed] = outcome
+                store.put(names[seed], outcome)
+        cells += [_cell(part, seed, found[seed]) for seed in seeds]
+    progress(Stage(work[-1].trial.label, work[-1].trial.task.name, work[-1].horizon, 1.0))
+    return Results.of(cells, baselines)
 
 
-def prepare(name: str, env: Environment, levels: EnvParams) -> Task:
-    """An environment with, where its family has them, exact bounds."""
-    return Task(name, env, levels, *reference_returns(name, env, levels))
+def _trials(objectives: Mapping[str, TrainedObjective], suite: Suite, workers: int | None) -> Iterator[Trial]:
+    """Every objective on every environment, environments outermost."""
+    for environment in suite.levels(LEVELS_SEED):
+        task = prepare(*environment)
+        for label, objective in objectives.items():
+            yield Trial(suite.name, task, label, objective, task.agent_for(objective.rule, workers))
 
 
-def reference_returns(
-    name: str, env: Environment, levels: EnvParams
-) -> tuple[Float[np.ndarray, " levels"], Float[np.ndarray, " levels"]]:
-    """Exact expected returns of the best and of the random policy per level; NaN where nobody knows them."""
-    family = registry.families().get(name.partition("/")[0])
-    unknown = np.full(_count(levels), np.nan)
-    if family is None or family.expected_returns is None:
-        return unknown, unknown
-    try:
-        optimal, random = family.expected_returns(env, levels)
-    except ValueError:  # how a family says that this environment of it has none
-        return unknown, unknown
-    return np.asarray(optimal, np.float64), np.asarray(random, np.float64)
+def _groups(seeds: Sequence[int], trial: Trial, block_size: int, mesh: Mesh) -> Iterator[Sequence[int]]:
+    """Seeds that are trained together: no more than fill all devices, so that little is lost to a kill."""
+    size = max(1, -(-mesh.size * block_size // trial.task.count))
+    for start in range(0, len(seeds), size):
+        yield seeds[start : start + size]
 
 
-def updates_of(horizon: int, unit: str, config: AgentConfig) -> int:
-    """A horizon in agent updates.
-
-    Raises:
-        EvaluationError: fewer environment steps than one update takes.
-    """
-    if unit == "updates":
-        return horizon
-    per_update = config.steps_per_update
-    if horizon < per_update:
-        raise EvaluationError(
-            f"a horizon of {horizon} env steps is less than one update, which takes {per_update}"
-        )
-    return horizon // per_update
-
-
-def default_block_size(config: AgentConfig) -> int:
-    """Lanes that run side by side on a device unless told otherwise."""
-    return max(1, WORKERS_PER_BLOCK // config.workers)
-
-
-def lane_keys(seeds: Sequence[int], levels: int) -> Key[Array, " lanes"]:
-    """A key per (seed, level), seeds first; see the module's text."""
-    first = [jax.random.fold_in(jax.random.key(seed), LIFETIMES_FOLD) for seed in seeds]
-    return jnp.concatenate([keys_of(key, levels) for key in first])
-
-
-def _trainer(
-    trial: Trial, seeds: Sequence[int], mesh: Mesh, block_size: int | None
-) -> Callable[[int], Float[np.ndarray, "seeds levels"]]:
-    """From a number of updates to returns; compiles at the first call, whatever the number."""
-    task, objective = trial.task, trial.objective
-    level = _first(task.levels)
-    try:
-        learner = make_learner(task.env, level, trial.agent, objective.rule)
-    except ValueError as error:  # an environment that no agent of ours fits
-        raise EvaluationError(str(error)) from error
-    size = block_size or default_block_size(trial.agent)
-    levels = _count(task.levels)
-    keys = lane_keys(seeds, levels)
-    run = jax.jit(functools.partial(train_lanes, learner, mesh, size))
-
-    def train(updates: int) -> Float[np.ndarray, "seeds levels"]:
-        returns = run(objective.meta_params, task.levels, keys, jnp.int32(updates))
-        return np.asarray(returns, np.float64).reshape(len(seeds), levels)
-
-    return train
-
-
-def train_lanes(
-    learner: Learner,
-    mesh: Mesh,
-    block_size: int,
-    meta_params: MetaParams,
-    levels: EnvParams,
-    keys: Key[Array, " lanes"],
-    updates: Int[Array, ""],
-) -> Float[Array, " lanes"]:
-    """Returns at the end of one lifetime per key, in blocks over the mesh.
-
-    Args:
-        learner: the static side.
-        mesh: the devices.
-        block_size: lanes that run side by side.
-        meta_params: of the objective, the same for all lanes.
-        levels: a batch of levels; lane i plays level i modulo their number.
-        keys: one per lane.
-        updates: N of all lanes.
-
-    Returns:
-        Mean undiscounted return of `EPISODES` episodes.
-    """
-    examiner = dataclasses.replace(learner, agent=dataclasses.replace(learner.agent, workers=EPISODES))
-    lanes, count = keys.shape[0], _count(levels)
-
-    def task(operands: Any, numbers: Int[Array, " size"]) -> Float[Array, " size"]:
-        meta_params, levels, keys, updates = operands
-        # Padding lanes learn nothing, and their last episode is that of a lane beside them.
-        horizons = jnp.where(numbers < lanes, updates, 0)
-        lane = jnp.minimum(numbers, lanes - 1)
-        mine = jax.tree.map(lambda leaf: leaf[lane % count], levels)
-        shared = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (block_size, *leaf.shape)), meta_params)
-        lives = train_block(learner, shared, mine, horizons, keys[lane])
-        return evaluate_block(examiner, lives, mine, keys[lane])
-
-    # Lifetimes take equally long; what differs is the last episode.
-    steps = updates * learner.rollout_steps + levels.max_steps_in_episode
-    costs = jnp.tile(jnp.broadcast_to(steps, (count,)), lanes // count).astype(jnp.float32)
-    return run_blocks(task, (meta_params, levels, keys, updates), costs, block_size, mesh)
-
-
-def _cells(
-    trial: Trial,
-    suite: str,
-    horizon: int,
-    updates: int,
-    seeds: Sequence[int],
-    returns: Float[np.ndarray, "seeds levels"],
-) -> Iterator[Cell]:
-    """One cell per seed: means over its levels."""
-    task = trial.task
-    scores = task.scores(returns)
-    scored = task.optimal - task.random > MIN_SPAN
-    for seed, of_levels, scores_of_levels in zip(seeds, returns, scores, strict=True):
-        yield Cell(
-            objective=trial.label,
-            suite=suite,
-            environment=task.name,
-            horizon=horizon,
-            seed=seed,
-            return_=float(np.mean(of_levels)),
-            score=float(np.mean(scores_of_levels[scored])) if scored.any() else None,
-            updates=updates,
-            env_steps=trial.env_steps(updates),
-            levels=len(of_levels),
+def _outcomes(work: Work, returns: Returns) -> Iterator[Outcome]:
+    """One outcome per seed: means over its levels."""
+    trial, task = work.trial, work.trial.task
+    scored = task.scored
+    for seed in range(len(returns.final)):
+        final, curve = returns.final[seed], returns.curve[:, seed]
+        steps = [trial.env_steps(int(n)) for n in returns.updates]
+        scores = task.scores(curve)[:, scored].mean(axis=1) if scored.any() else None
+        yield Outcome(
+            return_=float(np.mean(final)),
+            score=None if scores is None else float(scores[-1]),
+            efficiency=_efficiency(steps, np.mean(curve, axis=1) if scores is None else scores),
+            curve=tuple(
+                Point(env_steps=at, return_=float(np.mean(value)))
+                for at, value in zip(steps, curve, strict=True)
+            ),
+            updates=work.updates,
+            env_steps=trial.env_steps(work.updates),
+            levels=task.count,
             unscored_levels=int(np.sum(~scored)),
         )
 
 
+def _efficiency(steps: Sequence[int], values: np.ndarray) -> float:
+    """Area under a learning curve over its length; before its first point the curve is flat."""
+    area = np.trapezoid([values[0], *values], [0, *steps])
+    return float(area / steps[-1])
+
+
+def _cell(work: Work, seed: int, outcome: Outcome) -> Cell:
+    """An outcome with its place in the evaluation."""
+    return Cell(
+        **dict(outcome),
+        objective=work.trial.label,
+        suite=work.trial.suite,
+        environment=work.trial.task.name,
+        horizon=work.horizon,
+        seed=seed,
+    )
+
+
 def _check(
     objectives: Mapping[str, TrainedObjective],
+    suites: Sequence[Suite],
     horizons: Sequence[int],
     seeds: Sequence[int],
     workers: int | None,
     block_size: int | None,
+    points: int,
 ) -> None:
     """Refuses what cannot be evaluated, before anything is computed."""
-    for name, values in (("objectives", objectives), ("horizons", horizons), ("seeds", seeds)):
+    for name, values in (("objectives", objectives), ("suites", suites), ("seeds", seeds)):
         if len(values) == 0:
             raise EvaluationError(f"{name} must not be empty")
-    for name, values in (("horizons", horizons), ("seeds", seeds)):
-        if len(set(values)) < len(values):
-            raise EvaluationError(f"{name} must differ from each other, not {tuple(values)}")
-    if min(horizons) < 1:
+    for name, numbers in (("horizons", horizons), ("seeds", seeds)):
+        if len(set(numbers)) < len(numbers):
+            raise EvaluationError(f"{name} must differ from each other, not {tuple(numbers)}")
+    if horizons and min(horizons) < 1:
         raise EvaluationError(f"horizons must be at least 1, not {min(horizons)}")
+    if horizons and len({suite.unit for suite in suites}) > 1:
+        raise EvaluationError(
+            "horizons of these suites count different things, updates and environment steps: evaluate one "
+            "kind at a time, or leave the horizons to the suites"
+        )
     if min(seeds) < 0:
         raise EvaluationError(f"seeds must not be negative, not {min(seeds)}")
-    for name, number in (("workers", workers), ("block_size", block_size)):
+    for name, number in (("workers", workers), ("block_size", block_size), ("points", points)):
         if number is not None and number < 1:
             raise EvaluationError(f"{name} must be at least 1, not {number}")
-
-
-def _first(levels: EnvParams) -> Any:
-    """One level of a batch, for what depends on shapes only."""
-    return jax.tree.map(lambda leaf: leaf[0], levels)
-
-
-def _count(levels: EnvParams) -> int:
-    """Number of levels in a batch."""
-    return jax.tree.leaves(levels)[0].shape[0]

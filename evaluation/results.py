@@ -17,7 +17,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from checkpoints.atomic import replace_file
 from checkpoints.provenance import versions
-from evaluation.statistics import Estimate, bootstrap_interval, interquartile_mean, mean_estimate
+from evaluation.statistics import (
+    Estimate,
+    bootstrap_interval,
+    gap_interval,
+    improvement_interval,
+    interquartile_mean,
+    mean_estimate,
+    optimality_gap,
+    probability_of_improvement,
+)
 
 FORMAT = 1
 
@@ -41,8 +50,44 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, populate_by_name=True, use_attribute_docstrings=True)
 
 
-class Cell(Record):
-    """One seed of one objective on one environment at one horizon: the mean over its levels."""
+class Point(Record):
+    """A point of a learning curve."""
+
+    env_steps: Count
+    """Environment steps of each agent so far."""
+    return_: Number = Field(alias="return")
+    """As in the cell, of fewer episodes but for the last point."""
+
+
+class Outcome(Record):
+    """What the agents of one seed reached on one environment: means over its levels."""
+
+    return_: Number = Field(alias="return")
+    """Mean undiscounted episode return at the end of the lifetime; None if an agent's was not finite."""
+    score: Number
+    """Mean of (return - random) / (best - random); None without both ends."""
+    efficiency: Number = None
+    """Mean over the lifetime in place of its end: the area under the learning curve, between its points
+    by trapezoids and before the first flat, over its length. A score where there is one, else a return."""
+    curve: tuple[Point, ...] = ()
+    """The learning curve."""
+    updates: Count
+    """The horizon in agent updates."""
+    env_steps: Count
+    """The horizon in environment steps, all workers together."""
+    levels: Annotated[int, Field(ge=1)]
+    """Levels that the return is a mean over."""
+    unscored_levels: Count
+    """Levels that the score leaves out: without both ends, or nothing to gain over the random policy."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether an agent's return was not finite."""
+        return self.return_ is None
+
+
+class Cell(Outcome):
+    """One seed of one objective on one environment at one horizon."""
 
     objective: str
     """Label of the objective, unique within the document."""
@@ -54,18 +99,6 @@ class Cell(Record):
     """Lifetime in the suite's unit."""
     seed: Count
     """Of the agents and all else that is random in their lifetimes."""
-    return_: Number = Field(alias="return")
-    """Mean undiscounted episode return at the end of the lifetime; None if an agent's was not finite."""
-    score: Number
-    """Mean of (return - random) / (optimal - random); None without exact bounds."""
-    updates: Count
-    """The horizon in agent updates."""
-    env_steps: Count
-    """The horizon in environment steps, all workers together."""
-    levels: Annotated[int, Field(ge=1)]
-    """Levels that the return is a mean over."""
-    unscored_levels: Count
-    """Levels that the score leaves out: without exact bounds, or nothing to gain over the random policy."""
 
 
 class Aggregate(Record):
@@ -85,6 +118,37 @@ class Aggregate(Record):
     """Upper end."""
     seeds: Count
     """Number of seeds."""
+    optimality_gap: Number = None
+    """Mean shortfall of the scores from 1; None where `iqm` is."""
+    gap_low: Number = None
+    """Lower end of its 95 % bootstrap interval."""
+    gap_high: Number = None
+    """Upper end."""
+    efficiency: Number = None
+    """Interquartile mean of the cells' efficiency; None where `iqm` is."""
+    scored: Count = 0
+    """Environments that have scores."""
+    failures: Count = 0
+    """Runs whose return was not finite."""
+
+
+class Improvement(Record):
+    """How likely a run of one objective beats one of another on an environment drawn at random."""
+
+    objective: str
+    """As in the cells."""
+    over: str
+    """The objective to beat."""
+    suite: str
+    """As in the cells."""
+    horizon: Annotated[int, Field(ge=1)]
+    """As in the cells."""
+    probability: Number
+    """Ties count half."""
+    ci_low: Number
+    """Lower end of the 95 % bootstrap interval; None with fewer than three seeds."""
+    ci_high: Number
+    """Upper end."""
 
 
 class Results(Record):
@@ -96,13 +160,25 @@ class Results(Record):
     """Every seed."""
     aggregate: tuple[Aggregate, ...]
     """What the table and the figures show."""
+    improvement: tuple[Improvement, ...] = ()
+    """Every objective over every baseline, where both have scores."""
     versions: dict[str, str]
     """Packages that produced it."""
 
     @classmethod
-    def of(cls, cells: Sequence[Cell]) -> "Results":
-        """The document of these cells, with aggregates and this installation's versions."""
-        return cls(cells=tuple(cells), aggregate=summarise(cells), versions=versions())
+    def of(cls, cells: Sequence[Cell], baselines: Sequence[str] = ()) -> "Results":
+        """The document of these cells, with what follows from them and this installation's versions.
+
+        Args:
+            cells: every seed.
+            baselines: labels of the objectives that the others are to beat.
+        """
+        return cls(
+            cells=tuple(cells),
+            aggregate=summarise(cells),
+            improvement=improvements(cells, baselines),
+            versions=versions(),
+        )
 
     def mean_return(self, aggregate: Aggregate) -> float | None:
         """Mean return over the cells that an aggregate stands for; None where a run failed."""
@@ -184,15 +260,46 @@ def summarise(cells: Sequence[Cell]) -> tuple[Aggregate, ...]:
     Environments without scores are left out. A run that failed (its return is not finite) leaves no
     aggregate: a mean over the others would flatter the objective.
     """
+    return tuple(_aggregate(*name, group) for name, group in _groups(cells).items())
+
+
+def improvements(cells: Sequence[Cell], baselines: Sequence[str]) -> tuple[Improvement, ...]:
+    """Every objective over every baseline on each suite at each horizon, where both have scores."""
+    matrices = {name: score_matrix(group) for name, group in _groups(cells).items()}
+    found = []
+    for (objective, suite, horizon), scores in matrices.items():
+        for baseline in baselines:
+            others = matrices.get((baseline, suite, horizon))
+            if objective in baselines or scores is None or others is None:
+                continue
+            interval = improvement_interval(scores, others)
+            found.append(
+                Improvement(
+                    objective=objective,
+                    over=baseline,
+                    suite=suite,
+                    horizon=horizon,
+                    probability=probability_of_improvement(scores, others),
+                    ci_low=interval and interval.low,
+                    ci_high=interval and interval.high,
+                )
+            )
+    return tuple(found)
+
+
+def _groups(cells: Sequence[Cell]) -> dict[tuple[str, str, int], list[Cell]]:
+    """Cells by objective, suite and horizon, in the order in which they first appear."""
     groups: dict[tuple[str, str, int], list[Cell]] = {}
     for cell in cells:
         groups.setdefault((cell.objective, cell.suite, cell.horizon), []).append(cell)
-    return tuple(_aggregate(*name, group) for name, group in groups.items())
+    return groups
 
 
 def _aggregate(objective: str, suite: str, horizon: int, cells: Sequence[Cell]) -> Aggregate:
-    scores = _score_matrix(cells)
+    scores = score_matrix(cells)
     interval = None if scores is None else bootstrap_interval(scores)
+    gap = None if scores is None else gap_interval(scores)
+    rates = score_matrix(cells, "efficiency")
     return Aggregate(
         objective=objective,
         suite=suite,
@@ -201,15 +308,30 @@ def _aggregate(objective: str, suite: str, horizon: int, cells: Sequence[Cell]) 
         ci_low=interval and interval.low,
         ci_high=interval and interval.high,
         seeds=len({cell.seed for cell in cells}),
+        optimality_gap=None if scores is None else optimality_gap(scores),
+        gap_low=gap and gap.low,
+        gap_high=gap and gap.high,
+        efficiency=None if rates is None else interquartile_mean(rates),
+        scored=0 if scores is None else scores.shape[1],
+        failures=sum(cell.failed for cell in cells),
     )
 
 
-def _score_matrix(cells: Sequence[Cell]) -> np.ndarray | None:
-    """Scores as runs x tasks; None where there are none or a run failed."""
-    if any(cell.return_ is None for cell in cells):
+def score_matrix(
+    cells: Sequence[Cell], number: Literal["score", "efficiency"] = "score"
+) -> np.ndarray | None:
+    """Scores as runs x environments, of those that have any; None where there are none or a run failed.
+
+    Args:
+        cells: of one objective on one suite at one horizon.
+        number: which number of the scored cells.
+    """
+    if any(cell.failed for cell in cells):
         return None
     ordered = sorted(cells, key=lambda cell: (cell.environment, cell.seed))
     tasks = [list(group) for _, group in itertools.groupby(ordered, key=lambda cell: cell.environment)]
-    scored = [[cell.score for cell in task] for task in tasks]
-    columns = [column for column in scored if None not in column]
+    scored = [task for task in tasks if all(cell.score is not None for cell in task)]
+    columns = [[getattr(cell, number) for cell in task] for task in scored]
+    if any(None in column for column in columns):
+        return None
     return np.array(columns, np.float64).T if columns else None

@@ -12,9 +12,7 @@ from typing import Annotated, Any
 import jax
 import tyro
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 import evaluation
 from checkpoints import load_objective
@@ -23,6 +21,7 @@ from discovery.objectives.base import TrainedObjective
 from envs import suites
 from scripts import output
 from scripts.arguments import UsageError, parse
+from scripts.tables import tables
 
 Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
 
@@ -41,11 +40,11 @@ class Arguments:
     objectives: tyro.conf.Positional[tuple[str, ...]]
     """Run directories, exported .safetensors, shipped names, or hand-written ones (a2c, ppo, dpo, random)."""
 
-    suite: str = "unseen"
-    """What to train on (`rl-discovery list suites`)."""
+    suite: tuple[str, ...] = ("unseen",)
+    """What to train on, one or several (`rl-discovery list suites`)."""
 
     horizons: tuple[int, ...] = ()
-    """Lifetimes in the suite's unit (default: the suite's own)."""
+    """Lifetimes in the suites' unit (default: each suite's own)."""
 
     seeds: int = 5
     """Agents per level; fewer than three give no confidence interval."""
@@ -65,8 +64,14 @@ class Arguments:
     devices: int | None = None
     """Devices to use (default: all; on a CPU one per core). Results do not depend on it."""
 
+    curve_points: int = evaluation.CURVE_POINTS
+    """Points of the learning curves, the end included; each costs 16 episodes per agent."""
+
+    cache: Flag = True
+    """Keep finished outcomes and use them again; an evaluation that was stopped goes on where it was."""
+
     out: Path | None = None
-    """Folder for results.json and figures (default: the run directory, if OBJECTIVE is one)."""
+    """Folder for results and figures (default: the run directory, if OBJECTIVE is one)."""
 
     json: Flag = False
     """Print the results as one JSON document."""
@@ -76,12 +81,12 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command."""
     arguments = parse(Arguments, argv, "evaluate")
     _check(arguments)
-    suite = suites.suite(arguments.suite)
+    chosen = [suites.suite(name) for name in dict.fromkeys(arguments.suite)]
     if arguments.levels is not None:
-        suite = dataclasses.replace(suite, levels_per_environment=arguments.levels)
+        chosen = [dataclasses.replace(suite, levels_per_environment=arguments.levels) for suite in chosen]
     console = Console(stderr=True)
     with output.only_json():
-        objectives = load(dict.fromkeys([*arguments.objectives, *arguments.baselines]))
+        objectives, baselines = load(arguments.objectives, arguments.baselines)
         run = next((Path(name) for name in arguments.objectives if Path(name).is_dir()), None)
         out = arguments.out or run
         if out is not None:
@@ -89,19 +94,24 @@ def main(argv: Sequence[str]) -> int:
         with _display(console) as progress:
             results = evaluation.evaluate(
                 objectives,
-                suite,
-                arguments.horizons or suite.horizons,
+                chosen,
+                arguments.horizons,
                 range(arguments.seeds),
                 mesh=make_mesh(arguments.devices),
-                workers=arguments.workers or trained_workers(objectives, suite),
+                baselines=baselines,
+                workers=arguments.workers or trained_workers(objectives, chosen),
                 block_size=arguments.block_size,
+                points=arguments.curve_points,
+                store=evaluation.Store(evaluation.default_folder() if arguments.cache else None),
                 progress=progress,
             )
         written = [] if out is None else save(results, out, run)
     if arguments.json:
         output.print_json(json.loads(results.to_json()))
     else:
-        Console(width=None if sys.stdout.isatty() else 120).print(*tables(results, suite, objectives))
+        wide = Console(width=None if sys.stdout.isatty() else 120)
+        for suite in chosen:
+            wide.print(*tables(results, suite, objectives))
     for path in written:
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
     return 0
@@ -111,7 +121,7 @@ def _check(arguments: Arguments) -> None:
     """Refuses impossible arguments before anything is loaded or computed."""
     if not arguments.objectives:
         raise UsageError("which objective? (`rl-discovery evaluate --help` says what can be named)")
-    for name in ("seeds", "levels", "workers", "block_size", "devices"):
+    for name in ("seeds", "levels", "workers", "block_size", "devices", "curve_points"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
@@ -134,24 +144,30 @@ def _check_writable(folder: Path) -> None:
         raise OutputError(f"cannot write to {folder}: {error.strerror}") from error
 
 
-def load(names: Mapping[str, Any] | Sequence[str]) -> dict[str, TrainedObjective]:
-    """Objectives by label: the rule's name, with where it came from where that is not unique."""
-    loaded = {name: load_objective(name) for name in names}
+def load(names: Sequence[str], baselines: Sequence[str]) -> tuple[dict[str, TrainedObjective], list[str]]:
+    """Objectives by label, and which of them are baselines.
+
+    A label is the rule's name, with where it came from where that is not unique.
+    """
+    loaded = {name: load_objective(name) for name in dict.fromkeys([*names, *baselines])}
     rules = [objective.name for objective in loaded.values()]
-    return {
-        objective.name
+    labels = {
+        name: objective.name
         if rules.count(objective.name) == 1 or name == objective.name
-        else f"{objective.name} ({name})": objective
+        else f"{objective.name} ({name})"
         for name, objective in loaded.items()
     }
+    return {labels[name]: objective for name, objective in loaded.items()}, [
+        labels[name] for name in baselines if name not in names
+    ]
 
 
-def trained_workers(objectives: Mapping[str, TrainedObjective], suite: suites.Suite) -> int | None:
+def trained_workers(objectives: Mapping[str, TrainedObjective], chosen: Sequence[suites.Suite]) -> int | None:
     """Workers of the agents that the first learned objective was trained on, if its card says so.
 
     Control tasks have published numbers of their own.
     """
-    if suite.unit == "env_steps":
+    if any(suite.unit == "env_steps" for suite in chosen):
         return None
     for objective in objectives.values():
         found: Any = objective.card
@@ -203,74 +219,3 @@ def _display(console: Console) -> Iterator[Callable[[evaluation.Stage], None]]:
 
 def _describe(stage: evaluation.Stage) -> str:
     return "done" if stage.done == 1 else f"{stage.objective} on {stage.environment}, horizon {stage.horizon}"
-
-
-def tables(
-    results: evaluation.Results, suite: suites.Suite, objectives: Mapping[str, TrainedObjective]
-) -> list[Table]:
-    """Scores, and below them raw returns, of every objective at every horizon.
-
-    A suite without a common scale gets a row per environment, with returns alone.
-    """
-    horizons = list(dict.fromkeys(aggregate.horizon for aggregate in results.aggregate))
-    labels = list(dict.fromkeys(aggregate.objective for aggregate in results.aggregate))
-    found = {(a.objective, a.horizon): a for a in results.aggregate}
-    scored = results.scored(suite.name)
-    unit = "agent updates" if suite.unit == "updates" else "environment steps"
-    table = Table(
-        title=f"Normalised return on suite “{suite.name}” (0 random policy, 1 optimal)"
-        if scored
-        else f"Return on suite “{suite.name}”",
-        caption=_caption(results, scored, objectives if len(horizons) > 1 else {}),
-        title_justify="left",
-        caption_justify="left",
-        min_width=70,
-    )
-    if not scored:
-        table.add_column("environment")
-    table.add_column(f"objective \\ {unit}")
-    for horizon in horizons:
-        table.add_column(f"{horizon:,}", justify="right")
-    if scored:
-        for label in labels:
-            mine = [found[label, horizon] for horizon in horizons]
-            cells = [
-                f"{_interval(aggregate.iqm, aggregate.ci_low, aggregate.ci_high)}\n"
-                f"[dim]{_number(results.mean_return(aggregate))}[/dim]"
-                for aggregate in mine
-            ]
-            table.add_row(escape(label), *cells)
-        return [table]
-    for environment in results.environments(suite.name):
-        for label in labels:
-            estimates = [
-                results.environment_return(found[label, horizon], environment) for horizon in horizons
-            ]
-            cells = [_interval(*(estimate or (None,) * 3)) for estimate in estimates]
-            table.add_row(environment if label == labels[0] else "", escape(label), *cells)
-        table.add_section()
-    return [table]
-
-
-def _caption(results: evaluation.Results, scored: bool, objectives: Mapping[str, TrainedObjective]) -> str:
-    """What the numbers are, and who does not see the horizon."""
-    levels, seeds = results.cells[0].levels, len({cell.seed for cell in results.cells})
-    agents = f"{levels} level{'s' * (levels > 1)} per environment" if scored else "stochastic policy"
-    interval = "[95 % interval]" if seeds >= 3 else "no interval with fewer than three seeds"
-    mean = "interquartile mean" if scored else "mean over seeds"
-    text = f"{agents}, {seeds} seed{'s' * (seeds > 1)}; {mean} {interval}{', raw return below' * scored}"
-    blind = [label for label, objective in objectives.items() if not objective.rule.uses_progress]
-    if blind:
-        text += f"\nWithout horizon inputs: {', '.join(blind)}"
-    return escape(text)
-
-
-def _interval(middle: float | None, low: float | None, high: float | None) -> str:
-    """As in "0.81 [0.78, 0.83]", escaped for rich."""
-    ends = "" if low is None else escape(f" [{_number(low)}, {_number(high)}]")
-    return f"[bold]{_number(middle)}[/bold]{ends}"
-
-
-def _number(value: float | None) -> str:
-    """Two decimals, or a dash."""
-    return "–" if value is None else f"{value:.2f}"

@@ -193,7 +193,7 @@ def _our_training(task: dict[str, Any]) -> Any:
     from discovery.keys import keys_of
     from discovery.lifetime import make_learner, train_block
     from discovery.objectives.hand_written_drifts import PPO
-    from evaluation.protocol import default_block_size
+    from evaluation.lanes import default_block_size
 
     env, level = envs.make(task["environment"])
     level = jax.tree.map(jnp.asarray, level)

@@ -1,0 +1,5 @@
+"""What can go wrong with an evaluation, as errors whose message is one line for a person to act on."""
+
+
+class EvaluationError(ValueError):
+    """Something was asked for that cannot be evaluated; the message is for a person."""

@@ -1,0 +1,165 @@
+"""Training the agents of an evaluation: one lane per seed and level, blocks of them over the mesh.
+
+Random numbers: a lane's key depends on (seed, level index) alone, so all objectives start from the
+same agents and meet the same random numbers. The seed's key is folded with `LIFETIMES_FOLD` first.
+Meta-training folds its seeds with counters (generations, lanes), which never get that far, and levels
+are drawn with a third fold (`envs.suites.EVALUATION_FOLD`): no key here is a key there, whatever the
+seeds. Within a lane, `discovery.lifetime` keeps first agent, updates and evaluations apart; all
+evaluations of a lane share their random numbers.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, Key
+
+from discovery.agents.agent import AgentConfig
+from discovery.blocks import run_blocks
+from discovery.keys import keys_of
+from discovery.lifetime import Learner, evaluate_block, live_on, make_learner, side_by_side
+from discovery.types import EnvParams, MetaParams
+from evaluation.errors import EvaluationError
+from evaluation.tasks import Trial, count
+
+LIFETIMES_FOLD = 0x5EEDA6E7
+"""What a seed's key is folded with before anything else, see above."""
+
+EPISODES = 64
+"""Episodes that a trained agent's return is the mean of, however many workers it learned with."""
+
+CURVE_EPISODES = 16
+"""Episodes of each earlier point of its learning curve."""
+
+WORKERS_PER_BLOCK = 128
+"""Environments that run side by side on a device unless told otherwise: 8 lanes of 16 workers, 2 of 64.
+Small blocks stay in a CPU core's cache (docs/performance.md)."""
+
+
+class Returns(NamedTuple):
+    """What the agents of some seeds reached.
+
+    Attributes:
+        final: at the end of the lifetime.
+        updates: of the points of the curve, ascending, the last at the end.
+        curve: at these points; the last is `final`.
+    """
+
+    final: Float[np.ndarray, "seeds levels"]
+    updates: Int[np.ndarray, " points"]
+    curve: Float[np.ndarray, "points seeds levels"]
+
+
+Trainer = Callable[[int, Sequence[int]], Returns]
+"""From a number of updates and seeds to returns; compiles anew for another number of seeds only."""
+
+
+def make_trainer(trial: Trial, mesh: Mesh, block_size: int, points: int) -> Trainer:
+    """A function that trains the agents of a trial.
+
+    Args:
+        trial: objective, environment and agents.
+        mesh: the devices; results do not depend on it.
+        block_size: lanes that run side by side; part of what decides results to the last bit.
+        points: of the learning curve, the end included.
+
+    Raises:
+        EvaluationError: agents that do not fit the environment or the rule.
+    """
+    task = trial.task
+    try:
+        learner = make_learner(task.env, task.level, trial.agent, trial.objective.rule)
+    except ValueError as error:  # an environment that no agent of ours fits
+        raise EvaluationError(str(error)) from error
+    run = jax.jit(functools.partial(train_lanes, learner, mesh, block_size))
+
+    def train(updates: int, seeds: Sequence[int]) -> Returns:
+        keys = lane_keys(seeds, task.count)
+        ends = np.linspace(0, updates, points + 1).round().astype(np.int32)[1:]
+        final, curve = run(trial.objective.meta_params, task.levels, keys, jnp.asarray(ends))
+        shape = len(seeds), task.count
+        final = np.asarray(final, np.float64).reshape(shape)
+        curve = np.moveaxis(np.asarray(curve, np.float64).reshape(*shape, points - 1), -1, 0)
+        # A short lifetime has fewer updates than points: the first of equal ones stays.
+        kept = np.flatnonzero(np.diff(ends, prepend=0) > 0)
+        return Returns(final, ends[kept], np.concatenate([curve, final[None]])[[*kept[:-1], -1]])
+
+    return train
+
+
+def train_lanes(
+    learner: Learner,
+    mesh: Mesh,
+    block_size: int,
+    meta_params: MetaParams,
+    levels: EnvParams,
+    keys: Key[Array, " lanes"],
+    ends: Int[Array, " points"],
+) -> tuple[Float[Array, " lanes"], Float[Array, "lanes points-1"]]:
+    """Returns during and at the end of one lifetime per key, in blocks over the mesh.
+
+    Args:
+        learner: the static side.
+        mesh: the devices.
+        block_size: lanes that run side by side.
+        meta_params: of the objective, the same for all lanes.
+        levels: a batch of levels; lane i plays level i modulo their number.
+        keys: one per lane.
+        ends: updates after which agents are evaluated, ascending; the last is N.
+
+    Returns:
+        Mean undiscounted return of `EPISODES` episodes at the end, and of `CURVE_EPISODES` at each
+        earlier point.
+    """
+    examiner, glance = (
+        dataclasses.replace(learner, agent=dataclasses.replace(learner.agent, workers=episodes))
+        for episodes in (EPISODES, CURVE_EPISODES)
+    )
+    lanes, level_count = keys.shape[0], count(levels)
+
+    def task(operands: Any, numbers: Int[Array, " size"]) -> Any:
+        meta_params, levels, keys, ends = operands
+        # Padding lanes learn nothing, and their last episode is that of a lane beside them.
+        horizons = jnp.where(numbers < lanes, ends[-1], 0)
+        lane = jnp.minimum(numbers, lanes - 1)
+        mine, key = jax.tree.map(lambda leaf: leaf[lane % level_count], levels), keys[lane]
+        shared = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (block_size, *leaf.shape)), meta_params)
+
+        def part(lives, between):
+            first, end, last = between
+            lives = live_on(learner, shared, mine, horizons, key, lives, first, end)
+            # The end has more episodes, below; one program trains all parts.
+            seen = jax.lax.cond(
+                last,
+                lambda lives: jnp.zeros(block_size),
+                lambda lives: evaluate_block(glance, lives, mine, key),
+                lives,
+            )
+            return lives, seen
+
+        starts = jnp.concatenate([jnp.zeros_like(ends[:1]), ends[:-1]])
+        last = jnp.arange(len(ends)) == len(ends) - 1
+        lives = side_by_side(learner.begin)(key, mine)
+        lives, curve = jax.lax.scan(part, lives, (starts, ends, last))
+        return evaluate_block(examiner, lives, mine, key), curve[:-1].T
+
+    # Lifetimes take equally long; what differs is the last episode.
+    steps = ends[-1] * learner.rollout_steps + levels.max_steps_in_episode
+    costs = jnp.tile(jnp.broadcast_to(steps, (level_count,)), lanes // level_count).astype(jnp.float32)
+    return run_blocks(task, (meta_params, levels, keys, ends), costs, block_size, mesh)
+
+
+def lane_keys(seeds: Sequence[int], levels: int) -> Key[Array, " lanes"]:
+    """A key per (seed, level), seeds first; see the module's text."""
+    first = [jax.random.fold_in(jax.random.key(seed), LIFETIMES_FOLD) for seed in seeds]
+    return jnp.concatenate([keys_of(key, levels) for key in first])
+
+
+def default_block_size(config: AgentConfig) -> int:
+    """Lanes that run side by side on a device unless told otherwise."""
+    return max(1, WORKERS_PER_BLOCK // config.workers)

@@ -1,0 +1,136 @@
+"""What is evaluated: an environment with the ends of its score, and one objective on it."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from gymnax.environments.environment import Environment
+from jaxtyping import Float
+
+from discovery.agents.agent import AgentConfig
+from discovery.objectives.base import Objective, TrainedObjective
+from discovery.settings import default_config
+from discovery.types import EnvParams
+from envs import registry
+from evaluation.errors import EvaluationError
+from evaluation.references import REFERENCES
+
+MIN_SPAN = 0.02
+"""A level where the best policy gains less return than this over the random one has no score.
+
+Below it the sampling noise of a return alone would be worth several units of score."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """An environment of the suite with its levels and the ends of its score.
+
+    Attributes:
+        name, env: the environment.
+        levels: a batch of its parameters, leading axis first.
+        optimal: expected return of the best policy per level, or the reference's; NaN where unknown.
+        random: expected return of the uniformly random policy per level; NaN where unknown.
+    """
+
+    name: str
+    env: Environment
+    levels: EnvParams
+    optimal: Float[np.ndarray, " levels"]
+    random: Float[np.ndarray, " levels"]
+
+    @property
+    def level(self) -> EnvParams:
+        """One level, for what depends on shapes only."""
+        return jax.tree.map(lambda leaf: leaf[0], self.levels)
+
+    @property
+    def count(self) -> int:
+        """Number of levels."""
+        return count(self.levels)
+
+    @property
+    def scored(self) -> np.ndarray:
+        """Which levels have a score."""
+        return np.asarray(self.optimal - self.random > MIN_SPAN)  # False for NaN
+
+    def agent_for(self, rule: Objective, workers: int | None) -> AgentConfig:
+        """The settings of agents that learn it with this rule, with as many workers as were asked for."""
+        config = default_config(self.env, self.level, rule)
+        return config if workers is None else dataclasses.replace(config, workers=workers)
+
+    def scores(self, returns: Float[np.ndarray, "*batch levels"]) -> Float[np.ndarray, "*batch levels"]:
+        """Returns between 0 (random policy) and 1 (best policy); NaN where a level has no such scale."""
+        span = np.where(self.scored, self.optimal - self.random, 1.0)
+        return np.where(self.scored, (returns - self.random) / span, np.nan)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One objective on one environment of a suite.
+
+    Attributes:
+        suite: its name.
+        task: the environment.
+        label: what the results call the objective.
+        objective: what the agents learn with.
+        agent: their settings.
+    """
+
+    suite: str
+    task: Task
+    label: str
+    objective: TrainedObjective
+    agent: AgentConfig
+
+    def env_steps(self, updates: int) -> int:
+        """Steps that each agent makes in so many updates."""
+        return updates * self.agent.steps_per_update
+
+
+def prepare(name: str, env: Environment, levels: EnvParams) -> Task:
+    """An environment with the ends of its score, where anybody knows them."""
+    return Task(name, env, levels, *reference_returns(name, env, levels))
+
+
+def reference_returns(
+    name: str, env: Environment, levels: EnvParams
+) -> tuple[Float[np.ndarray, " levels"], Float[np.ndarray, " levels"]]:
+    """Expected returns of the best and of the random policy per level; NaN where nobody knows them.
+
+    Exact where the environment's family computes them, else those of `REFERENCES`.
+    """
+    of_levels = np.ones(count(levels))
+    if name in REFERENCES:
+        return REFERENCES[name].high * of_levels, REFERENCES[name].random * of_levels
+    unknown = np.nan * of_levels
+    family = registry.families().get(name.partition("/")[0])
+    if family is None or family.expected_returns is None:
+        return unknown, unknown
+    try:
+        optimal, random = family.expected_returns(env, levels)
+    except ValueError:  # how a family says that this environment of it has none
+        return unknown, unknown
+    return np.asarray(optimal, np.float64), np.asarray(random, np.float64)
+
+
+def updates_of(horizon: int, unit: str, config: AgentConfig) -> int:
+    """A horizon in agent updates.
+
+    Raises:
+        EvaluationError: fewer environment steps than one update takes.
+    """
+    if unit == "updates":
+        return horizon
+    per_update = config.steps_per_update
+    if horizon < per_update:
+        raise EvaluationError(
+            f"a horizon of {horizon} env steps is less than one update, which takes {per_update}"
+        )
+    return horizon // per_update
+
+
+def count(levels: EnvParams) -> int:
+    """Number of levels in a batch."""
+    leaves: list[Any] = jax.tree.leaves(levels)
+    return int(leaves[0].shape[0])

@@ -1,0 +1,149 @@
+"""Results of an evaluation as rich tables: scores, returns per environment, who beats whom."""
+
+from collections.abc import Mapping
+
+from rich.markup import escape
+from rich.table import Table
+
+from discovery.objectives.base import TrainedObjective
+from envs.suites import Suite
+from evaluation.results import Aggregate, Cell, Results
+from evaluation.statistics import MIN_RUNS
+
+
+def tables(results: Results, suite: Suite, objectives: Mapping[str, TrainedObjective]) -> list[Table]:
+    """What there is to say of a suite.
+
+    Args:
+        results: the whole document.
+        suite: one of its suites.
+        objectives: by label; whoever does not see the horizon is named below the table.
+
+    Returns:
+        Scores, where there are any; returns per environment, where there are several or no scores; how
+        likely each objective beats each baseline.
+    """
+    scored = results.scored(suite.name)
+    several = len(results.environments(suite.name)) > 1
+    found = [_scores(results, suite, objectives)] if scored else []
+    if several or not scored:
+        found.append(_returns(results, suite, {} if scored else objectives))
+    if any(entry.suite == suite.name for entry in results.improvement):
+        found.append(_improvement(results, suite))
+    return found
+
+
+def _scores(results: Results, suite: Suite, objectives: Mapping[str, TrainedObjective]) -> Table:
+    """Interquartile mean with interval, and below it optimality gap and efficiency."""
+    aggregates, labels, horizons = _parts(results, suite)
+    cells = [cell for cell in results.cells if cell.suite == suite.name]
+    with_score = len({cell.environment for cell in cells if cell.score is not None})
+    scale = "0 random policy, 1 best policy or reference"
+    some = f"; {with_score} of {len(suite.environments)} environments have a score"
+    table = _table(
+        f"Normalised return on suite “{suite.name}” ({scale})",
+        f"interquartile mean {_interval_words(cells)}, below it optimality gap and efficiency; "
+        f"{_runs_words(cells)}{some if with_score < len(suite.environments) else ''}",
+        objectives if len(horizons) > 1 else {},
+    )
+    table.add_column(f"objective \\ {_unit(suite)}")
+    for horizon in horizons:
+        table.add_column(f"{horizon:,}", justify="right")
+    for label in labels:
+        table.add_row(escape(label), *(_score(aggregates[label, horizon]) for horizon in horizons))
+    return table
+
+
+def _score(aggregate: Aggregate) -> str:
+    if aggregate.failures:
+        return f"[red]{aggregate.failures} failed[/red]"
+    below = f"gap {_number(aggregate.optimality_gap)}  eff. {_number(aggregate.efficiency)}"
+    return f"{_interval(aggregate.iqm, aggregate.ci_low, aggregate.ci_high)}\n[dim]{below}[/dim]"
+
+
+def _returns(results: Results, suite: Suite, objectives: Mapping[str, TrainedObjective]) -> Table:
+    """Mean return on each environment."""
+    aggregates, labels, horizons = _parts(results, suite)
+    cells = [cell for cell in results.cells if cell.suite == suite.name]
+    table = _table(
+        f"Return on suite “{suite.name}”",
+        f"mean over seeds {_interval_words(cells)}; {_runs_words(cells)}",
+        objectives if len(horizons) > 1 else {},
+    )
+    table.add_column("environment")
+    table.add_column(f"objective \\ {_unit(suite)}")
+    for horizon in horizons:
+        table.add_column(f"{horizon:,}", justify="right")
+    for environment in results.environments(suite.name):
+        for label in labels:
+            row = [results.environment_return(aggregates[label, n], environment) for n in horizons]
+            numbers = (_interval(*(estimate or (None,) * 3)) for estimate in row)
+            table.add_row(environment if label == labels[0] else "", escape(label), *numbers)
+        table.add_section()
+    return table
+
+
+def _improvement(results: Results, suite: Suite) -> Table:
+    """How likely a run of an objective beats one of a baseline."""
+    entries = [entry for entry in results.improvement if entry.suite == suite.name]
+    horizons = list(dict.fromkeys(entry.horizon for entry in entries))
+    table = _table(
+        f"Probability of improvement on suite “{suite.name}”",
+        "of a run over one of the baseline, on an environment drawn at random; ties count half",
+        {},
+    )
+    table.add_column(f"objective over baseline \\ {_unit(suite)}")
+    for horizon in horizons:
+        table.add_column(f"{horizon:,}", justify="right")
+    found = {(entry.objective, entry.over, entry.horizon): entry for entry in entries}
+    for objective, over in dict.fromkeys((entry.objective, entry.over) for entry in entries):
+        row = [found.get((objective, over, horizon)) for horizon in horizons]
+        numbers = ("–" if e is None else _interval(e.probability, e.ci_low, e.ci_high) for e in row)
+        table.add_row(escape(f"{objective} over {over}"), *numbers)
+    return table
+
+
+def _table(title: str, caption: str, objectives: Mapping[str, TrainedObjective]) -> Table:
+    blind = [label for label, objective in objectives.items() if not objective.rule.uses_progress]
+    if blind:
+        caption += f"\nWithout horizon inputs: {', '.join(blind)}"
+    return Table(
+        title=title,
+        caption=escape(caption),
+        title_justify="left",
+        caption_justify="left",
+        min_width=70,
+    )
+
+
+def _parts(results: Results, suite: Suite) -> tuple[dict[tuple[str, int], Aggregate], list[str], list[int]]:
+    """Aggregates of a suite by objective and horizon, with the names of both in order."""
+    mine = [aggregate for aggregate in results.aggregate if aggregate.suite == suite.name]
+    labels = list(dict.fromkeys(aggregate.objective for aggregate in mine))
+    horizons = list(dict.fromkeys(aggregate.horizon for aggregate in mine))
+    return {(a.objective, a.horizon): a for a in mine}, labels, horizons
+
+
+def _unit(suite: Suite) -> str:
+    return "agent updates" if suite.unit == "updates" else "environment steps"
+
+
+def _runs_words(cells: list[Cell]) -> str:
+    levels, seeds = cells[0].levels, len({cell.seed for cell in cells})
+    return f"{levels} level{'s' * (levels > 1)} per environment, {seeds} seed{'s' * (seeds > 1)}"
+
+
+def _interval_words(cells: list[Cell]) -> str:
+    enough = len({cell.seed for cell in cells}) >= MIN_RUNS
+    return "[95 % interval]" if enough else "(no interval with fewer than three seeds)"
+
+
+def _interval(middle: float | None, low: float | None, high: float | None) -> str:
+    """As in "0.81 [0.78, 0.83]", escaped for rich."""
+    ends = "" if low is None else escape(f" [{_number(low)}, {_number(high)}]")
+    return f"[bold]{_number(middle)}[/bold]{ends}"
+
+
+def _number(value: float | None) -> str:
+    """Two decimals, or a dash."""
+    return "–" if value is None else f"{value:.2f}"
