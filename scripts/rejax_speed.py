@@ -34,7 +34,7 @@ class Arguments:
     agents: tuple[int, ...] = (1, 16)
     """How many agents are trained at once: rejax's vmapped, ours as lanes on a device per core."""
     updates: int | None = None
-    """Rollouts per timed run, which also makes new agents (default: 12; of CartPole, whose are short, 200)."""
+    """Rollouts per timed run, which also makes new agents (default: 12, of CartPole 200)."""
     repeats: int = 3
     """Timed runs, of which the median counts."""
     rejax_env: Path = Path(".venv-rejax")
