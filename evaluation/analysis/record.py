@@ -149,10 +149,10 @@ class HorizonBlind(Record):
 
 
 class Estimated(Record):
-    """A mean with the ends of its 95 % bootstrap interval over seeds."""
+    """A mean with the ends of its 95 % bootstrap interval over seeds; None where an agent failed."""
 
     mean: Number
-    """The mean; for scores the interquartile mean."""
+    """The mean; for scores and differences the interquartile mean."""
     low: Number
     """None with fewer than three seeds."""
     high: Number
@@ -191,7 +191,8 @@ class Lifetime(Record):
     score: Estimated | None
     """Interquartile mean over seeds and levels; None without exact bounds."""
     difference: Estimated | None
-    """Final score (without exact bounds: return) minus that of `plain`, seed by seed; None for `plain`."""
+    """Interquartile mean over seeds and levels of the final score (without exact bounds: return) minus that
+    of the same agent under `plain`; None for `plain`."""
 
 
 class Lifetimes(Record):
