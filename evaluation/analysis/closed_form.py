@@ -6,6 +6,7 @@ a lasso would keep many of them with small coefficients. `study` calls this; onl
 """
 
 import dataclasses
+import importlib.util
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -69,6 +70,16 @@ class Points:
             horizon=jnp.asarray(self.horizon, jnp.int32),
         )
         return jnp.asarray(self.log_ratio, jnp.float32), jnp.asarray(self.advantage, jnp.float32), progress
+
+
+def require() -> None:
+    """Makes sure of scikit-learn.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    if importlib.util.find_spec("sklearn") is None:
+        raise MissingExtraError("no formula: it needs scikit-learn (pip install 'rl-discovery[analysis]')")
 
 
 def can_fit(objective: TrainedObjective) -> bool:
@@ -145,13 +156,10 @@ def sparse_regression(
     Raises:
         MissingExtraError: scikit-learn is not installed.
     """
-    try:
-        from sklearn.linear_model import OrthogonalMatchingPursuit
-        from sklearn.model_selection import GridSearchCV, KFold
-    except ImportError:
-        raise MissingExtraError(
-            "no formula: it needs scikit-learn (pip install 'rl-discovery[analysis]')"
-        ) from None
+    require()
+    from sklearn.linear_model import OrthogonalMatchingPursuit
+    from sklearn.model_selection import GridSearchCV, KFold
+
     if not np.any(target):  # a network that gives 0 everywhere
         return np.zeros(design.shape[1]), ()
     counts = range(1, min(most_terms, design.shape[1]) + 1)

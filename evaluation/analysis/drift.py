@@ -72,9 +72,7 @@ def probe_of(objective: TrainedObjective) -> Probe:
     return probe
 
 
-def analyse_drift(
-    objective: TrainedObjective, moments: Sequence[Moment]
-) -> tuple[Drift, np.ndarray]:
+def analyse_drift(objective: TrainedObjective, moments: Sequence[Moment]) -> tuple[Drift, np.ndarray]:
     """Surfaces of the objective at every moment, of PPO and of DPO.
 
     Args:

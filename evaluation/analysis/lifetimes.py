@@ -176,9 +176,7 @@ def prediction(learner: Learner, head: Float[Array, "W K"]) -> Float[Array, "W K
     return jax.nn.softmax(head) if learner.objective.head_size > 1 else head
 
 
-def _record(
-    task: Task, view: str, found: dict[str, np.ndarray], plain: dict[str, np.ndarray]
-) -> Lifetime:
+def _record(task: Task, view: str, found: dict[str, np.ndarray], plain: dict[str, np.ndarray]) -> Lifetime:
     scored = task.optimal - task.random > MIN_SPAN
     scores, baseline = (task.scores(x["return"])[:, scored] for x in (found, plain))
     use, reference = (scores, baseline) if scored.any() else (found["return"], plain["return"])

@@ -54,9 +54,7 @@ class Variation(NamedTuple):
     rollouts: MadeUp
 
 
-def analyse_response(
-    objective: TrainedObjective, moments: Sequence[Moment]
-) -> tuple[Response, np.ndarray]:
+def analyse_response(objective: TrainedObjective, moments: Sequence[Moment]) -> tuple[Response, np.ndarray]:
     """Curves of pihat over each input at every moment.
 
     Args:
