@@ -101,7 +101,8 @@ def main(argv: Sequence[str]) -> int:
         output.print_json(findings.analysis.document())
     else:
         printer = Console(width=None if sys.stdout.isatty() else 120)
-        printer.print(*report(findings.analysis), highlight=False)
+        for part in report(findings.analysis):
+            printer.print(part, highlight=False)
     for line in (*findings.notes, *(f"wrote {path}" for path in written)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return 0

@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -147,7 +148,8 @@ def evaluate_terms(
 ) -> Float[Array, "*batch terms"]:
     """The values of terms by name; all 0 at r = 1."""
     length = jnp.log(progress.horizon) / math.log(longest_horizon)
-    of_progress = dict(zip(PROGRESS, (1.0, progress.fraction, length), strict=True))
+    stages: tuple[Any, ...] = (1.0, progress.fraction, length)
+    of_progress = dict(zip(PROGRESS, stages, strict=True))
     values = []
     for term in terms:
         ratio, weight, stage = BASIS[term]

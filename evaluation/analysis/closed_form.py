@@ -1,8 +1,9 @@
 """A formula for a learned drift, by sparse regression on a basis of terms that are 0 at r = 1.
 
-Orthogonal matching pursuit (Pati et al. 1993) from scikit-learn: it adds the term that explains most of what is
-left and fits all coefficients anew, so they are not shrunk as the lasso's are; the terms are so much alike that
-a lasso would keep many of them with small coefficients. `study` calls this; only this module needs scikit-learn.
+Orthogonal matching pursuit (Pati et al. 1993) from scikit-learn: it adds the term that explains most of what
+is left and fits all coefficients anew, so that they are not shrunk as the lasso's are. It is greedy: of terms
+that are much alike it may take another than the one a person would. `study` calls this; only this module
+needs scikit-learn.
 """
 
 import dataclasses
@@ -28,13 +29,15 @@ from evaluation.analysis.record import ClosedForm, FitError, Step, Term
 SLACK = 0.005
 """A formula may explain this share of the variance less than the best one, if it has fewer terms."""
 
+NEGLIGIBLE = 1e-6
+"""Terms whose part is smaller than this share of the largest one's are left out."""
+
 FOLDS = 5
 """Of the cross-validation."""
 
 METHOD = (
-    "orthogonal matching pursuit (scikit-learn) of what stands before the ReLU, PPO's part left out; as few terms "
-    f"as explain, in {FOLDS}-fold cross-validation, within {SLACK} as much of the variance as the best number of "
-    "them does"
+    "orthogonal matching pursuit (scikit-learn) of what stands before the ReLU, PPO's part left out; the "
+    f"fewest terms whose R^2 in {FOLDS}-fold cross-validation is within {SLACK} of the best"
 )
 
 
@@ -177,7 +180,10 @@ def sparse_regression(
         search.fit(design / scale, target)
     scores = search.cv_results_["mean_test_score"]
     path = tuple(Step(terms=count, r2=score) for count, score in zip(counts, scores, strict=True))
-    return search.best_estimator_.coef_ / scale, path
+    found = search.best_estimator_.coef_
+    # A wrong term that the right ones, taken later, have made superfluous.
+    found = np.where(np.abs(found) > NEGLIGIBLE * np.abs(found).max(), found, 0.0)
+    return found / scale, path
 
 
 def _fewest(results: Mapping[str, Any]) -> int:

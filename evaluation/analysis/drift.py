@@ -1,8 +1,8 @@
 """What a drift does to an agent in PPO's loop, over r, A and the lifetime, beside PPO and DPO.
 
-The agent maximises r A - f(r, A). Lu et al. 2022 (arXiv 2210.05639) read a learned drift by the derivative of
-that in r: where it is 0 the agent has no reason to go on (PPO's clip), where it has A's opposite sign the agent
-is pushed back (rollback). `study` calls this.
+The agent maximises r A - f(r, A). Lu et al. 2022 (arXiv 2210.05639) read a learned drift by the derivative
+of that in r: where it is 0 the agent has no reason to go on (PPO's clip), where it has A's opposite sign the
+agent is pushed back (rollback). `study` calls this.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from evaluation.analysis.record import Drift, Rollback, Surface
 SPAN = 1.0
 """log r goes from -SPAN to SPAN."""
 
-LOG_RATIO = np.linspace(-SPAN, SPAN, 41)
+LOG_RATIO = np.linspace(-SPAN, SPAN, 81)
 ADVANTAGE = np.linspace(-3.0, 3.0, 13)
 """The grid. Advantages are normalised, so that almost all lie within 3 of 0."""
 

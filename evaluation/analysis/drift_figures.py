@@ -1,6 +1,7 @@
 """Figures of a drift: f and what the agent gains by r, their maps, how far r goes, and the formula."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,7 +10,15 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from discovery.objectives.base import TrainedObjective
 from evaluation.analysis.drift import ADVANTAGE, LOG_RATIO, probe_of
-from evaluation.analysis.looks import REFERENCES, draw_horizon_blind, legend, panels, share_colour, title
+from evaluation.analysis.looks import (
+    REFERENCES,
+    draw_horizon_blind,
+    legend,
+    numbers,
+    panels,
+    share_colour,
+    title,
+)
 from evaluation.analysis.moments import SHARES, Moment
 from evaluation.analysis.record import Analysis, ClosedForm, Drift, Surface
 from evaluation.plots import COLOURS, FAINT, INK, MARKERS, style
@@ -29,8 +38,8 @@ def drift_figure(analysis: Analysis) -> Figure:
         row = int(np.argmin(np.abs(ADVANTAGE - A)))
         for surface in _shown(analysis):
             look = _look(surface)
-            axes[0, column].plot(ratio, _numbers(surface.drift[row]), **look)
-            axes[1, column].plot(ratio, _numbers(surface.slope[row]), **look)
+            axes[0, column].plot(ratio, numbers(surface.drift[row]), **look)
+            axes[1, column].plot(ratio, numbers(surface.slope[row]), **look)
         style(axes[0, column], f"A = {A:g}")
         style(axes[1, column], "")
         axes[1, column].axhline(0, color=FAINT, linewidth=1, zorder=1)
@@ -48,11 +57,13 @@ def map_figure(analysis: Analysis) -> Figure:
     """d/dr (r A - f) over r and A: the objective's at n/N = 0, 0.5 and 1, PPO's and DPO's."""
     drift = _drift(analysis)
     chosen = [s for s in _shown(analysis) if s.progress in (None, 0.0, 0.5, 1.0)]
-    figure, axes = panels(1, len(chosen), width=3.0)
+    figure, axes = panels(1, len(chosen), width=2.9, height=3.4)
     ratio, advantage = np.exp(np.array(drift.log_ratio, float)), np.array(drift.advantage, float)
     for ax, surface in zip(axes[0], chosen, strict=True):
-        slope = np.array([_numbers(row) for row in surface.slope])
-        image = ax.pcolormesh(ratio, advantage, slope, cmap="RdBu_r", vmin=-3, vmax=3, shading="gouraud")
+        slope = np.array([numbers(row) for row in surface.slope])
+        image = ax.pcolormesh(
+            ratio, advantage, slope, cmap="RdBu_r", vmin=-3, vmax=3, shading="gouraud", rasterized=True
+        )
         # Where the agent is pushed back, for which 0 itself (beyond PPO's clip) does not count.
         back = np.sign(advantage)[:, None] * slope < -1e-3
         if back.any():
@@ -76,7 +87,7 @@ def range_figure(analysis: Analysis) -> Figure:
     for ax, field, text in panels_of:
         drawn = False
         for surface in _shown(analysis):
-            values = _numbers(getattr(surface, field))
+            values = numbers(getattr(surface, field))
             ax.plot(drift.advantage, values, marker="o", markersize=3, **_look(surface))
             drawn |= surface.objective == analysis.objective.name and bool(np.isfinite(values).any())
         if not drawn:
@@ -112,7 +123,7 @@ def closed_form_figure(analysis: Analysis, formula: TrainedObjective) -> Figure:
             moment = Moment(surface.horizon or 1, surface.progress or 0.0)
             values, _ = probe(LOG_RATIO, np.full_like(LOG_RATIO, A), moment)
             colour = share_colour(surface.progress)
-            ax.plot(ratio, _numbers(surface.drift[row]), color=colour, linewidth=3.5, alpha=0.35)
+            ax.plot(ratio, numbers(surface.drift[row]), color=colour, linewidth=3.5, alpha=0.35)
             ax.plot(ratio, values, color=colour, linewidth=1.3)
         style(ax, f"f at A = {A:g}")
         _ratio_axis(ax, "x")
@@ -133,7 +144,10 @@ def _draw_path(ax: Axes, found: ClosedForm) -> None:
     """R^2 over the number of terms."""
     style(ax, "Explained by so many terms")
     ax.plot(
-        [step.terms for step in found.path], [step.r2 for step in found.path], marker="o", color=COLOURS[0]
+        [step.terms for step in found.path],
+        numbers([step.r2 for step in found.path]),
+        marker="o",
+        color=COLOURS[0],
     )
     ax.axvline(len(found.terms), color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
     ax.annotate(
@@ -153,7 +167,7 @@ def _draw_rollback(ax: Axes, drift: Drift, name: str) -> None:
         of_horizon = [surface for surface in mine if surface.horizon == horizon]
         shares = [surface.rollback.all or 0.0 for surface in of_horizon]
         label = name if horizon is None else f"{name}, N = {horizon:,}"
-        look = {"color": COLOURS[i % len(COLOURS)], "label": label}
+        look: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "label": label}
         if len(shares) == 1:
             ax.axhline(shares[0], **look)
         else:
@@ -184,7 +198,7 @@ def _at_horizon(analysis: Analysis) -> str:
     return "" if middle is None else f" (N = {middle:,})"
 
 
-def _entries(analysis: Analysis) -> list[tuple[str, dict]]:
+def _entries(analysis: Analysis) -> list[tuple[str, dict[str, Any]]]:
     """The legend: one entry per shown surface."""
     return [(_name(surface), _look(surface)) for surface in _shown(analysis)]
 
@@ -193,7 +207,7 @@ def _name(surface: Surface) -> str:
     return surface.objective if surface.progress is None else f"n/N = {surface.progress:g}"
 
 
-def _look(surface: Surface) -> dict:
+def _look(surface: Surface) -> dict[str, Any]:
     if surface.progress is None and surface.objective in REFERENCES:
         return REFERENCES[surface.objective]
     return {"color": share_colour(surface.progress), "linewidth": 1.8}
@@ -206,11 +220,6 @@ def _ratio_axis(ax: Axes, which: str, ticks: Sequence[float] = RATIO_TICKS) -> N
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_major_formatter(FixedFormatter([f"{tick:g}" for tick in ticks]))
     axis.set_minor_locator(NullLocator())
-
-
-def _numbers(row: Sequence[float | None]) -> np.ndarray:
-    """None becomes NaN, which is not drawn."""
-    return np.array(row, np.float64)
 
 
 def _drift(analysis: Analysis) -> Drift:

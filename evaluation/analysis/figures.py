@@ -13,7 +13,7 @@ from evaluation.plots import COLOURS, FAINT, INK, MARKERS, style
 
 TRACE_TITLES = {
     "policy_entropy": ("Policy entropy", "nats"),
-    "update_size": ("Update size", "norm of the change of parameters"),
+    "update_size": ("Update size", "norm of the change"),
     "prediction_spread": ("Spread of predictions over states", "standard deviation"),
     "reward_per_step": ("Reward per step", "mean of the rollout"),
 }
@@ -57,7 +57,10 @@ def response_figure(analysis: Analysis) -> Figure:
         ax.set_xlabel("value of the input")
     for ax in axes[-1, -2:]:
         ax.set_xlabel("steps")
-    title(figure, f"{analysis.objective.name}: below 0 the action is made likelier")
+    title(
+        figure,
+        f"{analysis.objective.name}: pihat as one input is varied; below 0 the action is made likelier",
+    )
     if shares != [None]:
         legend(
             figure,
@@ -117,5 +120,5 @@ def _draw_results(ax: Axes, views: tuple[Lifetime, ...]) -> None:
     ax.set_xticks(range(len(views)), [view.view.replace("fixed at", "fixed\nat") for view in views])
     ax.set_xlim(-0.5, len(views) - 0.3)
     intervals = any(view.return_.low is not None for view in views)
-    measure = "normalised return (IQM" if scored else "return (mean"
+    measure = "score (IQM" if scored else "return (mean"
     ax.set_ylabel(f"{measure}, 95 % interval)" if intervals else f"{measure})")

@@ -6,7 +6,7 @@ what the objective is told alone. Lanes run through the blocks of `discovery.blo
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,11 +21,11 @@ from discovery.blocks import run_blocks
 from discovery.lifetime import Learner, Life, evaluate_block, make_learner, side_by_side
 from discovery.objectives.base import TrainedObjective
 from discovery.types import EnvParams, MetaParams, Progress
+from envs.suites import Suite
 from evaluation.analysis.record import Estimated, Lifetime, Lifetimes, Trace
 from evaluation.analysis.views import PLAIN, Misled, views
 from evaluation.protocol import EPISODES, LEVELS_SEED, MIN_SPAN, Task, default_block_size, lane_keys, prepare
 from evaluation.statistics import bootstrap_interval, interquartile_mean, mean_estimate
-from envs.suites import Suite
 
 TRACES = ("policy_entropy", "update_size", "prediction_spread", "reward_per_step")
 
@@ -33,8 +33,8 @@ DEFINITIONS = {
     "fixed": "the ablation: the objective is told that n/N is 0, or 0.5, at every update; N, and all that is "
     "the agent's own, such as annealed step sizes, stay true",
     "shuffled": "the ablation: the objective is told every n of the lifetime once, in random order",
-    "difference": "score under the ablation minus score under the truth, agent by agent: same level and random "
-    "numbers; interquartile mean over seeds and levels, 95 % bootstrap interval over seeds",
+    "difference": "score under the ablation minus score under the truth, agent by agent: same level, same "
+    "random numbers; interquartile mean over seeds and levels, 95 % bootstrap interval over seeds",
 }
 
 

@@ -54,6 +54,11 @@ def title(figure: Figure, text: str) -> None:
     figure.suptitle(text, fontsize=12, fontweight="bold", color=INK, x=0.01, ha="left")
 
 
+def numbers(row: Sequence[float | None]) -> np.ndarray:
+    """None becomes NaN, which is not drawn."""
+    return np.array(row, np.float64)
+
+
 def draw_horizon_blind(ax: Axes, blind: HorizonBlind) -> None:
     """Distance from the mean over n/N, a line per N."""
     style(ax, "Distance from its horizon-blind self")
@@ -61,8 +66,9 @@ def draw_horizon_blind(ax: Axes, blind: HorizonBlind) -> None:
     for i, horizon in enumerate(horizons):
         mine = [distance for distance in blind.distances if distance.horizon == horizon]
         ax.plot(
-            [d.progress for d in mine], [d.distance for d in mine], color=COLOURS[i % len(COLOURS)],
-            marker=MARKERS[i % len(MARKERS)], markersize=5, label=f"N = {horizon:,}",
+            numbers([d.progress for d in mine]), numbers([d.distance for d in mine]),
+            color=COLOURS[i % len(COLOURS)], marker=MARKERS[i % len(MARKERS)],
+            markersize=5, label=f"N = {horizon:,}",
         )  # fmt: skip
     ax.set_xlabel("n/N")
     ax.set_ylabel("relative RMS distance")

@@ -1,4 +1,4 @@
-"""The moments of a lifetime (n/N, N) that an objective is looked at, and how far it is from never knowing them."""
+"""The moments of a lifetime (n/N, N) at which an objective is looked at, and how much they matter to it."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,10 +1,11 @@
 """What LPG answers to made-up rollouts: pihat as one input of one step is varied.
 
-The objective's own `targets` are asked, with rollouts in place of an agent's. Its GRU reads backwards, so what
-it says of a step depends on that step and the later ones: the varied step is the first. `study` calls this.
+The objective's own `targets` are asked, with rollouts in place of an agent's. Its GRU reads backwards, so
+that what it says of a step depends on that step and the later ones: the varied step is the first. `study`
+calls this.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -31,8 +32,9 @@ POINTS = 41
 DEFINITIONS = {
     "pihat": "the target that LPG's agent is given for log pi(a|s), whose loss is mean(log pi(a|s) pihat): "
     "below 0 it makes the action likelier",
-    "neutral": f"{STEPS} steps without reward and end, pi(a|s) = {NEUTRAL_PROB}, and everywhere the prediction "
-    "half-way between those that the objective asks for after rewards of +1 and of -1 at every step",
+    "neutral": f"{STEPS} steps without reward and end, pi(a|s) = {NEUTRAL_PROB}, and everywhere the "
+    "prediction half-way between those that the objective asks for after rewards of +1 and of -1 at every "
+    "step",
 }
 
 
@@ -127,7 +129,9 @@ def answer(
     return objective.rule.targets(objective.meta_params, experience, progress)
 
 
-def prediction_ends(ask, bins: int, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
+def prediction_ends(
+    ask: Callable[[MadeUp, Progress], tuple[Array, Array]], bins: int, progress: Progress
+) -> tuple[np.ndarray, np.ndarray]:
     """The predictions that the objective asks for after rewards of -1 and of +1 at every step."""
     uniform = neutral(np.full(bins, 1.0 / bins), width=2)
     reward = np.broadcast_to(np.array([-1.0, 1.0], np.float32), uniform.reward.shape)

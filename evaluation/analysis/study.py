@@ -18,11 +18,11 @@ from evaluation.analysis.moments import horizon_blind, moments
 from evaluation.analysis.record import Analysis, ClosedForm, Subject
 
 HORIZONS = (10, 50, 250)
-"""N that are looked at where nobody knows what an objective has lived for: those of the level distributions."""
+"""N that are looked at where nobody knows what an objective has lived for, as in gridworld/all_vrandlife."""
 
 DEFINITIONS = {
-    "horizon_blind": "RMS of (output - its mean over n/N at the same N) relative to the RMS of the output; 0 for an "
-    "objective that does not see n/N",
+    "horizon_blind": "RMS of (output - its mean over n/N at the same N) relative to the RMS of the output; "
+    "0 for an objective that does not see n/N",
 }
 
 
@@ -118,7 +118,10 @@ def analyse(
 
 
 def trained_horizons(card: Mapping[str, Any]) -> tuple[int, ...]:
-    """The shortest and the longest N that an objective has lived for, and one between, if its card says so."""
+    """The shortest and the longest N that an objective was evolved with, and one between.
+
+    `HORIZONS` where its card has none.
+    """
     levels: Any = card.get("config") or {}
     levels = levels.get("levels") or {} if isinstance(levels, Mapping) else {}
     low, high = levels.get("horizon"), levels.get("longest_horizon")

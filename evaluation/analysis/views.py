@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, Key
 from discovery.objectives.base import Experience, Metrics, Objective
 from discovery.types import MetaParams, Outputs, Progress
 
-
 PLAIN = "plain"
 """The true progress."""
 
