@@ -35,7 +35,7 @@ class Arguments:
     becomes of them if the objective is told a wrong n/N.
     """
 
-    objective: tyro.conf.Positional[str]
+    objective: tyro.conf.Positional[str] = ""
     """A run directory, an exported .safetensors, a shipped name, or a hand-written drift (ppo, dpo)."""
 
     out: Path | None = None
@@ -76,6 +76,7 @@ def main(argv: Sequence[str]) -> int:
     _check(arguments)
     suite = dataclasses.replace(suites.suite(arguments.suite), levels_per_environment=arguments.levels)
     console = Console(stderr=True)
+    out = _folder(arguments)
     with output.only_json():
         objective = load_objective(arguments.objective)
         setting = analysis.Setting(
@@ -86,7 +87,6 @@ def main(argv: Sequence[str]) -> int:
             arguments.workers or trained_workers({objective.name: objective}, suite),
         )
         analysis.check(objective, setting)
-        out = _folder(arguments)
         check_writable(out)
         findings = analysis.analyse(
             objective,
@@ -110,6 +110,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _check(arguments: Arguments) -> None:
     """Refuses impossible arguments before anything is loaded or computed."""
+    if not arguments.objective:
+        raise UsageError("which objective? (`rl-discovery analyse --help` says what can be named)")
     for name in ("levels", "seeds", "lifetime", "workers", "terms", "devices"):
         value = getattr(arguments, name)
         if value is not None and value < 1:

@@ -163,7 +163,7 @@ def watched_life(
         spread = jnp.std(prediction(learner, outputs.head), axis=0)
         return new, {
             "policy_entropy": jnp.mean(outputs.entropy()),
-            "update_size": optax.global_norm(change),
+            "update_size": optax.tree.norm(change),
             "prediction_spread": jnp.sqrt(jnp.mean(spread**2)),
             "reward_per_step": metrics["reward_per_step"],
         }

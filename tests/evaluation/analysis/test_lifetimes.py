@@ -47,9 +47,8 @@ def test_views_tell_what_they_say():
     assert (float(misled.fraction), int(misled.horizon)) == (0.5, 8)
 
 
-@pytest.mark.parametrize("name", ["lpo", "ppo"])
-def test_who_does_not_see_the_progress_cannot_be_misled(name):
-    plain, *others = found(name).values()
+def test_who_does_not_see_the_progress_cannot_be_misled():
+    plain, *others = found("lpo").values()
     for other in others:
         for trace in (*TRACES, "return"):
             np.testing.assert_array_equal(plain[trace], other[trace])
@@ -85,7 +84,7 @@ def test_told_the_truth_agents_are_those_of_the_inner_loop():
 
 
 def test_traces_are_what_they_are_called():
-    traces = found("ta-lpg")["plain"]
+    traces = found("ta-lpo")["plain"]
     assert traces["policy_entropy"].shape == (3, 2, N)
     # Tables of zeros: a uniform policy over five actions.
     np.testing.assert_allclose(found("random")["plain"]["policy_entropy"], np.log(5), rtol=1e-5)
@@ -95,7 +94,18 @@ def test_traces_are_what_they_are_called():
     assert np.all(traces["policy_entropy"] < np.log(5) + 1e-5)
 
 
-def test_the_record_compares_agent_by_agent():
+@pytest.fixture
+def trained(monkeypatch):
+    """The agents of `found` in place of new ones."""
+
+    def of(objective, _):
+        by_order = {tuple(told): found(objective.name)[view] for view, told in views(N).items()}
+        return lambda told: by_order[tuple(told)]
+
+    monkeypatch.setattr("evaluation.analysis.lifetimes.trainer", of)
+
+
+def test_the_record_compares_agent_by_agent(trained):
     record = analyse_lifetimes(checkpoints.load_objective("ta-lpo"), setting())
     assert [view.view for view in record.views] == list(views(N))
     assert record.views[0].difference is None
@@ -110,7 +120,7 @@ def test_the_record_compares_agent_by_agent():
         assert view.difference.low <= view.difference.mean <= view.difference.high
 
 
-def test_a_blind_objective_has_no_ablation():
+def test_a_blind_objective_has_no_ablation(trained):
     record = analyse_lifetimes(checkpoints.load_objective("lpo"), setting())
     assert [view.view for view in record.views] == ["plain"]
 
