@@ -20,19 +20,28 @@ from discovery.objectives.lpo import Form
 from discovery.objectives.mirror import MirrorLearning
 from discovery.types import MetaParams, Progress
 
-RATIO: Mapping[str, Callable[[Array, Array], Array]] = {
+Factor = Callable[[Array, Array], Array]
+
+POLYNOMIAL: Mapping[str, Factor] = {
     "log r": lambda log_ratio, advantage: log_ratio,
     "(log r)^2": lambda log_ratio, advantage: log_ratio**2,
     "(r-1)": lambda log_ratio, advantage: jnp.expm1(log_ratio),
     "(r-1)^2": lambda log_ratio, advantage: jnp.expm1(log_ratio) ** 2,
+}
+"""First factors of a term, of log r and A, that grow with the ratio: LPO's inputs."""
+
+SATURATING: Mapping[str, Factor] = {
+    "tanh(log r)": lambda log_ratio, advantage: jnp.tanh(log_ratio),
+    "tanh(log r)^2": lambda log_ratio, advantage: jnp.tanh(log_ratio) ** 2,
     "tanh(2 log r)": lambda log_ratio, advantage: jnp.tanh(2 * log_ratio),
     "tanh(2 log r)^2": lambda log_ratio, advantage: jnp.tanh(2 * log_ratio) ** 2,
     "tanh(A log r)": lambda log_ratio, advantage: jnp.tanh(advantage * log_ratio),
     "tanh(A log r)^2": lambda log_ratio, advantage: jnp.tanh(advantage * log_ratio) ** 2,
     "tanh(A (r-1))": lambda log_ratio, advantage: jnp.tanh(advantage * jnp.expm1(log_ratio)),
 }
-"""First factor of a term, of log r and A: smooth, and 0 at r = 1. Polynomials as in LPO's inputs, and the
-saturating forms that DPO uses."""
+"""First factors that do not, like LPO's hidden units; DPO has such. All are smooth, and 0 at r = 1."""
+
+RATIO: Mapping[str, Factor] = {**POLYNOMIAL, **SATURATING}
 
 ADVANTAGE: Mapping[str, Callable[[Array], Array]] = {
     "": jnp.ones_like,
@@ -52,7 +61,7 @@ BASIS: Mapping[str, tuple[str, str, str]] = {
 
 LINEAR = tuple(
     " ".join(filter(None, factors))
-    for factors in itertools.product(tuple(RATIO)[:4], tuple(ADVANTAGE)[:2], PROGRESS[:2])
+    for factors in itertools.product(POLYNOMIAL, tuple(ADVANTAGE)[:2], PROGRESS[:2])
 )
 """The 16 inputs of TA-LPO."""
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from checkpoints.provenance import versions
 from discovery.objectives.base import TrainedObjective
-from discovery.objectives.closed_form import BASIS, PROGRESS, ClosedFormDrift, evaluate_terms
+from discovery.objectives.closed_form import BASIS, PROGRESS, SATURATING, ClosedFormDrift, evaluate_terms
 from discovery.objectives.lpo import LPO
 from discovery.objectives.mirror import MirrorLearning
 from discovery.types import Progress
@@ -193,9 +193,13 @@ def _fewest(results: Mapping[str, Any]) -> int:
 
 
 def available(rule: LPO | ClosedFormDrift) -> tuple[str, ...]:
-    """The terms of what the rule sees."""
+    """The terms of what the rule sees that do not grow with the ratio.
+
+    Ratios beyond the grid are rare but met, and there the network saturates; a formula with terms that
+    grow would drop the drift, or multiply it, where agents run away (measured in docs/analysis.md).
+    """
     stages = {"": True, PROGRESS[1]: rule.uses_progress, PROGRESS[2]: rule.horizon_inputs}
-    return tuple(name for name, (_, _, stage) in BASIS.items() if stages[stage])
+    return tuple(name for name, (ratio, _, stage) in BASIS.items() if ratio in SATURATING and stages[stage])
 
 
 def uniform(count: int, horizons: Sequence[int], seed: int = 0) -> Points:
@@ -223,7 +227,7 @@ def as_objective(objective: TrainedObjective, terms: Mapping[str, float]) -> Tra
     rule: Any = objective.rule
     shared = [field.name for field in dataclasses.fields(MirrorLearning)]
     settings = {name: getattr(rule, name) for name in (*shared, "form", "offset", "clip", "longest_horizon")}
-    terms = terms or {"log r": 0.0}
+    terms = terms or {"tanh(log r)": 0.0}
     kept = {name: objective.card[name] for name in ("preset", "config", "seed") if name in objective.card}
     return TrainedObjective(
         ClosedFormDrift(terms=tuple(terms), **settings),

@@ -164,17 +164,15 @@ def _draw_rollback(ax: Axes, drift: Drift, name: str) -> None:
     mine = [surface for surface in drift.surfaces if surface.objective == name]
     horizons = list(dict.fromkeys(surface.horizon for surface in mine))
     for i, horizon in enumerate(horizons):
-        of_horizon = [surface for surface in mine if surface.horizon == horizon]
-        shares = [surface.rollback.all or 0.0 for surface in of_horizon]
+        shares = [surface.rollback.all or 0.0 for surface in mine if surface.horizon == horizon]
+        shares = shares if len(shares) > 1 else shares * len(SHARES)
         label = name if horizon is None else f"{name}, N = {horizon:,}"
         look: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "label": label}
-        if len(shares) == 1:
-            ax.axhline(shares[0], **look)
-        else:
-            ax.plot(SHARES, shares, marker=MARKERS[i % len(MARKERS)], markersize=5, **look)
+        ax.plot(SHARES, shares, marker=MARKERS[i % len(MARKERS)], markersize=5, **look)
     for surface in drift.surfaces:
         if surface.objective != name:
-            ax.axhline(surface.rollback.all or 0.0, label=surface.objective, **REFERENCES[surface.objective])
+            share = surface.rollback.all or 0.0
+            ax.plot(SHARES, [share] * len(SHARES), label=surface.objective, **REFERENCES[surface.objective])
     ax.set_xlabel("n/N")
     ax.set_ylabel("share")
     ax.set_ylim(bottom=-0.005)

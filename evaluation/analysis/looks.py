@@ -62,9 +62,10 @@ def numbers(row: Sequence[float | None]) -> np.ndarray:
 def draw_horizon_blind(ax: Axes, blind: HorizonBlind) -> None:
     """Distance from the mean over n/N, a line per N."""
     style(ax, "Distance from its horizon-blind self")
-    horizons = list(dict.fromkeys(distance.horizon for distance in blind.distances))
+    shown = blind.distances if blind.overall else ()
+    horizons = list(dict.fromkeys(distance.horizon for distance in shown))
     for i, horizon in enumerate(horizons):
-        mine = [distance for distance in blind.distances if distance.horizon == horizon]
+        mine = [distance for distance in shown if distance.horizon == horizon]
         ax.plot(
             numbers([d.progress for d in mine]), numbers([d.distance for d in mine]),
             color=COLOURS[i % len(COLOURS)], marker=MARKERS[i % len(MARKERS)],
