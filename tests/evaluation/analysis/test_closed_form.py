@@ -38,9 +38,7 @@ def some_encounters(count=1200, spread=0.3):
 
 
 @needs_library
-@pytest.mark.parametrize(
-    ("form", "terms"), [("plain", PLANTED[0]), ("ppo_residual", PLANTED[1])]
-)
+@pytest.mark.parametrize(("form", "terms"), [("plain", PLANTED[0]), ("ppo_residual", PLANTED[1])])
 def test_a_planted_formula_is_found_with_its_coefficients(form, terms):
     record, formula = closed_form.fit(planted(form, terms), some_encounters(), 10, (10, 100), most_terms=6)
     assert {term.name: term.coefficient for term in record.terms} == pytest.approx(terms, rel=1e-4)
