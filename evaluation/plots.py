@@ -113,7 +113,7 @@ def _draw_learning(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     ax.plot(generation, mean, color=COLOURS[0], linewidth=0.8, alpha=0.35)
     ax.plot(generation, smooth, color=COLOURS[0], linewidth=2.4)
     _label_end(ax, generation, smooth, "running\nmean", COLOURS[0])
-    _style(ax, "Meta-training")
+    style(ax, "Meta-training")
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.set_ylabel("Mean fitness (return at the end of a lifetime)")
     total = f" ({EngFormatter(places=1, sep=' ')(steps[-1])} environment steps)" if steps[-1] else ""
@@ -152,7 +152,7 @@ def _draw_panel(ax: Axes, results: Results, panel: Panel) -> None:
         offset = 0.09 * (i - (len(labels) - 1) / 2)  # beside each other, so that intervals stay readable
         _draw_objective(ax, values, offset, styles[label], label)
         intervals |= any(value.low is not None for value in values if value is not None)
-    _style(ax, f"Evaluation on “{panel.suite}”" if panel.environment is None else panel.environment)
+    style(ax, f"Evaluation on “{panel.suite}”" if panel.environment is None else panel.environment)
     ax.set_xticks(range(len(horizons)), [f"{horizon:,}" for horizon in horizons])
     ax.set_xlim(-0.4, len(horizons) - 0.6)
     ax.set_xlabel(f"Lifetime ({_unit(results, panel.suite)})")
@@ -202,7 +202,7 @@ def _draw_ends_of_scale(ax: Axes) -> None:
         )  # fmt: skip
 
 
-def _style(ax: Axes, title: str) -> None:
+def style(ax: Axes, title: str) -> None:
     """Common look: left-aligned title, no box, faint horizontal grid."""
     ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
     ax.spines[["top", "right"]].set_visible(False)

@@ -24,6 +24,9 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "meta-train": Command("scripts.meta_train", "evolve an objective; run it again to resume"),
     "evaluate": Command("scripts.evaluate", "train agents with an objective on levels it never saw"),
+    "analyse": Command(
+        "scripts.analyse", "what an objective does over the horizon: figures, numbers, a formula"
+    ),
     "export": Command("scripts.export", "write a run's objective to a .safetensors file"),
     "bench": Command("scripts.bench", "measure throughput"),
     "list": Command("scripts.list_", "presets, envs, distributions, suites, objectives, strategies, scores"),

@@ -30,6 +30,7 @@ VECTOR_FLAGS = {
 EXTRAS = {
     "brax": "continuous-control environments",
     "wandb": "logging to Weights & Biases",
+    "analysis": "the formula that `analyse` finds",
     "notebooks": "the transfer notebooks",
 }
 """Optional extras, and what one cannot do without."""

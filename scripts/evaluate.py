@@ -90,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
         run = next((Path(name) for name in arguments.objectives if Path(name).is_dir()), None)
         out = arguments.out or run
         if out is not None:
-            _check_writable(out)
+            check_writable(out)
         with _display(console) as progress:
             results = evaluation.evaluate(
                 objectives,
@@ -134,7 +134,7 @@ def _check(arguments: Arguments) -> None:
         raise UsageError(f"--horizons must differ from each other, not {arguments.horizons}")
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
     """Makes the folder and tries to write there, so that no result is computed in vain."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -96,11 +96,21 @@ class LPO(MirrorLearning):
         progress: Progress,
     ) -> Float[Array, "*batch"]:
         """`ReLU(NN(x) - xi)`, or `ReLU(PPO's drift + NN(x) - xi)`."""
-        x = self.features(log_ratio, advantage, progress)
-        learned: Any = self.network.apply({"params": meta_params}, x)
+        learned = self.before_relu(meta_params, log_ratio, advantage, progress)
         if self.form == "ppo_residual":
             learned = clip_drift(log_ratio, advantage, self.clip) + learned
         return jax.nn.relu(learned - self.offset)
+
+    def before_relu(
+        self,
+        meta_params: MetaParams,
+        log_ratio: Float[Array, "*batch"],
+        advantage: Float[Array, "*batch"],
+        progress: Progress,
+    ) -> Float[Array, "*batch"]:
+        """`NN(x)`, which `analyse` describes by a formula."""
+        x = self.features(log_ratio, advantage, progress)
+        return self.network.apply({"params": meta_params}, x)  # type: ignore[return-value]
 
     def features(
         self, log_ratio: Float[Array, "*batch"], advantage: Float[Array, "*batch"], progress: Progress

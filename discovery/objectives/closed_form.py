@@ -1,0 +1,172 @@
+"""A drift in closed form: a sum of a few named terms of r, A and the progress.
+
+What DPO is to LPO (Lu et al. 2022, arXiv 2210.05639, section 5), with the terms chosen by a regression
+(`evaluation.analysis.closed_form`) in place of a person. Every term is 0 at r = 1, so that
+`f = ReLU(sum_k c_k b_k - xi)` meets the conditions of mirror learning whatever the coefficients.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from discovery.objectives.hand_written_drifts import clip_drift
+from discovery.objectives.lpo import Form
+from discovery.objectives.mirror import MirrorLearning
+from discovery.types import MetaParams, Progress
+
+Factor = Callable[[Array, Array], Array]
+
+POLYNOMIAL: Mapping[str, Factor] = {
+    "log r": lambda log_ratio, advantage: log_ratio,
+    "(log r)^2": lambda log_ratio, advantage: log_ratio**2,
+    "(r-1)": lambda log_ratio, advantage: jnp.expm1(log_ratio),
+    "(r-1)^2": lambda log_ratio, advantage: jnp.expm1(log_ratio) ** 2,
+}
+"""First factors of a term, of log r and A, that grow with the ratio: LPO's inputs."""
+
+SATURATING: Mapping[str, Factor] = {
+    "tanh(log r)": lambda log_ratio, advantage: jnp.tanh(log_ratio),
+    "tanh(log r)^2": lambda log_ratio, advantage: jnp.tanh(log_ratio) ** 2,
+    "tanh(2 log r)": lambda log_ratio, advantage: jnp.tanh(2 * log_ratio),
+    "tanh(2 log r)^2": lambda log_ratio, advantage: jnp.tanh(2 * log_ratio) ** 2,
+    "tanh(A log r)": lambda log_ratio, advantage: jnp.tanh(advantage * log_ratio),
+    "tanh(A log r)^2": lambda log_ratio, advantage: jnp.tanh(advantage * log_ratio) ** 2,
+    "tanh(A (r-1))": lambda log_ratio, advantage: jnp.tanh(advantage * jnp.expm1(log_ratio)),
+}
+"""First factors that do not, like LPO's hidden units; DPO has such. All are smooth, and 0 at r = 1."""
+
+RATIO: Mapping[str, Factor] = {**POLYNOMIAL, **SATURATING}
+
+ADVANTAGE: Mapping[str, Callable[[Array], Array]] = {
+    "": jnp.ones_like,
+    "A": lambda advantage: advantage,
+    "|A|": jnp.abs,
+    "A^2": jnp.square,
+}
+"""Second factor."""
+
+PROGRESS = ("", "n/N", "log N / log N_max")
+"""Third factor."""
+
+BASIS: Mapping[str, tuple[str, str, str]] = {
+    " ".join(filter(None, factors)): factors for factors in itertools.product(RATIO, ADVANTAGE, PROGRESS)
+}
+"""Every term by name, such as "(log r)^2 |A| n/N", with its factors."""
+
+LINEAR = tuple(
+    " ".join(filter(None, factors))
+    for factors in itertools.product(POLYNOMIAL, tuple(ADVANTAGE)[:2], PROGRESS[:2])
+)
+"""The 16 inputs of TA-LPO."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClosedFormDrift(MirrorLearning):
+    """A drift that can be read: `ReLU(sum_k c_k b_k - xi)`, to which PPO's may be added as in LPO.
+
+    The meta-parameters are the coefficients, zeros at first. The default terms are TA-LPO's inputs:
+    its network without the hidden layer.
+
+    Attributes:
+        terms: names of the b_k, from `BASIS`.
+        form: `plain`, or `ppo_residual`, which adds the sum to PPO's drift.
+        offset: xi, below which f is exactly 0 (LPO paper: 1e-4).
+        clip: eps of PPO's drift in the residual form.
+        longest_horizon: N_max, in agent updates.
+
+    Raises:
+        ValueError: no terms, one that is not in the basis, or one twice.
+    """
+
+    terms: tuple[str, ...] = LINEAR
+    form: Form = "ppo_residual"
+    offset: float = 1e-4
+    clip: float = 0.2
+    longest_horizon: int = 10_000
+
+    name = "closed-form-drift"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "terms", tuple(self.terms))  # a card has lists, which cannot be hashed
+        if not self.terms:
+            raise ValueError("terms must not be empty")
+        if unknown := [term for term in self.terms if term not in BASIS]:
+            raise ValueError(f"terms must be of the basis, and {unknown[0]!r} is not")
+        if len(set(self.terms)) < len(self.terms):
+            raise ValueError("terms must differ from each other")
+        if self.longest_horizon < 2:
+            raise ValueError(f"longest_horizon must be at least 2, not {self.longest_horizon}")
+
+    @property
+    def uses_progress(self) -> bool:  # type: ignore[override]
+        """Whether any term has n/N or log N in it."""
+        return any(BASIS[term][2] for term in self.terms)
+
+    @property
+    def horizon_inputs(self) -> bool:
+        """Whether any term has log N in it."""
+        return any(BASIS[term][2] == PROGRESS[2] for term in self.terms)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What the drift sees, for its card."""
+        return self.terms
+
+    def init(self, key: Key[Array, ""]) -> MetaParams:
+        """Zeros: PPO in the residual form, no drift in the plain one."""
+        del key
+        return {"coefficients": jnp.zeros(len(self.terms))}
+
+    def drift(
+        self,
+        meta_params: MetaParams,
+        log_ratio: Float[Array, "*batch"],
+        advantage: Float[Array, "*batch"],
+        progress: Progress,
+    ) -> Float[Array, "*batch"]:
+        """`ReLU(sum_k c_k b_k - xi)`, or `ReLU(PPO's drift + sum_k c_k b_k - xi)`."""
+        learned = self.before_relu(meta_params, log_ratio, advantage, progress)
+        if self.form == "ppo_residual":
+            learned = clip_drift(log_ratio, advantage, self.clip) + learned
+        return jax.nn.relu(learned - self.offset)
+
+    def before_relu(
+        self,
+        meta_params: MetaParams,
+        log_ratio: Float[Array, "*batch"],
+        advantage: Float[Array, "*batch"],
+        progress: Progress,
+    ) -> Float[Array, "*batch"]:
+        """`sum_k c_k b_k`."""
+        values = evaluate_terms(self.terms, log_ratio, advantage, progress, self.longest_horizon)
+        return jnp.sum(meta_params["coefficients"] * values, axis=-1)
+
+
+def evaluate_terms(
+    terms: tuple[str, ...],
+    log_ratio: Float[Array, "*batch"],
+    advantage: Float[Array, "*batch"],
+    progress: Progress,
+    longest_horizon: int,
+) -> Float[Array, "*batch terms"]:
+    """The values of terms by name; all 0 at r = 1."""
+    length = jnp.log(progress.horizon) / math.log(longest_horizon)
+    stages: tuple[Any, ...] = (1.0, progress.fraction, length)
+    of_progress = dict(zip(PROGRESS, stages, strict=True))
+    values = []
+    for term in terms:
+        ratio, weight, stage = BASIS[term]
+        product = RATIO[ratio](log_ratio, advantage) * ADVANTAGE[weight](advantage)
+        values.append(product * of_progress[stage])
+    return jnp.stack(values, axis=-1)
+
+
+OBJECTIVES = {
+    "closed-form-drift": (ClosedFormDrift, "a sum of named terms as drift, such as `analyse` fits to one"),
+}

@@ -1,0 +1,25 @@
+"""What an objective does over the horizon: response or drift, lifetimes, a formula.
+
+    findings = analyse(objective, "ta-lpo", setting, horizons=(10, 100))
+    findings.analysis.save(Path("analysis.json"))
+
+The command is `rl-discovery analyse`; `docs/analysis.md` says what the numbers mean.
+"""
+
+from evaluation.analysis.figures import figures
+from evaluation.analysis.lifetimes import Setting
+from evaluation.analysis.looks import save
+from evaluation.analysis.record import Analysis
+from evaluation.analysis.study import AnalysisError, Findings, analyse, check, trained_horizons
+
+__all__ = [
+    "Analysis",
+    "AnalysisError",
+    "Findings",
+    "Setting",
+    "analyse",
+    "check",
+    "figures",
+    "save",
+    "trained_horizons",
+]

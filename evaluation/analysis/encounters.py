@@ -1,0 +1,100 @@
+"""The (r, A, n/N) that agents meet: where a drift's error matters. `study` calls this."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from discovery.blocks import run_blocks
+from discovery.gae import normalise
+from discovery.lifetime import UPDATES, Learner, Life, side_by_side
+from discovery.objectives.base import Experience, TrainedObjective
+from discovery.types import EnvParams, MetaParams, Progress
+from evaluation.analysis.lifetimes import Setting, level_count
+from evaluation.protocol import default_block_size, lane_keys
+
+PER_UPDATE = 8
+"""Steps of each rollout that are kept, drawn at random."""
+
+KEEP = 3
+"""What an update's key is folded with to draw them; the update itself uses 0 to 2."""
+
+
+class Encounters(NamedTuple):
+    """Steps of agents' rollouts.
+
+    Attributes:
+        log_ratio: log pi/pi_old after the last minibatch of the update.
+        advantage: normalised over the rollout.
+        share: n/N.
+        agent: number of the agent that met it.
+    """
+
+    log_ratio: Float[np.ndarray, " points"]
+    advantage: Float[np.ndarray, " points"]
+    share: Float[np.ndarray, " points"]
+    agent: Int[np.ndarray, " points"]
+
+
+def meet(objective: TrainedObjective, setting: Setting) -> Encounters:
+    """Trains one agent per level and keeps some of what each of its updates saw."""
+    learner = setting.learner(objective)
+    levels = setting.task.levels
+    lanes = level_count(levels)
+    size = default_block_size(setting.agent(objective))
+
+    def block(operands: Any, numbers: Int[Array, " size"]) -> tuple[Array, Array]:
+        meta_params, levels, keys = operands
+        lane = jnp.minimum(numbers, lanes - 1)
+        mine = jax.tree.map(lambda leaf: leaf[lane], levels)
+        return side_by_side(functools.partial(_life, learner, setting.horizon, meta_params))(keys[lane], mine)
+
+    operands = (objective.meta_params, levels, lane_keys(range(1), lanes))
+    run = jax.jit(lambda operands: run_blocks(block, operands, jnp.ones(lanes), size, setting.mesh))
+    log_ratio, advantage = (np.asarray(x) for x in run(operands))  # agents x updates x steps
+    agent, update, _ = np.indices(log_ratio.shape)
+    found = (log_ratio, advantage, update / setting.horizon, agent)
+    return Encounters(*(x.ravel() for x in found))
+
+
+def _life(
+    learner: Learner, horizon: int, meta_params: MetaParams, key: Key[Array, ""], level: EnvParams
+) -> tuple[Float[Array, "updates steps"], Float[Array, "updates steps"]]:
+    """log r and A of some steps of every update of a lifetime."""
+
+    def update(life: Life, n: Int[Array, ""]) -> tuple[Life, tuple[Array, Array]]:
+        progress = Progress(done=n, horizon=jnp.int32(horizon))
+        update_key = jax.random.fold_in(jax.random.fold_in(key, UPDATES), n)
+        new, _ = learner.update_with(meta_params, level, update_key, progress, life)
+        return new, _steps(learner, meta_params, level, update_key, progress, life, new)
+
+    return jax.lax.scan(update, learner.begin(key, level), jnp.arange(horizon))[1]
+
+
+def _steps(
+    learner: Learner,
+    meta_params: MetaParams,
+    level: EnvParams,
+    key: Key[Array, ""],
+    progress: Progress,
+    old: Life,
+    new: Life,
+) -> tuple[Float[Array, " steps"], Float[Array, " steps"]]:
+    """The update's rollout once more (the same key makes the same), seen by the agent before and after it."""
+    agent = learner.agent
+    _, rollout = learner.collect(level, key, old)
+    rollout, _ = agent.scaling.scale(old.agent.statistics, rollout)
+    before, after = (agent.apply(life.agent.params, rollout.observation) for life in (old, new))
+    experience = Experience(
+        rollout=rollout,
+        outputs=before,
+        next_head=agent.apply(old.agent.params, rollout.next_observation).head,
+        last_outputs=agent.apply(old.agent.params, rollout.last_observation),
+    )
+    targets = learner.objective.targets(meta_params, experience, progress)
+    log_ratio = after.log_prob(rollout.action) - targets.log_prob
+    kept = jax.random.choice(jax.random.fold_in(key, KEEP), log_ratio.size, (PER_UPDATE,), replace=False)
+    return log_ratio.ravel()[kept], normalise(targets.advantage).ravel()[kept]

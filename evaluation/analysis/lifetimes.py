@@ -1,0 +1,221 @@
+"""Agents that learn with an objective, watched at every update, with the true progress and with wrong ones.
+
+All views train the same agents on the same levels with the same random numbers, so that they differ by
+what the objective is told alone. Lanes run through the blocks of `discovery.blocks`. `study` calls this.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, Key
+
+from discovery.agents.agent import AgentConfig
+from discovery.blocks import run_blocks
+from discovery.lifetime import Learner, Life, evaluate_block, make_learner, side_by_side
+from discovery.objectives.base import TrainedObjective
+from discovery.types import EnvParams, MetaParams, Progress
+from envs.suites import Suite
+from evaluation.analysis.record import Estimated, Lifetime, Lifetimes, Trace
+from evaluation.analysis.views import PLAIN, Misled, views
+from evaluation.protocol import EPISODES, LEVELS_SEED, MIN_SPAN, Task, default_block_size, lane_keys, prepare
+from evaluation.statistics import bootstrap_interval, interquartile_mean, mean_estimate
+
+TRACES = ("policy_entropy", "update_size", "prediction_spread", "reward_per_step")
+
+DEFINITIONS = {
+    "fixed": "the ablation: the objective is told that n/N is 0, or 0.5, at every update; N, and all that is "
+    "the agent's own, such as annealed step sizes, stay true",
+    "shuffled": "the ablation: the objective is told every n of the lifetime once, in random order",
+    "difference": "score under the ablation minus score under the truth, agent by agent: same level, same "
+    "random numbers; interquartile mean over seeds and levels, 95 % bootstrap interval over seeds",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Where and how agents are trained.
+
+    Attributes:
+        suite: the levels are from its first environment.
+        horizon: N, in agent updates.
+        seeds: agents per level.
+        mesh: the devices.
+        workers: W of every agent; None: the published number.
+    """
+
+    suite: Suite
+    horizon: int
+    seeds: int
+    mesh: Mesh
+    workers: int | None = None
+
+    @functools.cached_property
+    def task(self) -> Task:
+        """The environment with its levels and exact bounds."""
+        return prepare(*self.suite.levels(LEVELS_SEED)[0])
+
+    def agent(self, objective: TrainedObjective) -> AgentConfig:
+        """The agents' settings."""
+        return self.task.agent_for(objective.rule, self.workers)
+
+    def learner(self, objective: TrainedObjective) -> Learner:
+        """The static side of the agents.
+
+        Raises:
+            ValueError: agents that cannot be trained in this environment.
+        """
+        return make_learner(
+            self.task.env, first_level(self.task.levels), self.agent(objective), objective.rule
+        )
+
+
+def analyse_lifetimes(
+    objective: TrainedObjective, setting: Setting, progress: Callable[[str], None] = lambda view: None
+) -> Lifetimes:
+    """Trains agents with the true progress, and with wrong ones if the objective sees it.
+
+    Args:
+        objective: what they learn with.
+        setting: where.
+        progress: called before each view.
+    """
+    train, found = trainer(objective, setting), {}
+    for name, told in views(setting.horizon).items():
+        if name == PLAIN or objective.rule.uses_progress:
+            progress(name)
+            found[name] = train(told)
+    return Lifetimes(
+        suite=setting.suite.name,
+        environment=setting.task.name,
+        levels=level_count(setting.task.levels),
+        seeds=setting.seeds,
+        horizon=setting.horizon,
+        workers=setting.agent(objective).workers,
+        views=tuple(_record(setting.task, name, of_view, found["plain"]) for name, of_view in found.items()),
+    )
+
+
+def trainer(
+    objective: TrainedObjective, setting: Setting
+) -> Callable[[np.ndarray], dict[str, Float[np.ndarray, "seeds levels *updates"]]]:
+    """Training of every agent of a setting, compiled once for all views.
+
+    Returns:
+        From what the objective is told in place of n at each update to `TRACES` by name, one number per
+        update, and `return`, one number.
+    """
+    learner, config = setting.learner(objective), setting.agent(objective)
+    levels = setting.task.levels
+    count = level_count(levels)
+    keys = lane_keys(range(setting.seeds), count)
+    run = jax.jit(functools.partial(watch_lanes, learner, setting.mesh, default_block_size(config)))
+
+    def train(told: np.ndarray) -> dict[str, np.ndarray]:
+        found = jax.device_get(run(objective.meta_params, levels, keys, told))
+        shape = (setting.seeds, count)
+        return {name: np.asarray(x, np.float64).reshape(*shape, *x.shape[1:]) for name, x in found.items()}
+
+    return train
+
+
+def watch_lanes(
+    learner: Learner,
+    mesh: Mesh,
+    block_size: int,
+    meta_params: MetaParams,
+    levels: EnvParams,
+    keys: Key[Array, " lanes"],
+    told: Float[Array, " updates"],
+) -> dict[str, Float[Array, "lanes *updates"]]:
+    """A lifetime per key; lane i plays level i modulo their number."""
+    examiner = dataclasses.replace(learner, agent=dataclasses.replace(learner.agent, workers=EPISODES))
+    lanes, count = keys.shape[0], level_count(levels)
+
+    def task(operands: Any, numbers: Int[Array, " size"]) -> dict[str, Array]:
+        meta_params, levels, keys, told = operands
+        misled = dataclasses.replace(learner, objective=Misled(learner.objective, told))
+        lane = jnp.minimum(numbers, lanes - 1)
+        mine = jax.tree.map(lambda leaf: leaf[lane % count], levels)
+        live = functools.partial(watched_life, misled, told.shape[0], meta_params)
+        lives, traces = side_by_side(live)(keys[lane], mine)
+        return traces | {"return": evaluate_block(examiner, lives, mine, keys[lane])}
+
+    return run_blocks(task, (meta_params, levels, keys, told), jnp.ones(lanes), block_size, mesh)
+
+
+def watched_life(
+    learner: Learner, horizon: int, meta_params: MetaParams, key: Key[Array, ""], level: EnvParams
+) -> tuple[Life, dict[str, Float[Array, " updates"]]]:
+    """One lifetime, and `TRACES` over its updates."""
+
+    def update(life: Life, n: Int[Array, ""]) -> tuple[Life, dict[str, Array]]:
+        progress = Progress(done=n, horizon=jnp.int32(horizon))
+        new, metrics = learner.update(meta_params, level, key, progress, life)
+        change = jax.tree.map(jnp.subtract, new.agent.params, life.agent.params)
+        outputs = learner.agent.look(new.agent, new.workers.observation)
+        spread = jnp.std(prediction(learner, outputs.head), axis=0)
+        return new, {
+            "policy_entropy": jnp.mean(outputs.entropy()),
+            "update_size": optax.tree.norm(change),
+            "prediction_spread": jnp.sqrt(jnp.mean(spread**2)),
+            "reward_per_step": metrics["reward_per_step"],
+        }
+
+    return jax.lax.scan(update, learner.begin(key, level), jnp.arange(horizon))
+
+
+def prediction(learner: Learner, head: Float[Array, "W K"]) -> Float[Array, "W K"]:
+    """What the second head says: a distribution over bins, or a value, which is one number."""
+    return jax.nn.softmax(head) if learner.objective.head_size > 1 else head
+
+
+def _record(task: Task, view: str, found: dict[str, np.ndarray], plain: dict[str, np.ndarray]) -> Lifetime:
+    scored = task.optimal - task.random > MIN_SPAN
+    scores, baseline = (task.scores(x["return"])[:, scored] for x in (found, plain))
+    use, reference = (scores, baseline) if scored.any() else (found["return"], plain["return"])
+    return Lifetime(
+        view=view,
+        **{name: _trace(found[name]) for name in TRACES},
+        returns=tuple(found["return"].mean(axis=1)),
+        scores=tuple(scores.mean(axis=1)) if scored.any() else (),
+        return_=_mean(found["return"].mean(axis=1)),
+        score=_middle(scores) if scored.any() else None,
+        difference=None if view == PLAIN else _middle(use - reference),
+    )
+
+
+def _trace(values: Float[np.ndarray, "seeds levels updates"]) -> Trace:
+    of_seeds = values.mean(axis=1)
+    return Trace(mean=tuple(of_seeds.mean(axis=0)), deviation=tuple(of_seeds.std(axis=0)))
+
+
+def _mean(of_seeds: np.ndarray) -> Estimated:
+    """The plain mean; nothing where an agent failed."""
+    if not np.isfinite(of_seeds).all():
+        return Estimated(mean=None, low=None, high=None)
+    return Estimated(**mean_estimate(of_seeds)._asdict())
+
+
+def _middle(values: Float[np.ndarray, "seeds levels"]) -> Estimated:
+    """The interquartile mean over seeds and levels; nothing where an agent failed."""
+    if not np.isfinite(values).all():
+        return Estimated(mean=None, low=None, high=None)
+    low, high = bootstrap_interval(values) or (None, None)
+    return Estimated(mean=interquartile_mean(values), low=low, high=high)
+
+
+def first_level(levels: EnvParams) -> Any:
+    """One level of a batch, for what depends on shapes only."""
+    return jax.tree.map(lambda leaf: leaf[0], levels)
+
+
+def level_count(levels: EnvParams) -> int:
+    """Number of levels in a batch."""
+    return int(jax.tree.leaves(levels)[0].shape[0])

@@ -1,0 +1,303 @@
+"""What an analysis found: the document that `analysis.json` holds and `analyse --json` prints.
+
+Numbers have six significant digits; what is not finite, or not there, is null. `docs/analysis.md`
+explains each part for a reader. Needs no JAX.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from checkpoints.atomic import replace_file
+from evaluation.results import Record
+
+DIGITS = 6
+"""Significant digits of a number in the file."""
+
+
+def _rounded(value: Any) -> Any:
+    """To `DIGITS`; None in place of NaN and infinities, which JSON does not know."""
+    if value is None:
+        return None
+    number = float(value)
+    return float(f"{number:.{DIGITS}g}") if math.isfinite(number) else None
+
+
+Number = Annotated[float | None, BeforeValidator(_rounded)]
+Row = tuple[Number, ...]
+
+
+class Subject(Record):
+    """The objective that was analysed."""
+
+    name: str
+    """Its name in the registry."""
+    source: str
+    """What it was loaded by."""
+    learned: bool
+    """Whether it has meta-parameters."""
+    sees_horizon: bool
+    """Whether n and N are among its inputs."""
+    inputs: tuple[str, ...]
+    """What it sees, as its card says; empty for hand-written ones."""
+
+
+class Rollback(Record):
+    """Share of a surface's points, those at A = 0 left out, where r A - f pushes r back towards 1."""
+
+    all: Number
+    """Of all points."""
+    positive: Number
+    """Of those with A > 0."""
+    negative: Number
+    """Of those with A < 0."""
+
+
+class Surface(Record):
+    """One drift at one moment of a lifetime, over the grid of A (rows) and log r (columns)."""
+
+    objective: str
+    """Whose drift."""
+    horizon: int | None
+    """N; None where the drift does not depend on it."""
+    progress: Number
+    """n/N; None where the drift does not depend on it."""
+    drift: tuple[Row, ...]
+    """f."""
+    slope: tuple[Row, ...]
+    """d/dr (r A - f): how much the agent gains by a larger r."""
+    clip: Row
+    """Implied clip range: for each A the r, away from 1, at which r A - f first stops rising; None at
+    A = 0, and where it rises to the end of the grid."""
+    half: Row
+    """The same for half of the incentive: where the slope has first fallen to A / 2."""
+    zero_advantage: Row
+    """f at A = 0 over log r: what moving costs where nothing is gained by it."""
+    rollback: Rollback
+    """Where the agent is pushed back."""
+
+
+class Drift(Record):
+    """What a drift does, beside PPO and DPO."""
+
+    log_ratio: Row
+    """Columns of the surfaces."""
+    advantage: Row
+    """Rows of the surfaces."""
+    surfaces: tuple[Surface, ...]
+    """The objective's at every moment, then PPO's and DPO's."""
+
+
+class Curve(Record):
+    """pihat over one input, at one moment of a lifetime."""
+
+    horizon: int | None
+    """N; None where the objective does not see it."""
+    progress: Number
+    """n/N; None where the objective does not see it."""
+    pihat: Row
+    """The objective's answer at the step whose input is varied; below 0 it makes the action likelier."""
+
+
+class Sweep(Record):
+    """One input of one step varied, all else neutral."""
+
+    input: str
+    """Which."""
+    meaning: str
+    """What is varied, and what stays."""
+    values: Row
+    """Of the input."""
+    curves: tuple[Curve, ...]
+    """The answers."""
+
+
+class Response(Record):
+    """What LPG answers to made-up rollouts."""
+
+    steps: int
+    """T, steps of a rollout; the varied step is the first."""
+    prediction_span: Row
+    """Per N: total variation between the two predictions that the prediction difference moves between."""
+    sweeps: tuple[Sweep, ...]
+    """One per input."""
+
+
+class Distance(Record):
+    """How far from the mean over n/N at one moment."""
+
+    horizon: int
+    """N."""
+    progress: Number
+    """n/N."""
+    distance: Number
+    """RMS of (output - its mean over n/N) over RMS of the output."""
+
+
+class HorizonBlind(Record):
+    """How far an objective is from its horizon-blind self, which is its mean over n/N."""
+
+    over: str
+    """Which outputs, at which inputs."""
+    overall: Number
+    """The distance over all moments; 0 for an objective that does not see the horizon."""
+    distances: tuple[Distance, ...]
+    """The distance at each of them."""
+
+
+class Estimated(Record):
+    """A mean with the ends of its 95 % bootstrap interval over seeds; None where an agent failed."""
+
+    mean: Number
+    """The mean; for scores and differences the interquartile mean."""
+    low: Number
+    """None with fewer than three seeds."""
+    high: Number
+    """None with fewer than three seeds."""
+
+
+class Trace(Record):
+    """A number over a lifetime, one entry per update."""
+
+    mean: Row
+    """Over seeds and levels."""
+    deviation: Row
+    """Standard deviation over seeds of the mean over levels."""
+
+
+class Lifetime(Record):
+    """Agents that learned with one view of the progress."""
+
+    view: str
+    """What the objective is told of n/N: `plain`, `fixed at 0`, `fixed at 0.5` or `shuffled`."""
+    policy_entropy: Trace
+    """Mean entropy of the policy where the workers stand, in nats."""
+    update_size: Trace
+    """Euclidean norm of the change of all agent parameters."""
+    prediction_spread: Trace
+    """Standard deviation of the second head's output over the states where the workers stand, root mean
+    square over its components: of the prediction y (LPG) or of the value."""
+    reward_per_step: Trace
+    """Mean reward of the update's rollout."""
+    returns: Row
+    """Final return per seed, mean over levels."""
+    scores: Row
+    """Final score per seed, mean over levels that have exact bounds."""
+    return_: Estimated = Field(alias="return")
+    """Of the returns."""
+    score: Estimated | None
+    """Interquartile mean over seeds and levels; None without exact bounds."""
+    difference: Estimated | None
+    """Interquartile mean over seeds and levels of the final score (without exact bounds: return) minus that
+    of the same agent under `plain`; None for `plain`."""
+
+
+class Lifetimes(Record):
+    """Agents trained from scratch, and what becomes of them when n/N is taken away."""
+
+    suite: str
+    """Where the levels are from."""
+    environment: str
+    """The suite's first environment."""
+    levels: int
+    """How many of its levels."""
+    seeds: int
+    """Agents per level."""
+    horizon: int
+    """N, in agent updates."""
+    workers: int
+    """W of every agent."""
+    views: tuple[Lifetime, ...]
+    """`plain` first; the ablation follows where the objective sees the horizon."""
+
+
+class Term(Record):
+    """One term of a formula."""
+
+    name: str
+    """As in the basis."""
+    coefficient: Number
+    """Its factor."""
+
+
+class FitError(Record):
+    """How well the formula agrees with the learned drift."""
+
+    points: Literal["met", "grid"]
+    """`met`: (r, A, n/N) of agents, none of which were fitted. `grid`: that of the surfaces."""
+    of: Literal["network", "drift"]
+    """`network`: what stands before the ReLU. `drift`: f."""
+    r2: Number
+    """Share of the variance that is explained."""
+    rms: Number
+    """Root mean square of the difference."""
+
+
+class Step(Record):
+    """A formula of so many terms."""
+
+    terms: int
+    """How many."""
+    r2: Number
+    """Cross-validated share of the variance that it explains."""
+
+
+class ClosedForm(Record):
+    """A formula for a learned drift."""
+
+    formula: str
+    """f, for reading."""
+    terms: tuple[Term, ...]
+    """What is in it."""
+    method: str
+    """How it was found."""
+    basis: tuple[str, ...]
+    """All terms that could have been in it."""
+    path: tuple[Step, ...]
+    """Fewer and more terms."""
+    errors: tuple[FitError, ...]
+    """What it leaves."""
+    fitted_points: int
+    """Half of them met by agents, half uniform over the grid's range."""
+    held_out_points: int
+    """Met by agents."""
+    outside: Number
+    """Share of the points met by agents that lie outside the grid's range and were left out."""
+
+
+class Analysis(Record):
+    """The whole document."""
+
+    format: Literal[1] = 1
+    """Version of this format."""
+    objective: Subject
+    """What was analysed."""
+    definitions: dict[str, str]
+    """What the measures mean."""
+    drift: Drift | None
+    """Of an objective in PPO's loop."""
+    response: Response | None
+    """Of LPG."""
+    horizon_blind: HorizonBlind
+    """How much it matters that it sees the horizon."""
+    lifetimes: Lifetimes
+    """Agents that learn with it."""
+    closed_form: ClosedForm | None
+    """Of a learned drift; None also where scikit-learn is missing."""
+    versions: dict[str, str]
+    """Packages that produced it."""
+
+    def document(self) -> dict[str, Any]:
+        """The document as JSON objects."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def save(self, path: Path) -> None:
+        """Writes `analysis.json` so that the file is whole or not there.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        replace_file(path, f"{json.dumps(self.document(), allow_nan=False)}\n".encode())

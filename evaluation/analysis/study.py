@@ -1,0 +1,144 @@
+"""`analyse`: everything that is asked of one objective, in one document."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from checkpoints.objective_file import is_learned
+from checkpoints.provenance import versions
+from discovery.objectives.base import TrainedObjective
+from discovery.objectives.lpg import LPG
+from discovery.objectives.mirror import MirrorLearning
+from envs.registry import distributions
+from evaluation.analysis import closed_form, drift, lifetimes, response
+from evaluation.analysis.encounters import meet
+from evaluation.analysis.lifetimes import Setting, analyse_lifetimes
+from evaluation.analysis.moments import horizon_blind, moments
+from evaluation.analysis.record import Analysis, ClosedForm, Subject
+
+HORIZONS = (10, 50, 250)
+"""N that are looked at where nobody knows what an objective has lived for, as in gridworld/all_vrandlife."""
+
+DEFINITIONS = {
+    "horizon_blind": "RMS of (output - its mean over n/N at the same N) relative to the RMS of the output; "
+    "0 for an objective that does not see n/N",
+}
+
+
+class AnalysisError(ValueError):
+    """Something was asked for that cannot be analysed; the message is for a person."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """What came out.
+
+    Attributes:
+        analysis: the document.
+        formula: a learned drift's, as an objective.
+        notes: what is missing, and why.
+    """
+
+    analysis: Analysis
+    formula: TrainedObjective | None = None
+    notes: tuple[str, ...] = ()
+
+
+def check(objective: TrainedObjective, setting: Setting) -> None:
+    """Refuses what cannot be analysed, before anything is computed.
+
+    Raises:
+        AnalysisError: neither pihat nor a drift, or agents that cannot learn there.
+    """
+    if not isinstance(objective.rule, LPG | MirrorLearning):
+        raise AnalysisError(
+            f"there is nothing to analyse in {objective.name}: it has neither a drift nor a learned response"
+        )
+    try:
+        setting.learner(objective)
+    except ValueError as error:  # an environment that no agent of ours fits
+        raise AnalysisError(str(error)) from error
+
+
+def analyse(
+    objective: TrainedObjective,
+    source: str,
+    setting: Setting,
+    horizons: Sequence[int],
+    *,
+    most_terms: int = 8,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> Findings:
+    """Everything: response or drift, lifetimes with and without the true n/N, and a formula.
+
+    Args:
+        objective: LPG, TA-LPG, or anything in PPO's loop.
+        source: what it was loaded by.
+        setting: where agents are trained.
+        horizons: N at which the objective itself is looked at.
+        most_terms: that the formula may have.
+        progress: called with what is about to be done.
+
+    Raises:
+        AnalysisError: nothing to analyse.
+    """
+    check(objective, setting)
+    rule, when = objective.rule, moments(horizons)
+    found: dict[str, Any] = {"drift": None, "response": None}
+    if isinstance(rule, LPG):
+        progress("response of pihat")
+        found["response"], outputs = response.analyse_response(objective, when)
+        over, meanings = "pihat at all points of the response's sweeps", response.DEFINITIONS
+    else:
+        progress("drift over r and A")
+        found["drift"], outputs = drift.analyse_drift(objective, when)
+        over, meanings = "f over the grid of r and A", drift.DEFINITIONS
+    watched = analyse_lifetimes(objective, setting, lambda view: progress(f"lifetimes, n/N {view}"))
+    formula, note = None, None
+    record: ClosedForm | None = None
+    if closed_form.can_fit(objective):
+        progress("formula")
+        try:
+            closed_form.require()
+            met = meet(objective, setting)
+            record, formula = closed_form.fit(objective, met, setting.horizon, horizons, most_terms)
+        except closed_form.MissingExtraError as error:
+            note = str(error)
+    analysis = Analysis(
+        objective=_subject(objective, source),
+        definitions=DEFINITIONS | meanings | lifetimes.DEFINITIONS,
+        **found,
+        horizon_blind=horizon_blind(outputs, horizons, over),
+        lifetimes=watched,
+        closed_form=record,
+        versions=versions(),
+    )
+    return Findings(analysis, formula, (note,) if note else ())
+
+
+def trained_horizons(card: Mapping[str, Any]) -> tuple[int, ...]:
+    """The shortest and the longest N that an objective was evolved with, and one between.
+
+    `HORIZONS` where its card has none.
+    """
+    levels: Any = card.get("config") or {}
+    levels = levels.get("levels") or {} if isinstance(levels, Mapping) else {}
+    low, high = levels.get("horizon"), levels.get("longest_horizon")
+    if low is None:
+        known = distributions().get(str(levels.get("distribution")))
+        low, high = (known and known.horizon) or (None, None)
+    if not isinstance(low, int):
+        return HORIZONS
+    high = high if isinstance(high, int) else low
+    return tuple(sorted({low, round(math.sqrt(low * high)), high}))
+
+
+def _subject(objective: TrainedObjective, source: str) -> Subject:
+    return Subject(
+        name=objective.name,
+        source=source,
+        learned=is_learned(objective.rule),
+        sees_horizon=objective.rule.uses_progress,
+        inputs=tuple(objective.card.get("inputs", ())),
+    )
