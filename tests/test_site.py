@@ -76,7 +76,8 @@ def test_no_page_or_style_sheet_requests_anything_from_elsewhere(site):
 def test_equations_are_mathml_without_commands_that_nobody_understood(site):
     equations = re.findall(r"<math.*?</math>", (site / "concepts.html").read_text(), re.S)
     assert len(equations) > 30
-    assert not [equation for equation in equations if "\\" in equation]
+    # Commands and columns of TeX that the converter does not know stay as they are.
+    assert not [equation for equation in equations if re.search(r"\\|<mi>&<", equation)]
     assert not [page for page in site.glob("**/*.html") if "arithmatex" in page.read_text()]
 
 

@@ -12,6 +12,8 @@ from latex2mathml.converter import convert
 
 LINK = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+[^)#\s]+)\)")
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.S)
+FUNCTION = re.compile(r"<mi>(log|tanh)</mi>")
+SPACE = '<mspace width="0.17em"/>'
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
@@ -38,7 +40,9 @@ def on_page_content(content: str, **_: Any) -> str:
 
     def mathml(match: re.Match[str]) -> str:
         tag, tex = match.groups()
-        display = "block" if tag == "div" else "inline"
-        return f'<{tag} class="math">{convert(html.unescape(tex), display=display)}</{tag}>'
+        equation = convert(html.unescape(tex), display="block" if tag == "div" else "inline")
+        # TeX has a little space around the names of functions, and the converter none.
+        equation = FUNCTION.sub(rf"<mrow>{SPACE}\g<0>{SPACE}</mrow>", equation)
+        return f'<{tag} class="math">{equation}</{tag}>'
 
     return EQUATION.sub(mathml, content)
