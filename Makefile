@@ -30,7 +30,7 @@ EVALUATION := --suite unseen --horizons 25 100 250 --seeds 3 --baselines a2c ran
 BENCH := --preset ta-lpg --pairs 8 --workers 64 --rollout-steps 20 --horizon 20 --distribution all --repeats 3
 ARGS ?=
 
-.PHONY: help setup setup-dev discover test check format lock bench clean find-python
+.PHONY: help setup setup-dev discover test check format docs lock bench clean find-python
 
 help: ## list the targets
 	@echo "rl-discovery: evolve reinforcement-learning objectives"
@@ -63,6 +63,10 @@ format: setup-dev ## format the code and repair what the linter can
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
+docs: setup-dev ## build the documentation as a site in site/; every link is checked
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open site/index.html"
+
 # One version of each package for all Pythons and platforms; versions stay as they are locked unless UPGRADE=1.
 # runtime.lock starts as a copy of dev.lock, so that both name the same versions.
 COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
@@ -80,7 +84,7 @@ bench: setup ## measure throughput on the yardstick of docs/performance.md
 	$(BIN)/rl-discovery bench $(BENCH) --gru-width 32 --precision float32 $(ARGS)
 
 clean: ## remove caches and build products (.venv and runs/ stay)
-	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . \( -name $(VENV) -o -name .git -o -name runs \) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
             arguments.lifetime,
             arguments.seeds,
             make_mesh(arguments.devices),
-            arguments.workers or trained_workers({objective.name: objective}, suite),
+            arguments.workers or trained_workers({objective.name: objective}, [suite]),
         )
         analysis.check(objective, setting)
         check_writable(out)

@@ -1,12 +1,20 @@
 """What README and docs tell people to run does run."""
 
+import importlib
 import re
 import shlex
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import pytest
 
+import envs.registry
+import envs.suites
+import meta.curriculum
+import meta.evolution
+from discovery.objectives.registry import registry as objectives
 from evaluation import protocol
 from meta.curriculum import scores
 from scripts.cli import main
@@ -23,41 +31,108 @@ SMALL = {
 """Appended to documented commands, so that they end soon; the last of two equal flags counts."""
 
 
-def python_blocks() -> list[tuple[str, str]]:
-    """Page name and code of every block fenced as Python."""
-    found = []
-    for page in PAGES:
-        for i, match in enumerate(re.finditer(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)):
-            found.append((f"{page.name}-{i}", match.group(1)))
-    return found
+class Block(NamedTuple):
+    """A block fenced as Python, with the file that it is to be (`title="envs/corridor.py"`) if it is one."""
+
+    page: str
+    number: int
+    title: str
+    code: str
+
+    @property
+    def module(self) -> str:
+        return self.title.removesuffix(".py").replace("/", ".")
 
 
-def commands() -> list[str]:
-    """Every indented or fenced `rl-discovery` line without placeholders, continuation lines joined."""
-    lines = set()
+def python_blocks() -> list[Block]:
+    """All of every page."""
+    pattern = re.compile(r'^```python(?: title="([^"]+)")?\n(.*?)^```', re.M | re.S)
+    return [
+        Block(str(page.relative_to(ROOT)), i, match.group(1) or "", match.group(2))
+        for page in PAGES
+        for i, match in enumerate(pattern.finditer(page.read_text()))
+    ]
+
+
+BLOCKS = python_blocks()
+FILES = [block for block in BLOCKS if block.title]
+SCRIPTS = [block for block in BLOCKS if not block.title]
+
+
+def commands() -> dict[str, str]:
+    """Every indented or fenced `rl-discovery` line without placeholders, continued lines joined; its page."""
+    lines = {}
     for page in PAGES:
         text = page.read_text().replace("\\\n", " ")
         for line in re.findall(r"^(?: {4}|\t)?\$? *(rl-discovery [^`|\n]*)$", text, re.M):
             command = line.split("#")[0].strip()
             if not re.search(r"\b[A-Z]{3,}\b|\.\.\.|…", command):
-                lines.add(command)
-    return sorted(lines)
+                lines[command] = str(page.relative_to(ROOT))
+    return dict(sorted(lines.items()))
 
 
-@pytest.mark.parametrize(("name", "code"), python_blocks(), ids=[name for name, _ in python_blocks()])
-def test_python_of_the_docs_runs(name: str, code: str, tmp_path, monkeypatch):
+COMMANDS = commands()
+
+
+@pytest.fixture
+def added(tmp_path, monkeypatch):
+    """Puts files of a page where it says, for one test; registries find them."""
+    caches = (objectives, envs.registry.modules, envs.registry.families, envs.registry.distributions)
+    known = dict(sys.modules)
+
+    def forget():
+        for cache in caches:
+            cache.cache_clear()
+
+    def add(blocks):
+        for block in blocks:
+            package = importlib.import_module(block.module.rpartition(".")[0])
+            path = tmp_path / block.title
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.code)
+            monkeypatch.setattr(package, "__path__", [*package.__path__, str(path.parent)])
+        forget()
+        for name, suite in envs.suites.discover().items():
+            monkeypatch.setitem(envs.SUITES, name, suite)
+
+    # Pages add to these themselves.
+    monkeypatch.setattr(scores, "SCORES", dict(scores.SCORES))
+    monkeypatch.setattr(meta.curriculum, "SCORES", scores.SCORES)
+    monkeypatch.setattr(meta.evolution, "STRATEGIES", dict(meta.evolution.STRATEGIES))
+    yield add
+    monkeypatch.undo()
+    forget()
+    for block in FILES:
+        if block.module not in known:
+            sys.modules.pop(block.module, None)
+
+
+@pytest.mark.parametrize("block", SCRIPTS, ids=lambda block: f"{block.page}-{block.number}")
+def test_python_of_the_docs_runs(block: Block, added, tmp_path, monkeypatch):
+    added([file for file in FILES if file.page == block.page])
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(scores, "SCORES", dict(scores.SCORES))  # a page adds one
-    exec(compile(code, name, "exec"), {"__name__": "__main__"})
+    exec(compile(block.code, block.page, "exec"), {"__name__": "__main__"})
 
 
-@pytest.mark.parametrize("command", commands())
-def test_commands_of_the_docs_are_accepted(command: str, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("block", FILES, ids=lambda block: block.title)
+def test_files_of_the_docs_are_found_and_used_by_their_page(block: Block, added, capsys):
+    assert any(script.page == block.page for script in SCRIPTS)
+    added([block])
+    kinds = ("objectives",) if block.title.startswith("discovery/") else ("distributions", "suites")
+    name = Path(block.title).stem
+    for kind in kinds:
+        assert main(["list", kind]) == 0
+        assert name in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_of_the_docs_are_accepted(command: str, added, tmp_path, monkeypatch, capsys):
+    added([file for file in FILES if file.page == COMMANDS[command]])
     monkeypatch.chdir(tmp_path)
     # Agents are trained in `tests/scripts/test_evaluate.py`; here each suite would be compiled once more.
     monkeypatch.setattr(protocol, "train_lanes", lambda *given: jnp.zeros(given[5].shape[0]))
     _, name, *arguments = shlex.split(command)
-    if name == "evaluate" and arguments[0].startswith("runs/"):
+    if name in ("evaluate", "export") and arguments[0].startswith("runs/"):
         arguments[0] = "ta-lpg"  # the pages' run directories do not exist here
     assert main([name, *arguments, *SMALL.get(name, [])]) == 0, capsys.readouterr().err
 

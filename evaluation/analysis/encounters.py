@@ -14,7 +14,7 @@ from discovery.lifetime import UPDATES, Learner, Life, side_by_side
 from discovery.objectives.base import Experience, TrainedObjective
 from discovery.types import EnvParams, MetaParams, Progress
 from evaluation.analysis.lifetimes import Setting, level_count
-from evaluation.protocol import default_block_size, lane_keys
+from evaluation.lanes import default_block_size, lane_keys
 
 PER_UPDATE = 8
 """Steps of each rollout that are kept, drawn at random."""

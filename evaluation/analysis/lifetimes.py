@@ -24,8 +24,10 @@ from discovery.types import EnvParams, MetaParams, Progress
 from envs.suites import Suite
 from evaluation.analysis.record import Estimated, Lifetime, Lifetimes, Trace
 from evaluation.analysis.views import PLAIN, Misled, views
-from evaluation.protocol import EPISODES, LEVELS_SEED, MIN_SPAN, Task, default_block_size, lane_keys, prepare
+from evaluation.lanes import EPISODES, default_block_size, lane_keys
+from evaluation.protocol import LEVELS_SEED
 from evaluation.statistics import bootstrap_interval, interquartile_mean, mean_estimate
+from evaluation.tasks import MIN_SPAN, Task, prepare
 
 TRACES = ("policy_entropy", "update_size", "prediction_spread", "reward_per_step")
 

@@ -1,0 +1,48 @@
+"""What MkDocs cannot do by itself: links to source files, and equations that need no script.
+
+`mkdocs.yml` names this module; MkDocs calls its functions.
+"""
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+from latex2mathml.converter import convert
+
+LINK = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+[^)#\s]+)\)")
+EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.S)
+FUNCTION = re.compile(r"<mi>(log|tanh)</mi>")
+SPACE = '<mspace width="0.17em"/>'
+
+
+def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
+    """Links that leave docs/ become the path that they lead to.
+
+    They are for people who read the page in the repository. The site has no address of it to link to.
+    """
+    docs = Path(config.docs_dir)
+    folder = (docs / page.file.src_uri).parent
+
+    def without_link(match: re.Match[str]) -> str:
+        label, target = match.groups()
+        path = (folder / target).resolve()
+        if path.is_relative_to(docs):
+            return match[0]
+        name = f"`{path.relative_to(docs.parent)}`"
+        return name if label.startswith("`") else f"{label} ({name})"
+
+    return LINK.sub(without_link, markdown)
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """TeX becomes MathML, which browsers show without help."""
+
+    def mathml(match: re.Match[str]) -> str:
+        tag, tex = match.groups()
+        equation = convert(html.unescape(tex), display="block" if tag == "div" else "inline")
+        # TeX has a little space around the names of functions, and the converter none.
+        equation = FUNCTION.sub(rf"<mrow>{SPACE}\g<0>{SPACE}</mrow>", equation)
+        return f'<{tag} class="math">{equation}</{tag}>'
+
+    return EQUATION.sub(mathml, content)
