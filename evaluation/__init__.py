@@ -7,8 +7,9 @@
 Imports discovery, envs and checkpoints only. The command is `rl-discovery evaluate`.
 """
 
+from evaluation.curves import curves_figure, profiles_figure
 from evaluation.errors import EvaluationError
-from evaluation.plots import evaluation_figure, learning_figure, save_figure
+from evaluation.plots import evaluation_figure, learning_figure, save_both, save_figure
 from evaluation.protocol import CURVE_POINTS, Stage, evaluate
 from evaluation.results import Aggregate, Cell, Improvement, Outcome, Point, Results, ResultsError
 from evaluation.statistics import (
@@ -35,6 +36,7 @@ __all__ = [
     "Stage",
     "Store",
     "bootstrap_interval",
+    "curves_figure",
     "default_folder",
     "evaluate",
     "evaluation_figure",
@@ -43,5 +45,7 @@ __all__ = [
     "optimality_gap",
     "performance_profile",
     "probability_of_improvement",
+    "profiles_figure",
+    "save_both",
     "save_figure",
 ]

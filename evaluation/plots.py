@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -57,7 +58,7 @@ def learning_figure(rows: Sequence[Mapping[str, Any]], results: Results) -> Figu
         ValueError: no rows, or rows without generation and fitness.
     """
     panels = _panels(results)
-    figure, (first, *others) = _grid(1 + len(panels))
+    figure, (first, *others) = grid(1 + len(panels))
     _draw_learning(first, rows)
     for ax, panel in zip(others, panels, strict=True):
         _draw_panel(ax, results, panel)
@@ -67,7 +68,7 @@ def learning_figure(rows: Sequence[Mapping[str, Any]], results: Results) -> Figu
 def evaluation_figure(results: Results) -> Figure:
     """The evaluation alone: a panel per suite, or per environment where a suite has no common scale."""
     panels = _panels(results)
-    figure, axes = _grid(len(panels))
+    figure, axes = grid(len(panels))
     for ax, panel in zip(axes, panels, strict=True):
         _draw_panel(ax, results, panel)
     return figure
@@ -84,7 +85,22 @@ def save_figure(figure: Figure, path: Path) -> None:
     replace_file(path, buffer.getvalue())
 
 
-def _grid(count: int) -> tuple[Figure, list[Axes]]:
+def save_both(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Writes `name.png` and `name.svg`, each whole or not there.
+
+    Raises:
+        CheckpointError: the folder cannot be written.
+    """
+    picture, drawing = folder / f"{name}.png", folder / f"{name}.svg"
+    save_figure(figure, picture)
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}):  # the same figure is the same file
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    replace_file(drawing, buffer.getvalue())
+    return [picture, drawing]
+
+
+def grid(count: int) -> tuple[Figure, list[Axes]]:
     """A new figure of so many panels, at most `COLUMNS` beside each other."""
     columns = min(count, COLUMNS)
     rows = -(-count // columns)
@@ -144,7 +160,7 @@ def _draw_panel(ax: Axes, results: Results, panel: Panel) -> None:
     points = [point for point in results.aggregate if point.suite == panel.suite]
     horizons = sorted({point.horizon for point in points})
     labels = list(dict.fromkeys(point.objective for point in points))
-    styles = _styles(labels)
+    styles = styles_of(labels)
     intervals = False
     for i, label in enumerate(labels):
         mine = {point.horizon: point for point in points if point.objective == label}
@@ -214,7 +230,7 @@ def style(ax: Axes, title: str) -> None:
     ax.yaxis.label.set(fontsize=10, color=INK)
 
 
-def _styles(labels: Sequence[str]) -> dict[str, Style]:
+def styles_of(labels: Sequence[str]) -> dict[str, Style]:
     """A look for each objective; "random" is always grey."""
     others = [label for label in labels if label != "random"]
     found = {

@@ -5,6 +5,8 @@ is not finite is null in the file and None here. Written by `protocol`, read by 
 needs no JAX.
 """
 
+import csv
+import io
 import itertools
 import json
 import math
@@ -29,6 +31,12 @@ from evaluation.statistics import (
 )
 
 FORMAT = 1
+
+COLUMNS = (
+    *("objective", "suite", "environment", "horizon", "seed", "return", "score", "efficiency"),
+    *("updates", "env_steps", "levels", "unscored_levels"),
+)
+"""Of `results.csv`."""
 
 
 class ResultsError(RuntimeError):
@@ -234,6 +242,16 @@ class Results(Record):
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
             raise ResultsError(f"damaged results: {place}: {first['msg']}") from error
+
+    def to_csv(self) -> str:
+        """The cells as a table, without their curves."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for cell in self.cells:
+            document = cell.model_dump(by_alias=True)
+            writer.writerow(document[name] for name in COLUMNS)
+        return text.getvalue()
 
     def save(self, path: Path) -> None:
         """Writes `results.json` so that the file is whole or not there."""

@@ -139,7 +139,7 @@ def save(findings: analysis.Findings, out: Path) -> list[Path]:
     findings.analysis.save(out / "analysis.json")
     written = [out / "analysis.json"]
     for name, figure in analysis.figures(findings).items():
-        written += analysis.save(figure, out, name)
+        written += analysis.save_both(figure, out, name)
     if findings.formula is not None:
         save_objective(out / FORMULA, findings.formula)
         written.append(out / FORMULA)

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import evaluation
 from checkpoints import load_objective
+from checkpoints.atomic import replace_file
 from discovery.blocks import make_mesh
 from discovery.objectives.base import TrainedObjective
 from envs import suites
@@ -181,12 +182,19 @@ def trained_workers(objectives: Mapping[str, TrainedObjective], chosen: Sequence
 def save(results: evaluation.Results, out: Path, run: Path | None) -> list[Path]:
     """Writes results and figures; `summary.png` too where a run's metrics are at hand."""
     results.save(out / "results.json")
-    evaluation.save_figure(evaluation.evaluation_figure(results), out / "evaluation.png")
-    written = [out / "results.json", out / "evaluation.png"]
+    replace_file(out / "results.csv", results.to_csv().encode())
+    written = [out / "results.json", out / "results.csv"]
+    figures = {
+        "evaluation": evaluation.evaluation_figure(results),
+        "curves": evaluation.curves_figure(results),
+        "profiles": evaluation.profiles_figure(results),
+    }
     rows = [] if run is None else read_metrics(run / "metrics.jsonl")
     if rows:
-        evaluation.save_figure(evaluation.learning_figure(rows, results), out / "summary.png")
-        written.append(out / "summary.png")
+        figures["summary"] = evaluation.learning_figure(rows, results)
+    for name, figure in figures.items():
+        if figure is not None:
+            written += evaluation.save_both(figure, out, name)
     return written
 
 

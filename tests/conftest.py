@@ -39,3 +39,9 @@ def quick_compilation(tmp_path_factory):
     jax.config.update("jax_compilation_cache_dir", str(session / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     compilation_cache.reset_cache()
+
+
+@pytest.fixture(autouse=True)
+def nothing_evaluated_before(monkeypatch):
+    """Outcomes that a test makes up are not to be found by anybody else."""
+    monkeypatch.setattr("evaluation.default_folder", lambda: None)

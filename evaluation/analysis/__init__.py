@@ -8,9 +8,9 @@ The command is `rl-discovery analyse`; `docs/analysis.md` says what the numbers 
 
 from evaluation.analysis.figures import figures
 from evaluation.analysis.lifetimes import Setting
-from evaluation.analysis.looks import save
 from evaluation.analysis.record import Analysis
 from evaluation.analysis.study import AnalysisError, Findings, analyse, check, trained_horizons
+from evaluation.plots import save_both
 
 __all__ = [
     "Analysis",
@@ -20,6 +20,6 @@ __all__ = [
     "analyse",
     "check",
     "figures",
-    "save",
+    "save_both",
     "trained_horizons",
 ]

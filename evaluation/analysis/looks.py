@@ -1,12 +1,10 @@
-"""How the figures of an analysis look, and how they are written.
+"""How the figures of an analysis look.
 
 Categories have Okabe and Ito's colours, as in `evaluation.plots`; n/N, which is a quantity, goes from dark to
 light, in steps that are told apart with any kind of colour vision and in grey.
 """
 
-import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -16,9 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from checkpoints.atomic import replace_file
 from evaluation.analysis.record import HorizonBlind
-from evaluation.plots import COLOURS, INK, MARKERS, save_figure, style
+from evaluation.plots import COLOURS, INK, MARKERS, style
 
 REFERENCES: dict[str, dict[str, Any]] = {
     "ppo": {"color": INK, "linestyle": (0, (4, 2)), "linewidth": 1.4, "zorder": 1.8},
@@ -78,18 +75,3 @@ def draw_horizon_blind(ax: Axes, blind: HorizonBlind) -> None:
         ax.legend(frameon=False, fontsize=9)
     else:
         ax.text(0.5, 0.5, "does not see the horizon", ha="center", color=INK, transform=ax.transAxes)
-
-
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Writes `name.png` and `name.svg`, each whole or not there.
-
-    Raises:
-        CheckpointError: the folder cannot be written.
-    """
-    picture, drawing = folder / f"{name}.png", folder / f"{name}.svg"
-    save_figure(figure, picture)
-    buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": name}):  # the same figure is the same file
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    replace_file(drawing, buffer.getvalue())
-    return [picture, drawing]

@@ -14,9 +14,13 @@ from discovery.objectives.base import TrainedObjective
 from discovery.objectives.registry import make_objective
 from envs.registry import UnknownNameError
 from envs.suites import Suite
-from evaluation import protocol
-from evaluation.protocol import EvaluationError, evaluate, lane_keys, reference_returns
+from evaluation import lanes, tasks
+from evaluation.errors import EvaluationError
+from evaluation.lanes import lane_keys
+from evaluation.protocol import _efficiency, evaluate
 from evaluation.results import Results
+from evaluation.store import Store
+from evaluation.tasks import prepare, reference_returns
 from tests import quick
 
 
@@ -42,11 +46,11 @@ def untrained(monkeypatch):
     """Replaces training by a function of the levels; returns the calls."""
     calls = []
 
-    def train(learner, mesh, block_size, meta_params, levels, keys, updates):
-        calls.append((learner, block_size, keys, updates))
-        return jnp.zeros(keys.shape[0])
+    def train(learner, mesh, block_size, meta_params, levels, keys, ends):
+        calls.append((learner, block_size, keys, ends))
+        return jnp.zeros(keys.shape[0]), jnp.zeros((keys.shape[0], ends.shape[0] - 1))
 
-    monkeypatch.setattr(protocol, "train_lanes", train)
+    monkeypatch.setattr(lanes, "train_lanes", train)
     return calls
 
 
@@ -85,7 +89,7 @@ from discovery.blocks import make_mesh
 from discovery.objectives.base import TrainedObjective
 from discovery.objectives.registry import make_objective
 from envs.suites import Suite
-from evaluation.protocol import evaluate
+from evaluation.protocol import _efficiency, evaluate
 
 assert jax.device_count() == 3
 suite = Suite("test", "", ("gridworld/all",), (1,), levels_per_environment=12)
@@ -106,22 +110,22 @@ def test_the_same_seeds_give_the_same_results_in_another_process_on_more_devices
 
 def test_scores_run_from_the_random_to_the_best_policy():
     ((name, env, levels),) = suite("gridworld/small").levels(0)
-    task = protocol.prepare(name, env, levels)
+    task = prepare(name, env, levels)
     assert np.allclose(task.scores(task.random[None]), 0)
     assert np.allclose(task.scores(task.optimal[None]), 1)
 
 
 def test_a_level_with_nothing_to_gain_has_no_score_and_is_counted(monkeypatch, untrained):
     optimal, random = np.array([1.0, 2.0, 3.0, np.nan]), np.array([0.0, 2.0 - 1e-7, -1.0, np.nan])
-    monkeypatch.setattr(protocol, "reference_returns", lambda *_: (optimal, random))
+    monkeypatch.setattr(tasks, "reference_returns", lambda *_: (optimal, random))
     for cell in run(suite("gridworld/small")).cells:
         assert cell.unscored_levels == 2
         assert cell.levels == 4
         assert cell.score == pytest.approx((0 + 0.25) / 2)
 
 
-@pytest.mark.parametrize("environment", ["gridworld/rand_small", "CartPole-v1"])
-def test_environments_without_exact_bounds_have_returns_but_no_scores(untrained, environment):
+@pytest.mark.parametrize("environment", ["gridworld/rand_small", "GaussianBandit-misc"])
+def test_environments_without_ends_of_a_score_have_returns_alone(untrained, environment):
     results = run(suite(environment))
     assert all(cell.score is None and cell.return_ == 0 for cell in results.cells)
     assert [aggregate.iqm for aggregate in results.aggregate] == [None]
@@ -141,11 +145,10 @@ def test_bounds_are_those_of_the_levels_own_family():
 
 def test_every_objective_meets_the_same_agents_and_random_numbers(monkeypatch):
     # In place of a lifetime, a number that depends on the lane's key only.
-    monkeypatch.setattr(
-        protocol,
-        "train_lanes",
-        lambda _, mesh, size, params, levels, keys, n: jax.vmap(jax.random.uniform)(keys),
-    )
+    def train(_, mesh, size, params, levels, keys, ends):
+        return jax.vmap(jax.random.uniform)(keys), jnp.zeros((keys.shape[0], ends.shape[0] - 1))
+
+    monkeypatch.setattr(lanes, "train_lanes", train)
     cells = run(suite("gridworld/small", "gridworld/medium"), ("a2c", "random"), (1, 2)).cells
     assert len({(cell.seed, cell.return_) for cell in cells}) == 2
 
@@ -236,3 +239,101 @@ def test_continuous_actions_are_refused_for_a_rule_that_needs_discrete_ones(untr
 def test_an_unknown_environment_is_refused():
     with pytest.raises(UnknownNameError, match="nowhere"):
         run(dataclasses.replace(suite("gridworld/small"), environments=("gridworld/nowhere",)))
+
+
+def test_the_curve_ends_at_the_final_return_and_the_area_below_it_is_the_efficiency():
+    cell = next(cell for cell in on_all().cells if (cell.objective, cell.horizon) == ("a2c", 50))
+    steps, returns = zip(*((point.env_steps, point.return_) for point in cell.curve), strict=True)
+    assert steps == tuple(np.arange(1, 11) * 5 * 4 * 20)
+    assert returns[-1] == cell.return_
+    assert cell.score > cell.efficiency > 0, "agents that learn are worse on the way than at the end"
+
+
+def test_a_curve_of_fewer_updates_than_points_has_a_point_per_update():
+    cell = next(cell for cell in on_all().cells if (cell.objective, cell.horizon) == ("a2c", 2))
+    assert [point.env_steps for point in cell.curve] == [80, 160]
+
+
+def test_efficiency_is_the_mean_of_the_curve_with_its_beginning_flat():
+    # Held at 2 up to step 10, then rising to 4 at step 30: (20 + 60) / 30.
+    assert _efficiency([10, 30], np.array([2.0, 4.0])) == pytest.approx(80 / 30)
+
+
+def test_the_final_return_does_not_depend_on_the_points_of_the_curve():
+    one = run(suite("gridworld/small"), ("a2c",), points=1).cells
+    three = run(suite("gridworld/small"), ("a2c",), points=3).cells
+    assert [cell.return_ for cell in one] == [cell.return_ for cell in three]
+    assert [len(cell.curve) for cell in one + three] == [1, 1, 3, 3]
+
+
+def test_several_suites_are_evaluated_with_their_own_horizons(untrained):
+    first = dataclasses.replace(suite("gridworld/small"), name="first", horizons=(1, 2))
+    second = dataclasses.replace(
+        suite("CartPole-v1", levels=1, unit="env_steps"), name="second", horizons=(400,)
+    )
+    results = run((first, second), horizons=())
+    found = dict.fromkeys((cell.suite, cell.horizon, cell.updates) for cell in results.cells)
+    assert list(found) == [("first", 1, 1), ("first", 2, 2), ("second", 400, 5)]
+    with pytest.raises(EvaluationError, match="count different things"):
+        run((first, second), horizons=(5,))
+
+
+def test_what_is_finished_is_not_trained_again(untrained, tmp_path):
+    store = Store(tmp_path)
+    few = run(suite("gridworld/small"), ("a2c",), (3,), (0, 1), store=store)
+    assert len(untrained) == 1
+    again = run(suite("gridworld/small"), ("a2c",), (3,), (0, 1), store=store)
+    assert again == few
+    assert len(untrained) == 1
+    run(suite("gridworld/small"), ("a2c", "random"), (3,), (0, 1, 2), store=store)
+    assert [(learner.objective.name, keys.shape[0]) for learner, _, keys, _ in untrained] == [
+        ("a2c", 8), ("a2c", 4), ("random", 12)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changed", [{"workers": 5}, {"horizons": (4,)}, {"points": 2}, {"block_size": 3}, {"names": ("ppo",)}]
+)
+def test_what_would_come_out_otherwise_is_trained(untrained, tmp_path, changed):
+    settings = {"names": ("a2c",), "horizons": (3,), "store": Store(tmp_path)}
+    run(suite("gridworld/small"), **settings)
+    run(suite("gridworld/small"), **(settings | changed))
+    assert len({keys.shape[0] for _, _, keys, _ in untrained}) == 1
+    assert len(untrained) == 2
+
+
+def test_an_evaluation_that_stops_goes_on_where_it_was(untrained, tmp_path, monkeypatch):
+    class Stopped(Exception):
+        pass
+
+    def stop(stage):
+        if stage.horizon == 2 and stage.objective == "random":
+            raise Stopped
+
+    settings = {"names": ("a2c", "random"), "horizons": (1, 2), "store": Store(tmp_path)}
+    with pytest.raises(Stopped):
+        run(suite("gridworld/small"), progress=stop, **settings)
+    before = len(untrained)
+    results = run(suite("gridworld/small"), **settings)
+    assert len(untrained) == before + 1
+    assert len(results.cells) == 8
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"{}", b"\xff", b'{"return": "x"}'])
+def test_an_entry_that_cannot_be_read_is_as_good_as_none(untrained, tmp_path, damage):
+    run(suite("gridworld/small"), store=Store(tmp_path))
+    for path in tmp_path.rglob("*.json"):
+        path.write_bytes(damage)
+    results = run(suite("gridworld/small"), store=Store(tmp_path))
+    assert len(untrained) == 2
+    assert len(results.cells) == 2
+
+
+def test_a_store_that_cannot_be_written_is_no_reason_to_stop(untrained, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert len(run(suite("gridworld/small"), store=Store(tmp_path / "file")).cells) == 2
+
+
+def test_seeds_are_trained_in_groups_that_fill_the_devices(untrained):
+    run(suite("gridworld/small"), ("a2c",), seeds=range(5), block_size=8)
+    assert [keys.shape[0] for _, _, keys, _ in untrained] == [8, 4]  # traced once per number of lanes

@@ -83,8 +83,12 @@ def test_a_learned_drift_has_figures_numbers_and_a_formula(tmp_path, monkeypatch
     np.testing.assert_allclose(
         [term.coefficient for term in found.closed_form.terms], formula.meta_params["coefficients"], rtol=1e-5
     )
+
     # No lifetime is lived here; that agents learn with such a drift is tested with the registry.
-    monkeypatch.setattr("evaluation.protocol.train_lanes", lambda *given: jnp.zeros(given[5].shape[0]))
+    def train(learner, mesh, size, meta_params, levels, keys, ends):
+        return jnp.zeros(keys.shape[0]), jnp.zeros((keys.shape[0], ends.shape[0] - 1))
+
+    monkeypatch.setattr("evaluation.lanes.train_lanes", train)
     tiny = ("--suite", "small", "--levels", "1", "--seeds", "1", "--horizons", "1", "--baselines", "random")
     assert cli.main(["evaluate", str(out / "closed_form.safetensors"), *tiny]) == 0
     assert "closed-form-drift" in capsys.readouterr().out

@@ -42,7 +42,7 @@ def run_dir(tmp_path_factory):
 def test_a_run_is_compared_with_its_baselines_and_keeps_the_results(run_dir):
     arguments = [sys.executable, "-m", "scripts.cli", "evaluate", str(run_dir), *TINY]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "JAX_PLATFORMS": "cpu"}
-    arguments += ["--baselines", "random", "--json"]
+    arguments += ["--baselines", "random", "--json", "--no-cache"]
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
@@ -58,7 +58,11 @@ def test_a_run_is_compared_with_its_baselines_and_keeps_the_results(run_dir):
 @pytest.fixture
 def untrained(monkeypatch):
     """Replaces training by returns of zero; what is left is the command."""
-    monkeypatch.setattr("evaluation.protocol.train_lanes", lambda *args: jnp.zeros(args[5].shape[0]))
+
+    def train(learner, mesh, size, meta_params, levels, keys, ends):
+        return jnp.zeros(keys.shape[0]), jnp.zeros((keys.shape[0], ends.shape[0] - 1))
+
+    monkeypatch.setattr("evaluation.lanes.train_lanes", train)
 
 
 def test_the_table_shows_every_objective_and_horizon(untrained, tmp_path, capsys):
@@ -68,17 +72,35 @@ def test_the_table_shows_every_objective_and_horizon(untrained, tmp_path, capsys
     for text in ("Normalised return", "a2c", "random", "2 ┃", "5 ┃", "3 seeds", "95 % interval"):
         assert text in printed.out
     assert f"wrote {out / 'results.json'}" in printed.err
-    assert {path.name for path in out.iterdir()} == {"results.json", "evaluation.png"}
+    figures = {f"{name}.{kind}" for name in ("evaluation", "curves", "profiles") for kind in ("png", "svg")}
+    assert {path.name for path in out.iterdir()} == {"results.json", "results.csv"} | figures
     assert Results.load(out / "results.json").cells[0].env_steps == 2 * 64 * 20
 
 
-def test_a_suite_without_a_common_scale_has_a_row_per_environment(untrained, tmp_path, capsys):
+def test_a_suite_of_several_environments_has_a_row_for_each(untrained, tmp_path, capsys):
     assert cli.main(["evaluate", "ppo", "--suite", "classic", "--baselines", "random"]) == 0
     printed = capsys.readouterr().out
     for text in ("Return on suite", "CartPole-v1", "Acrobot-v1", "0.00 [0.00, 0.00]", "mean over seeds"):
         assert text in printed
     assert "Without horizon inputs: ppo, random" in printed
+    assert "ppo over random" in printed
+
+
+def test_a_suite_without_ends_of_a_score_has_returns_alone(untrained, tmp_path, capsys):
+    arguments = ["--suite", "random", "--seeds", "2", "--out", str(tmp_path)]
+    assert cli.main(["evaluate", "ppo", *arguments, "--baselines", "random"]) == 0
+    printed = capsys.readouterr().out
+    assert "Return on suite “random”" in printed
     assert "Normalised" not in printed
+    assert "over random" not in printed
+    assert not (tmp_path / "profiles.png").exists()
+
+
+def test_several_suites_have_their_tables_one_after_the_other(untrained, capsys):
+    arguments = ["--suite", "small", "tabular", "--seeds", "1", "--levels", "2"]
+    assert cli.main(["evaluate", "a2c", *arguments, "--baselines", "random"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.index("“small”") < printed.index("“tabular”")
 
 
 def test_without_a_folder_nothing_is_written(untrained, tmp_path, monkeypatch, capsys):
@@ -123,12 +145,15 @@ def test_bad_usage_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys,
 
 def test_objectives_of_the_same_name_are_told_apart(run_dir):
     # Twice the same run, by two paths.
-    labels = list(command.load([str(run_dir), str(run_dir / "objective.safetensors"), "a2c"]))
+    names = [str(run_dir), str(run_dir / "objective.safetensors")]
+    loaded, baselines = command.load(names, ["a2c", str(run_dir)])
+    assert baselines == ["a2c"]
+    labels = list(loaded)
     assert labels == [f"ta-lpg ({run_dir})", f"ta-lpg ({run_dir / 'objective.safetensors'})", "a2c"]
 
 
 def test_the_workers_come_from_the_first_card_that_has_them(run_dir):
     gridworlds, control = suite("small"), suite("classic")
-    assert command.trained_workers(command.load(["a2c", str(run_dir)]), gridworlds) == 3
-    assert command.trained_workers(command.load(["a2c", str(run_dir)]), control) is None
-    assert command.trained_workers(command.load(["a2c"]), gridworlds) is None
+    assert command.trained_workers(command.load(["a2c", str(run_dir)], [])[0], [gridworlds]) == 3
+    assert command.trained_workers(command.load(["a2c", str(run_dir)], [])[0], [control]) is None
+    assert command.trained_workers(command.load(["a2c"], [])[0], [gridworlds]) is None

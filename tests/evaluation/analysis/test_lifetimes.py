@@ -17,7 +17,7 @@ from envs.suites import suite
 from evaluation.analysis.encounters import PER_UPDATE, meet
 from evaluation.analysis.lifetimes import TRACES, Setting, analyse_lifetimes, trainer
 from evaluation.analysis.views import Misled, views
-from evaluation.protocol import lane_keys
+from evaluation.lanes import lane_keys
 
 N = 6
 
