@@ -303,15 +303,15 @@ def test_what_would_come_out_otherwise_is_trained(untrained, tmp_path, changed):
 
 
 def test_an_evaluation_that_stops_goes_on_where_it_was(untrained, tmp_path, monkeypatch):
-    class Stopped(Exception):
+    class StoppedError(Exception):
         pass
 
     def stop(stage):
         if stage.horizon == 2 and stage.objective == "random":
-            raise Stopped
+            raise StoppedError
 
     settings = {"names": ("a2c", "random"), "horizons": (1, 2), "store": Store(tmp_path)}
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         run(suite("gridworld/small"), progress=stop, **settings)
     before = len(untrained)
     results = run(suite("gridworld/small"), **settings)

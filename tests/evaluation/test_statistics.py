@@ -1,8 +1,22 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from evaluation.statistics import Interval, bootstrap_interval, interquartile_mean
+from evaluation.statistics import (
+    Interval,
+    bootstrap_interval,
+    gap_interval,
+    improvement_interval,
+    interquartile_mean,
+    optimality_gap,
+    performance_profile,
+    probability_of_improvement,
+    profile_band,
+)
+from tests.evaluation import rliable_reference
 
 
 def scores(runs, tasks, seed=0):
@@ -80,3 +94,61 @@ def test_without_trimming_it_is_the_interval_of_the_mean():
     interval = bootstrap_interval(values, trim=0.0, resamples=20_000)
     found = stats.bootstrap((values[:, 0],), np.mean, method="percentile", n_resamples=20_000, rng=0)
     np.testing.assert_allclose(interval, found.confidence_interval, atol=0.01)
+
+
+def test_the_optimality_gap_counts_what_is_missing_and_forgives_nothing_for_what_is_too_much():
+    assert optimality_gap(np.array([[0.5, 1.0], [3.0, 0.0]])) == pytest.approx((0.5 + 0 + 0 + 1) / 4)
+    assert optimality_gap(np.array([[0.5, 2.0]]), target=2.0) == 0.75
+    assert gap_interval(np.full((3, 2), 0.25)) == Interval(0.75, 0.75)
+    assert gap_interval(scores(2, 2)) is None
+
+
+def test_a_performance_profile_is_the_share_of_runs_above_each_threshold():
+    values, thresholds = scores(5, 3), np.linspace(-1, 1, 7)
+    expected = [sum(value > t for value in values.ravel()) / values.size for t in thresholds]
+    np.testing.assert_allclose(performance_profile(values, thresholds), expected)
+    low, high = profile_band(values, thresholds)
+    assert np.all(low <= expected)
+    assert np.all(high >= expected)
+    assert np.all(high - low > 0)
+    assert profile_band(scores(2, 3), thresholds) is None
+
+
+def test_the_probability_of_improvement_is_mann_and_whitneys_statistic_averaged_over_tasks():
+    ours, theirs = scores(6, 3).round(1), scores(4, 3, seed=1).round(1)  # rounded, so that there are ties
+    expected = [stats.mannwhitneyu(x, y).statistic / 24 for x, y in zip(ours.T, theirs.T, strict=True)]
+    assert probability_of_improvement(ours, theirs) == pytest.approx(np.mean(expected))
+    reverse = probability_of_improvement(theirs, ours)
+    assert probability_of_improvement(ours, theirs) + reverse == pytest.approx(1)
+
+
+def test_the_interval_of_an_improvement_holds_it_and_is_sure_where_all_runs_are_better():
+    ours = scores(6, 3)
+    low, high = improvement_interval(ours, scores(4, 3, seed=1))
+    assert 0 <= low < probability_of_improvement(ours, scores(4, 3, seed=1)) < high <= 1
+    assert improvement_interval(ours + 100, ours) == Interval(1.0, 1.0)
+    assert improvement_interval(ours, scores(2, 3)) is None
+
+
+def test_an_improvement_needs_the_same_tasks():
+    with pytest.raises(ValueError, match="scores are of 3 tasks and of 2"):
+        probability_of_improvement(scores(4, 3), scores(4, 2))
+
+
+def test_rliable_says_the_same():
+    document = json.loads((Path(__file__).parent / "rliable.json").read_text())
+    ours, theirs = rliable_reference.scores(0), rliable_reference.scores(1)
+    found = {
+        "iqm": (interquartile_mean(ours), *bootstrap_interval(ours)),
+        "optimality_gap": (optimality_gap(ours), *gap_interval(ours)),
+        "probability_of_improvement": (
+            probability_of_improvement(ours, theirs),
+            *improvement_interval(ours, theirs),
+        ),
+    }
+    for name, (value, *ends) in found.items():
+        expected, *expected_ends = document[name]
+        assert value == pytest.approx(expected, rel=1e-12), name
+        assert ends == pytest.approx(expected_ends, abs=0.01), name  # both are resampled
+    profile = performance_profile(ours, np.array(rliable_reference.THRESHOLDS))
+    np.testing.assert_allclose(profile, document["profile"])
