@@ -6,7 +6,6 @@ Presets are values of `RunConfig` (see `presets`); the command line overrides an
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import jax
@@ -273,13 +272,14 @@ class RunConfig:
             UnknownRuleError: no objective is called so.
         """
         kind = self.objective.kind
-        known: dict[str, Callable[[], Objective]] = {"lpg": self.objective.build, "lpo": self.drift.build}
-        if kind in known:
-            return known[kind]()
+        if kind == "lpg":
+            return self.objective.build()
+        if kind == "lpo":
+            return self.drift.build()
         found = make_objective(kind)
-        for name, typed in (("lpg", LPG), ("lpo", LPO)):
-            if isinstance(found, typed):
-                raise ConfigError(f"objective.kind {kind} is {name} with other settings: give it those")
+        if isinstance(found, LPG | LPO):
+            name = "lpg" if isinstance(found, LPG) else "lpo"
+            raise ConfigError(f"objective.kind {kind} is {name} with other settings: give it those")
         if not jax.tree.leaves(jax.eval_shape(lambda: found.init(jax.random.key(0)))):
             raise ConfigError(f"objective.kind {kind} has no meta-parameters: nothing could evolve")
         return found
