@@ -31,6 +31,7 @@ EXTRAS = {
     "brax": "continuous-control environments",
     "wandb": "logging to Weights & Biases",
     "analysis": "the formula that `analyse` finds",
+    "report": "the page of `report`",
     "notebooks": "the transfer notebooks",
 }
 """Optional extras, and what one cannot do without."""
