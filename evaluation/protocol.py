@@ -5,18 +5,19 @@ lanes of an environment run through the same blocks as in meta-training (`evalua
 at a time, and what is finished is kept (`evaluation.store`). `scripts.evaluate` calls it.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
 from jax.sharding import Mesh
 
 from discovery.objectives.base import TrainedObjective
 from envs.suites import Suite
+from evaluation import tuning
 from evaluation.errors import EvaluationError
-from evaluation.lanes import CURVE_EPISODES, EPISODES, Returns, default_block_size, make_trainer
-from evaluation.results import Cell, Outcome, Point, Results
-from evaluation.store import Store, name_of
+from evaluation.results import Cell, Outcome, Results, Tuned
+from evaluation.runner import Runner, Work
+from evaluation.store import Store
 from evaluation.tasks import Trial, prepare, updates_of
 
 LEVELS_SEED = 0
@@ -37,14 +38,7 @@ class Stage(NamedTuple):
     environment: str
     horizon: int
     done: float
-
-
-class Work(NamedTuple):
-    """One objective on one environment at one horizon, for all seeds."""
-
-    trial: Trial
-    horizon: int
-    updates: int
+    tuning: bool = False
 
 
 def evaluate(
@@ -55,6 +49,7 @@ def evaluate(
     *,
     mesh: Mesh,
     baselines: Sequence[str] = (),
+    tune: Sequence[str] = (),
     workers: int | None = None,
     block_size: int | None = None,
     points: int = CURVE_POINTS,
@@ -70,6 +65,8 @@ def evaluate(
         seeds: one agent per seed and level.
         mesh: the devices; results do not depend on it.
         baselines: labels of the objectives that the others are to beat.
+        tune: labels of the hand-written objectives whose settings are searched for first, on seeds and
+            levels of their own (`evaluation.tuning`).
         workers: W of every agent (default: the published number for environment and rule).
         block_size: lanes that run side by side; results depend on it in the last bits, which sampled
             actions amplify (default: `lanes.WORKERS_PER_BLOCK` environments).
@@ -81,41 +78,37 @@ def evaluate(
         Every seed, and aggregates over seeds and environments.
 
     Raises:
-        EvaluationError: nothing to do, a number that makes no sense, or continuous actions with a rule for
-            discrete ones; named.
+        EvaluationError: nothing to do, a number that makes no sense, continuous actions with a rule for
+            discrete ones, or an objective that cannot be tuned; named.
         UnknownNameError: a suite names an environment that does not exist.
     """
     suites = [suites] if isinstance(suites, Suite) else list(suites)
     _check(objectives, suites, horizons, seeds, workers, block_size, points)
+    if why := tuning.refusal(objectives, tune):
+        raise EvaluationError(why)
+    runner = Runner(mesh, block_size, points, store)
     work = [
-        Work(trial, horizon, updates_of(horizon, suite.unit, trial.agent))
+        Work(trial, horizon, updates_of(horizon, suite.unit, trial.agent), seeds)
         for suite in suites
         for trial in _trials(objectives, suite, workers)
         for horizon in horizons or suite.horizons
     ]
-    steps = np.array([part.trial.env_steps(part.updates) for part in work], np.float64)
-    before = np.concatenate([[0.0], np.cumsum(steps)]) / np.sum(steps)
-    trainers = {}
     # All of them first: what cannot be trained is refused before anything is.
-    for trial, _, _ in work:
-        if id(trial) not in trainers:
-            size = block_size or default_block_size(trial.agent)
-            trainers[id(trial)] = size, make_trainer(trial, mesh, size, points)
+    for part in work:
+        runner.ready(part.trial)
+    to_tune = [part for part in work if part.trial.label in tune]
+    total = sum(part.env_steps for part in work) + sum(map(tuning.cost, to_tune))
+    report = _reporter(progress, total)
+    settings: list[Tuned] = []
+    if to_tune:
+        work, settings = _tuned(work, tune, suites, runner, report)
     cells: list[Cell] = []
-    for part, done in zip(work, before, strict=False):
-        progress(Stage(part.trial.label, part.trial.task.name, part.horizon, float(done)))
-        size, train = trainers[id(part.trial)]
-        setting = {"block_size": size, "points": points, "episodes": (EPISODES, CURVE_EPISODES)}
-        names = {seed: name_of(part.trial, part.updates, seed, setting) for seed in seeds}
-        found = {seed: outcome for seed, name in names.items() if (outcome := store.get(name))}
-        for group in _groups([seed for seed in seeds if seed not in found], part.trial, size, mesh):
-            returns = train(part.updates, group)
-            for seed, outcome in zip(group, _outcomes(part, returns), strict=True):
-                found[seed] = outcome
-                store.put(names[seed], outcome)
-        cells += [_cell(part, seed, found[seed]) for seed in seeds]
-    progress(Stage(work[-1].trial.label, work[-1].trial.task.name, work[-1].horizon, 1.0))
-    return Results.of(cells, baselines)
+    for part in work:
+        report(part)
+        outcomes = zip(seeds, runner.outcomes(part), strict=True)
+        cells += [_cell(part, seed, outcome) for seed, outcome in outcomes]
+    progress(_stage(work[-1], 1.0))
+    return Results.of(cells, baselines, settings)
 
 
 def _trials(objectives: Mapping[str, TrainedObjective], suite: Suite, workers: int | None) -> Iterator[Trial]:
@@ -126,40 +119,45 @@ def _trials(objectives: Mapping[str, TrainedObjective], suite: Suite, workers: i
             yield Trial(suite.name, task, label, objective, task.agent_for(objective.rule, workers))
 
 
-def _groups(seeds: Sequence[int], trial: Trial, block_size: int, mesh: Mesh) -> Iterator[Sequence[int]]:
-    """Seeds that are trained together: no more than fill all devices, so that little is lost to a kill."""
-    size = max(1, -(-mesh.size * block_size // trial.task.count))
-    for start in range(0, len(seeds), size):
-        yield seeds[start : start + size]
+def _reporter(progress: Callable[[Stage], None], total: int) -> Callable[[Work], None]:
+    """To be called before each part of the work, in order; `total` are the environment steps of all."""
+    done = 0
+
+    def report(part: Work) -> None:
+        nonlocal done
+        progress(_stage(part, done / total))
+        done += part.env_steps
+
+    return report
 
 
-def _outcomes(work: Work, returns: Returns) -> Iterator[Outcome]:
-    """One outcome per seed: means over its levels."""
-    trial, task = work.trial, work.trial.task
-    scored = task.scored
-    for seed in range(len(returns.final)):
-        final, curve = returns.final[seed], returns.curve[:, seed]
-        steps = [trial.env_steps(int(n)) for n in returns.updates]
-        scores = task.scores(curve)[:, scored].mean(axis=1) if scored.any() else None
-        yield Outcome(
-            return_=float(np.mean(final)),
-            score=None if scores is None else float(scores[-1]),
-            efficiency=_efficiency(steps, np.mean(curve, axis=1) if scores is None else scores),
-            curve=tuple(
-                Point(env_steps=at, return_=float(np.mean(value)))
-                for at, value in zip(steps, curve, strict=True)
-            ),
-            updates=work.updates,
-            env_steps=trial.env_steps(work.updates),
-            levels=task.count,
-            unscored_levels=int(np.sum(~scored)),
-        )
+def _stage(part: Work, done: float) -> Stage:
+    trial, tuned = part.trial, part.seeds is tuning.SEEDS
+    return Stage(trial.label, trial.task.name, part.horizon, done, tuned)
 
 
-def _efficiency(steps: Sequence[int], values: np.ndarray) -> float:
-    """Area under a learning curve over its length; before its first point the curve is flat."""
-    area = np.trapezoid([values[0], *values], [0, *steps])
-    return float(area / steps[-1])
+def _tuned(
+    work: Sequence[Work],
+    labels: Sequence[str],
+    suites: Sequence[Suite],
+    runner: Runner,
+    report: Callable[[Work], None],
+) -> tuple[list[Work], list[Tuned]]:
+    """The work with the settings that suit the baselines best, and what these are."""
+    levels = [(suite, environment) for suite in suites for environment in suite.levels(tuning.LEVELS_SEED)]
+    tasks = {(suite.name, environment[0]): prepare(*environment) for suite, environment in levels}
+    parts: list[Work] = []
+    settings: list[Tuned] = []
+    for _, same in itertools.groupby(work, key=lambda part: id(part.trial)):
+        group = list(same)
+        trial = group[0].trial
+        if trial.label not in labels:
+            parts += group
+            continue
+        for part, found in tuning.tuned(group, tasks[trial.suite, trial.task.name], runner, report):
+            parts.append(part)
+            settings.append(found)
+    return parts, settings
 
 
 def _cell(work: Work, seed: int, outcome: Outcome) -> Cell:

@@ -159,6 +159,29 @@ class Improvement(Record):
     """Upper end."""
 
 
+class Tuned(Record):
+    """What a search chose for a hand-written objective before it was evaluated (`evaluation.tuning`)."""
+
+    objective: str
+    """As in the cells."""
+    suite: str
+    """As in the cells."""
+    environment: str
+    """As in the cells."""
+    horizon: Annotated[int, Field(ge=1)]
+    """As in the cells."""
+    step_factor: float
+    """The published step sizes, of policy and second head, times this."""
+    policy_learning_rate: float
+    """The policy's step size that follows."""
+    entropy_coef: float
+    """Weight of the entropy bonus."""
+    candidates: Count
+    """Settings that were tried."""
+    seeds: Count
+    """Agents per level and candidate, none of which is among the cells."""
+
+
 class Results(Record):
     """The whole document."""
 
@@ -170,21 +193,27 @@ class Results(Record):
     """What the table and the figures show."""
     improvement: tuple[Improvement, ...] = ()
     """Every objective over every baseline, where both have scores."""
+    tuned: tuple[Tuned, ...] = ()
+    """Settings of hand-written objectives that were searched for; the published ones everywhere else."""
     versions: dict[str, str]
     """Packages that produced it."""
 
     @classmethod
-    def of(cls, cells: Sequence[Cell], baselines: Sequence[str] = ()) -> "Results":
+    def of(
+        cls, cells: Sequence[Cell], baselines: Sequence[str] = (), tuned: Sequence[Tuned] = ()
+    ) -> "Results":
         """The document of these cells, with what follows from them and this installation's versions.
 
         Args:
             cells: every seed.
             baselines: labels of the objectives that the others are to beat.
+            tuned: settings that were searched for.
         """
         return cls(
             cells=tuple(cells),
             aggregate=summarise(cells),
             improvement=improvements(cells, baselines),
+            tuned=tuple(tuned),
             versions=versions(),
         )
 

@@ -20,6 +20,7 @@ from checkpoints.atomic import replace_file
 from discovery.blocks import make_mesh
 from discovery.objectives.base import TrainedObjective
 from envs import suites
+from evaluation.tuning import tunable
 from scripts import output
 from scripts.arguments import UsageError, parse
 from scripts.tables import tables
@@ -52,6 +53,9 @@ class Arguments:
 
     baselines: tuple[str, ...] = ("a2c", "random")
     """Objectives to compare with, named as OBJECTIVE is."""
+
+    tune: Flag = False
+    """Let each hand-written baseline choose among nine settings first: step sizes and entropy bonus."""
 
     levels: int | None = None
     """Levels drawn from each environment of the suite (default: the suite's own number)."""
@@ -100,6 +104,7 @@ def main(argv: Sequence[str]) -> int:
                 range(arguments.seeds),
                 mesh=make_mesh(arguments.devices),
                 baselines=baselines,
+                tune=[label for label in baselines if arguments.tune and tunable(objectives[label])],
                 workers=arguments.workers or trained_workers(objectives, chosen),
                 block_size=arguments.block_size,
                 points=arguments.curve_points,
@@ -226,4 +231,7 @@ def _display(console: Console) -> Iterator[Callable[[evaluation.Stage], None]]:
 
 
 def _describe(stage: evaluation.Stage) -> str:
-    return "done" if stage.done == 1 else f"{stage.objective} on {stage.environment}, horizon {stage.horizon}"
+    if stage.done == 1:
+        return "done"
+    what = f"settings of {stage.objective}" if stage.tuning else stage.objective
+    return f"{what} on {stage.environment}, horizon {stage.horizon}"

@@ -1,4 +1,4 @@
-"""Results of an evaluation as rich tables: scores, returns per environment, who beats whom."""
+"""Results of an evaluation as rich tables: scores, returns per environment, who beats whom, settings."""
 
 from collections.abc import Mapping
 
@@ -21,7 +21,7 @@ def tables(results: Results, suite: Suite, objectives: Mapping[str, TrainedObjec
 
     Returns:
         Scores, where there are any; returns per environment, where there are several or no scores; how
-        likely each objective beats each baseline.
+        likely each objective beats each baseline; settings of baselines that were searched for.
     """
     scored = results.scored(suite.name)
     several = len(results.environments(suite.name)) > 1
@@ -30,6 +30,8 @@ def tables(results: Results, suite: Suite, objectives: Mapping[str, TrainedObjec
         found.append(_returns(results, suite, {} if scored else objectives))
     if any(entry.suite == suite.name for entry in results.improvement):
         found.append(_improvement(results, suite))
+    if any(entry.suite == suite.name for entry in results.tuned):
+        found.append(_tuned(results, suite))
     return found
 
 
@@ -100,6 +102,27 @@ def _improvement(results: Results, suite: Suite) -> Table:
         row = [found.get((objective, over, horizon)) for horizon in horizons]
         numbers = ("–" if e is None else _interval(e.probability, e.ci_low, e.ci_high) for e in row)
         table.add_row(escape(f"{objective} over {over}"), *numbers)
+    return table
+
+
+def _tuned(results: Results, suite: Suite) -> Table:
+    """What the search chose for the baselines."""
+    entries = [entry for entry in results.tuned if entry.suite == suite.name]
+    first = entries[0]
+    table = _table(
+        f"Settings of baselines on suite “{suite.name}”",
+        f"the best of {first.candidates} by {first.seeds} seeds that are not evaluated",
+        {},
+    )
+    for column in ("baseline", "environment", _unit(suite), "step size", "of published", "entropy bonus"):
+        table.add_column(column, justify="left" if column in ("baseline", "environment") else "right")
+    for entry in entries:
+        numbers = (
+            f"{entry.policy_learning_rate:.3g}",
+            f"x {entry.step_factor:.2g}",
+            f"{entry.entropy_coef:.3g}",
+        )
+        table.add_row(escape(entry.objective), entry.environment, f"{entry.horizon:,}", *numbers)
     return table
 
 

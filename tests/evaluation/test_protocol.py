@@ -17,8 +17,9 @@ from envs.suites import Suite
 from evaluation import lanes, tasks
 from evaluation.errors import EvaluationError
 from evaluation.lanes import lane_keys
-from evaluation.protocol import _efficiency, evaluate
+from evaluation.protocol import evaluate
 from evaluation.results import Results
+from evaluation.runner import efficiency
 from evaluation.store import Store
 from evaluation.tasks import prepare, reference_returns
 from tests import quick
@@ -89,7 +90,7 @@ from discovery.blocks import make_mesh
 from discovery.objectives.base import TrainedObjective
 from discovery.objectives.registry import make_objective
 from envs.suites import Suite
-from evaluation.protocol import _efficiency, evaluate
+from evaluation.protocol import evaluate
 
 assert jax.device_count() == 3
 suite = Suite("test", "", ("gridworld/all",), (1,), levels_per_environment=12)
@@ -240,7 +241,7 @@ def test_an_unknown_environment_is_refused():
         run(dataclasses.replace(suite("gridworld/small"), environments=("gridworld/nowhere",)))
 
 
-def test_the_curve_ends_at_the_final_return_and_the_area_below_it_is_the_efficiency():
+def test_the_curve_ends_at_the_final_return_and_the_area_below_it_is_theefficiency():
     cell = next(cell for cell in on_all().cells if (cell.objective, cell.horizon) == ("a2c", 50))
     steps, returns = zip(*((point.env_steps, point.return_) for point in cell.curve), strict=True)
     assert steps == tuple(np.arange(1, 11) * 5 * 4 * 20)
@@ -255,7 +256,7 @@ def test_a_curve_of_fewer_updates_than_points_has_a_point_per_update():
 
 def test_efficiency_is_the_mean_of_the_curve_with_its_beginning_flat():
     # Held at 2 up to step 10, then rising to 4 at step 30: (20 + 60) / 30.
-    assert _efficiency([10, 30], np.array([2.0, 4.0])) == pytest.approx(80 / 30)
+    assert efficiency([10, 30], np.array([2.0, 4.0])) == pytest.approx(80 / 30)
 
 
 def test_the_final_return_does_not_depend_on_the_points_of_the_curve():

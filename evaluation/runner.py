@@ -1,0 +1,117 @@
+"""Runs the parts of an evaluation: what was finished before is looked up, the rest trained and kept at once.
+
+`protocol` and `tuning` say what to run.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jax.sharding import Mesh
+
+from evaluation.lanes import CURVE_EPISODES, EPISODES, Returns, Trainer, default_block_size, make_trainer
+from evaluation.results import Outcome, Point
+from evaluation.store import Store, name_of
+from evaluation.tasks import Trial
+
+
+class Work(NamedTuple):
+    """One objective on one environment at one horizon, for some seeds."""
+
+    trial: Trial
+    horizon: int
+    updates: int
+    seeds: Sequence[int]
+
+    @property
+    def env_steps(self) -> int:
+        """What it costs: environment steps of all its agents."""
+        return self.trial.env_steps(self.updates) * self.trial.task.count * len(self.seeds)
+
+
+class Ready(NamedTuple):
+    """How the agents of a trial are trained."""
+
+    block_size: int
+    train: Trainer
+
+
+@dataclasses.dataclass(frozen=True)
+class Runner:
+    """Where and how finely trials are run.
+
+    Attributes:
+        mesh: the devices; results do not depend on it.
+        block_size: lanes that run side by side; None: as many as suit the agents.
+        points: of the learning curves, the end included.
+        store: where finished outcomes are looked up, and kept as soon as they are there.
+        trainers: of the trials so far, by identity; each holds a compiled program.
+    """
+
+    mesh: Mesh
+    block_size: int | None
+    points: int
+    store: Store
+    trainers: dict[int, tuple[Trial, Ready]] = dataclasses.field(default_factory=dict)
+
+    def ready(self, trial: Trial) -> Ready:
+        """Refuses what cannot be trained, before anything is.
+
+        Raises:
+            EvaluationError: agents that do not fit the environment or the rule.
+        """
+        if id(trial) not in self.trainers:
+            size = self.block_size or default_block_size(trial.agent)
+            # Kept with its trial: the identity of a trial that is gone may be given to another.
+            self.trainers[id(trial)] = trial, Ready(size, make_trainer(trial, self.mesh, size, self.points))
+        return self.trainers[id(trial)][1]
+
+    def outcomes(self, work: Work) -> list[Outcome]:
+        """One per seed, in their order."""
+        trial, seeds = work.trial, work.seeds
+        size, train = self.ready(trial)
+        setting = {"block_size": size, "points": self.points, "episodes": (EPISODES, CURVE_EPISODES)}
+        names = {seed: name_of(trial, work.updates, seed, setting) for seed in seeds}
+        found = {seed: outcome for seed, name in names.items() if (outcome := self.store.get(name))}
+        for group in self._groups([seed for seed in seeds if seed not in found], trial, size):
+            returns = train(work.updates, group)
+            for seed, outcome in zip(group, _outcomes(work, returns), strict=True):
+                found[seed] = outcome
+                self.store.put(names[seed], outcome)
+        return [found[seed] for seed in seeds]
+
+    def _groups(self, seeds: Sequence[int], trial: Trial, block_size: int) -> Iterator[Sequence[int]]:
+        """Seeds trained together: no more than fill all devices, so that little is lost to a kill."""
+        size = max(1, -(-self.mesh.size * block_size // trial.task.count))
+        for start in range(0, len(seeds), size):
+            yield seeds[start : start + size]
+
+
+def _outcomes(work: Work, returns: Returns) -> Iterator[Outcome]:
+    """One outcome per seed: means over its levels."""
+    trial, task = work.trial, work.trial.task
+    scored = task.scored
+    for seed in range(len(returns.final)):
+        final, curve = returns.final[seed], returns.curve[:, seed]
+        steps = [trial.env_steps(int(n)) for n in returns.updates]
+        scores = task.scores(curve)[:, scored].mean(axis=1) if scored.any() else None
+        yield Outcome(
+            return_=float(np.mean(final)),
+            score=None if scores is None else float(scores[-1]),
+            efficiency=efficiency(steps, np.mean(curve, axis=1) if scores is None else scores),
+            curve=tuple(
+                Point(env_steps=at, return_=float(np.mean(value)))
+                for at, value in zip(steps, curve, strict=True)
+            ),
+            updates=work.updates,
+            env_steps=trial.env_steps(work.updates),
+            levels=task.count,
+            unscored_levels=int(np.sum(~scored)),
+        )
+
+
+def efficiency(steps: Sequence[int], values: np.ndarray) -> float:
+    """Area under a learning curve over its length; before its first point the curve is flat."""
+    area = np.trapezoid([values[0], *values], [0, *steps])
+    return float(area / steps[-1])

@@ -1,0 +1,136 @@
+"""A fair budget for hand-written baselines: each gets the same small search before it is evaluated.
+
+Step sizes (policy and second head together) and the entropy bonus are multiplied by the factors below, the
+published settings being one of the candidates. The search is per environment and horizon, with other seeds
+than the evaluation's, and on other levels wherever the environment draws levels. `protocol` calls it.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from discovery.objectives.base import TrainedObjective
+from evaluation.results import Outcome, Tuned
+from evaluation.runner import Runner, Work
+from evaluation.tasks import Task, Trial
+
+STEP_FACTORS = (1.0, 1 / 3, 3.0)
+"""Of the step sizes."""
+
+ENTROPY_FACTORS = (1.0, 0.0, 4.0)
+"""Of the weight of the entropy bonus."""
+
+LEVELS_SEED = 1
+"""Of the levels that settings are chosen on; those of the evaluation have another."""
+
+SEEDS = range(1 << 20, (1 << 20) + 2)
+"""Of the agents that settings are chosen by."""
+
+
+class Settings(NamedTuple):
+    """What is tried: factors of the published settings."""
+
+    steps: float
+    entropy: float
+
+
+GRID = tuple(itertools.starmap(Settings, itertools.product(STEP_FACTORS, ENTROPY_FACTORS)))
+"""Every candidate; the published settings are the first."""
+
+PUBLISHED = GRID[0]
+
+
+def refusal(objectives: Mapping[str, TrainedObjective], labels: Sequence[str]) -> str | None:
+    """Why these cannot be tuned, or None."""
+    for label in labels:
+        if label not in objectives:
+            return f"cannot tune {label!r}: it is not evaluated"
+        if not tunable(objectives[label]):
+            return f"cannot tune {label!r}: only hand-written objectives with an entropy bonus are tuned"
+    return None
+
+
+def tunable(objective: TrainedObjective) -> bool:
+    """Whether it is hand-written and has an entropy bonus: not what was evolved, and not `random`."""
+    return not objective.meta_params and hasattr(objective.rule, "entropy_coef")
+
+
+def cost(part: Work) -> int:
+    """Environment steps that choosing the settings of a part takes."""
+    return len(GRID) * part._replace(seeds=SEEDS).env_steps
+
+
+def with_settings(trial: Trial, settings: Settings) -> Trial:
+    """The trial with other settings; the published ones are its own."""
+    if settings == PUBLISHED:
+        return trial
+    rule: Any = trial.objective.rule
+    agent = dataclasses.replace(
+        trial.agent,
+        policy_learning_rate=settings.steps * trial.agent.policy_learning_rate,
+        head_learning_rate=settings.steps * trial.agent.head_learning_rate,
+    )
+    rule = cast(Any, dataclasses.replace(rule, entropy_coef=settings.entropy * rule.entropy_coef))
+    return dataclasses.replace(trial, agent=agent, objective=dataclasses.replace(trial.objective, rule=rule))
+
+
+def tuned(
+    parts: Sequence[Work], task: Task, runner: Runner, report: Callable[[Work], None]
+) -> Iterator[tuple[Work, Tuned]]:
+    """Each part with the settings that suit it best, and what they are.
+
+    Args:
+        parts: one trial at its horizons.
+        task: the same environment with the levels for tuning.
+        runner: how the evaluation is run.
+        report: called before each attempt.
+    """
+    # Of its own, so that the candidates' programs go when the choice is made.
+    runner = dataclasses.replace(runner, trainers={})
+    trial = parts[0].trial
+    elsewhere = dataclasses.replace(trial, task=task)
+    candidates = [with_settings(elsewhere, settings) for settings in GRID]
+    chosen: dict[Settings, Trial] = {}
+    for part in parts:
+        outcomes = []
+        for candidate in candidates:
+            attempt = part._replace(trial=candidate, seeds=SEEDS)
+            report(attempt)
+            outcomes.append(runner.outcomes(attempt))
+        settings = GRID[best(outcomes)]
+        # One trial for all horizons that chose it: a trial is compiled once.
+        chosen.setdefault(settings, with_settings(trial, settings))
+        yield part._replace(trial=chosen[settings]), _record(part, settings)
+
+
+def best(outcomes: Sequence[Sequence[Outcome]]) -> int:
+    """Which candidate has the highest mean score over its seeds, or return where there are no scores.
+
+    The first of equal ones; a candidate with a run that failed is the last choice.
+    """
+    return int(np.argmax([_merit(of_candidate) for of_candidate in outcomes]))
+
+
+def _merit(outcomes: Sequence[Outcome]) -> float:
+    if any(outcome.failed for outcome in outcomes):
+        return -np.inf
+    values = [outcome.return_ if outcome.score is None else outcome.score for outcome in outcomes]
+    return float(np.mean(np.array(values, np.float64)))
+
+
+def _record(part: Work, settings: Settings) -> Tuned:
+    rule: Any = part.trial.objective.rule
+    return Tuned(
+        objective=part.trial.label,
+        suite=part.trial.suite,
+        environment=part.trial.task.name,
+        horizon=part.horizon,
+        step_factor=settings.steps,
+        policy_learning_rate=settings.steps * part.trial.agent.policy_learning_rate,
+        entropy_coef=settings.entropy * rule.entropy_coef,
+        candidates=len(GRID),
+        seeds=len(SEEDS),
+    )
