@@ -15,7 +15,8 @@ import envs.suites
 import meta.curriculum
 import meta.evolution
 from discovery.objectives.registry import registry as objectives
-from evaluation import protocol
+from evaluation import lanes
+from evaluation.references import REFERENCES, Reference
 from meta.curriculum import scores
 from scripts.cli import main
 
@@ -125,12 +126,24 @@ def test_files_of_the_docs_are_found_and_used_by_their_page(block: Block, added,
         assert name in capsys.readouterr().out
 
 
+def untrained(learner, mesh, block_size, meta_params, levels, keys, ends):
+    return jnp.zeros(keys.shape[0]), jnp.zeros((keys.shape[0], ends.shape[0] - 1))
+
+
+def test_the_table_of_references_is_that_of_the_code():
+    rows = re.findall(
+        r"^\| `(\S+)` \| (\S+) \| (\S+) \| (.*) \|$", (DOCS / "evaluation.md").read_text(), re.M
+    )
+    table = {name: Reference(float(random), float(high), source) for name, random, high, source in rows}
+    assert table == REFERENCES
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_of_the_docs_are_accepted(command: str, added, tmp_path, monkeypatch, capsys):
     added([file for file in FILES if file.page == COMMANDS[command]])
     monkeypatch.chdir(tmp_path)
     # Agents are trained in `tests/scripts/test_evaluate.py`; here each suite would be compiled once more.
-    monkeypatch.setattr(protocol, "train_lanes", lambda *given: jnp.zeros(given[5].shape[0]))
+    monkeypatch.setattr(lanes, "train_lanes", untrained)
     _, name, *arguments = shlex.split(command)
     if name in ("evaluate", "export") and arguments[0].startswith("runs/"):
         arguments[0] = "ta-lpg"  # the pages' run directories do not exist here
