@@ -132,7 +132,7 @@ def untrained(learner, mesh, block_size, meta_params, levels, keys, ends):
 
 def test_the_table_of_references_is_that_of_the_code():
     rows = re.findall(
-        r"^\| `(\S+)` \| (\S+) \| (\S+) \| (.*) \|$", (DOCS / "evaluation.md").read_text(), re.M
+        r"^\| `(\S+)` \| (\S+) \| (\S+) \| (.*) \|$", (ROOT / "docs" / "evaluation.md").read_text(), re.M
     )
     table = {name: Reference(float(random), float(high), source) for name, random, high, source in rows}
     assert table == REFERENCES
