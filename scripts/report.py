@@ -25,8 +25,8 @@ from scripts.evaluate import check_writable
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Write a run's report as one HTML file that opens offline: summary, curves, evaluation, analysis, agents,
-    levels, configuration, provenance. Several runs are compared on one page.
+    """Write a run's report as one HTML file that opens offline: summary, curves, evaluation, analysis,
+    agents, levels, configuration, provenance. Several runs are compared on one page.
 
     `evaluate` and `analyse` fill their sections: run them first. Needs the extra `report`.
     """
@@ -35,7 +35,7 @@ class Arguments:
     """Run directories."""
 
     out: Path | None = None
-    """The file to write; replaced if it is there (default: report.html in the run directory, if there is one)."""
+    """The file to write; replaced if it is there (default: report.html in the directory of a single run)."""
 
     evaluation: tuple[Path, ...] = ()
     """A results.json or its folder for each RUN (default: the run's own)."""
@@ -113,7 +113,7 @@ def _config(files: report.RunFiles) -> RunConfig:
         return from_json(files.config)
     except ConfigError as error:
         raise report.ReportError(
-            f"{files.path / 'config.json'} is damaged or of another version: {error}; restore it from a backup"
+            f"{files.path / 'config.json'} is damaged or of another version: {error}; restore a backup"
         ) from None
 
 

@@ -3,8 +3,8 @@
     source = Source(read_run(Path("runs/mine")), command, subject, levels=3, seed=0)
     page = render(gather([source], made="2026-11-26", command="rl-discovery report runs/mine"))
 
-`files` reads, `gather` makes the document, `render` draws it. The command is `rl-discovery report`; plotly and
-jinja2, the extra `report`, are imported when something is drawn.
+`files` reads, `gather` makes the document, `render` draws it. The command is `rl-discovery report`; plotly
+and jinja2, the extra `report`, are imported when something is drawn.
 """
 
 from evaluation.report.agents import Subject

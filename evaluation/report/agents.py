@@ -6,6 +6,7 @@ take too long. Gridworlds are recorded step by step; of other environments there
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -140,7 +141,7 @@ def watch(
         ends = np.unique(np.linspace(0, horizon, POINTS + 1).round().astype(int))
         life = first = begin(key, level)
         returns = [float(measure(life, level, key)[0])]
-        for start, end in zip(ends[:-1], ends[1:], strict=True):
+        for start, end in itertools.pairwise(ends):
             life = go_on(level, jnp.full(1, horizon), key, life, jnp.int32(start), jnp.int32(end))
             returns.append(float(measure(life, level, key)[0]))
         episodes = [

@@ -9,6 +9,7 @@ from envs.gridworld.env import GridLevel, GridWorld
 from envs.gridworld.render import RING_FROM
 from evaluation.report.agents import Episode, Lesson
 from evaluation.report.document import AgentLevel, Board, Disc, Walk
+from evaluation.report.words import number
 
 ENDS = {
     "terminated": "an object ended the episode",
@@ -73,8 +74,13 @@ def _words(level: GridLevel, size: int, walls: int) -> str:
     )
 
 
-def shown(env: GridWorld, number: int, lesson: Lesson) -> AgentLevel:
+def shown(env: GridWorld, title: str, lesson: Lesson) -> AgentLevel:
     """A level with the episodes of its agent.
+
+    Args:
+        env: its environment.
+        title: of the level.
+        lesson: what was recorded there.
 
     Raises:
         ValueError: nothing was recorded.
@@ -83,17 +89,18 @@ def shown(env: GridWorld, number: int, lesson: Lesson) -> AgentLevel:
         raise ValueError("this level cannot be drawn")
     updates = f"{lesson.horizon:,} update{'s' * (lesson.horizon != 1)}"
     ends = (
-        f"; random policy {lesson.random:.2f}, best policy {lesson.optimal:.2f}"
+        f"; random policy {number(lesson.random)}, best policy {number(lesson.optimal)}"
         if lesson.random is not None and lesson.optimal is not None
         else ""
     )
+    before, after = number(lesson.returns[0]), number(lesson.returns[-1])
     walks = (
         _walk(env, lesson.level, "Untrained", lesson.before),
         _walk(env, lesson.level, f"After {updates}", lesson.after),
     )
     return AgentLevel(
-        title=f"Level {number}",
-        facts=f"Mean return {lesson.returns[0]:.2f} before and {lesson.returns[-1]:.2f} after {updates}{ends}",
+        title=title,
+        facts=f"Mean return {before} before, {after} after {updates}{ends}",
         walks=walks,
     )
 
@@ -101,7 +108,7 @@ def shown(env: GridWorld, number: int, lesson: Lesson) -> AgentLevel:
 def _walk(env: GridWorld, level: GridLevel, title: str, episode: Episode) -> Walk:
     steps = len(episode.cells) - 1
     drawn = board(env, level, episode)
-    result = f"return {episode.gained[-1]:.2f} in {steps} step{'s' * (steps != 1)}; {ENDS[episode.ended]}"
+    result = f"return {number(episode.gained[-1])} in {steps} step{'s' * (steps != 1)}; {ENDS[episode.ended]}"
     return Walk(title=title, result=result, board=drawn, frames=_frames(env, level, episode))
 
 

@@ -1,4 +1,4 @@
-"""Metrics over meta-training for the page's chart: columns, their running means, thinned to what a screen shows."""
+"""Metrics over meta-training for the page's chart: columns and their running means, thinned for a screen."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,7 +33,8 @@ def curves(runs: Sequence[RunFiles]) -> Curves | None:
     metrics = [*(name for name in FIRST if name in names), *sorted(names - {*FIRST})]
     axes = [(name, label) for name, label in AXES if all(name in table for _, table in found)]
     group = max(-(-len(run.rows) // POINTS) for run, _ in found)
-    note = f"Thin: as measured{f', means over up to {group} generations' if group > 1 else ''}. "
+    means = f", means over up to {group} generations" if group > 1 else ""
+    note = f"Thin: as measured{means}. "
     note += f"Thick: running mean over {SMOOTHING:.0%} of the generations."
     return Curves(
         runs=tuple({"name": run.name, **_thinned(table, metrics)} for run, table in found),
@@ -44,7 +45,7 @@ def curves(runs: Sequence[RunFiles]) -> Curves | None:
 
 
 def columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """Numbers by name, one per generation; NaN where a row has none. Names without any number are left out."""
+    """Numbers by name, one per generation; NaN where there is none. Names without numbers are left out."""
     names = dict.fromkeys(name for row in rows for name in row)
     table = {name: np.array([_number(row.get(name)) for row in rows]) for name in names}
     return {name: column for name, column in table.items() if np.isfinite(column).any()}

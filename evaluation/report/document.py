@@ -95,7 +95,7 @@ class Explorer:
         name: unique in the page, fit for an HTML id.
         horizons: labels of N, the choice; a single one is no choice.
         shares: n/N, the slider's stops; one alone is no slider.
-        figures: as they begin.
+        groups: figures as they begin, those together that are to be compared.
         states: per horizon and stop: per figure, by name, the changes of each of its traces; and `facts`,
             the numbers beside them.
         facts: labels of these numbers.
@@ -105,10 +105,15 @@ class Explorer:
     name: str
     horizons: tuple[str, ...]
     shares: tuple[float, ...]
-    figures: tuple[Figure, ...]
+    groups: tuple[tuple[Figure, ...], ...]
     states: tuple[tuple[Mapping[str, Json], ...], ...]
     facts: tuple[str, ...]
     start: int
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """Of all groups."""
+        return tuple(figure for group in self.groups for figure in group)
 
 
 @dataclasses.dataclass(frozen=True)

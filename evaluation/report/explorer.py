@@ -12,7 +12,7 @@ import numpy as np
 from evaluation.analysis.record import Curve, Drift, Response, Surface, Sweep
 from evaluation.report.document import Explorer, Figure
 from evaluation.report.looks import GREY, PALETTE, faint, figure, line
-from evaluation.report.scores import number
+from evaluation.report.words import number
 
 SLICES = (-1.0, 1.0)
 """A of the slices through a drift."""
@@ -49,9 +49,9 @@ def drift_explorer(name: str, drift: Drift, objective: str) -> Explorer:
     references = [s for s in drift.surfaces if s.objective != objective]
     at = {(s.horizon, s.progress): s for s in mine}
     first = mine[0]
-    figures = [_map(f"{name}-map", drift, first, f"{objective}: {GAIN}")]
-    figures += [_map(f"{name}-{s.objective}", drift, s, f"{s.objective.upper()}: {GAIN}") for s in references]
-    figures += [
+    maps = [_map(f"{name}-map", drift, first, f"{objective}: {GAIN}")]
+    maps += [_map(f"{name}-{s.objective}", drift, s, f"{s.objective.upper()}: {GAIN}") for s in references]
+    slices = [
         _slice(f"{name}-{field}-{i}", drift, mine, references, field, A)
         for field in ("drift", "slope")
         for i, A in enumerate(SLICES)
@@ -68,13 +68,13 @@ def drift_explorer(name: str, drift: Drift, objective: str) -> Explorer:
                 changes[f"{name}-{field}-{i}"] = [{"y": list(values)} for values in lines]
         return {"figures": changes, "facts": _drift_facts(drift, now)}
 
-    return _explorer(name, list(at), figures, state, DRIFT_FACTS)
+    return _explorer(name, list(at), (maps, slices), state, DRIFT_FACTS)
 
 
 def response_explorer(name: str, response: Response) -> Explorer:
     """pihat over each input."""
     at = {(c.horizon, c.progress): i for i, c in enumerate(response.sweeps[0].curves)}
-    figures = [_sweep(f"{name}-{i}", sweep) for i, sweep in enumerate(response.sweeps)]
+    sweeps = [_sweep(f"{name}-{i}", sweep) for i, sweep in enumerate(response.sweeps)]
 
     def state(horizon: int | None, share: float | None) -> dict[str, Any]:
         changes = {
@@ -86,13 +86,13 @@ def response_explorer(name: str, response: Response) -> Explorer:
         }
         return {"figures": changes, "facts": _response_facts(response, at[horizon, share])}
 
-    return _explorer(name, list(at), figures, state, RESPONSE_FACTS)
+    return _explorer(name, list(at), (sweeps,), state, RESPONSE_FACTS)
 
 
 def _explorer(
     name: str,
     moments: Sequence[tuple[int | None, float | None]],
-    figures: Sequence[Figure],
+    groups: Sequence[Sequence[Figure]],
     state: Callable[[int | None, float | None], dict[str, Any]],
     facts: tuple[str, ...],
 ) -> Explorer:
@@ -102,7 +102,7 @@ def _explorer(
         name=name,
         horizons=tuple("any" if horizon is None else f"{horizon:,}" for horizon in horizons),
         shares=tuple(0.0 if share is None else share for share in shares),
-        figures=tuple(figures),
+        groups=tuple(tuple(group) for group in groups),
         states=tuple(tuple(state(horizon, share) for share in shares) for horizon in horizons),
         facts=facts,
         start=len(horizons) // 2,
@@ -117,8 +117,7 @@ def _map(name: str, drift: Drift, surface: Surface, title: str) -> Figure:
         x=_ratio(drift), y=list(drift.advantage), z=_matrix(surface.slope), coloraxis="coloraxis",
         hovertemplate="r %{x:.2f}, A %{y}: %{z:.2f}<extra></extra>", zsmooth="best",
     )  # fmt: skip
-    back = _percent(surface.rollback.all)
-    alt = f"{title}, over r and A: positive where the agent gains by a larger r. {back} of the plane is pushed back."
+    alt = f"{title}, over r and A at the chosen moment: positive where the agent gains by a larger r."
     return figure(
         name, title, alt, [heat], x=_ratio_axis(), y="advantage A",
         coloraxis={"cmin": -3, "cmax": 3, "colorbar": {"thickness": 10, "len": 0.95, "outlinewidth": 0}},
@@ -206,7 +205,7 @@ def _ratio_axis() -> Mapping[str, Any]:
     """Logarithmic, labelled by r itself."""
     return {
         "type": "log",
-        "title": {"text": "r = π / π_old"},
+        "title": {"text": "r = π / π<sub>old</sub>"},
         "tickvals": list(TICKS),
         "ticktext": [f"{tick:g}" for tick in TICKS],
     }

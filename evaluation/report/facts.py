@@ -1,4 +1,4 @@
-"""What a run is and where its numbers come from: summary, configuration, differences, provenance, commands."""
+"""What a run is and where its numbers come from: summary, configuration, provenance, commands."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from checkpoints.provenance import versions
 from evaluation.report.curves import last_mean
 from evaluation.report.document import Fact, Table
 from evaluation.report.files import RunFiles
-from evaluation.report.scores import interval, number
+from evaluation.report.words import duration, interval, number, short, text
 from evaluation.results import Results
 
 
@@ -33,14 +33,14 @@ def summary(run: RunFiles) -> tuple[Fact, ...]:
         last_few = f"mean over the last {count:,} generations" if count > 1 else "of the last generation"
         facts.append(Fact("Fitness", number(value), last_few))
     if isinstance(last.get("env_steps"), int | float):
-        facts.append(Fact("Environment steps", _short(last["env_steps"]), "in meta-training"))
+        facts.append(Fact("Environment steps", short(last["env_steps"]), "in meta-training"))
     if isinstance(last.get("wall_s"), int | float):
         rate = last["env_steps"] / last["wall_s"] if last.get("env_steps") and last["wall_s"] > 0 else None
         facts.append(
             Fact(
                 "Wall time",
                 duration(last["wall_s"]),
-                "" if rate is None else f"{_short(rate)} steps per second",
+                "" if rate is None else f"{short(rate)} steps per second",
             )
         )
     facts.append(Fact("Seed", str(run.config.get("seed"))))
@@ -165,31 +165,3 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = value
     return flat
-
-
-def text(value: Any) -> str:
-    """A value of the configuration for reading."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if value is None:
-        return "–"
-    if isinstance(value, list | tuple):
-        return " ".join(map(text, value)) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def duration(seconds: float) -> str:
-    """As in "2 h 05 min"."""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 1:
-        return f"{rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
-
-
-def _short(value: float) -> str:
-    """As in "1.9 billion"."""
-    for size, name in ((1e12, " trillion"), (1e9, " billion"), (1e6, " million"), (1e3, " thousand")):
-        if value >= size:
-            return f"{value / size:.3g}{name}"
-    return f"{value:.3g}"

@@ -16,8 +16,9 @@ SHOWN_LEVELS = 8
 """Levels that are drawn where the run has no gallery."""
 
 GALLERY_ALT = (
-    "Sheet of the levels of highest score in the replay buffer, two pictures each: the path of an agent trained by "
-    "the objective on the left, of the A2C antagonist on the right, with score, horizon, plays and returns below."
+    "Sheet of the levels of highest score in the replay buffer, two pictures each: the path of an agent "
+    "trained by the objective on the left, of the A2C antagonist on the right, with their "
+    "numbers."
 )
 
 
@@ -110,7 +111,8 @@ def _curriculum(source: Source) -> Curriculum:
     env = subject.distribution.env
     drawn = tuple(boards.board(env, level) for level in levels_of(levels))
     return Curriculum(
-        f"{replay}. Here are {SHOWN_LEVELS} levels drawn from its distribution {subject.environment} for this page.",
+        f"{replay}. Here are {SHOWN_LEVELS} levels drawn for this page from its distribution "
+        f"{subject.environment}.",
         boards=drawn,
     )
 
@@ -123,15 +125,19 @@ def _agents(index: int, source: Source, progress: Callable[[str], None]) -> Agen
     levels = subject.levels(source.seed, source.levels)
     lessons = watch(subject, levels, source.seed, progress)
     note = (
-        f"On each of {len(lessons)} levels of {subject.environment} an agent was trained from scratch for this page, "
-        f"with the objective as it stands and the run's own settings of agents ({subject.agent.workers} workers)."
+        f"For this page an agent was trained from scratch on each of {len(lessons)} levels of "
+        f"{subject.environment}, with the objective as it stands and the run's own settings of agents "
+        f"({subject.agent.workers} workers)."
     )
     if any(lesson.horizon < lesson.own_horizon for lesson in lessons):
         note += f" Lifetimes were cut at {subject.longest():,} updates, to bound the time that this takes."
     if subject.drawable:
-        note += " An episode of each before and after, with actions sampled from the policy, on the same random numbers."
+        note += (
+            " Of each there is an episode before and one after, with actions sampled from the policy, on the "
+            "same random numbers."
+        )
         env = subject.distribution.env
-        shown = tuple(boards.shown(env, i + 1, lesson) for i, lesson in enumerate(lessons))
+        shown = tuple(boards.shown(env, f"Level {i + 1}", lesson) for i, lesson in enumerate(lessons))
     else:
         note += " This environment's states are not drawn; returns over the lifetime are shown instead."
         shown = ()

@@ -1,11 +1,11 @@
-"""What else an analysis found: agents over their lifetime, told the true n/N and wrong ones, and a formula."""
+"""What else an analysis found: agents over their lifetime with true and wrong n/N, and a formula."""
 
 from evaluation.analysis.figures import TRACE_TITLES
 from evaluation.analysis.record import Analysis, Estimated, Lifetime
 from evaluation.report.document import AnalysisPart, Figure, Table
 from evaluation.report.explorer import drift_explorer, response_explorer
 from evaluation.report.looks import PALETTE, band, figure, line
-from evaluation.report.scores import number
+from evaluation.report.words import number
 
 
 def analysis_part(prefix: str, found: Analysis) -> AnalysisPart:
@@ -64,8 +64,8 @@ def _views(found: Analysis) -> Table:
         for view in lives.views
     )
     caption = (
-        f"Agents over {lives.horizon:,} updates on {lives.levels} levels of {lives.environment}, {lives.seeds} seeds, "
-        "told the true n/N and wrong ones [95 % interval]"
+        f"Agents over {lives.horizon:,} updates on {lives.levels} levels of {lives.environment}, "
+        f"{lives.seeds} seeds, told the true n/N and wrong ones [95 % interval]"
     )
     return Table(caption, ("n/N", "Score", "Difference to the truth", "Return"), rows)
 

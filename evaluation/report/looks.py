@@ -22,6 +22,9 @@ SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross
 
 HEIGHT = 360
 
+LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+"""Above the figure: below, it would run into the axis where there is little room."""
+
 
 def colours_of(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Colour and symbol of every objective; "random" is always grey."""
@@ -36,9 +39,12 @@ def figure(
     """A figure of Plotly's traces.
 
     Args:
-        name, title, alt: as in `Figure`.
+        name: as in `Figure`.
+        title: as there.
+        alt: as there.
         traces: of `plotly.graph_objects`.
-        x, y: settings of the axes; a text is a title.
+        x: settings of the axis; a text is its title.
+        y: the same.
         layout: what else Plotly's layout takes.
     """
     import plotly.graph_objects as go
@@ -46,9 +52,9 @@ def figure(
     common = {
         "template": "none",
         "height": HEIGHT,
-        "margin": {"l": 56, "r": 12, "t": 12, "b": 48},
+        "margin": {"l": 56, "r": 12, "t": 16, "b": 48},
         "hovermode": "closest",
-        "legend": {"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0},
+        "legend": LEGEND,
         "xaxis": _axis(x),
         "yaxis": _axis(y),
     }

@@ -70,7 +70,7 @@ def _figures(document: Document) -> list[Figure]:
 
 
 def _policy(scripts: list[str]) -> str:
-    """Nothing is fetched; of scripts only ours run. Plotly writes style elements and draws through data URLs."""
+    """Nothing is fetched; of scripts only ours run. Plotly writes style elements and draws data URLs."""
     hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts)
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "

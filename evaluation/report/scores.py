@@ -7,12 +7,13 @@ from evaluation.curves import THRESHOLDS
 from evaluation.report.document import Evaluation, Figure, Table
 from evaluation.report.files import RunFiles
 from evaluation.report.looks import band, colours_of, faint, figure, line, slug
+from evaluation.report.words import interval
 from evaluation.results import Aggregate, Cell, Improvement, Results, improvements, score_matrix, summarise
 from evaluation.statistics import MIN_RUNS, performance_profile, profile_band
 
 NOTE = (
-    "A normalised return of 0 is what the uniformly random policy gets, 1 the best policy (computed exactly), or "
-    "a reference. Square brackets and error bars are 95 % bootstrap intervals over seeds. IQM is the "
+    "A normalised return of 0 is what the uniformly random policy gets, 1 the best policy (computed exactly) "
+    "or a reference. Square brackets and error bars are 95 % bootstrap intervals over seeds. IQM is the "
     "interquartile mean over seeds and environments."
 )
 
@@ -157,7 +158,10 @@ def _improvement(results: Results, suite: str, entries: Sequence[Improvement]) -
         )
         for objective, over in dict.fromkeys((e.objective, e.over) for e in entries)
     )
-    caption = f"Probability of improvement on “{suite}”: that a run of one beats a run of the other; ties count half"
+    caption = (
+        f"Probability of improvement on “{suite}”: that a run of one beats a run of the other; "
+        "ties count half"
+    )
     return Table(caption, ("", *_heads(results, suite, horizons)), rows)
 
 
@@ -283,8 +287,8 @@ def _curve_figures(results: Results, suite: str) -> list[Figure]:
             curves = [[point.return_ for point in cell.curve] for cell in mine]
             colour = looks[label][0]
             traces += [
-                line(steps, curve, label, faint(colour, 0.35), line={"width": 1}, showlegend=False, hoverinfo="skip",
-                     legendgroup=label)
+                line(steps, curve, label, faint(colour, 0.35), line={"width": 1}, showlegend=False,
+                     hoverinfo="skip", legendgroup=label)
                 for curve in curves
             ]  # fmt: skip
             mean = [_mean(column) for column in zip(*curves, strict=True)]
@@ -350,15 +354,3 @@ def _runs(results: Results, suite: str) -> str:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if len(known) == len(values) else None
-
-
-def interval(middle: float | None = None, low: float | None = None, high: float | None = None) -> str:
-    """As in "0.81 [0.78, 0.83]"."""
-    if middle is None:
-        return "–"
-    return f"{number(middle)}" + ("" if low is None or high is None else f" [{number(low)}, {number(high)}]")
-
-
-def number(value: float, digits: int = 2) -> str:
-    """With a minus sign that can be seen, but none before a zero."""
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")

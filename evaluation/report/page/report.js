@@ -16,7 +16,7 @@ function colour(name) {
 }
 
 function themed(layout) {
-  const axis = { gridcolor: colour("line"), linecolor: colour("muted"), tickcolor: colour("muted"), ticks: "outside" };
+  const axis = { gridcolor: colour("line"), linecolor: colour("muted"), tickcolor: colour("muted"), ticks: "outside", title: { font: { size: 13 } } };
   const bar = { tickfont: { color: colour("ink") } };
   const template = {
     layout: {
@@ -35,7 +35,10 @@ function themed(layout) {
 
 function draw(id, data, layout) {
   shown.set(id, { data, layout });
-  return Plotly.react(id, data, themed(layout), { responsive: true, displaylogo: false });
+  return Plotly.react(id, data, themed(layout), {
+    responsive: true, displaylogo: false, displayModeBar: touch ? false : "hover",
+    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
+  });
 }
 
 dark.addEventListener("change", () => shown.forEach(({ data, layout }, id) => draw(id, data, layout)));
@@ -67,7 +70,7 @@ function drawCurves() {
   chart.setAttribute("aria-label", `${metric} over ${label.toLowerCase()}. Running mean: ${last}.`);
   draw("curves-chart", data, {
     height: 400, margin: { l: 60, r: 12, t: 12, b: 48 }, hovermode: "x unified", showlegend: report.curves.runs.length > 1,
-    legend: { orientation: "h", y: -0.2, yanchor: "top", x: 0 },
+    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
     xaxis: { title: { text: label }, automargin: true, zeroline: false },
     yaxis: { title: { text: metric }, automargin: true, zeroline: false },
   });
@@ -132,8 +135,7 @@ for (const level of document.querySelectorAll(".level")) {
         object.classList.toggle("moved", Boolean(now.places));
         if (now.places) object.setAttribute("transform", `translate(${now.places[k]})`);
       });
-      const over = at >= walks[i].length - 1 ? ", over" : "";
-      gained[i].textContent = `step ${frames.length - 1}: return ${now.gained.toFixed(2)}${over}`;
+      gained[i].textContent = `step ${frames.length - 1}: return ${now.gained.toFixed(2).replace("-", "−")}`;
     });
   };
   const stop = () => {
