@@ -103,6 +103,7 @@ def _sources(arguments: Arguments) -> list[report.Source]:
             arguments.analysis[i] if arguments.analysis else None,
         )
         config = _config(files)
+        files = dataclasses.replace(files, config=to_json(config))  # with what an older version left out
         subject = _subject(files, config)
         found.append(report.Source(files, reproduce(config, path), subject, arguments.levels, arguments.seed))
     return found

@@ -163,7 +163,7 @@ def _sweep(name: str, sweep: Sweep) -> Figure:
         for i, curve in enumerate(first)
     ]  # fmt: skip
     traces.append(line(values, sweep.curves[0].pihat, "pihat", NOW, line={"width": 3}))
-    title = f"pihat over: {sweep.input}"
+    title = f"pihat over {sweep.input}"
     return figure(
         name, title, f"{title}. {sweep.meaning}. Below 0 the action is made likelier.", traces,
         x=sweep.input, y="pihat", height=300,

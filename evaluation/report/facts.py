@@ -71,7 +71,7 @@ def differences(runs: Sequence[RunFiles]) -> Table:
     flat = [flatten(run.config) for run in runs]
     names = dict.fromkeys(name for fields in flat for name in fields)
     rows = tuple(
-        (name, *("–" if name not in fields else text(fields[name]) for fields in flat))
+        (name, *("not there" if name not in fields else text(fields[name]) for fields in flat))
         for name in names
         if any(fields.get(name, names) != flat[0].get(name, names) for fields in flat)
     )

@@ -53,7 +53,8 @@ def gather(
         progress: called with what is about to be done.
     """
     runs = [source.files for source in sources]
-    names = " and ".join(run.name for run in runs)
+    *most, last = (run.name for run in runs)
+    names = f"{', '.join(most)} and {last}" if most else last
     return Document(
         title=f"{names} compared" if len(runs) > 1 else names,
         made=made,

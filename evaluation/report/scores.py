@@ -7,8 +7,9 @@ from evaluation.curves import THRESHOLDS
 from evaluation.report.document import Evaluation, Figure, Table
 from evaluation.report.files import RunFiles
 from evaluation.report.looks import band, colours_of, faint, figure, line, slug
+from evaluation.report.merging import merged
 from evaluation.report.words import interval
-from evaluation.results import Aggregate, Cell, Improvement, Results, improvements, score_matrix, summarise
+from evaluation.results import Aggregate, Improvement, Results, score_matrix
 from evaluation.statistics import MIN_RUNS, performance_profile, profile_band
 
 NOTE = (
@@ -42,57 +43,6 @@ def evaluation(runs: Sequence[RunFiles]) -> Evaluation | None:
     seeds = {cell.seed for cell in results.cells}
     note = NOTE if len(seeds) >= MIN_RUNS else f"{NOTE} With fewer than {MIN_RUNS} seeds there are none."
     return Evaluation(tuple(tables), tuple(figures), tuple(more), note)
-
-
-def merged(runs: Sequence[RunFiles]) -> Results | None:
-    """The results of all runs as one document.
-
-    Objectives are told apart by the run's name, but for those that are the same in all (baselines: every
-    number of them is equal). The first objective of each later run is compared with that of the first.
-    """
-    found = [(run.name, run.results) for run in runs if run.results is not None]
-    if not found:
-        return None
-    if len(found) == 1:
-        return found[0][1]
-    by_label: dict[str, list[tuple[Cell, ...]]] = {}
-    for _, results in found:
-        for label in dict.fromkeys(cell.objective for cell in results.cells):
-            by_label.setdefault(label, []).append(_of(results, label))
-    same = {label for label, groups in by_label.items() if all(group == groups[0] for group in groups)}
-    cells: dict[tuple[Any, ...], Cell] = {}
-    firsts, others = [], list(found[0][1].improvement)
-    for name, results in found:
-        own = {
-            c.objective: c.objective if c.objective in same else f"{c.objective} ({name})"
-            for c in results.cells
-        }
-        firsts.append(own[results.cells[0].objective])
-        for cell in results.cells:
-            new = cell.model_copy(update={"objective": own[cell.objective]})
-            cells.setdefault((new.objective, new.suite, new.environment, new.horizon, new.seed), new)
-        others += [
-            entry.model_copy(update={"objective": own[entry.objective], "over": own[entry.over]})
-            for entry in results.improvement
-        ]
-    del others[: len(found[0][1].improvement)]
-    every = list(cells.values())
-    beside = [cell for cell in every if cell.objective in firsts]
-    pairs = improvements(beside, firsts[:1]) if _comparable(beside) else ()
-    document = Results(cells=tuple(every), aggregate=summarise(every), improvement=(), versions={})
-    return document.model_copy(update={"improvement": (*pairs, *others)})
-
-
-def _of(results: Results, label: str) -> tuple[Cell, ...]:
-    return tuple(cell for cell in results.cells if cell.objective == label)
-
-
-def _comparable(cells: Sequence[Cell]) -> bool:
-    """Whether all objectives were run on the same environments, horizons and seeds."""
-    where: dict[str, set[tuple[Any, ...]]] = {}
-    for c in cells:
-        where.setdefault(c.objective, set()).add((c.suite, c.environment, c.horizon, c.seed, c.levels))
-    return len(where) > 1 and all(places == next(iter(where.values())) for places in where.values())
 
 
 def _scores(results: Results, suite: str) -> Table:
@@ -212,13 +162,12 @@ def _points(
     colours = colours_of(labels)
     traces, words = [], []
     for i, label in enumerate(labels):
-        mine = [values.get((label, horizon), (None, None, None)) for horizon in horizons]
+        places = [k for k, horizon in enumerate(horizons) if (label, horizon) in values]
+        mine = [values[label, horizons[k]] for k in places]
         offset = 0.07 * (i - (len(labels) - 1) / 2)  # beside each other, so that intervals stay readable
-        traces.append(
-            _with_intervals([k + offset for k in range(len(horizons))], mine, label, colours[label])
-        )
+        traces.append(_with_intervals([k + offset for k in places], mine, label, colours[label]))
         traces[-1].text = [
-            f"{horizon:,}: {interval(*value)}" for horizon, value in zip(horizons, mine, strict=True)
+            f"{horizons[k]:,}: {interval(*value)}" for k, value in zip(places, mine, strict=True)
         ]
         words.append(f"{label} {', '.join(interval(*value) for value in mine)}")
     axis: dict[str, Any] = {"title": {"text": measure}}
@@ -269,7 +218,7 @@ def _with_intervals(
 
 def _curve_figures(results: Results, suite: str) -> list[Figure]:
     """Learning curves at the longest horizon: the mean over seeds, and every seed."""
-    longest = max(cell.horizon for cell in results.cells if cell.suite == suite)
+    longest = _longest(results, suite)
     found = []
     for environment in results.environments(suite):
         cells = [
@@ -307,7 +256,7 @@ def _curve_figures(results: Results, suite: str) -> list[Figure]:
 
 def _profile_figure(results: Results, suite: str) -> Figure:
     """Share of runs above each score at the longest horizon."""
-    longest = max(cell.horizon for cell in results.cells if cell.suite == suite)
+    longest = _longest(results, suite)
     cells = [cell for cell in results.cells if (cell.suite, cell.horizon) == (suite, longest)]
     labels = list(dict.fromkeys(cell.objective for cell in cells))
     looks, traces, words = colours_of(labels), [], []
@@ -339,6 +288,15 @@ def _heads(results: Results, suite: str, horizons: Sequence[int]) -> list[str]:
     return [f"{horizon:,} {unit}" for horizon in horizons]
 
 
+def _longest(results: Results, suite: str) -> int:
+    """The longest horizon that every objective was evaluated at; the longest of all, where there is none."""
+    by_objective: dict[str, set[int]] = {}
+    for cell in results.cells:
+        if cell.suite == suite:
+            by_objective.setdefault(cell.objective, set()).add(cell.horizon)
+    return max(set.intersection(*by_objective.values()) or set.union(*by_objective.values()))
+
+
 def _unit(results: Results, suite: str) -> str:
     """What the horizons of a suite count."""
     cells = [cell for cell in results.cells if cell.suite == suite]
@@ -346,9 +304,21 @@ def _unit(results: Results, suite: str) -> str:
 
 
 def _runs(results: Results, suite: str) -> str:
+    """How many levels and seeds, which several runs may have different numbers of."""
     cells = [cell for cell in results.cells if cell.suite == suite]
-    levels, seeds = max(cell.levels for cell in cells), len({cell.seed for cell in cells})
-    return f"{levels} level{'s' * (levels > 1)} per environment, {seeds} seed{'s' * (seeds > 1)}"
+    seeds: dict[str, set[int]] = {}
+    for cell in cells:
+        seeds.setdefault(cell.objective, set()).add(cell.seed)
+    counts = _range([cell.levels for cell in cells]), _range([len(mine) for mine in seeds.values()])
+    words = (
+        f"{text} {what}{'s' * (text != '1')}" for text, what in zip(counts, ("level", "seed"), strict=True)
+    )
+    return " per environment, ".join(words)
+
+
+def _range(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -135,7 +135,7 @@ for (const level of document.querySelectorAll(".level")) {
         object.classList.toggle("moved", Boolean(now.places));
         if (now.places) object.setAttribute("transform", `translate(${now.places[k]})`);
       });
-      gained[i].textContent = `step ${frames.length - 1}: return ${now.gained.toFixed(2).replace("-", "−")}`;
+      gained[i].textContent = `return ${now.gained.toFixed(2).replace("-", "−")}`;
     });
   };
   const stop = () => {
