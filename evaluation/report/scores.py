@@ -142,7 +142,9 @@ def _return_figures(results: Results, suite: str) -> list[Figure]:
             for a in results.aggregate
             if a.suite == suite
         }
-        found.append(_points(results, suite, f"returns-{environment}", environment, "Return (mean)", values))
+        found.append(
+            _points(results, suite, f"returns-{slug(environment)}", environment, "Return (mean)", values)
+        )
     return found
 
 
