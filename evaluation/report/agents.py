@@ -28,7 +28,11 @@ FOLD = 0x9EB027
 """What the seed is folded with first: no key here is one of meta-training or of `evaluate`."""
 
 MOST_STEPS = 1_000_000
-"""Environment steps that one agent may take: longer lifetimes are cut. Seconds on a core for tables."""
+"""Environment steps that one agent may take where there is something to see: longer lifetimes are cut. Seconds
+on a core for tables."""
+
+MOST_STEPS_UNSEEN = 300_000
+"""The same elsewhere, where networks take longer: about ten seconds for MinAtar's."""
 
 POINTS = 10
 """Of the learning curve, besides its beginning."""
@@ -60,7 +64,8 @@ class Subject:
 
     def longest(self) -> int:
         """The longest lifetime that is trained, in agent updates."""
-        return max(1, MOST_STEPS // self.agent.steps_per_update)
+        most = MOST_STEPS if self.drawable else MOST_STEPS_UNSEEN
+        return max(1, most // self.agent.steps_per_update)
 
     def levels(self, seed: int, count: int) -> Level:
         """Levels as the run draws them, but none of those that it drew."""

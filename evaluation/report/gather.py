@@ -125,9 +125,11 @@ def _agents(index: int, source: Source, progress: Callable[[str], None]) -> Agen
         return None
     levels = subject.levels(source.seed, source.levels)
     lessons = watch(subject, levels, source.seed, progress)
-    note = (
-        f"For this page an agent was trained from scratch on each of {len(lessons)} levels of "
-        f"{subject.environment}, with the objective as it stands and the run's own settings of agents "
+    where = subject.environment
+    note = f"For this page {len(lessons)} agents were trained from scratch on "
+    note += f"a level of {where} each, " if subject.drawable else f"{where}, "
+    note += (
+        "with the objective as it stands and the run's own settings of agents "
         f"({subject.agent.workers} workers)."
     )
     if any(lesson.horizon < lesson.own_horizon for lesson in lessons):
@@ -149,7 +151,7 @@ def _returns(index: int, lessons: Sequence[Lesson]) -> Figure:
     """Mean return over the share of the lifetime that is over."""
     traces, words = [], []
     for i, lesson in enumerate(lessons):
-        label, colour = f"level {i + 1} (N = {lesson.horizon:,})", PALETTE[i % len(PALETTE)]
+        label, colour = f"agent {i + 1} (N = {lesson.horizon:,})", PALETTE[i % len(PALETTE)]
         share = [update / lesson.horizon for update in lesson.updates]
         values = [round(value, 4) for value in lesson.returns]
         traces.append(line(share, values, label, colour).update(mode="lines+markers"))

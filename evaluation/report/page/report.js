@@ -138,17 +138,19 @@ for (const level of document.querySelectorAll(".level")) {
       gained[i].textContent = `return ${now.gained.toFixed(2).replace("-", "−")}`;
     });
   };
+  const say = (word) => {
+    button.textContent = word;
+    button.setAttribute("aria-label", `${word} ${level.dataset.title}`);
+  };
   const stop = () => {
     clearInterval(timer);
     timer = null;
-    button.textContent = "Play";
-    button.setAttribute("aria-pressed", "false");
+    say("Play");
   };
   const play = () => {
     if (Number(step.value) >= last) show(0);
     timer = setInterval(() => (Number(step.value) < last ? show(Number(step.value) + 1) : stop()), STEP_MS);
-    button.textContent = "Pause";
-    button.setAttribute("aria-pressed", "true");
+    say("Pause");
   };
 
   step.max = last;

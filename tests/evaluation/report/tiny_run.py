@@ -57,8 +57,9 @@ def cells(objective, scores, *, suite="unseen", horizon=2, environment="gridworl
         Cell.model_validate(
             {
                 "objective": objective, "suite": suite, "environment": environment,
-                "horizon": horizon, "seed": seed, "return": 10 * score, "score": score, "efficiency": score / 2, "updates": horizon,
-                "env_steps": 100 * horizon, "levels": 4, "unscored_levels": 0,
+                "horizon": horizon, "seed": seed, "return": 10 * score, "score": score,
+                "efficiency": score / 2, "updates": horizon, "env_steps": 100 * horizon, "levels": 4,
+                "unscored_levels": 0,
                 "curve": [{"env_steps": 50 * horizon, "return": 5 * score},
                           {"env_steps": 100 * horizon, "return": 10 * score}],
             }
