@@ -28,7 +28,7 @@ FOLD = 0x9EB027
 """What the seed is folded with first: no key here is one of meta-training or of `evaluate`."""
 
 MOST_STEPS = 1_000_000
-"""Environment steps that one agent may take where there is something to see: longer lifetimes are cut. Seconds
+"""Environment steps that one agent may take where there is something to see, or its lifetime is cut. Seconds
 on a core for tables."""
 
 MOST_STEPS_UNSEEN = 300_000

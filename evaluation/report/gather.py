@@ -132,6 +132,8 @@ def _agents(index: int, source: Source, progress: Callable[[str], None]) -> Agen
         "with the objective as it stands and the run's own settings of agents "
         f"({subject.agent.workers} workers)."
     )
+    if source.files.config.get("also"):
+        note += " It is the first of the run's environments."
     if any(lesson.horizon < lesson.own_horizon for lesson in lessons):
         note += f" Lifetimes were cut at {subject.longest():,} updates, to bound the time that this takes."
     if subject.drawable:
@@ -157,11 +159,11 @@ def _returns(index: int, lessons: Sequence[Lesson]) -> Figure:
         traces.append(line(share, values, label, colour).update(mode="lines+markers"))
         if lesson.optimal is not None:
             best = {"width": 1.2, "dash": "dot"}
-            traces.append(
-                line([0, 1], [lesson.optimal] * 2, "best policy", colour, line=best, showlegend=False)
-            )
+            traces.append(line([0, 1], [lesson.optimal] * 2, "best", colour, line=best, showlegend=False))
         words.append(f"{label} from {values[0]:.2f} to {values[-1]:.2f}")
     title = "Return over the lifetime"
     alt = f"{title}, at {POINTS + 1} moments: {'; '.join(words)}."
-    dotted = "; dotted: best policy" if any(lesson.optimal is not None for lesson in lessons) else ""
+    known = any(lesson.optimal is not None for lesson in lessons)
+    # Elsewhere than on gridworlds the upper end of a score is somebody's result.
+    dotted = f"; dotted: {'best policy' if lessons[0].level is not None else 'reference'}" if known else ""
     return figure(f"agents-{index}", title + dotted, alt, traces, x="n/N", y="mean return of an episode")
