@@ -7,7 +7,7 @@ const still = matchMedia("(prefers-reduced-motion: reduce)");
 // On a touch screen a finger over a figure is to scroll the page, not to zoom.
 const touch = matchMedia("(pointer: coarse)").matches;
 
-// ---- Figures: Plotly's, in the colours of the page ----------------------------------------------------------------
+// ---- Figures: Plotly's, in the colours of the page -------------------------------------------------------
 
 const shown = new Map(); // id of an element -> {data, layout}
 
@@ -16,21 +16,29 @@ function colour(name) {
 }
 
 function themed(layout) {
-  const axis = { gridcolor: colour("line"), linecolor: colour("muted"), tickcolor: colour("muted"), ticks: "outside", title: { font: { size: 13 } } };
-  const bar = { tickfont: { color: colour("ink") } };
+  const axis = {
+    gridcolor: colour("line"), linecolor: colour("muted"), tickcolor: colour("muted"), ticks: "outside",
+    title: { font: { size: 13 } },
+  };
   const template = {
     layout: {
       paper_bgcolor: "transparent", plot_bgcolor: "transparent",
       font: { color: colour("ink"), family: getComputedStyle(document.body).fontFamily, size: 13 },
       xaxis: axis, yaxis: axis,
-      hoverlabel: { bgcolor: colour("card"), bordercolor: colour("muted"), font: { color: colour("ink") } },
+      hoverlabel: {
+        bgcolor: colour("card"), bordercolor: colour("muted"), font: { color: colour("ink") },
+      },
       shapedefaults: { line: { color: colour("muted") } },
       modebar: { bgcolor: "transparent", color: colour("muted"), activecolor: colour("ink") },
     },
   };
   const scale = [[0, colour("cold")], [0.5, colour("card")], [1, colour("warm")]];
-  const coloraxis = layout.coloraxis && { ...layout.coloraxis, colorscale: scale, colorbar: { ...layout.coloraxis.colorbar, ...bar } };
-  return { ...layout, template, autosize: true, dragmode: touch ? false : "zoom", ...(coloraxis && { coloraxis }) };
+  const found = { ...layout, template, autosize: true, dragmode: touch ? false : "zoom" };
+  if (layout.coloraxis) { // maps fade into the page where nothing is gained
+    const colorbar = { ...layout.coloraxis.colorbar, tickfont: { color: colour("ink") } };
+    found.coloraxis = { ...layout.coloraxis, colorscale: scale, colorbar };
+  }
+  return found;
 }
 
 function draw(id, data, layout) {
@@ -47,9 +55,10 @@ for (const [id, { data, layout }] of Object.entries(report.figures)) draw(id, da
 // A figure that was laid out inside closed <details> has no width until they are opened.
 document.addEventListener("toggle", () => dispatchEvent(new Event("resize")), true);
 
-// ---- Meta-training: any metric over any axis ----------------------------------------------------------------------
+// ---- Meta-training: any metric over any axis -------------------------------------------------------------
 
-const COLOURS = ["#2479B8", "#D0590A", "#12906A", "#B85C95", "#A07400", "#6C74C9"]; // as in evaluation/report/looks.py
+// As in evaluation/report/looks.py.
+const COLOURS = ["#2479B8", "#D0590A", "#12906A", "#B85C95", "#A07400", "#6C74C9"];
 
 function drawCurves() {
   const metric = document.getElementById("curve-metric").value;
@@ -61,7 +70,10 @@ function drawCurves() {
     const common = { x: run.axes[axis.value], mode: "lines", legendgroup: String(i) };
     const line = { color: COLOURS[index % COLOURS.length] };
     return [
-      { ...common, y: run.raw[metric], opacity: 0.4, line: { ...line, width: 1 }, showlegend: false, hoverinfo: "skip" },
+      {
+        ...common, y: run.raw[metric], opacity: 0.4, line: { ...line, width: 1 }, showlegend: false,
+        hoverinfo: "skip",
+      },
       { ...common, y: run.smooth[metric], name: run.name, line: { ...line, width: 2.6 } },
     ];
   });
@@ -69,7 +81,8 @@ function drawCurves() {
   const chart = document.getElementById("curves-chart");
   chart.setAttribute("aria-label", `${metric} over ${label.toLowerCase()}. Running mean: ${last}.`);
   draw("curves-chart", data, {
-    height: 400, margin: { l: 60, r: 12, t: 12, b: 48 }, hovermode: "x unified", showlegend: report.curves.runs.length > 1,
+    height: 400, margin: { l: 60, r: 12, t: 12, b: 48 }, hovermode: "x unified",
+    showlegend: report.curves.runs.length > 1,
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
     xaxis: { title: { text: label }, automargin: true, zeroline: false },
     yaxis: { title: { text: metric }, automargin: true, zeroline: false },
@@ -77,11 +90,13 @@ function drawCurves() {
 }
 
 if (report.curves) {
-  for (const id of ["curve-metric", "curve-axis"]) document.getElementById(id).addEventListener("change", drawCurves);
+  for (const id of ["curve-metric", "curve-axis"]) {
+    document.getElementById(id).addEventListener("change", drawCurves);
+  }
   drawCurves();
 }
 
-// ---- Analysis: a slider over n/N and a choice of N ----------------------------------------------------------------
+// ---- Analysis: a slider over n/N and a choice of N -------------------------------------------------------
 
 for (const explorer of document.querySelectorAll(".explorer")) {
   const { states, shares } = report.explorers[explorer.dataset.explorer];
@@ -108,7 +123,7 @@ for (const explorer of document.querySelectorAll(".explorer")) {
   show();
 }
 
-// ---- Agents: episodes before and after, step by step --------------------------------------------------------------
+// ---- Agents: episodes before and after, step by step -----------------------------------------------------
 
 const STEP_MS = 180;
 
