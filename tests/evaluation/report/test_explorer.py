@@ -35,7 +35,7 @@ def test_each_stop_shows_the_surface_of_its_moment(drift):
             assert state["figures"]["a-drift-0"][-1]["y"] == list(surface.drift[row])
             assert state["facts"][4] == f"{100 * surface.rollback.all:.1f} %"
     assert found.states[0][0]["figures"] != found.states[0][4]["figures"]
-    assert found.states[0][2]["figures"]["a-map"] != found.states[1][2]["figures"]["a-drift-1"]
+    assert found.states[0][2]["figures"] != found.states[1][2]["figures"]
 
 
 def test_every_change_belongs_to_a_trace(drift, response):

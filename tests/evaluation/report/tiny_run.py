@@ -25,7 +25,7 @@ def config(kind="lpo", **changes):
     if kind == "lpo":
         parts = {
             "objective": ObjectiveConfig(kind="lpo"),
-            "drift": DriftConfig(width=3, progress_inputs=True),
+            "drift": DriftConfig(width=3, progress_inputs=True, horizon_inputs=True, longest_horizon=8),
         }
     else:
         parts = {"objective": ObjectiveConfig(width=4, bins=3, embedding_width=2)}
