@@ -125,7 +125,7 @@ def _draw_learning(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
         raise ValueError("metrics hold no generation yet")
     generation, mean = columns
     steps = [row.get("env_steps") for row in rows]
-    smooth = _running_mean(mean)
+    smooth = running_mean(mean)
     ax.plot(generation, mean, color=COLOURS[0], linewidth=0.8, alpha=0.35)
     ax.plot(generation, smooth, color=COLOURS[0], linewidth=2.4)
     _label_end(ax, generation, smooth, "running\nmean", COLOURS[0])
@@ -143,7 +143,7 @@ def _label_end(ax: Axes, x: np.ndarray, y: np.ndarray, text: str, colour: str) -
     )
 
 
-def _running_mean(values: np.ndarray) -> np.ndarray:
+def running_mean(values: np.ndarray) -> np.ndarray:
     """Centred mean over a window that shrinks at both ends; gaps in the data stay out of it."""
     half = int(len(values) * SMOOTHING / 2)
     known = np.isfinite(values)

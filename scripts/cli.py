@@ -27,6 +27,7 @@ COMMANDS: dict[str, Command] = {
     "analyse": Command(
         "scripts.analyse", "what an objective does over the horizon: figures, numbers, a formula"
     ),
+    "report": Command("scripts.report", "a run as one HTML file that opens offline; several are compared"),
     "export": Command("scripts.export", "write a run's objective to a .safetensors file"),
     "bench": Command("scripts.bench", "measure throughput"),
     "list": Command("scripts.list_", "presets, envs, distributions, suites, objectives, strategies, scores"),

@@ -1,0 +1,133 @@
+"""Gridworld levels and episodes as numbers to be drawn: the look of `envs.gridworld.render`, as vectors."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from envs.gridworld.env import GridLevel, GridWorld
+from envs.gridworld.render import RING_FROM
+from evaluation.report.agents import Episode, Lesson
+from evaluation.report.document import AgentLevel, Board, Disc, Walk
+from evaluation.report.words import number
+
+ENDS = {
+    "terminated": "an object ended the episode",
+    "truncated": "until the time limit",
+    "running": "the episode goes on",
+}
+
+
+def board(env: GridWorld, level: GridLevel, episode: Episode | None = None) -> Board:
+    """A level as an episode begins.
+
+    Args:
+        env: its environment.
+        level: one level.
+        episode: where agent and objects are, where the level does not say.
+    """
+    size, columns = int(level.size), env.max_size
+    walls = np.asarray(level.walls).reshape(columns, columns)[:size, :size]
+    placed = not env.random_placement or episode is not None
+    start = int(level.start) if episode is None else episode.cells[0]
+    return Board(
+        size=size,
+        walls=tuple((int(column), int(row)) for row, column in np.argwhere(walls)),
+        discs=_discs(env, level, episode) if placed else (),
+        agent=_centre(start, columns) if placed else None,
+        alt=_words(level, size, int(walls.sum())),
+    )
+
+
+def _discs(env: GridWorld, level: GridLevel, episode: Episode | None) -> tuple[Disc, ...]:
+    """Every object slot in use, larger and stronger the larger its reward."""
+    active = np.flatnonzero(np.asarray(level.object_active))
+    rewards = np.asarray(level.object_rewards, float)
+    cells = np.asarray(level.object_cells)
+    if episode is not None and episode.places is not None:
+        cells = np.asarray(episode.places[0])
+    largest = max(1.0, float(np.abs(rewards[active]).max(initial=0.0)))
+    found = []
+    for i in active:
+        x, y = _centre(int(cells[i]), env.max_size)
+        strength = abs(rewards[i]) / largest
+        found.append(
+            Disc(
+                x=x,
+                y=y,
+                radius=round(0.16 + 0.14 * strength, 3),
+                strength=round(0.35 + 0.65 * strength, 3),
+                kind="positive" if rewards[i] >= 0 else "negative",
+                ring=bool(level.end_probs[i] >= RING_FROM),
+            )
+        )
+    return tuple(found)
+
+
+def _words(level: GridLevel, size: int, walls: int) -> str:
+    active = np.flatnonzero(np.asarray(level.object_active))
+    rewards = ", ".join(f"{float(level.object_rewards[i]):+.2f}" for i in active)
+    objects = f"{len(active)} object{'s' * (len(active) != 1)}"
+    return (
+        f"Gridworld of {size} by {size} cells, {walls} of them walls, with {objects}"
+        f"{f' of reward {rewards}' if rewards else ''}"
+    )
+
+
+def shown(env: GridWorld, title: str, lesson: Lesson) -> AgentLevel:
+    """A level with the episodes of its agent.
+
+    Args:
+        env: its environment.
+        title: of the level.
+        lesson: what was recorded there.
+
+    Raises:
+        ValueError: nothing was recorded.
+    """
+    if lesson.level is None or lesson.before is None or lesson.after is None:
+        raise ValueError("this level cannot be drawn")
+    updates = f"{lesson.horizon:,} update{'s' * (lesson.horizon != 1)}"
+    ends = (
+        f"; random policy {number(lesson.random)}, best policy {number(lesson.optimal)}"
+        if lesson.random is not None and lesson.optimal is not None
+        else ""
+    )
+    before, after = number(lesson.returns[0]), number(lesson.returns[-1])
+    walks = (
+        _walk(env, lesson.level, "Untrained", lesson.before),
+        _walk(env, lesson.level, f"After {updates}", lesson.after),
+    )
+    return AgentLevel(
+        title=title,
+        facts=f"Mean return {before} before, {after} after {updates}{ends}",
+        walks=walks,
+    )
+
+
+def _walk(env: GridWorld, level: GridLevel, title: str, episode: Episode) -> Walk:
+    steps = len(episode.cells) - 1
+    drawn = board(env, level, episode)
+    result = f"return {number(episode.gained[-1])} in {steps} step{'s' * (steps != 1)}; {ENDS[episode.ended]}"
+    return Walk(title=title, result=result, board=drawn, frames=_frames(env, level, episode))
+
+
+def _frames(env: GridWorld, level: GridLevel, episode: Episode) -> list[Mapping[str, Any]]:
+    active = [int(i) for i in np.flatnonzero(np.asarray(level.object_active))]
+    frames: list[Mapping[str, Any]] = []
+    for step, cell in enumerate(episode.cells):
+        frame: dict[str, Any] = {
+            "agent": _centre(cell, env.max_size),
+            "present": [episode.present[step] >> i & 1 for i in active],
+            "gained": round(episode.gained[step], 2),
+        }
+        if episode.places is not None:
+            frame["places"] = [_centre(episode.places[step][i], env.max_size) for i in active]
+        frames.append(frame)
+    return frames
+
+
+def _centre(cell: int, columns: int) -> tuple[float, float]:
+    """Of a cell, as x and y."""
+    row, column = divmod(cell, columns)
+    return column + 0.5, row + 0.5

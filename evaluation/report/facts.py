@@ -1,0 +1,167 @@
+"""What a run is and where its numbers come from: summary, configuration, provenance, commands."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from checkpoints.provenance import versions
+from evaluation.report.curves import last_mean
+from evaluation.report.document import Fact, Table
+from evaluation.report.files import RunFiles
+from evaluation.report.words import duration, interval, number, short, text
+from evaluation.results import Results
+
+
+def headline(run: RunFiles) -> str:
+    """What was searched, how, on what; in one sentence."""
+    objective, levels = run.config.get("objective") or {}, run.config.get("levels") or {}
+    how = "evolution strategies" if run.config.get("trainer") == "es" else "meta-gradients"
+    kind = str(objective.get("kind", "objective")).upper()
+    where = [levels, *((more.get("levels") or {}) for more in run.config.get("also") or ())]
+    names = ", ".join(str(place.get("distribution")) for place in where)
+    return f"Preset {run.config.get('preset')}: {kind}, searched by {how}, on levels of {names}."
+
+
+def summary(run: RunFiles) -> tuple[Fact, ...]:
+    """The numbers that people ask for first."""
+    last: Mapping[str, Any] = run.rows[-1] if run.rows else {}
+    planned = run.config.get("generations")
+    done = len(run.rows)
+    facts = [Fact("Generations", f"{done:,}", f"of {planned:,} planned" if isinstance(planned, int) else "")]
+    if (found := last_mean(run.rows, "fitness_mean")) is not None:
+        value, count = found
+        last_few = f"mean over the last {count:,} generations" if count > 1 else "of the last generation"
+        facts.append(Fact("Fitness", number(value), last_few))
+    if isinstance(last.get("env_steps"), int | float):
+        facts.append(Fact("Environment steps", short(last["env_steps"]), "in meta-training"))
+    if isinstance(last.get("wall_s"), int | float):
+        rate = last["env_steps"] / last["wall_s"] if last.get("env_steps") and last["wall_s"] > 0 else None
+        facts.append(
+            Fact(
+                "Wall time",
+                duration(last["wall_s"]),
+                "" if rate is None else f"{short(rate)} steps per second",
+            )
+        )
+    facts.append(Fact("Seed", str(run.config.get("seed"))))
+    if run.results is not None:
+        facts += _best_score(run.results)
+    return tuple(facts)
+
+
+def _best_score(results: Results) -> list[Fact]:
+    """The first objective's at its longest horizon on its first suite."""
+    first = results.cells[0].objective
+    scored = [a for a in results.aggregate if a.objective == first and a.iqm is not None]
+    if not scored:
+        return []
+    longest = max((a for a in scored if a.suite == scored[0].suite), key=lambda a: a.horizon)
+    where = f"{first} on “{longest.suite}”, lifetime {longest.horizon:,}"
+    return [Fact("Normalised return", interval(longest.iqm), where)]
+
+
+def configuration(run: RunFiles) -> Table:
+    """Every field."""
+    rows = tuple((name, text(value)) for name, value in flatten(run.config).items())
+    return Table(f"Configuration of {run.name}: {len(rows)} fields", ("Field", "Value"), rows, numeric=False)
+
+
+def differences(runs: Sequence[RunFiles]) -> Table:
+    """Fields that are not the same in all runs."""
+    flat = [flatten(run.config) for run in runs]
+    names = dict.fromkeys(name for fields in flat for name in fields)
+    rows = tuple(
+        (name, *("not there" if name not in fields else text(fields[name]) for fields in flat))
+        for name in names
+        if any(fields.get(name, names) != flat[0].get(name, names) for fields in flat)
+    )
+    caption = f"{len(rows)} of {len(names)} fields of the configuration differ"
+    return Table(caption, ("Field", *(run.name for run in runs)), rows, numeric=False)
+
+
+def provenance(run: RunFiles, card: Mapping[str, Any]) -> Table:
+    """Versions of every stage, seeds, steps, time, the objective's fingerprint."""
+    last: Mapping[str, Any] = run.rows[-1] if run.rows else {}
+    rows: list[tuple[str, str]] = [
+        ("Seed of meta-training", str(run.config.get("seed"))),
+        ("Generations", f"{len(run.rows):,}"),
+    ]
+    for name, label in (("env_steps", "Environment steps"), ("wall_s", "Wall time")):
+        if isinstance(value := last.get(name), int | float):
+            rows.append(
+                (label, f"{value:,}" if name == "env_steps" else f"{duration(value)} ({value:,.0f} s)")
+            )
+    if run.objective_sha256 is not None:
+        generation = card.get("generations")
+        at = f" after {generation:,} generations" if isinstance(generation, int) else ""
+        rows.append((f"SHA-256 of objective.safetensors{at}", run.objective_sha256))
+    if run.results is not None:
+        seeds = sorted({cell.seed for cell in run.results.cells})
+        rows.append(("Seeds of the evaluation", ", ".join(map(str, seeds))))
+        rows.append(("Environment steps of the evaluation", f"{_steps(run.results):,}"))
+    stages = {"meta-training": run.versions}
+    stages |= {} if run.results is None else {"evaluation": run.results.versions}
+    stages |= {} if run.analysis is None else {"analysis": run.analysis.versions}
+    stages["this report"] = versions()
+    for found, names in _grouped(stages).items():
+        rows.append((f"Versions of {' and '.join(names)}", found))
+    return Table(f"Provenance of {run.name}", ("What", "Value"), tuple(rows), numeric=False)
+
+
+def _steps(results: Results) -> int:
+    """Training steps of all agents of an evaluation."""
+    return sum(cell.env_steps * cell.levels for cell in results.cells)
+
+
+def _grouped(stages: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
+    """Stages that ran with the same versions, by these."""
+    found: dict[str, list[str]] = {}
+    for stage, known in stages.items():
+        words = ", ".join(f"{name} {version}" for name, version in known.items()) or "not recorded"
+        found.setdefault(words, []).append(stage)
+    return found
+
+
+def evaluate_command(run: RunFiles) -> str | None:
+    """What makes the results again; None without results."""
+    if run.results is None:
+        return None
+    cells = run.results.cells
+    labels = list(dict.fromkeys(cell.objective for cell in cells))
+    suites = list(dict.fromkeys(cell.suite for cell in cells))
+    words = ["rl-discovery", "evaluate", str(run.path), "--suite", *suites]
+    words += ["--horizons", *map(str, sorted({cell.horizon for cell in cells}))]
+    words += [
+        "--seeds",
+        str(len({cell.seed for cell in cells})),
+        "--levels",
+        str(max(c.levels for c in cells)),
+    ]
+    return shlex.join([*words, "--baselines", *labels[1:]] if labels[1:] else words)
+
+
+def analyse_command(run: RunFiles) -> str | None:
+    """What makes the analysis again; None without one."""
+    if run.analysis is None:
+        return None
+    lives = run.analysis.lifetimes
+    words = ["rl-discovery", "analyse", str(run.path), "--suite", lives.suite, "--levels", str(lives.levels)]
+    words += ["--seeds", str(lives.seeds), "--lifetime", str(lives.horizon), "--workers", str(lives.workers)]
+    horizons = dict.fromkeys(d.horizon for d in run.analysis.horizon_blind.distances)
+    return shlex.join([*words, "--horizons", *map(str, horizons)])
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields by their dotted names, as the flags are called."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        nested = (
+            dict(enumerate(value))
+            if isinstance(value, list) and value and isinstance(value[0], dict)
+            else value
+        )
+        if isinstance(nested, Mapping):
+            flat |= flatten({str(key): entry for key, entry in nested.items()}, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

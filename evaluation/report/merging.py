@@ -1,0 +1,61 @@
+"""The results of several runs as one document, so that all that shows one evaluation shows them together."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from evaluation.report.files import RunFiles
+from evaluation.results import Cell, Improvement, Results, improvements, summarise
+
+
+def merged(runs: Sequence[RunFiles]) -> Results | None:
+    """The results of all runs as one document.
+
+    Where runs have different numbers under the same name, they are told apart by the runs' names; baselines
+    whose numbers are all the same appear once. The first objective of each later run is compared with that
+    of the first run, where both were evaluated in the same way.
+    """
+    found = [(run.name, run.results) for run in runs if run.results is not None]
+    if len(found) < 2:
+        return found[0][1] if found else None
+    labels = _labels(found)
+    cells: dict[tuple[Any, ...], Cell] = {}
+    entries: dict[tuple[Any, ...], Improvement] = {}
+    for name, results in found:
+        for cell in results.cells:
+            new = cell.model_copy(update={"objective": labels[name, cell.objective]})
+            cells[new.objective, new.suite, new.environment, new.horizon, new.seed] = new
+        for entry in results.improvement:
+            names = {"objective": labels[name, entry.objective], "over": labels[name, entry.over]}
+            renamed = entry.model_copy(update=names)
+            entries[renamed.objective, renamed.over, renamed.suite, renamed.horizon] = renamed
+    every = list(cells.values())
+    first, *others = (labels[name, results.cells[0].objective] for name, results in found)
+    pairs: list[Improvement] = []
+    for other in others:
+        both = [cell for cell in every if cell.objective in (first, other)]
+        pairs += improvements(both, [first]) if _comparable(both) else ()
+    document = Results(cells=tuple(every), aggregate=summarise(every), improvement=(), versions={})
+    return document.model_copy(update={"improvement": (*pairs, *entries.values())})
+
+
+def _labels(found: Sequence[tuple[str, Results]]) -> dict[tuple[str, str], str]:
+    """What each run's objectives are called beside those of the others."""
+    groups: dict[str, dict[tuple[Cell, ...], list[str]]] = {}
+    for name, results in found:
+        for label in dict.fromkeys(cell.objective for cell in results.cells):
+            mine = tuple(cell for cell in results.cells if cell.objective == label)
+            groups.setdefault(label, {}).setdefault(mine, []).append(name)
+    return {
+        (name, label): label if len(different) == 1 else f"{label} ({', '.join(names)})"
+        for label, different in groups.items()
+        for names in different.values()
+        for name in names
+    }
+
+
+def _comparable(cells: Sequence[Cell]) -> bool:
+    """Whether all objectives were run on the same environments, horizons and seeds."""
+    where: dict[str, set[tuple[Any, ...]]] = {}
+    for c in cells:
+        where.setdefault(c.objective, set()).add((c.suite, c.environment, c.horizon, c.seed, c.levels))
+    return len(where) > 1 and all(places == next(iter(where.values())) for places in where.values())

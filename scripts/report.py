@@ -1,0 +1,174 @@
+"""`rl-discovery report RUN...`: a run, or several beside each other, as one HTML file."""
+
+import dataclasses
+import datetime
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from checkpoints import load_objective
+from checkpoints.atomic import replace_file
+from checkpoints.loading import RUN_FILE
+from checkpoints.provenance import versions
+from envs.registry import family_of
+from evaluation import report
+from meta.config import RunConfig, from_json, to_json
+from meta.errors import ConfigError
+from meta.presets import PRESETS
+from scripts import output
+from scripts.arguments import UsageError, parse
+from scripts.evaluate import check_writable
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Write a run's report as one HTML file that opens offline: summary, curves, evaluation, analysis,
+    agents, levels, configuration, provenance. Several runs are compared on one page.
+
+    `evaluate` and `analyse` fill their sections: run them first. Needs the extra `report`.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run directories."""
+
+    out: Path | None = None
+    """The file to write; replaced if it is there (default: report.html in the directory of a single run)."""
+
+    evaluation: tuple[Path, ...] = ()
+    """A results.json or its folder for each RUN (default: the run's own)."""
+
+    analysis: tuple[Path, ...] = ()
+    """An analysis.json or its folder for each RUN (default: the run's own)."""
+
+    levels: int = 3
+    """Levels on which an agent is trained to be shown before and after; 0: none."""
+
+    seed: int = 0
+    """Of these levels and agents."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command."""
+    arguments = parse(Arguments, argv, "report")
+    _check(arguments)
+    report.require()
+    out = arguments.out or arguments.runs[0] / "report.html"
+    console = Console(stderr=True)
+    with output.only_json():
+        sources = _sources(arguments)
+        check_writable(out.parent)
+        document = report.gather(
+            sources,
+            made=_made(),
+            command=shlex.join(["rl-discovery", "report", *argv]),
+            progress=lambda stage: console.print(stage, highlight=False, markup=False, soft_wrap=True),
+        )
+        page = report.render(document).encode()
+        replace_file(out, page)
+    console.print(f"wrote {out} ({len(page) / 1e6:.1f} MB)", highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+def _check(arguments: Arguments) -> None:
+    """Refuses impossible arguments before anything is loaded or computed."""
+    runs = arguments.runs
+    if not runs:
+        raise UsageError("which run? (`rl-discovery report --help` says what can be named)")
+    if len({path.resolve() for path in runs}) < len(runs):
+        raise UsageError(f"runs must differ from each other, not {' '.join(map(str, runs))}")
+    if len(runs) > 1 and arguments.out is None:
+        raise UsageError("where to? give --out FILE.html for several runs")
+    if arguments.out is not None and arguments.out.suffix not in (".html", ".htm"):
+        raise UsageError(f"--out must end in .html, not {arguments.out}")
+    for name in ("levels", "seed"):
+        if getattr(arguments, name) < 0:
+            raise UsageError(f"--{name} must not be negative, not {getattr(arguments, name)}")
+    for name in ("evaluation", "analysis"):
+        if len(given := getattr(arguments, name)) not in (0, len(runs)):
+            raise UsageError(f"--{name} takes one path for each RUN: {len(runs)}, not {len(given)}")
+
+
+def _sources(arguments: Arguments) -> list[report.Source]:
+    """Everything that is read, all of it before anything is computed."""
+    names = [path.resolve().name for path in arguments.runs]
+    found = []
+    for i, path in enumerate(arguments.runs):
+        files = report.read_run(
+            path,
+            names[i] if names.count(names[i]) == 1 else str(path),
+            arguments.evaluation[i] if arguments.evaluation else None,
+            arguments.analysis[i] if arguments.analysis else None,
+        )
+        config = _config(files)
+        files = dataclasses.replace(files, config=to_json(config))  # with what an older version left out
+        subject = _subject(files, config)
+        found.append(report.Source(files, reproduce(config, path), subject, arguments.levels, arguments.seed))
+    return found
+
+
+def _config(files: report.RunFiles) -> RunConfig:
+    try:
+        return from_json(files.config)
+    except ConfigError as error:
+        raise report.ReportError(
+            f"{files.path / 'config.json'} is damaged or of another version: {error}; restore a backup"
+        ) from None
+
+
+def _subject(files: report.RunFiles, config: RunConfig) -> report.Subject | None:
+    """What agents are trained with and on; of several environments the first."""
+    if not (files.path / RUN_FILE).exists():
+        return None
+    distribution = config.levels.build()
+    family = family_of(config.levels.distribution)
+    full = (
+        f"{family.name}/{distribution.name}"
+        if distribution.name in family.distributions
+        else distribution.name
+    )
+    return report.Subject(load_objective(files.path), distribution, full, config.agent)
+
+
+def reproduce(config: RunConfig, run_dir: Path) -> str:
+    """The command line that makes a run of this configuration: its preset and what differs from that.
+
+    A preset that is not one of ours, from Python, is told by all that differs from the default one.
+    """
+    preset = config.preset if config.preset in PRESETS else "ta-lpg"
+    base = to_json(dataclasses.replace(PRESETS[preset].config, preset=config.preset))
+    words = ["rl-discovery", "meta-train", "--preset", preset, "--run-dir", str(run_dir)]
+    for name, value in _changes(to_json(config), base):
+        words += _flag(name, value)
+    return shlex.join(words)
+
+
+def _changes(new: object, old: object, prefix: str = "") -> list[tuple[str, object]]:
+    """Fields that differ, by their dotted names."""
+    if isinstance(new, list) and isinstance(old, list) and len(new) == len(old) and _nested(new):
+        new, old = ({str(i): entry for i, entry in enumerate(entries)} for entries in (new, old))
+    if not isinstance(new, dict) or not isinstance(old, dict):
+        return [(prefix, new)] if new != old else []
+    dot = f"{prefix}." if prefix else ""
+    return [change for name in new for change in _changes(new[name], old.get(name), f"{dot}{name}")]
+
+
+def _nested(entries: Sequence[object]) -> bool:
+    return any(isinstance(entry, dict) for entry in entries)
+
+
+def _flag(name: str, value: object) -> list[str]:
+    """As `meta-train` takes it: a switch is named by its state, a tuple is several words."""
+    flag = f"--{name.replace('_', '-')}"
+    if isinstance(value, bool):
+        parts = flag.removeprefix("--").rsplit(".", 1)
+        parts[-1] = parts[-1] if value else f"no-{parts[-1]}"
+        return [f"--{'.'.join(parts)}"]
+    return [flag, *map(str, value)] if isinstance(value, list) else [flag, str(value)]
+
+
+def _made() -> str:
+    today = datetime.datetime.now(datetime.UTC).date()
+    return f"Made on {today} by rl-discovery {versions().get('rl-discovery', '(a checkout)')}"

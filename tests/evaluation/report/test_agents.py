@@ -1,0 +1,129 @@
+"""Agents before and after: lifetimes as long as they should be, episodes that follow the environment."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from evaluation.report import agents, boards
+from evaluation.report.agents import Subject, watch
+from tests.evaluation.report import tiny_run
+
+
+def subject_of(kind="lpo", **levels):
+    config = tiny_run.config(kind)
+    config = dataclasses.replace(config, levels=dataclasses.replace(config.levels, **levels))
+    distribution = config.levels.build()
+    return Subject(tiny_run.objective_of(config), distribution, "gridworld/small", config.agent)
+
+
+@pytest.fixture(scope="module")
+def lessons():
+    subject = subject_of(horizon=12)
+    return subject, watch(subject, subject.levels(0, 2), 0)
+
+
+def test_an_agent_learns_for_its_levels_lifetime(lessons):
+    _, found = lessons
+    assert [lesson.horizon for lesson in found] == [12, 12]
+    for lesson in found:
+        assert lesson.updates[0] == 0
+        assert lesson.updates[-1] == 12
+        assert len(lesson.returns) == len(lesson.updates) == agents.POINTS + 1
+        assert lesson.random < lesson.optimal
+
+
+def test_an_episode_is_one_that_the_level_allows(lessons):
+    subject, found = lessons
+    env = subject.distribution.env
+    for lesson in found:
+        for episode in (lesson.before, lesson.after):
+            assert episode.cells[0] == int(lesson.level.start)
+            assert len(episode.cells) == len(episode.present) == len(episode.gained)
+            assert len(episode.cells) - 1 <= min(agents.EPISODE_STEPS, int(lesson.level.max_steps_in_episode))
+            rows, columns = np.divmod(np.array(episode.cells), env.max_size)
+            assert (np.abs(np.diff(rows)) + np.abs(np.diff(columns)) <= 1).all()
+            assert not np.asarray(lesson.level.walls)[list(episode.cells)].any()
+            # Whatever is gained at a step is the reward of an object that was there.
+            rewards = np.asarray(lesson.level.object_rewards)
+            for step in np.flatnonzero(np.diff(episode.gained)):
+                there = [
+                    i
+                    for i, cell in enumerate(np.asarray(lesson.level.object_cells))
+                    if cell == episode.cells[step + 1] and episode.present[step] >> i & 1
+                ]
+                gain = episode.gained[step + 1] - episode.gained[step]
+                np.testing.assert_allclose(gain, rewards[there].sum(), rtol=1e-5)
+
+
+def test_both_episodes_of_a_level_begin_alike_and_the_same_seed_gives_the_same_page(lessons):
+    subject, found = lessons
+    assert all(lesson.before.cells[0] == lesson.after.cells[0] for lesson in found)
+    again = watch(subject, subject.levels(0, 2), 0)
+    assert [lesson.after for lesson in again] == [lesson.after for lesson in found]
+    assert subject.levels(0, 2).params.start.tolist() != subject.levels(3, 2).params.start.tolist()
+
+
+def test_a_long_lifetime_is_cut_and_said_to_be(monkeypatch):
+    subject = subject_of(horizon=50)
+    monkeypatch.setattr(agents, "MOST_STEPS", 3 * subject.agent.steps_per_update)
+    (lesson,) = watch(subject, subject.levels(0, 1), 0)
+    assert (lesson.horizon, lesson.own_horizon) == (3, 50)
+    assert lesson.updates[-1] == 3
+
+
+def test_an_environment_that_cannot_be_drawn_has_returns_alone():
+    subject = subject_of(distribution="SimpleBandit-bsuite", horizon=2)
+    agent = dataclasses.replace(subject.agent, network="mlp", hidden=(4,))
+    subject = dataclasses.replace(subject, agent=agent, environment="SimpleBandit-bsuite")
+    assert not subject.drawable
+    (lesson,) = watch(subject, subject.levels(0, 1), 0)
+    assert (lesson.level, lesson.before, lesson.after) == (None, None, None)
+    assert np.isfinite(lesson.returns).all()
+
+
+def test_a_board_shows_the_level(lessons):
+    subject, found = lessons
+    level, env = found[0].level, subject.distribution.env
+    board = boards.board(env, level)
+    size = int(level.size)
+    open_cells = {
+        (column, row)
+        for row in range(size)
+        for column in range(size)
+        if not level.walls[row * env.max_size + column]
+    }
+    assert len(board.walls) + len(open_cells) == size * size
+    assert not set(board.walls) & open_cells
+    row, column = divmod(int(level.start), env.max_size)
+    assert board.agent == (column + 0.5, row + 0.5)
+    assert len(board.discs) == int(level.object_active.sum())
+    kinds = [disc.kind for disc in board.discs]
+    rewards = np.asarray(level.object_rewards)[np.asarray(level.object_active)]
+    assert kinds == ["positive" if reward >= 0 else "negative" for reward in rewards]
+    assert f"{size} by {size} cells" in board.alt
+
+
+def test_the_frames_of_a_walk_are_its_episode(lessons):
+    subject, found = lessons
+    shown = boards.shown(subject.distribution.env, "Level 1", found[0])
+    before, after = shown.walks
+    assert len(before.frames) == len(found[0].before.cells)
+    assert after.frames[-1]["gained"] == pytest.approx(found[0].after.gained[-1], abs=0.005)
+    assert before.frames[0]["agent"] == before.board.agent
+    assert all(len(frame["present"]) == len(before.board.discs) for frame in before.frames)
+    assert "best policy" in shown.facts
+
+
+def test_objects_that_move_are_followed():
+    subject = subject_of(distribution="rand_small", horizon=2, observation="planes")
+    agent = dataclasses.replace(subject.agent, network="mlp", hidden=(4,))
+    subject = dataclasses.replace(subject, agent=agent)
+    levels = jax.eval_shape(lambda: subject.distribution.sample(jax.random.key(0)))
+    assert levels.params.walls.shape == (subject.distribution.env.cells,)
+    (lesson,) = watch(subject, subject.levels(0, 1), 0)
+    assert lesson.after.places is not None
+    assert boards.board(subject.distribution.env, lesson.level).agent is None
+    walk = boards.shown(subject.distribution.env, "x", lesson).walks[1]
+    assert all(len(frame["places"]) == len(walk.board.discs) > 0 for frame in walk.frames)

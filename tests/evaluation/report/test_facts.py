@@ -1,0 +1,90 @@
+"""Summary, differences, provenance and commands say what is in the files."""
+
+import dataclasses
+import shlex
+
+import pytest
+
+from evaluation.report import facts
+from evaluation.report.files import read_run
+from evaluation.report.words import duration, number, short, text
+from tests.evaluation.report import tiny_run
+
+
+@pytest.fixture
+def run(tmp_path):
+    return read_run(tiny_run.make(tmp_path / "mine"))
+
+
+def test_the_summary_counts_what_the_metrics_say(run):
+    found = {fact.label: (fact.value, fact.detail) for fact in facts.summary(run)}
+    assert found["Generations"] == ("6", "of 6 planned")
+    assert found["Fitness"] == ("5.00", "of the last generation")
+    assert found["Environment steps"][0] == "6 thousand"
+    assert found["Wall time"] == ("6 min 00 s", "16.7 steps per second")
+    assert found["Seed"][0] == "5"
+    assert found["Normalised return"] == ("0.70", "ta-lpo on “unseen”, lifetime 8")
+
+
+def test_a_run_without_generations_has_a_summary(run):
+    empty = dataclasses.replace(run, rows=(), results=None)
+    assert [fact.label for fact in facts.summary(empty)] == ["Generations", "Seed"]
+
+
+def test_differences_are_the_fields_that_differ(run, tmp_path):
+    second = read_run(tiny_run.make(tmp_path / "other", seed=7, generations=9))
+    table = facts.differences([run, second])
+    assert table.rows == (("seed", "5", "7"), ("generations", "6", "9"))
+    assert table.head == ("Field", "mine", "other")
+    assert len(facts.configuration(run).rows) == len(facts.flatten(run.config))
+
+
+def test_provenance_has_versions_seeds_steps_and_time(run):
+    rows = dict(facts.provenance(run, {"generations": 4}).rows)
+    assert rows["Seed of meta-training"] == "5"
+    assert rows["Environment steps"] == "6,000"
+    assert rows["Wall time"] == "6 min 00 s (360 s)"
+    assert rows["Seeds of the evaluation"] == "0, 1, 2"
+    assert rows["Environment steps of the evaluation"] == f"{2 * 3 * (200 + 800) * 4:,}"
+    assert rows["Versions of meta-training"] == "jax 0.0.2"
+    assert rows["Versions of analysis"] == "jax 0.0.1"
+    assert "numpy" in rows["Versions of evaluation and this report"]
+    assert rows["SHA-256 of objective.safetensors after 4 generations"] == run.objective_sha256
+
+
+def test_commands_name_what_the_files_hold(run):
+    words = shlex.split(facts.evaluate_command(run))
+    assert words[:3] == ["rl-discovery", "evaluate", str(run.path)]
+    for flag, values in (
+        ("--suite", ["unseen"]),
+        ("--horizons", ["2", "8"]),
+        ("--seeds", ["3"]),
+        ("--levels", ["4"]),
+    ):
+        at = words.index(flag) + 1
+        assert words[at : at + len(values)] == values
+    assert words[-2:] == ["--baselines", "ppo"]
+    words = shlex.split(facts.analyse_command(run))
+    assert words[words.index("--horizons") + 1 :] == ["2", "8"]
+    bare = dataclasses.replace(run, results=None, analysis=None)
+    assert facts.evaluate_command(bare) is None
+    assert facts.analyse_command(bare) is None
+
+
+def test_words():
+    assert [duration(s) for s in (0.4, 59.6, 3599, 7500)] == [
+        "0 s",
+        "1 min 00 s",
+        "59 min 59 s",
+        "2 h 05 min",
+    ]
+    assert [number(-0.001), number(-1.5), number(2)] == ["0.00", "−1.50", "2.00"]
+    assert [short(1.91e9), short(999), short(1e6)] == ["1.91 billion", "999", "1 million"]
+    assert [text(v) for v in (True, None, [32, 4], [], 1e-5, "x")] == [
+        "yes",
+        "–",
+        "32 4",
+        "none",
+        "1e-05",
+        "x",
+    ]

@@ -1,0 +1,101 @@
+"""What is read is what was written, and a damaged file is named in one line."""
+
+import json
+
+import pytest
+
+from evaluation.report.errors import ReportError
+from evaluation.report.files import read_run
+from tests.evaluation.report import tiny_run
+
+
+@pytest.fixture
+def run(tmp_path):
+    return tiny_run.make(tmp_path / "mine")
+
+
+def test_everything_of_a_run_is_read(run):
+    (run / "gallery.png").write_bytes(b"\x89PNG\r\n\x1a\nrest")
+    found = read_run(run)
+    assert found.name == "mine"
+    assert found.config["objective"]["kind"] == "lpo"
+    assert found.versions == {"jax": "0.0.2"}
+    assert [row["generation"] for row in found.rows] == list(range(tiny_run.GENERATIONS))
+    assert found.results == tiny_run.results()
+    assert found.analysis is not None
+    assert found.gallery is not None
+    assert len(found.objective_sha256) == 64
+
+
+def test_what_was_never_made_is_none(tmp_path):
+    run = tiny_run.make(tmp_path / "bare", evaluated=False, analysed=False)
+    (run / "objective.safetensors").unlink()
+    (run / "metrics.jsonl").unlink()
+    found = read_run(run)
+    assert (found.results, found.analysis, found.gallery, found.objective_sha256) == (None,) * 4
+    assert found.rows == ()
+
+
+def test_results_and_analysis_may_lie_elsewhere(run, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    tiny_run.results(scores=(0.1, 0.1, 0.1)).save(other / "results.json")
+    found = read_run(run, results=other, analysis=run / "analysis" / "analysis.json")
+    assert found.results.cells[0].score == 0.1
+    with pytest.raises(ReportError, match="there is no"):
+        read_run(run, results=tmp_path / "nowhere")
+
+
+def test_a_line_that_is_being_written_is_left_out(run):
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"generation": 6, "fit')
+    assert len(read_run(run).rows) == tiny_run.GENERATIONS
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("config.json", "{", "config.json is damaged: not JSON"),
+        ("config.json", "[]", "config.json is damaged: it holds no configuration"),
+        ("config.json", '{"format": 9, "config": {}}', "has format 9, newer than 1"),
+        ("config.json", '{"config": {}}', "its format is None"),
+        ("metrics.jsonl", '{"generation": 0}\n{"gen\n{"generation": 2}\n', "damaged in line 2"),
+        ("metrics.jsonl", '{"fitness": 0}\n', "damaged in line 1"),
+        ("results.json", "{", "results.json: not JSON"),
+        ("results.json", '{"format": 1}', "damaged results: cells"),
+        ("results.json", '{"format": 1, "cells": [], "aggregate": [], "versions": {}}', "holds no results"),
+        ("analysis/analysis.json", "nonsense", "analysis.json is damaged: not JSON"),
+        ("analysis/analysis.json", '{"a": 1}', "no field 'format'"),
+        ("analysis/analysis.json", '{"format": 1}', "analysis.json is damaged: objective"),
+        ("gallery.png", "no picture", "gallery.png is damaged"),
+    ],
+)
+def test_a_damaged_file_is_named_in_one_line(run, name, text, message):
+    (run / name).write_text(text)
+    with pytest.raises(ReportError) as caught:
+        read_run(run)
+    assert message in str(caught.value)
+    assert str(run / name) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_bytes_that_are_no_text_are_refused(run):
+    for name in ("config.json", "results.json", "analysis/analysis.json"):
+        before = (run / name).read_bytes()
+        (run / name).write_bytes(b"\xff\xfe\x00")
+        with pytest.raises(ReportError, match=name.rpartition("/")[2]):
+            read_run(run)
+        (run / name).write_bytes(before)
+
+
+def test_an_analysis_of_nothing_is_refused(run):
+    path = run / "analysis" / "analysis.json"
+    document = json.loads(path.read_text()) | {"drift": None}
+    path.write_text(json.dumps(document))
+    with pytest.raises(ReportError, match="neither drift nor response"):
+        read_run(run)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(ReportError, match="no run directory: it has no config"):
+        read_run(tmp_path)
