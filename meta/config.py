@@ -14,8 +14,9 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from discovery.agents.agent import AgentConfig
 from discovery.objectives.base import Objective
 from discovery.objectives.gru import Precision
+from discovery.objectives.learned_drift import Form
 from discovery.objectives.lpg import LPG
-from discovery.objectives.lpo import LPO, Form
+from discovery.objectives.lpo import LPO
 from discovery.objectives.registry import make_objective
 from envs.levels import LevelDistribution
 from envs.registry import distribution

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import jax
 import tyro
 from rich.console import Console
 from rich.markup import escape
@@ -18,7 +17,7 @@ from envs import suites
 from evaluation import analysis
 from evaluation.analysis.record import Analysis, Curve, Estimated, Number, Surface
 from scripts import output
-from scripts.arguments import UsageError, parse
+from scripts.arguments import UsageError, check_devices, check_horizons, check_positive, parse
 from scripts.evaluate import check_writable, trained_workers
 
 Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
@@ -112,17 +111,9 @@ def _check(arguments: Arguments) -> None:
     """Refuses impossible arguments before anything is loaded or computed."""
     if not arguments.objective:
         raise UsageError("which objective? (`rl-discovery analyse --help` says what can be named)")
-    for name in ("levels", "seeds", "lifetime", "workers", "terms", "devices"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise UsageError(f"--{name} must be at least 1, not {value}")
-    if arguments.devices is not None and arguments.devices > jax.device_count():
-        raise UsageError(f"--devices must be at most {jax.device_count()} here, not {arguments.devices}")
-    for horizon in arguments.horizons:
-        if horizon < 1:
-            raise UsageError(f"--horizons must be at least 1, not {horizon}")
-    if len(set(arguments.horizons)) < len(arguments.horizons):
-        raise UsageError(f"--horizons must differ from each other, not {arguments.horizons}")
+    check_positive(arguments, "levels", "seeds", "lifetime", "workers", "terms")
+    check_devices(arguments.devices)
+    check_horizons(arguments.horizons)
 
 
 def _folder(arguments: Arguments) -> Path:

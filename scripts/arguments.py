@@ -3,7 +3,7 @@
 import contextlib
 import io
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -51,6 +51,43 @@ def parse(
         raise UsageError(
             f"{_first_paragraph(complaint.getvalue())}; see `rl-discovery {command} --help`"
         ) from None
+
+
+def check_positive(arguments: Any, *names: str) -> None:
+    """Refuses numbers below 1; None stands for a default.
+
+    Raises:
+        UsageError: the first of them, by its flag.
+    """
+    for name in names:
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+
+
+def check_devices(devices: int | None) -> None:
+    """Refuses fewer devices than one and more than there are; None stands for all.
+
+    Raises:
+        UsageError: says how many there are.
+    """
+    import jax  # here, because `doctor` parses arguments where JAX may be broken
+
+    if devices is not None and not 1 <= devices <= jax.device_count():
+        raise UsageError(f"--devices must be between 1 and {jax.device_count()} here, not {devices}")
+
+
+def check_horizons(horizons: Sequence[int]) -> None:
+    """Refuses horizons below 1 and equal ones.
+
+    Raises:
+        UsageError: the first of them.
+    """
+    for horizon in horizons:
+        if horizon < 1:
+            raise UsageError(f"--horizons must be at least 1, not {horizon}")
+    if len(set(horizons)) < len(horizons):
+        raise UsageError(f"--horizons must differ from each other, not {tuple(horizons)}")
 
 
 def _first_paragraph(box: str) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -22,7 +21,7 @@ from discovery.objectives.base import TrainedObjective
 from envs import suites
 from evaluation.tuning import tunable
 from scripts import output
-from scripts.arguments import UsageError, parse
+from scripts.arguments import UsageError, check_devices, check_horizons, check_positive, parse
 from scripts.tables import tables
 
 Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
@@ -127,17 +126,9 @@ def _check(arguments: Arguments) -> None:
     """Refuses impossible arguments before anything is loaded or computed."""
     if not arguments.objectives:
         raise UsageError("which objective? (`rl-discovery evaluate --help` says what can be named)")
-    for name in ("seeds", "levels", "workers", "block_size", "devices", "curve_points"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
-    if arguments.devices is not None and arguments.devices > jax.device_count():
-        raise UsageError(f"--devices must be at most {jax.device_count()} here, not {arguments.devices}")
-    for horizon in arguments.horizons:
-        if horizon < 1:
-            raise UsageError(f"--horizons must be at least 1, not {horizon}")
-    if len(set(arguments.horizons)) < len(arguments.horizons):
-        raise UsageError(f"--horizons must differ from each other, not {arguments.horizons}")
+    check_positive(arguments, "seeds", "levels", "workers", "block_size", "curve_points")
+    check_devices(arguments.devices)
+    check_horizons(arguments.horizons)
 
 
 def check_writable(folder: Path) -> None:

@@ -11,13 +11,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from discovery.objectives.hand_written_drifts import clip_drift
-from discovery.objectives.lpo import Form
-from discovery.objectives.mirror import MirrorLearning
+from discovery.objectives.learned_drift import LearnedDrift
 from discovery.types import MetaParams, Progress
 
 Factor = Callable[[Array, Array], Array]
@@ -67,7 +64,7 @@ LINEAR = tuple(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ClosedFormDrift(MirrorLearning):
+class ClosedFormDrift(LearnedDrift):
     """A drift that can be read: `ReLU(sum_k c_k b_k - xi)`, to which PPO's may be added as in LPO.
 
     The meta-parameters are the coefficients, zeros at first. The default terms are TA-LPO's inputs:
@@ -75,20 +72,12 @@ class ClosedFormDrift(MirrorLearning):
 
     Attributes:
         terms: names of the b_k, from `BASIS`.
-        form: `plain`, or `ppo_residual`, which adds the sum to PPO's drift.
-        offset: xi, below which f is exactly 0 (LPO paper: 1e-4).
-        clip: eps of PPO's drift in the residual form.
-        longest_horizon: N_max, in agent updates.
 
     Raises:
         ValueError: no terms, one that is not in the basis, or one twice.
     """
 
     terms: tuple[str, ...] = LINEAR
-    form: Form = "ppo_residual"
-    offset: float = 1e-4
-    clip: float = 0.2
-    longest_horizon: int = 10_000
 
     name = "closed-form-drift"
 
@@ -122,19 +111,6 @@ class ClosedFormDrift(MirrorLearning):
         """Zeros: PPO in the residual form, no drift in the plain one."""
         del key
         return {"coefficients": jnp.zeros(len(self.terms))}
-
-    def drift(
-        self,
-        meta_params: MetaParams,
-        log_ratio: Float[Array, "*batch"],
-        advantage: Float[Array, "*batch"],
-        progress: Progress,
-    ) -> Float[Array, "*batch"]:
-        """`ReLU(sum_k c_k b_k - xi)`, or `ReLU(PPO's drift + sum_k c_k b_k - xi)`."""
-        learned = self.before_relu(meta_params, log_ratio, advantage, progress)
-        if self.form == "ppo_residual":
-            learned = clip_drift(log_ratio, advantage, self.clip) + learned
-        return jax.nn.relu(learned - self.offset)
 
     def before_relu(
         self,

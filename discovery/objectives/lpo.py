@@ -7,18 +7,14 @@ network has no biases, so that f and df/dr are 0 there whatever the meta-paramet
 import dataclasses
 import functools
 import math
-from typing import Any, Literal
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
-from discovery.objectives.hand_written_drifts import clip_drift
-from discovery.objectives.mirror import MirrorLearning
+from discovery.objectives.learned_drift import LearnedDrift
 from discovery.types import MetaParams, Progress
-
-Form = Literal["plain", "ppo_residual"]
 
 
 class DriftNetwork(nn.Module):
@@ -39,27 +35,18 @@ class DriftNetwork(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LPO(MirrorLearning):
+class LPO(LearnedDrift):
     """Learned policy optimisation.
 
     Attributes:
-        form: `plain`, or `ppo_residual`, which adds the network to PPO's drift: the published code's
-            start from PPO.
         width: hidden units (paper: 128).
-        offset: xi, below which f is exactly 0 (paper: 1e-4).
-        clip: eps of PPO's drift in the residual form.
         progress_inputs: append n/N times every input (TA-LPO).
         horizon_inputs: append log N / log N_max times every input, where the horizon varies.
-        longest_horizon: N_max, in agent updates.
     """
 
-    form: Form = "ppo_residual"
     width: int = 128
-    offset: float = 1e-4
-    clip: float = 0.2
     progress_inputs: bool = False
     horizon_inputs: bool = False
-    longest_horizon: int = 10_000
 
     @property
     def name(self) -> str:
@@ -88,19 +75,6 @@ class LPO(MirrorLearning):
         """A network that gives 0: PPO in the residual form, no drift in the plain one."""
         return self.network.init(key, jnp.zeros(len(self.inputs)))["params"]
 
-    def drift(
-        self,
-        meta_params: MetaParams,
-        log_ratio: Float[Array, "*batch"],
-        advantage: Float[Array, "*batch"],
-        progress: Progress,
-    ) -> Float[Array, "*batch"]:
-        """`ReLU(NN(x) - xi)`, or `ReLU(PPO's drift + NN(x) - xi)`."""
-        learned = self.before_relu(meta_params, log_ratio, advantage, progress)
-        if self.form == "ppo_residual":
-            learned = clip_drift(log_ratio, advantage, self.clip) + learned
-        return jax.nn.relu(learned - self.offset)
-
     def before_relu(
         self,
         meta_params: MetaParams,
@@ -108,7 +82,7 @@ class LPO(MirrorLearning):
         advantage: Float[Array, "*batch"],
         progress: Progress,
     ) -> Float[Array, "*batch"]:
-        """`NN(x)`, which `analyse` describes by a formula."""
+        """NN(x)."""
         x = self.features(log_ratio, advantage, progress)
         return self.network.apply({"params": meta_params}, x)  # type: ignore[return-value]
 
