@@ -38,7 +38,7 @@ def test_without_scores_or_on_request_returns_are_told_per_environment():
 
 def test_a_failed_run_leaves_a_dash_instead_of_a_mean_over_the_others():
     cells = [cell(seed=0), cell(**{"seed": 1, "return": None, "score": None})]
-    assert "| a2c | – |" in markdown_table(Results.of(cells), "s")  # noqa: RUF001
+    assert "| a2c | – |" in markdown_table(Results.of(cells), "s")
 
 
 def test_a_suite_that_is_not_there_is_named():
