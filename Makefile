@@ -30,7 +30,7 @@ EVALUATION := --suite unseen --horizons 25 100 250 --seeds 3 --baselines a2c ran
 BENCH := --preset ta-lpg --pairs 8 --workers 64 --rollout-steps 20 --horizon 20 --distribution all --repeats 3
 ARGS ?=
 
-.PHONY: help setup setup-dev discover test check format docs lock bench clean find-python
+.PHONY: help setup setup-dev discover test check format docs notebooks lock bench clean find-python
 
 help: ## list the targets
 	@echo "rl-discovery: evolve reinforcement-learning objectives"
@@ -66,6 +66,9 @@ format: setup-dev ## format the code and repair what the linter can
 docs: setup-dev ## build the documentation as a site in site/; every link is checked
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "open site/index.html"
+
+notebooks: setup-dev ## run the notebooks with their whole budget (half an hour on one core), outputs in place
+	@$(BIN)/python notebooks/run.py
 
 # One version of each package for all Pythons and platforms; versions stay as they are locked unless UPGRADE=1.
 # runtime.lock starts as a copy of dev.lock, so that both name the same versions.

@@ -5,16 +5,20 @@ anywhere. Start with `train`.
 """
 
 from discovery.agents.agent import AgentConfig, AgentState
+from discovery.blocks import make_mesh
 from discovery.objectives.base import Objective, TrainedObjective
 from discovery.objectives.registry import make_objective
 from discovery.training import TrainedAgent, train
+from discovery.types import Progress
 
 __all__ = [
     "AgentConfig",
     "AgentState",
     "Objective",
+    "Progress",
     "TrainedAgent",
     "TrainedObjective",
+    "make_mesh",
     "make_objective",
     "train",
 ]

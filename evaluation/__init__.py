@@ -1,7 +1,8 @@
 """Evaluation of objectives: train agents from scratch on a suite, aggregate, draw.
 
     objectives = {"mine": checkpoints.load_objective("runs/quickstart"), "a2c": ...}
-    results = evaluation.evaluate(objectives, envs.suite("unseen"), (25, 100), range(5), mesh=make_mesh())
+    results = evaluation.evaluate(objectives, envs.suite("unseen"), (25, 100), range(5),
+                                  mesh=discovery.make_mesh())
     evaluation.save_figure(evaluation.evaluation_figure(results), Path("evaluation.png"))
 
 Imports discovery, envs and checkpoints only. The command is `rl-discovery evaluate`.
@@ -21,6 +22,7 @@ from evaluation.statistics import (
     probability_of_improvement,
 )
 from evaluation.store import Store, default_folder
+from evaluation.tables import markdown_table
 
 __all__ = [
     "CURVE_POINTS",
@@ -42,6 +44,7 @@ __all__ = [
     "evaluation_figure",
     "interquartile_mean",
     "learning_figure",
+    "markdown_table",
     "optimality_gap",
     "performance_profile",
     "probability_of_improvement",

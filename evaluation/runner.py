@@ -74,18 +74,26 @@ class Runner:
         setting = {"block_size": size, "points": self.points, "episodes": (EPISODES, CURVE_EPISODES)}
         names = {seed: name_of(trial, work.updates, seed, setting) for seed in seeds}
         found = {seed: outcome for seed, name in names.items() if (outcome := self.store.get(name))}
-        for group in self._groups([seed for seed in seeds if seed not in found], trial, size):
+        missing = [seed for seed in seeds if seed not in found]
+        for group in groups(missing, -(-self.mesh.size * size // trial.task.count)):
             returns = train(work.updates, group)
             for seed, outcome in zip(group, _outcomes(work, returns), strict=True):
                 found[seed] = outcome
                 self.store.put(names[seed], outcome)
         return [found[seed] for seed in seeds]
 
-    def _groups(self, seeds: Sequence[int], trial: Trial, block_size: int) -> Iterator[Sequence[int]]:
-        """Seeds trained together: no more than fill all devices, so that little is lost to a kill."""
-        size = max(1, -(-self.mesh.size * block_size // trial.task.count))
-        for start in range(0, len(seeds), size):
-            yield seeds[start : start + size]
+
+def groups(seeds: Sequence[int], most: int) -> list[list[int]]:
+    """Seeds that are trained together: few, so that little is lost to a kill, but enough to fill all devices.
+
+    Groups are equally long, and the last may name its last seed more than once: another number of seeds
+    would be another program to compile.
+    """
+    if not seeds:
+        return []
+    size = -(-len(seeds) // -(-len(seeds) // most))
+    padded = [*seeds, *[seeds[-1]] * (-len(seeds) % size)]
+    return [padded[start : start + size] for start in range(0, len(padded), size)]
 
 
 def _outcomes(work: Work, returns: Returns) -> Iterator[Outcome]:

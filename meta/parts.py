@@ -37,19 +37,22 @@ class Parts:
     mesh: Mesh
 
 
-def make_parts(config: RunConfig, devices: int | None, *, critic: bool = False) -> Parts:
+def make_parts(
+    config: RunConfig, devices: int | None, *, objective: Objective | None = None, critic: bool = False
+) -> Parts:
     """Builds them.
 
     Args:
         config: of the run.
         devices: how many; None for all.
+        objective: what agents learn with, in place of the configured one.
         critic: whether the trainer needs a critic beside each agent; a score may need one too.
 
     Raises:
         ConfigError, ValueError: parts that do not fit each other or this machine.
     """
     distribution = config.levels.build()
-    objective = config.build_objective()
+    objective = objective or config.build_objective()
     mesh = make_mesh(devices)
     curriculum = make_curriculum(config.curriculum, distribution, config.groups, config.seed)
     score = curriculum.score

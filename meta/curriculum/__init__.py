@@ -1,15 +1,28 @@
 """Which levels agents train on: fresh ones, a fixed set, or replayed by a score (PLR, GROOVE, ACCEL)."""
 
 from envs.levels import LevelDistribution
-from meta.config import CurriculumConfig
+from meta.config import CurriculumConfig, Prioritisation
 from meta.curriculum import scores
 from meta.curriculum.base import Curriculum, Played, Served
+from meta.curriculum.buffer import LevelBuffer, replay_probabilities
 from meta.curriculum.fresh import FrozenLevels, RandomLevels
 from meta.curriculum.replay import Replay
 from meta.curriculum.scores import SCORES, Outcome, Score
 from meta.errors import ConfigError
 
-__all__ = ["SCORES", "Curriculum", "Outcome", "Played", "Score", "Served", "make_curriculum"]
+__all__ = [
+    "SCORES",
+    "Curriculum",
+    "CurriculumConfig",
+    "LevelBuffer",
+    "Outcome",
+    "Played",
+    "Prioritisation",
+    "Score",
+    "Served",
+    "make_curriculum",
+    "replay_probabilities",
+]
 
 
 def make_curriculum(

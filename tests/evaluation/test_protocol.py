@@ -19,7 +19,7 @@ from evaluation.errors import EvaluationError
 from evaluation.lanes import lane_keys
 from evaluation.protocol import evaluate
 from evaluation.results import Results
-from evaluation.runner import efficiency
+from evaluation.runner import efficiency, groups
 from evaluation.store import Store
 from evaluation.tasks import prepare, reference_returns
 from tests import quick
@@ -334,6 +334,21 @@ def test_a_store_that_cannot_be_written_is_no_reason_to_stop(untrained, tmp_path
     assert len(run(suite("gridworld/small"), store=Store(tmp_path / "file")).cells) == 2
 
 
-def test_seeds_are_trained_in_groups_that_fill_the_devices(untrained):
-    run(suite("gridworld/small"), ("a2c",), seeds=range(5), block_size=8)
-    assert [keys.shape[0] for _, _, keys, _ in untrained] == [8, 4]  # traced once per number of lanes
+def test_seeds_are_trained_in_groups_that_fill_the_devices_by_one_program(untrained):
+    results = run(suite("gridworld/small"), ("a2c",), seeds=range(5), block_size=8)
+    assert [keys.shape[0] for _, _, keys, _ in untrained] == [8]  # traced once per number of lanes
+    assert [cell.seed for cell in results.cells] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "expected"),
+    [
+        (0, 4, []),
+        (3, 4, [[0, 1, 2]]),
+        (4, 4, [[0, 1, 2, 3]]),
+        (5, 4, [[0, 1, 2], [3, 4, 4]]),
+        (5, 1, [[0], [1], [2], [3], [4]]),
+    ],
+)
+def test_groups_are_equally_long_and_leave_nobody_out(count, most, expected):
+    assert groups(range(count), most) == expected

@@ -1,0 +1,170 @@
+"""A curriculum played by one objective that stays as it is: what would be replayed, and why.
+
+The same levels are served, agents trained, antagonists compared with and scores recorded as in a
+generation of evolution, only that nothing evolves. `notebooks/curriculum.ipynb` looks at a curriculum
+this way. A rehearsal is a `meta.program.Program`, so that `meta.gallery` draws its levels.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from flax import struct
+from jax.sharding import Mesh
+from jaxtyping import Array, Int
+
+from discovery.objectives.base import Objective, TrainedObjective
+from discovery.types import MetaParams
+from meta.config import RunConfig
+from meta.curriculum import LevelBuffer, Played, Served
+from meta.curriculum.replay import Replay
+from meta.errors import ConfigError
+from meta.keys import LANES, LEVELS, REFERENCES, keys_of_generation
+from meta.lanes import Lanes
+from meta.parts import make_parts
+from meta.references import References, complete
+from meta.results import by_level
+
+
+@struct.dataclass
+class RehearsalState:
+    """What changes from generation to generation.
+
+    Attributes:
+        generation: generations done; with the seed, the whole random state.
+        curriculum: the levels that may be replayed.
+    """
+
+    generation: Int[Array, ""]
+    curriculum: LevelBuffer
+
+
+class Generation(NamedTuple):
+    """What happened in one generation.
+
+    Attributes:
+        served: the levels, with what their scores compare with.
+        played: how the agents did there.
+        metrics: the curriculum's, as in a run's metrics.jsonl.
+    """
+
+    served: Served
+    played: Played
+    metrics: dict[str, Array]
+
+
+@struct.dataclass
+class Unchanged:
+    """Candidates that are all the same."""
+
+    meta_params: MetaParams
+
+    def member(self, group: Int[Array, ""], member: Int[Array, ""]) -> MetaParams:
+        """The objective, whoever asks."""
+        del group, member
+        return self.meta_params
+
+
+@dataclasses.dataclass(frozen=True)
+class Rehearsal:
+    """The static side; see `make_rehearsal`.
+
+    Attributes:
+        seed: of the run.
+        trained: the objective.
+        lanes: one agent per level.
+        curriculum: which levels are played.
+        references: what their scores compare with.
+    """
+
+    seed: int
+    trained: TrainedObjective
+    lanes: Lanes
+    curriculum: Replay
+    references: References
+
+    @property
+    def objective(self) -> Objective:
+        """The rule."""
+        return self.trained.rule
+
+    @property
+    def mesh(self) -> Mesh:
+        """The devices in use."""
+        return self.lanes.mesh
+
+    def init(self) -> RehearsalState:
+        """An empty buffer."""
+        return RehearsalState(generation=jnp.int32(0), curriculum=self.curriculum.init())
+
+    def place(self, state: RehearsalState) -> RehearsalState:
+        """Anywhere will do."""
+        return state
+
+    def play(self, state: RehearsalState) -> tuple[RehearsalState, Generation]:
+        """One generation: levels are served, agents live on them, scores are recorded; fit for `jit`.
+
+        Args:
+            state: before it.
+        """
+        now = state.generation
+        keys = keys_of_generation(self.seed, now)
+        everywhere = jnp.ones(self.lanes.groups, bool)
+        playing, served = self.curriculum.serve(state.curriculum, keys[LEVELS], now, everywhere)
+        served = complete(self.references, served, everywhere, keys[REFERENCES])
+        played = by_level(self.lanes.run(Unchanged(self.trained.meta_params), served, keys[LANES]))
+        recorded = self.curriculum.record(playing, served, played, everywhere, now)
+        metrics = self.curriculum.metrics(recorded, served, played, everywhere, now)
+        return RehearsalState(generation=now + 1, curriculum=recorded), Generation(served, played, metrics)
+
+    def step(self, state: RehearsalState) -> tuple[RehearsalState, dict[str, Array]]:
+        """One generation, and its metrics only."""
+        state, generation = self.play(state)
+        return state, generation.metrics
+
+    def meta_params(self, state: RehearsalState) -> MetaParams:
+        """Those of the objective, always."""
+        del state
+        return self.trained.meta_params
+
+
+def make_rehearsal(objective: TrainedObjective, config: RunConfig) -> Rehearsal:
+    """Builds a rehearsal.
+
+    Args:
+        objective: what agents learn with.
+        config: of a run with a replay curriculum; its agents, levels, curriculum, seed and devices count,
+            and one level per group of its candidates is played in a generation.
+
+    Raises:
+        ConfigError: nothing is replayed, or parts that do not fit each other.
+
+    Example:
+        >>> rehearsal = make_rehearsal(checkpoints.load_objective("ta-lpg"), find("ta-lpg-groove-cpu").config)
+        >>> state, generation = jax.jit(rehearsal.play)(rehearsal.init())
+    """
+    try:
+        parts = make_parts(config, config.devices, objective=objective.rule)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    curriculum = parts.curriculum
+    if not isinstance(curriculum, Replay):
+        raise ConfigError(
+            f"curriculum.score {config.curriculum.score!r} replays nothing, so there is nothing to rehearse"
+        )
+    lanes = Lanes(
+        learner=parts.learner,
+        score=curriculum.score,
+        first_group=0,
+        groups=config.groups,
+        group_size=1,
+        block_size=config.block_size,
+        mesh=parts.mesh,
+    )
+    return Rehearsal(
+        seed=config.seed,
+        trained=objective,
+        lanes=lanes,
+        curriculum=curriculum,
+        references=parts.references,
+    )
