@@ -6,13 +6,14 @@ Looks as in `evaluation.plots`.
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from evaluation.plots import INK, grid, style, styles_of
+from evaluation.plots import INK, NO_INTERVAL, grid, style, styles_of
 from evaluation.results import Cell, Results, score_matrix
-from evaluation.statistics import performance_profile, profile_band
+from evaluation.statistics import MIN_RUNS, performance_profile, profile_band
 
 THRESHOLDS = np.linspace(-0.25, 1.5, 71)
 """Scores of a performance profile."""
@@ -43,7 +44,7 @@ def curves_figure(results: Results) -> Figure:
         style(ax, str(place.environment))
         ax.set_xlabel("Environment steps of each agent")
         ax.set_ylabel("Return")
-    _legend(axes[0], len(_labels(results.cells)))
+    _legend(axes)
     return figure
 
 
@@ -64,10 +65,11 @@ def profiles_figure(results: Results) -> Figure | None:
     for ax, place in zip(axes, places, strict=True):
         _draw_profiles(ax, [c for c in results.cells if (c.suite, c.horizon) == (place.suite, place.horizon)])
         style(ax, f"“{place.suite}”, lifetime {place.horizon:,}")
-        ax.set_xlabel("Normalised return τ")
+        few = len({c.seed for c in results.cells if c.suite == place.suite}) < MIN_RUNS
+        ax.set_xlabel(f"Normalised return τ ({NO_INTERVAL})" if few else "Normalised return τ")
         ax.set_ylabel("Share of runs above τ")
         ax.set_ylim(0, 1.02)
-    _legend(axes[0], len(_labels(results.cells)))
+    _legend(axes)
     return figure
 
 
@@ -106,11 +108,17 @@ def _draw_profiles(ax: Axes, cells: list[Cell]) -> None:
     ax.axvline(1.0, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1.5)
 
 
-def _legend(ax: Axes, entries: int) -> None:
-    ax.legend(
-        frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=min(entries, 4),
-        handletextpad=0.4, columnspacing=1.4,
-    )  # fmt: skip
+def _legend(axes: list[Axes]) -> None:
+    """Below the first panel, of all panels: in the first one an objective may have failed."""
+    found: dict[str, Artist] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    if found:
+        axes[0].legend(
+            list(found.values()), list(found), frameon=False, fontsize=9, loc="upper center",
+            bbox_to_anchor=(0.5, -0.16), ncols=min(len(found), 4), handletextpad=0.4, columnspacing=1.4,
+        )  # fmt: skip
 
 
 def _labels(cells: list[Cell] | tuple[Cell, ...]) -> list[str]:

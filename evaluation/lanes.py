@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int, Key
 from discovery.agents.agent import AgentConfig
 from discovery.blocks import run_blocks
 from discovery.keys import keys_of
-from discovery.lifetime import Learner, evaluate_block, live_on, make_learner, side_by_side
+from discovery.lifetime import Learner, Life, evaluate_block, live_on, make_learner, side_by_side
 from discovery.types import EnvParams, MetaParams
 from evaluation.errors import EvaluationError
 from evaluation.tasks import Trial, count
@@ -114,7 +114,7 @@ def train_lanes(
 
     Returns:
         Mean undiscounted return of `EPISODES` episodes at the end, and of `CURVE_EPISODES` at each
-        earlier point.
+        earlier point; NaN where the agent's parameters are not finite.
     """
     examiner, glance = (
         dataclasses.replace(learner, agent=dataclasses.replace(learner.agent, workers=episodes))
@@ -137,7 +137,7 @@ def train_lanes(
             seen = jax.lax.cond(
                 last,
                 lambda lives: jnp.zeros(block_size),
-                lambda lives: evaluate_block(glance, lives, mine, key),
+                lambda lives: _measured(glance, lives, mine, key),
                 lives,
             )
             return lives, seen
@@ -146,12 +146,24 @@ def train_lanes(
         last = jnp.arange(len(ends)) == len(ends) - 1
         lives = side_by_side(learner.begin)(key, mine)
         lives, curve = jax.lax.scan(part, lives, (starts, ends, last))
-        return evaluate_block(examiner, lives, mine, key), curve[:-1].T
+        return _measured(examiner, lives, mine, key), curve[:-1].T
 
     # Lifetimes take equally long; what differs is the last episode.
     steps = ends[-1] * learner.rollout_steps + levels.max_steps_in_episode
     costs = jnp.tile(jnp.broadcast_to(steps, (level_count,)), lanes // level_count).astype(jnp.float32)
     return run_blocks(task, (meta_params, levels, keys, ends), costs, block_size, mesh)
+
+
+def _measured(
+    examiner: Learner, lives: Life, levels: EnvParams, keys: Key[Array, " lanes"]
+) -> Float[Array, " lanes"]:
+    """Returns of agents; NaN of those that diverged, whose policies still act, though without any sense."""
+    returns = evaluate_block(examiner, lives, levels, keys)
+    sound = [
+        jnp.all(jnp.isfinite(leaf.reshape(leaf.shape[0], -1)), axis=1)
+        for leaf in jax.tree.leaves(lives.agent.params)
+    ]
+    return jnp.where(functools.reduce(jnp.logical_and, sound), returns, jnp.nan)
 
 
 def lane_keys(seeds: Sequence[int], levels: int) -> Key[Array, " lanes"]:

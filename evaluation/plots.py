@@ -19,7 +19,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from checkpoints.atomic import replace_file
 from evaluation.results import Aggregate, Results
-from evaluation.statistics import Estimate
+from evaluation.statistics import MIN_RUNS, Estimate
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -28,6 +28,7 @@ INK, FAINT = "#333333", "#BBBBBB"
 DPI = 150
 COLUMNS = 3  # panels beside each other in the evaluation's figure
 SMOOTHING = 0.05  # share of the generations that the running mean of the curve covers
+NO_INTERVAL = f"no interval with fewer than {MIN_RUNS} seeds"
 
 
 class Style(NamedTuple):
@@ -174,9 +175,8 @@ def _draw_panel(ax: Axes, results: Results, panel: Panel) -> None:
     ax.set_xlabel(f"Lifetime ({_unit(results, panel.suite)})")
     if panel.environment is None:
         _draw_ends_of_scale(ax)
-        ax.set_ylabel("Normalised return (IQM, 95 % interval)" if intervals else "Normalised return (IQM)")
-    else:
-        ax.set_ylabel("Return (mean, 95 % interval)" if intervals else "Return (mean)")
+    name = "Return (mean" if panel.environment is not None else "Normalised return (IQM"
+    ax.set_ylabel(f"{name}, {'95 % interval' if intervals else NO_INTERVAL})")
     ax.legend(
         frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=min(len(labels), 4),
         handletextpad=0.4, columnspacing=1.4,
@@ -207,10 +207,10 @@ def _value(results: Results, point: Aggregate | None, environment: str | None) -
 
 
 def _draw_ends_of_scale(ax: Axes) -> None:
-    """Lines at the random and at the optimal policy, named at the right."""
+    """Lines at the random policy and at the best one or the reference, named at the right."""
     low, high = ax.get_ylim()
     ax.set_ylim(min(low, -0.08), max(high, 1.1))
-    for level, name in ((0.0, "random\npolicy"), (1.0, "optimal")):
+    for level, name in ((0.0, "random\npolicy"), (1.0, "best or\nreference")):
         ax.axhline(level, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1.5)
         ax.annotate(
             name, (1.0, level), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points",

@@ -50,7 +50,7 @@ def evaluate(
     mesh: Mesh,
     baselines: Sequence[str] = (),
     tune: Sequence[str] = (),
-    workers: int | None = None,
+    workers: int | Mapping[str, int | None] | None = None,
     block_size: int | None = None,
     points: int = CURVE_POINTS,
     store: Store = NO_STORE,
@@ -67,12 +67,14 @@ def evaluate(
         baselines: labels of the objectives that the others are to beat.
         tune: labels of the hand-written objectives whose settings are searched for first, on seeds and
             levels of their own (`evaluation.tuning`).
-        workers: W of every agent (default: the published number for environment and rule).
+        workers: W of every agent, or that of each suite by its name (default: the published number for
+            environment and rule).
         block_size: lanes that run side by side; results depend on it in the last bits, which sampled
             actions amplify (default: `lanes.WORKERS_PER_BLOCK` environments).
         points: of the learning curves, the end included.
         store: where finished outcomes are looked up, and kept as soon as they are there.
-        progress: called before each (environment, objective, horizon) and once at the end.
+        progress: called before each group of seeds of each (environment, objective, horizon), and once at
+            the end.
 
     Returns:
         Every seed, and aggregates over seeds and environments.
@@ -90,7 +92,7 @@ def evaluate(
     work = [
         Work(trial, horizon, updates_of(horizon, suite.unit, trial.agent), seeds)
         for suite in suites
-        for trial in _trials(objectives, suite, workers)
+        for trial in _trials(objectives, suite, _workers_on(suite, workers))
         for horizon in horizons or suite.horizons
     ]
     # All of them first: what cannot be trained is refused before anything is.
@@ -98,17 +100,20 @@ def evaluate(
         runner.ready(part.trial)
     to_tune = [part for part in work if part.trial.label in tune]
     total = sum(part.env_steps for part in work) + sum(map(tuning.cost, to_tune))
-    report = _reporter(progress, total)
+    report = _Reporter(progress, total)
     settings: list[Tuned] = []
     if to_tune:
         work, settings = _tuned(work, tune, suites, runner, report)
     cells: list[Cell] = []
     for part in work:
-        report(part)
-        outcomes = zip(seeds, runner.outcomes(part), strict=True)
+        outcomes = zip(seeds, runner.outcomes(part, report.of(part)), strict=True)
         cells += [_cell(part, seed, outcome) for seed, outcome in outcomes]
     progress(_stage(work[-1], 1.0))
     return Results.of(cells, baselines, settings)
+
+
+def _workers_on(suite: Suite, workers: int | Mapping[str, int | None] | None) -> int | None:
+    return workers.get(suite.name) if isinstance(workers, Mapping) else workers
 
 
 def _trials(objectives: Mapping[str, TrainedObjective], suite: Suite, workers: int | None) -> Iterator[Trial]:
@@ -119,16 +124,17 @@ def _trials(objectives: Mapping[str, TrainedObjective], suite: Suite, workers: i
             yield Trial(suite.name, task, label, objective, task.agent_for(objective.rule, workers))
 
 
-def _reporter(progress: Callable[[Stage], None], total: int) -> Callable[[Work], None]:
-    """To be called before each part of the work, in order; `total` are the environment steps of all."""
-    done = 0
+class _Reporter:
+    """Tells how much is behind, part by part, of `total` environment steps."""
 
-    def report(part: Work) -> None:
-        nonlocal done
-        progress(_stage(part, done / total))
-        done += part.env_steps
+    def __init__(self, progress: Callable[[Stage], None], total: int) -> None:
+        self._progress, self._total, self._behind = progress, total, 0
 
-    return report
+    def of(self, part: Work) -> Callable[[float], None]:
+        """What to call with the share of this part that is done; all parts before it are."""
+        behind = self._behind
+        self._behind += part.env_steps
+        return lambda share: self._progress(_stage(part, (behind + share * part.env_steps) / self._total))
 
 
 def _stage(part: Work, done: float) -> Stage:
@@ -141,7 +147,7 @@ def _tuned(
     labels: Sequence[str],
     suites: Sequence[Suite],
     runner: Runner,
-    report: Callable[[Work], None],
+    report: "_Reporter",
 ) -> tuple[list[Work], list[Tuned]]:
     """The work with the settings that suit the baselines best, and what these are."""
     levels = [(suite, environment) for suite in suites for environment in suite.levels(tuning.LEVELS_SEED)]
@@ -154,7 +160,7 @@ def _tuned(
         if trial.label not in labels:
             parts += group
             continue
-        for part, found in tuning.tuned(group, tasks[trial.suite, trial.task.name], runner, report):
+        for part, found in tuning.tuned(group, tasks[trial.suite, trial.task.name], runner, report.of):
             parts.append(part)
             settings.append(found)
     return parts, settings
@@ -177,7 +183,7 @@ def _check(
     suites: Sequence[Suite],
     horizons: Sequence[int],
     seeds: Sequence[int],
-    workers: int | None,
+    workers: int | Mapping[str, int | None] | None,
     block_size: int | None,
     points: int,
 ) -> None:
@@ -185,9 +191,9 @@ def _check(
     for name, values in (("objectives", objectives), ("suites", suites), ("seeds", seeds)):
         if len(values) == 0:
             raise EvaluationError(f"{name} must not be empty")
-    for name, numbers in (("horizons", horizons), ("seeds", seeds)):
-        if len(set(numbers)) < len(numbers):
-            raise EvaluationError(f"{name} must differ from each other, not {tuple(numbers)}")
+    for name, sizes in (("horizons", horizons), ("seeds", seeds)):
+        if len(set(sizes)) < len(numbers):
+            raise EvaluationError(f"{name} must differ from each other, not {tuple(sizes)}")
     if horizons and min(horizons) < 1:
         raise EvaluationError(f"horizons must be at least 1, not {min(horizons)}")
     if horizons and len({suite.unit for suite in suites}) > 1:
@@ -197,6 +203,8 @@ def _check(
         )
     if min(seeds) < 0:
         raise EvaluationError(f"seeds must not be negative, not {min(seeds)}")
-    for name, number in (("workers", workers), ("block_size", block_size), ("points", points)):
+    sizes: list[tuple[str, int | None]] = [("block_size", block_size), ("points", points)]
+    sizes += [("workers", n) for n in (workers.values() if isinstance(workers, Mapping) else [workers])]
+    for name, number in sizes:
         if number is not None and number < 1:
             raise EvaluationError(f"{name} must be at least 1, not {number}")

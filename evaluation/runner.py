@@ -4,7 +4,7 @@
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -67,20 +67,35 @@ class Runner:
             self.trainers[id(trial)] = trial, Ready(size, make_trainer(trial, self.mesh, size, self.points))
         return self.trainers[id(trial)][1]
 
-    def outcomes(self, work: Work) -> list[Outcome]:
-        """One per seed, in their order."""
+    def outcomes(self, work: Work, report: Callable[[float], None]) -> list[Outcome]:
+        """One per seed, in their order.
+
+        Args:
+            work: what is asked for.
+            report: called with the share of the work that is done, at first and before each group of seeds.
+        """
         trial, seeds = work.trial, work.seeds
         size, train = self.ready(trial)
-        setting = {"block_size": size, "points": self.points, "episodes": (EPISODES, CURVE_EPISODES)}
-        names = {seed: name_of(trial, work.updates, seed, setting) for seed in seeds}
-        found = {seed: outcome for seed, name in names.items() if (outcome := self.store.get(name))}
+        names, found = self._known(work, size)
         missing = [seed for seed in seeds if seed not in found]
-        for group in groups(missing, -(-self.mesh.size * size // trial.task.count)):
+        report(1 - len(missing) / len(seeds))
+        for i, group in enumerate(groups(missing, -(-self.mesh.size * size // trial.task.count))):
+            if i > 0:
+                report(len(found) / len(seeds))
             returns = train(work.updates, group)
             for seed, outcome in zip(group, _outcomes(work, returns), strict=True):
                 found[seed] = outcome
-                self.store.put(names[seed], outcome)
+                if seed in names:
+                    self.store.put(names[seed], outcome)
         return [found[seed] for seed in seeds]
+
+    def _known(self, work: Work, block_size: int) -> tuple[dict[int, str], dict[int, Outcome]]:
+        """Names of the outcomes, and those that were kept; nothing where nothing is kept."""
+        if self.store.folder is None:
+            return {}, {}
+        setting = {"block_size": block_size, "points": self.points, "episodes": (EPISODES, CURVE_EPISODES)}
+        names = {seed: name_of(work.trial, work.updates, seed, setting) for seed in work.seeds}
+        return names, {seed: kept for seed, name in names.items() if (kept := self.store.get(name))}
 
 
 def groups(seeds: Sequence[int], most: int) -> list[list[int]]:

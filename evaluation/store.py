@@ -5,13 +5,15 @@ lifetime, seed, our own source and the packages underneath. An entry that cannot
 none, and one that cannot be written is no reason to stop.
 """
 
+import contextlib
 import dataclasses
-import functools
 import hashlib
-import importlib
+import importlib.util
 import json
 import os
+import platform
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,17 @@ from discovery.objectives.base import TrainedObjective
 from evaluation.results import Outcome
 from evaluation.tasks import Trial
 
-SOURCES = ("discovery", "envs", "evaluation")
-"""Packages of ours whose code can change an outcome."""
+SOURCES = (
+    *("discovery", "envs"),
+    *(f"evaluation.{name}" for name in ("lanes", "references", "results", "runner", "tasks")),
+)
+"""Packages and modules of ours whose code can change an outcome."""
+
+PHYSICS = ("brax", "mujoco", "mujoco-mjx")
+"""Packages of environments that `checkpoints.provenance` does not name."""
+
+SWITCHES = ("jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl")
+"""Of JAX, that change numbers."""
 
 
 def default_folder() -> Path | None:
@@ -84,16 +95,17 @@ def name_of(trial: Trial, updates: int, seed: int, setting: Mapping[str, Any]) -
     task = trial.task
     content = {
         "objective": fingerprint(trial.objective),
-        "environment": task.name,
+        "environment": (task.name, type(task.env).__qualname__, _fields(task.env)),
         "levels": _digest(task.levels),
         "ends": _digest((task.optimal, task.random)),
         "agent": dataclasses.asdict(trial.agent),
         "updates": updates,
         "seed": seed,
         "setting": dict(setting),
-        "device": jax.devices()[0].device_kind,
-        "versions": versions(),
-        "source": _source(),
+        "device": (jax.devices()[0].device_kind, platform.machine(), platform.processor()),
+        "switches": [str(getattr(jax.config, name)) for name in SWITCHES],
+        "versions": versions() | _physics(),
+        "source": SOURCE,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -101,8 +113,14 @@ def name_of(trial: Trial, updates: int, seed: int, setting: Mapping[str, Any]) -
 def fingerprint(objective: TrainedObjective) -> str:
     """What an objective is, wherever it came from: rule, settings, meta-parameters."""
     rule: Any = objective.rule
-    settings = json.dumps(dataclasses.asdict(rule), sort_keys=True)
+    settings = json.dumps(dataclasses.asdict(rule), sort_keys=True, default=repr)
     return f"{type(rule).__qualname__} {settings} {_digest(objective.meta_params)}"
+
+
+def _fields(env: Any) -> dict[str, str]:
+    """An environment's own settings, without those that print an address in memory."""
+    described = {name: repr(value) for name, value in vars(env).items()}
+    return {name: text for name, text in described.items() if " at 0x" not in text}
 
 
 def _digest(tree: Any) -> str:
@@ -115,13 +133,28 @@ def _digest(tree: Any) -> str:
     return digest.hexdigest()
 
 
-@functools.cache
+def _physics() -> dict[str, str]:
+    """Versions of those of `PHYSICS` that are installed."""
+    found = {}
+    for package in PHYSICS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
 def _source() -> str:
     """Of our own code, which changes more often than its version."""
     digest = hashlib.sha256()
-    for package in SOURCES:
-        folder = Path(importlib.import_module(package).__path__[0])
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(str(path.relative_to(folder)).encode())
+    for name in SOURCES:
+        module = importlib.util.find_spec(name)
+        assert module is not None
+        assert module.origin is not None
+        file = Path(module.origin)
+        for path in sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]:
+            digest.update(str(path.relative_to(file.parent)).encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+SOURCE = _source()
+"""As of the import: files that are edited later are not what runs."""

@@ -22,6 +22,10 @@ MIN_SPAN = 0.02
 Below it the sampling noise of a return alone would be worth several units of score."""
 
 
+MOST_STEPS = 2**30
+"""Of a worker in its lifetime: steps are counted in 32 bits."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
     """An environment of the suite with its levels and the ends of its score.
@@ -118,16 +122,19 @@ def updates_of(horizon: int, unit: str, config: AgentConfig) -> int:
     """A horizon in agent updates.
 
     Raises:
-        EvaluationError: fewer environment steps than one update takes.
+        EvaluationError: fewer environment steps than one update takes, or more than can be counted.
     """
-    if unit == "updates":
-        return horizon
     per_update = config.steps_per_update
-    if horizon < per_update:
+    if unit != "updates" and horizon < per_update:
         raise EvaluationError(
             f"a horizon of {horizon} env steps is less than one update, which takes {per_update}"
         )
-    return horizon // per_update
+    updates = horizon if unit == "updates" else horizon // per_update
+    if updates * config.rollout_steps > MOST_STEPS:
+        raise EvaluationError(
+            f"a horizon of {horizon} is too long: more than {MOST_STEPS:,} steps of each worker"
+        )
+    return updates
 
 
 def count(levels: EnvParams) -> int:

@@ -78,7 +78,7 @@ def with_settings(trial: Trial, settings: Settings) -> Trial:
 
 
 def tuned(
-    parts: Sequence[Work], task: Task, runner: Runner, report: Callable[[Work], None]
+    parts: Sequence[Work], task: Task, runner: Runner, report: Callable[[Work], Callable[[float], None]]
 ) -> Iterator[tuple[Work, Tuned]]:
     """Each part with the settings that suit it best, and what they are.
 
@@ -86,7 +86,7 @@ def tuned(
         parts: one trial at its horizons.
         task: the same environment with the levels for tuning.
         runner: how the evaluation is run.
-        report: called before each attempt.
+        report: from an attempt to what is called with the share of it that is done.
     """
     # Of its own, so that the candidates' programs go when the choice is made.
     runner = dataclasses.replace(runner, trainers={})
@@ -98,8 +98,7 @@ def tuned(
         outcomes = []
         for candidate in candidates:
             attempt = part._replace(trial=candidate, seeds=SEEDS)
-            report(attempt)
-            outcomes.append(runner.outcomes(attempt))
+            outcomes.append(runner.outcomes(attempt, report(attempt)))
         settings = GRID[best(outcomes)]
         # One trial for all horizons that chose it: a trial is compiled once.
         chosen.setdefault(settings, with_settings(trial, settings))

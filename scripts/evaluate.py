@@ -54,13 +54,14 @@ class Arguments:
     """Objectives to compare with, named as OBJECTIVE is."""
 
     tune: Flag = False
-    """Let each hand-written baseline choose among nine settings first: step sizes and entropy bonus."""
+    """Let each hand-written objective choose among nine settings first: step sizes and entropy bonus."""
 
     levels: int | None = None
     """Levels drawn from each environment of the suite (default: the suite's own number)."""
 
     workers: int | None = None
-    """Workers of every agent (default: what the first objective was trained with, else the published)."""
+    """Workers of every agent (default: on control suites the published number, on others what the first
+    objective that was evolved was trained with)."""
 
     block_size: int | None = None
     """Agents trained side by side on a device (default: 128 workers' worth; a GPU wants thousands)."""
@@ -75,7 +76,7 @@ class Arguments:
     """Keep finished outcomes and use them again; an evaluation that was stopped goes on where it was."""
 
     out: Path | None = None
-    """Folder for results and figures (default: the run directory, if OBJECTIVE is one)."""
+    """Folder for results and figures (default: the run directory, if OBJECTIVE is a single one)."""
 
     json: Flag = False
     """Print the results as one JSON document."""
@@ -91,7 +92,9 @@ def main(argv: Sequence[str]) -> int:
     console = Console(stderr=True)
     with output.only_json():
         objectives, baselines = load(arguments.objectives, arguments.baselines)
-        run = next((Path(name) for name in arguments.objectives if Path(name).is_dir()), None)
+        # Results of several objectives belong to none of them.
+        runs = [Path(name) for name in arguments.objectives if Path(name).is_dir()]
+        run = runs[0] if len(arguments.objectives) == len(runs) == 1 else None
         out = arguments.out or run
         if out is not None:
             check_writable(out)
@@ -103,8 +106,9 @@ def main(argv: Sequence[str]) -> int:
                 range(arguments.seeds),
                 mesh=make_mesh(arguments.devices),
                 baselines=baselines,
-                tune=[label for label in baselines if arguments.tune and tunable(objectives[label])],
-                workers=arguments.workers or trained_workers(objectives, chosen),
+                tune=_to_tune(objectives) if arguments.tune else (),
+                workers=arguments.workers
+                or {suite.name: trained_workers(objectives, [suite]) for suite in chosen},
                 block_size=arguments.block_size,
                 points=arguments.curve_points,
                 store=evaluation.Store(evaluation.default_folder() if arguments.cache else None),
@@ -119,6 +123,8 @@ def main(argv: Sequence[str]) -> int:
             wide.print(*tables(results, suite, objectives))
     for path in written:
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    if out is None and not arguments.json:
+        console.print("nothing was written; --out DIR keeps results and figures", highlight=False)
     return 0
 
 
@@ -129,6 +135,14 @@ def _check(arguments: Arguments) -> None:
     check_positive(arguments, "seeds", "levels", "workers", "block_size", "curve_points")
     check_devices(arguments.devices)
     check_horizons(arguments.horizons)
+
+
+def _to_tune(objectives: Mapping[str, TrainedObjective]) -> list[str]:
+    """Labels of those that have settings to choose."""
+    found = [label for label, objective in objectives.items() if tunable(objective)]
+    if not found:
+        raise UsageError("--tune: none of these objectives is hand-written and has an entropy bonus")
+    return found
 
 
 def check_writable(folder: Path) -> None:
@@ -155,7 +169,7 @@ def load(names: Sequence[str], baselines: Sequence[str]) -> tuple[dict[str, Trai
         for name, objective in loaded.items()
     }
     return {labels[name]: objective for name, objective in loaded.items()}, [
-        labels[name] for name in baselines if name not in names
+        labels[name] for name in dict.fromkeys(baselines) if name not in names
     ]
 
 
