@@ -191,9 +191,9 @@ def _check(
     for name, values in (("objectives", objectives), ("suites", suites), ("seeds", seeds)):
         if len(values) == 0:
             raise EvaluationError(f"{name} must not be empty")
-    for name, sizes in (("horizons", horizons), ("seeds", seeds)):
-        if len(set(sizes)) < len(numbers):
-            raise EvaluationError(f"{name} must differ from each other, not {tuple(sizes)}")
+    for name, numbers in (("horizons", horizons), ("seeds", seeds)):
+        if len(set(numbers)) < len(numbers):
+            raise EvaluationError(f"{name} must differ from each other, not {tuple(numbers)}")
     if horizons and min(horizons) < 1:
         raise EvaluationError(f"horizons must be at least 1, not {min(horizons)}")
     if horizons and len({suite.unit for suite in suites}) > 1:
