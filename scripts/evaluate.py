@@ -92,6 +92,7 @@ def main(argv: Sequence[str]) -> int:
     console = Console(stderr=True)
     with output.only_json():
         objectives, baselines = load(arguments.objectives, arguments.baselines)
+        tune = _to_tune(objectives) if arguments.tune else []
         # Results of several objectives belong to none of them.
         runs = [Path(name) for name in arguments.objectives if Path(name).is_dir()]
         run = runs[0] if len(arguments.objectives) == len(runs) == 1 else None
@@ -106,7 +107,7 @@ def main(argv: Sequence[str]) -> int:
                 range(arguments.seeds),
                 mesh=make_mesh(arguments.devices),
                 baselines=baselines,
-                tune=_to_tune(objectives) if arguments.tune else (),
+                tune=tune,
                 workers=arguments.workers
                 or {suite.name: trained_workers(objectives, [suite]) for suite in chosen},
                 block_size=arguments.block_size,

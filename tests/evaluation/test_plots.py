@@ -85,9 +85,10 @@ def test_many_environments_stand_in_rows_of_three():
     assert len({round(ax.get_position().y0, 2) for ax in figure.axes}) == 2
 
 
-def test_no_interval_is_announced_where_none_is_drawn():
+def test_a_figure_says_where_it_draws_no_interval():
     (ax,) = drawn(evaluation_figure(results(seeds=2))).axes
-    assert "interval" not in texts(ax)
+    assert "no interval with fewer than 3 seeds" in texts(ax)
+    assert "95 %" not in texts(ax)
     (ax,) = drawn(evaluation_figure(results(seeds=3))).axes
     assert "95 % interval" in texts(ax)
 

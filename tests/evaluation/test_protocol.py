@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import functools
 import os
@@ -9,19 +10,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from discovery.agents.agent import AgentConfig
 from discovery.blocks import make_mesh
+from discovery.objectives.a2c import A2C
 from discovery.objectives.base import TrainedObjective
 from discovery.objectives.registry import make_objective
 from envs.registry import UnknownNameError
 from envs.suites import Suite
 from evaluation import lanes, tasks
+from evaluation import store as store_module
 from evaluation.errors import EvaluationError
 from evaluation.lanes import lane_keys
 from evaluation.protocol import evaluate
 from evaluation.results import Results
 from evaluation.runner import efficiency, groups
 from evaluation.store import Store
-from evaluation.tasks import prepare, reference_returns
+from evaluation.tasks import Trial, prepare, reference_returns
 
 
 def objective(name):
@@ -199,6 +203,28 @@ def test_all_agents_have_the_same_workers(untrained):
     assert untrained[-1][0].workers == 64  # the published number
 
 
+def test_each_suite_has_its_own_workers(untrained):
+    suites = [suite("gridworld/small"), dataclasses.replace(suite("gridworld/small"), name="other")]
+    run(suites, workers={"test": 7, "other": None})
+    assert [learner.workers for learner, *_ in untrained] == [7, 64]
+
+
+def test_an_agent_that_diverged_is_a_failure_though_its_policy_acts():
+    rule = make_objective("ta-lpg", width=4)
+    meta_params = jax.tree.map(lambda leaf: leaf * jnp.nan, rule.init(jax.random.key(0)))
+    objectives = {"bad": TrainedObjective(rule, meta_params), "random": objective("random")}
+    levels = suite("gridworld/small")
+    results = evaluate(objectives, levels, (2,), (0, 1), mesh=make_mesh(1), workers=4, points=2)
+    assert [cell.failed for cell in results.cells] == [True, True, False, False]
+    assert [(found.failures, found.iqm is None) for found in results.aggregate] == [(2, True), (0, False)]
+
+
+def test_progress_is_told_for_each_group_of_seeds(untrained):
+    stages = []
+    run(suite("gridworld/small"), ("a2c",), (10,), range(4), block_size=4, progress=stages.append)
+    assert [stage.done for stage in stages] == [0, 1 / 4, 2 / 4, 3 / 4, 1]
+
+
 def test_progress_rises_to_one(untrained):
     stages = []
     run(suite("gridworld/small"), ("a2c", "random"), (10, 30), progress=stages.append)
@@ -227,6 +253,13 @@ def test_what_cannot_be_evaluated_is_refused_by_name(untrained, settings, messag
 def test_a_horizon_shorter_than_one_update_is_refused(untrained):
     with pytest.raises(EvaluationError, match="79 env steps is less than one update, which takes 80"):
         run(suite("gridworld/small", unit="env_steps"), horizons=(79,))
+    assert not untrained
+
+
+@pytest.mark.parametrize("unit", ["updates", "env_steps"])
+def test_a_horizon_that_cannot_be_counted_is_refused(untrained, unit):
+    with pytest.raises(EvaluationError, match="a horizon of 5000000000 is too long"):
+        run(suite("gridworld/small", unit=unit), horizons=(5_000_000_000,))
     assert not untrained
 
 
@@ -300,6 +333,43 @@ def test_what_would_come_out_otherwise_is_trained(untrained, tmp_path, changed):
     before = len(untrained)
     run(suite("gridworld/small"), **(settings | changed))
     assert len(untrained) > before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda patch: patch.setattr(store_module, "SOURCE", "other"),
+        lambda patch: patch.setattr(store_module.metadata, "version", lambda name: "0"),
+        lambda patch: patch.setattr(store_module.platform, "processor", lambda: "other"),
+        lambda patch: patch.setattr(store_module, "SWITCHES", ("jax_platforms",)),
+    ],
+)
+def test_another_installation_has_other_names(change, monkeypatch):
+    trial = Trial(
+        "test", prepare(*suite("gridworld/small").levels(0)[0]), "a2c", objective("a2c"), AgentConfig()
+    )
+    before = store_module.name_of(trial, 5, 0, {})
+    assert store_module.name_of(trial, 5, 0, {}) == before
+    change(monkeypatch)
+    assert store_module.name_of(trial, 5, 0, {}) != before
+
+
+def test_an_environment_with_other_settings_has_another_name():
+    name, env, levels = suite("CartPole-v1", levels=1).levels(0)[0]
+    task = prepare(name, env, levels)
+    trials = [Trial("test", task, "a2c", objective("a2c"), AgentConfig())]
+    other = copy.copy(env)
+    other.extra = 2
+    trials.append(dataclasses.replace(trials[0], task=dataclasses.replace(task, env=other)))
+    assert len({store_module.name_of(trial, 5, 0, {}) for trial in trials}) == 2
+
+
+def test_a_rule_that_json_cannot_write_is_evaluated(untrained, tmp_path):
+    rule = dataclasses.make_dataclass("Odd", [("dtype", object, jnp.float32)], bases=(A2C,), frozen=True)()
+    objectives = {"odd": TrainedObjective(rule, {})}
+    for store in (Store(None), Store(tmp_path)):
+        evaluate(objectives, suite("gridworld/small"), (2,), (0,), mesh=make_mesh(1), workers=4, store=store)
+    assert len(untrained) == 2
 
 
 def test_an_evaluation_that_stops_goes_on_where_it_was(untrained, tmp_path, monkeypatch):

@@ -144,8 +144,9 @@ def test_tuned_baselines_say_what_was_chosen(untrained, tmp_path, capsys):
     assert "Settings of baselines on suite “small”" in printed.out
     assert "settings of a2c on gridworld/small, horizon 2" in printed.err
     found = Results.load(tmp_path / "results.json").tuned
-    # All candidates return zero here: the published settings stay, and nobody but a2c was searched for.
-    assert [(t.objective, t.horizon, t.step_factor) for t in found] == [("a2c", 2, 1.0), ("a2c", 5, 1.0)]
+    # All candidates return zero here: the published settings stay. `random` has none.
+    expected = [(name, horizon, 1.0) for name in ("ppo", "a2c") for horizon in (2, 5)]
+    assert [(t.objective, t.horizon, t.step_factor) for t in found] == expected
 
 
 def test_several_suites_have_their_tables_one_after_the_other(untrained, capsys):
@@ -153,6 +154,15 @@ def test_several_suites_have_their_tables_one_after_the_other(untrained, capsys)
     assert cli.main(["evaluate", "a2c", *arguments, "--baselines", "random"]) == 0
     printed = capsys.readouterr().out
     assert printed.index("“small”") < printed.index("“tabular”")
+
+
+def test_results_of_several_objectives_are_not_written_into_one_of_them(untrained, run_dir, capsys):
+    before = {path.name for path in run_dir.iterdir()}
+    assert cli.main(["evaluate", str(run_dir), "ppo", *TINY, "--baselines", "random", "random"]) == 0
+    assert {path.name for path in run_dir.iterdir()} == before
+    printed = capsys.readouterr()
+    assert "nothing was written; --out DIR" in printed.err
+    assert printed.out.count("ppo over random") == 1
 
 
 def test_without_a_folder_nothing_is_written(untrained, tmp_path, monkeypatch, capsys):
@@ -180,6 +190,7 @@ def test_fewer_than_three_seeds_show_no_interval(untrained, capsys):
         (("nothing-like-it",), 2, "nothing-like-it"),
         (("a2c", "--baselines", "nothing-like-it"), 2, "nothing-like-it"),
         (("a2c", "--out", "file/out"), 1, "cannot write to file/out"),
+        (("random", "--baselines", "random", "--tune"), 2, "--tune: none of these objectives"),
     ],
 )
 def test_bad_usage_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys, arguments, status, message):
