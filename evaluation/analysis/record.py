@@ -343,7 +343,7 @@ class Analysis(Record):
     lifetimes: Lifetimes
     """Agents that learn with it."""
     closed_form: ClosedForm | None
-    """Of a learned drift; None also where scikit-learn is missing."""
+    """Of a learned drift; None also where scikit-learn is missing, or agents met too few points."""
     versions: dict[str, str]
     """Packages that produced it."""
 
