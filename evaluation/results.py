@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from checkpoints.atomic import replace_file
 from checkpoints.provenance import versions
@@ -50,6 +50,12 @@ def _finite(value: Any) -> Any:
 
 Number = Annotated[float | None, BeforeValidator(_finite)]
 Count = Annotated[int, Field(ge=0)]
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing that is wrong with a document and, unless it is the whole, where."""
+    first = error.errors()[0]
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
 
 
 class Record(BaseModel):
@@ -198,6 +204,28 @@ class Results(Record):
     versions: dict[str, str]
     """Packages that produced it."""
 
+    @model_validator(mode="after")
+    def _check_whole(self) -> "Results":
+        """Refuses documents with parts missing, of which no aggregate or figure could be made."""
+        groups = _groups(self.cells)
+        for name, cells in groups.items():
+            seeds: dict[str, list[int]] = {}
+            curves: dict[str, set[int]] = {}
+            for cell in cells:
+                seeds.setdefault(cell.environment, []).append(cell.seed)
+                curves.setdefault(cell.environment, set()).add(len(cell.curve))
+            if len({tuple(sorted(mine)) for mine in seeds.values()}) > 1:
+                raise ValueError(f"{_where(*name)} has other seeds on one environment than on another")
+            if any(len(lengths) > 1 for lengths in curves.values()):
+                raise ValueError(f"{_where(*name)} has learning curves of several lengths")
+        for aggregate in self.aggregate:
+            name = (aggregate.objective, aggregate.suite, aggregate.horizon)
+            if name not in groups:
+                raise ValueError(f"{_where(*name)} has an aggregate but no cells")
+            if aggregate.seeds != len({cell.seed for cell in groups[name]}):
+                raise ValueError(f"{_where(*name)} has cells of other seeds than its aggregate")
+        return self
+
     @classmethod
     def of(
         cls, cells: Sequence[Cell], baselines: Sequence[str] = (), tuned: Sequence[Tuned] = ()
@@ -268,9 +296,7 @@ class Results(Record):
         try:
             return cls.model_validate(document)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise ResultsError(f"damaged results: {place}: {first['msg']}") from error
+            raise ResultsError(f"damaged results: {first_problem(error)}") from error
 
     def to_csv(self) -> str:
         """The cells as a table, without their curves."""
@@ -332,6 +358,10 @@ def improvements(cells: Sequence[Cell], baselines: Sequence[str]) -> tuple[Impro
                 )
             )
     return tuple(found)
+
+
+def _where(objective: str, suite: str, horizon: int) -> str:
+    return f"{objective} on {suite} at horizon {horizon}"
 
 
 def _groups(cells: Sequence[Cell]) -> dict[tuple[str, str, int], list[Cell]]:

@@ -83,9 +83,10 @@ def _check(arguments: Arguments) -> None:
         raise UsageError("where to? give --out FILE.html for several runs")
     if arguments.out is not None and arguments.out.suffix not in (".html", ".htm"):
         raise UsageError(f"--out must end in .html, not {arguments.out}")
-    for name in ("levels", "seed"):
-        if getattr(arguments, name) < 0:
-            raise UsageError(f"--{name} must not be negative, not {getattr(arguments, name)}")
+    if arguments.levels < 0:
+        raise UsageError(f"--levels must not be negative, not {arguments.levels}")
+    if not 0 <= arguments.seed < 2**32:
+        raise UsageError(f"--seed must be from 0 to {2**32 - 1}, not {arguments.seed}")
     for name in ("evaluation", "analysis"):
         if len(given := getattr(arguments, name)) not in (0, len(runs)):
             raise UsageError(f"--{name} takes one path for each RUN: {len(runs)}, not {len(given)}")

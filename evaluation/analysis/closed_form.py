@@ -45,6 +45,10 @@ class MissingExtraError(RuntimeError):
     """scikit-learn is not installed."""
 
 
+class TooFewPointsError(RuntimeError):
+    """Agents met too little to fit a formula to, or none of it is left to test it on."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Points:
     """Where a drift is looked at; all of one length."""
@@ -110,6 +114,7 @@ def fit(
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
+        TooFewPointsError: fewer points to fit than folds, or none to test the formula on.
         ValueError: no learned drift.
     """
     rule = objective.rule
@@ -118,6 +123,11 @@ def fit(
     points = Points(met.log_ratio, met.advantage, met.share, np.full(len(met.share), horizon))
     inside = (np.abs(met.log_ratio) <= SPAN) & (np.abs(met.advantage) <= ADVANTAGE[-1])
     fitted, held_out = (points.where(inside & (met.agent % 2 == half)) for half in (0, 1))
+    if len(fitted) < FOLDS or not len(held_out):
+        raise TooFewPointsError(
+            f"no formula: agents met {len(fitted)} points to fit it to and {len(held_out)} to test it on, of "
+            f"other levels; it needs {FOLDS} and 1: give more --levels or a longer --lifetime"
+        )
     sample = fitted + uniform(len(fitted), horizons)
 
     basis = available(rule)

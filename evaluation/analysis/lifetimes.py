@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from discovery.agents.agent import AgentConfig
 from discovery.blocks import run_blocks
@@ -147,9 +147,16 @@ def watch_lanes(
         mine = jax.tree.map(lambda leaf: leaf[lane % count], levels)
         live = functools.partial(watched_life, misled, told.shape[0], meta_params)
         lives, traces = side_by_side(live)(keys[lane], mine)
-        return traces | {"return": evaluate_block(examiner, lives, mine, keys[lane])}
+        returns = evaluate_block(examiner, lives, mine, keys[lane])
+        return traces | {"return": jnp.where(sound(lives.agent.params), returns, jnp.nan)}
 
     return run_blocks(task, (meta_params, levels, keys, told), jnp.ones(lanes), block_size, mesh)
+
+
+def sound(params: Any) -> Bool[Array, " lanes"]:
+    """Whether all parameters of each lane's agent are finite; one of NaN still acts, and gets returns."""
+    leaves = [jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1) for leaf in jax.tree.leaves(params)]
+    return jnp.stack(leaves).all(axis=0)
 
 
 def watched_life(

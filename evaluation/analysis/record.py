@@ -6,10 +6,11 @@ explains each part for a reader. Needs no JAX.
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from checkpoints.atomic import replace_file
 from evaluation.results import Record
@@ -28,6 +29,21 @@ def _rounded(value: Any) -> Any:
 
 Number = Annotated[float | None, BeforeValidator(_rounded)]
 Row = tuple[Number, ...]
+
+LOOKED_AT = (-1.0, 1.0)
+"""A that every drift is looked at, of which tables and slices tell."""
+
+
+def _check_moments(moments: Sequence[tuple[int | None, float | None]], of: str) -> None:
+    """Every n/N at every N, each once.
+
+    Raises:
+        ValueError: one is missing, or there are none.
+    """
+    horizons = dict.fromkeys(horizon for horizon, _ in moments)
+    shares = dict.fromkeys(share for _, share in moments)
+    if not moments or list(moments) != [(horizon, share) for horizon in horizons for share in shares]:
+        raise ValueError(f"{of} does not have every n/N at every N")
 
 
 class Subject(Record):
@@ -90,6 +106,24 @@ class Drift(Record):
     surfaces: tuple[Surface, ...]
     """The objective's at every moment, then PPO's and DPO's."""
 
+    @model_validator(mode="after")
+    def _check_shapes(self) -> "Drift":
+        """Every surface covers the grid, and the objective's every moment."""
+        rows, columns = len(self.advantage), len(self.log_ratio)
+        if None in self.log_ratio or not set(LOOKED_AT) <= set(self.advantage):
+            raise ValueError(f"the grid has no log r, or lacks one of A = {LOOKED_AT}")
+        for surface in self.surfaces:
+            grids = (surface.drift, surface.slope)
+            whole = all([len(row) for row in grid] == [columns] * rows for grid in grids)
+            sides = {len(surface.clip), len(surface.half)} == {rows}
+            if not (whole and sides and len(surface.zero_advantage) == columns):
+                raise ValueError(f"a surface of {surface.objective} is not of the grid's shape")
+        if not self.surfaces:
+            raise ValueError("there are no surfaces")
+        first = self.surfaces[0].objective
+        _check_moments([(s.horizon, s.progress) for s in self.surfaces if s.objective == first], first)
+        return self
+
 
 class Curve(Record):
     """pihat over one input, at one moment of a lifetime."""
@@ -124,6 +158,23 @@ class Response(Record):
     """Per N: total variation between the two predictions that the prediction difference moves between."""
     sweeps: tuple[Sweep, ...]
     """One per input."""
+
+    @model_validator(mode="after")
+    def _check_shapes(self) -> "Response":
+        """Every sweep has the same moments, and an answer to each of its values."""
+        if not self.sweeps:
+            raise ValueError("there are no sweeps")
+        expected = [(curve.horizon, curve.progress) for curve in self.sweeps[0].curves]
+        for sweep in self.sweeps:
+            found = [(curve.horizon, curve.progress) for curve in sweep.curves]
+            _check_moments(found, f"the sweep of {sweep.input}")
+            if found != expected:
+                raise ValueError(f"the sweep of {sweep.input} has other moments than the first")
+            if any(len(curve.pihat) != len(sweep.values) for curve in sweep.curves) or not sweep.values:
+                raise ValueError(f"the sweep of {sweep.input} has not one answer to each value")
+            if None in sweep.values:
+                raise ValueError(f"the sweep of {sweep.input} has a value that is no number")
+        return self
 
 
 class Distance(Record):
@@ -166,6 +217,12 @@ class Trace(Record):
     """Over seeds and levels."""
     deviation: Row
     """Standard deviation over seeds of the mean over levels."""
+
+    @model_validator(mode="after")
+    def _check_shapes(self) -> "Trace":
+        if len(self.mean) != len(self.deviation):
+            raise ValueError("a trace has not one deviation to each mean")
+        return self
 
 
 class Lifetime(Record):
@@ -286,9 +343,15 @@ class Analysis(Record):
     lifetimes: Lifetimes
     """Agents that learn with it."""
     closed_form: ClosedForm | None
-    """Of a learned drift; None also where scikit-learn is missing."""
+    """Of a learned drift; None also where scikit-learn is missing, or agents met too few points."""
     versions: dict[str, str]
     """Packages that produced it."""
+
+    @model_validator(mode="after")
+    def _check_names(self) -> "Analysis":
+        if self.drift is not None and self.drift.surfaces[0].objective != self.objective.name:
+            raise ValueError(f"the first surface is not of {self.objective.name}")
+        return self
 
     def document(self) -> dict[str, Any]:
         """The document as JSON objects."""

@@ -103,7 +103,7 @@ def analyse(
             closed_form.require()
             met = meet(objective, setting)
             record, formula = closed_form.fit(objective, met, setting.horizon, horizons, most_terms)
-        except closed_form.MissingExtraError as error:
+        except (closed_form.MissingExtraError, closed_form.TooFewPointsError) as error:
             note = str(error)
     analysis = Analysis(
         objective=_subject(objective, source),

@@ -4,10 +4,14 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from checkpoints import shipped
+from checkpoints.objective_file import is_learned
 from checkpoints.provenance import versions
+from discovery.objectives.registry import make_objective, registry
 from evaluation.report.curves import last_mean
 from evaluation.report.document import Fact, Table
 from evaluation.report.files import RunFiles
+from evaluation.report.looks import slug
 from evaluation.report.words import duration, interval, number, short, text
 from evaluation.results import Results
 
@@ -122,22 +126,42 @@ def _grouped(stages: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
     return found
 
 
-def evaluate_command(run: RunFiles) -> str | None:
-    """What makes the results again; None without results."""
+def evaluate_commands(run: RunFiles) -> tuple[tuple[str, str], ...]:
+    """What repeats the evaluation, a command per suite: horizons are in the suite's own unit.
+
+    Repeated are suites, horizons, levels, numbers of seeds, tuning, and the baselines that have a name of
+    their own; results do not hold what other options were given, nor the files of other objectives.
+
+    Returns:
+        Suite and command line; nothing without results.
+    """
     if run.results is None:
-        return None
-    cells = run.results.cells
-    labels = list(dict.fromkeys(cell.objective for cell in cells))
-    suites = list(dict.fromkeys(cell.suite for cell in cells))
-    words = ["rl-discovery", "evaluate", str(run.path), "--suite", *suites]
-    words += ["--horizons", *map(str, sorted({cell.horizon for cell in cells}))]
-    words += [
-        "--seeds",
-        str(len({cell.seed for cell in cells})),
-        "--levels",
-        str(max(c.levels for c in cells)),
-    ]
-    return shlex.join([*words, "--baselines", *labels[1:]] if labels[1:] else words)
+        return ()
+    suites = list(dict.fromkeys(cell.suite for cell in run.results.cells))
+    several = len(suites) > 1  # each would overwrite the others' results
+    found = []
+    for suite in suites:
+        words = _evaluate_words(run.results, suite)
+        out = ["--out", str(run.path / f"evaluation-{slug(suite)}")] if several else []
+        found.append((suite, shlex.join(["rl-discovery", "evaluate", str(run.path), *out, *words])))
+    return tuple(found)
+
+
+def _evaluate_words(results: Results, suite: str) -> list[str]:
+    """The flags; `--baselines` last and always there, as without it there would be the default ones."""
+    cells = [cell for cell in results.cells if cell.suite == suite]
+    horizons = sorted({cell.horizon for cell in cells})
+    words = ["--suite", suite, "--horizons", *map(str, horizons)]
+    words += ["--seeds", str(len({cell.seed for cell in cells}))]
+    words += ["--levels", str(max(cell.levels for cell in cells))]
+    words += ["--tune"] if any(entry.suite == suite for entry in results.tuned) else []
+    _, *others = dict.fromkeys(cell.objective for cell in results.cells)
+    return [*words, "--baselines", *(label for label in others if _is_argument(label))]
+
+
+def _is_argument(label: str) -> bool:
+    """Whether `evaluate` finds an objective by its label: a shipped or a hand-written one."""
+    return label in shipped() or (label in registry() and not is_learned(make_objective(label)))
 
 
 def analyse_command(run: RunFiles) -> str | None:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from checkpoints.loading import RUN_FILE
 from evaluation.analysis.record import Analysis
 from evaluation.report.errors import ReportError
-from evaluation.results import Results, ResultsError
+from evaluation.results import Results, ResultsError, first_problem
 
 FORMAT = 1
 """Version of config.json and analysis.json; a higher one is refused."""
@@ -137,9 +137,7 @@ def _read_analysis(path: Path) -> Analysis:
     try:
         found = Analysis.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ReportError(f"{path} is damaged: {place}: {first['msg']}; {again}") from None
+        raise ReportError(f"{path} is damaged: {first_problem(error)}; {again}") from None
     if found.drift is None and found.response is None:
         raise ReportError(f"{path} is damaged: it has neither drift nor response; {again}")
     return found

@@ -67,7 +67,8 @@ def gather(
 
 def _part(index: int, source: Source, command: str, progress: Callable[[str], None]) -> RunPart:
     run = source.files
-    made = [("Meta-training", source.command), ("Evaluation", facts.evaluate_command(run))]
+    made: list[tuple[str, str | None]] = [("Meta-training", source.command)]
+    made += [(f"Evaluation on “{suite}”", line) for suite, line in facts.evaluate_commands(run)]
     made += [("Analysis", facts.analyse_command(run)), ("This report", command)]
     return RunPart(
         name=run.name,

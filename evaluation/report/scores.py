@@ -40,8 +40,8 @@ def evaluation(runs: Sequence[RunFiles]) -> Evaluation | None:
         figures += _return_figures(results, suite) if not scored else []
         figures += _curve_figures(results, suite)
         figures += [_profile_figure(results, suite)] if scored else []
-    seeds = {cell.seed for cell in results.cells}
-    note = NOTE if len(seeds) >= MIN_RUNS else f"{NOTE} With fewer than {MIN_RUNS} seeds there are none."
+    few = any(aggregate.seeds < MIN_RUNS for aggregate in results.aggregate)
+    note = f"{NOTE} With fewer than {MIN_RUNS} seeds there are none." if few else NOTE
     return Evaluation(tuple(tables), tuple(figures), tuple(more), note)
 
 

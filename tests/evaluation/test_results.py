@@ -121,6 +121,37 @@ def test_a_damaged_file_is_refused_in_one_line_that_names_it(tmp_path, text, mes
     assert "\n" not in str(error.value)
 
 
+def without_a_cell(document):
+    del document["cells"][0]
+
+
+def with_a_short_curve(document):
+    document["cells"][0]["curve"].pop()
+
+
+def with_an_aggregate_of_nothing(document):
+    document["aggregate"][0]["suite"] = "nowhere"
+
+
+@pytest.mark.parametrize("environments", [("e",), ("e", "f")])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (without_a_cell, "a2c on s at horizon 10 has (other seeds|cells of other seeds)"),
+        (with_a_short_curve, "a2c on s at horizon 10 has learning curves of several lengths"),
+        (with_an_aggregate_of_nothing, "a2c on nowhere at horizon 10 has an aggregate but no cells"),
+    ],
+)
+def test_a_document_with_parts_missing_is_refused(environments, damage, message):
+    curve = [{"env_steps": 1, "return": 0.0}, {"env_steps": 2, "return": 1.0}]
+    every = [c for name in environments for c in cells([0.1, 0.2, 0.3], environment=name, curve=curve)]
+    document = json.loads(Results.of(every).to_json())
+    damage(document)
+    with pytest.raises(ResultsError, match=f"^damaged results: Value error, {message}") as error:
+        Results.from_json(json.dumps(document))
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
 def test_an_unreadable_file_is_refused_in_one_line(tmp_path, content):
     path = tmp_path / "results.json"

@@ -120,6 +120,16 @@ def test_without_scikit_learn_all_else_is_written(untrained, tmp_path, monkeypat
     assert files(tmp_path) == pictures("drift", "drift_map", "drift_range", "lifetimes") | {"analysis.json"}
 
 
+@pytest.mark.skipif(not HAS_LIBRARY, reason="needs scikit-learn")
+def test_with_too_few_points_for_a_formula_all_else_is_written(untrained, tmp_path, capsys):
+    least = ("--levels", "1", "--seeds", "1", "--lifetime", "1", "--horizons", "10")
+    assert cli.main(["analyse", "lpo", *least, "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    assert "no formula: agents met" in printed.err
+    assert "give more --levels or a longer --lifetime" in printed.err
+    assert files(tmp_path) == pictures("drift", "drift_map", "drift_range", "lifetimes") | {"analysis.json"}
+
+
 def test_a_hand_written_drift_has_no_formula(untrained, tmp_path, capsys):
     assert cli.main(["analyse", "ppo", *TINY, "--horizons", "10", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr()

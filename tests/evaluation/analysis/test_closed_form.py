@@ -116,6 +116,14 @@ def test_without_the_library_one_line_says_what_to_install(monkeypatch):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("agents", [[0] * 8, [1] * 8, [0, 0, 1, 1]])
+def test_too_few_points_are_told_in_one_line(agents):
+    met = some_encounters(len(agents))._replace(agent=np.array(agents))
+    with pytest.raises(closed_form.TooFewPointsError, match="no formula: agents met") as caught:
+        closed_form.fit(planted(), met, 10, (10,), most_terms=3)
+    assert "\n" not in str(caught.value)
+
+
 def test_hand_written_drifts_have_no_fit():
     subject = TrainedObjective(make_objective("ppo"), {})
     assert not closed_form.can_fit(subject)

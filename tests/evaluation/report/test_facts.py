@@ -8,6 +8,9 @@ import pytest
 from evaluation.report import facts
 from evaluation.report.files import read_run
 from evaluation.report.words import duration, number, short, text
+from evaluation.results import Results, Tuned
+from scripts.arguments import parse
+from scripts.evaluate import Arguments
 from tests.evaluation.report import tiny_run
 
 
@@ -53,7 +56,9 @@ def test_provenance_has_versions_seeds_steps_and_time(run):
 
 
 def test_commands_name_what_the_files_hold(run):
-    words = shlex.split(facts.evaluate_command(run))
+    ((suite, line),) = facts.evaluate_commands(run)
+    assert suite == "unseen"
+    words = shlex.split(line)
     assert words[:3] == ["rl-discovery", "evaluate", str(run.path)]
     for flag, values in (
         ("--suite", ["unseen"]),
@@ -67,8 +72,53 @@ def test_commands_name_what_the_files_hold(run):
     words = shlex.split(facts.analyse_command(run))
     assert words[words.index("--horizons") + 1 :] == ["2", "8"]
     bare = dataclasses.replace(run, results=None, analysis=None)
-    assert facts.evaluate_command(bare) is None
+    assert facts.evaluate_commands(bare) == ()
     assert facts.analyse_command(bare) is None
+
+
+def evaluations(run, results):
+    """What the command would make of each line, by suite."""
+    found = facts.evaluate_commands(dataclasses.replace(run, results=results))
+    return {suite: parse(Arguments, shlex.split(line)[2:], "evaluate") for suite, line in found}
+
+
+def test_suites_with_other_horizons_have_commands_of_their_own(run):
+    cells = [*tiny_run.cells("ta-lpo", (0.1, 0.2)), *tiny_run.cells("ppo", (0.1, 0.2))]
+    control = tiny_run.cells("ta-lpo", (0.1,), suite="control/easy", horizon=50_000)
+    found = evaluations(run, Results.of([*cells, *control]))
+    assert {suite: (a.suite, a.horizons, a.seeds) for suite, a in found.items()} == {
+        "unseen": (("unseen",), (2,), 2),
+        "control/easy": (("control/easy",), (50_000,), 1),
+    }
+    assert {a.baselines for a in found.values()} == {("ppo",)}
+    # One does not overwrite the other's results.
+    assert [a.out for a in found.values()] == [
+        run.path / "evaluation-unseen",
+        run.path / "evaluation-control-easy",
+    ]
+
+
+def test_without_baselines_the_command_has_none_either(run):
+    (found,) = evaluations(run, Results.of(tiny_run.cells("ta-lpo", (0.1, 0.2, 0.3)))).values()
+    assert found.baselines == ()
+    assert (found.objectives, found.out, found.tune) == ((str(run.path),), None, False)
+
+
+def test_labels_that_name_no_objective_are_left_out(run):
+    labels = ("ta-lpo", "lpo (runs/b)", "closed-form-drift", "ppo", "lpo")
+    cells = [cell for label in labels for cell in tiny_run.cells(label, (0.1,))]
+    (found,) = evaluations(run, Results.of(cells)).values()
+    assert found.baselines == ("ppo", "lpo")
+
+
+def test_what_was_tuned_is_tuned_again(run):
+    tuned = Tuned(
+        objective="ppo", suite="unseen", environment="gridworld/all", horizon=2, step_factor=1.0,
+        policy_learning_rate=0.1, entropy_coef=0.0, candidates=9, seeds=2,
+    )  # fmt: skip
+    (found,) = evaluations(run, run.results.model_copy(update={"tuned": (tuned,)})).values()
+    assert found.tune
+    assert found.baselines == ("ppo",)
 
 
 def test_words():

@@ -99,3 +99,75 @@ def test_an_analysis_of_nothing_is_refused(run):
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(ReportError, match="no run directory: it has no config"):
         read_run(tmp_path)
+
+
+def without_a_moment(drift):
+    del drift["surfaces"][3]
+
+
+def without_an_advantage(drift):
+    drift["advantage"][drift["advantage"].index(-1.0)] = -1.1
+
+
+def with_a_short_row(drift):
+    drift["surfaces"][0]["slope"][2].pop()
+
+
+def without_a_limit(drift):
+    drift["surfaces"][-1]["half"].pop()
+
+
+def without_surfaces(drift):
+    drift["surfaces"] = []
+
+
+def of_another(drift):
+    del drift["surfaces"][:-2]
+
+
+def without_a_curve(response):
+    del response["sweeps"][1]["curves"][0]
+
+
+def without_a_common_curve(response):
+    for sweep in response["sweeps"]:
+        del sweep["curves"][0]
+
+
+def with_a_short_curve(response):
+    response["sweeps"][0]["curves"][2]["pihat"].pop()
+
+
+def without_sweeps(response):
+    response["sweeps"] = []
+
+
+@pytest.mark.parametrize(
+    ("kind", "damage"),
+    [
+        *(("lpo", damage) for damage in (without_a_moment, without_an_advantage, with_a_short_row)),
+        *(("lpo", damage) for damage in (without_a_limit, without_surfaces, of_another)),
+        *(("lpg", damage) for damage in (without_a_curve, without_a_common_curve)),
+        *(("lpg", damage) for damage in (with_a_short_curve, without_sweeps)),
+    ],
+)
+def test_an_analysis_with_parts_missing_is_refused_in_one_line(tmp_path, kind, damage):
+    run = tiny_run.make(tmp_path / "mine", kind)
+    path = run / "analysis" / "analysis.json"
+    document = json.loads(path.read_text())
+    damage(document["drift" if kind == "lpo" else "response"])
+    path.write_text(json.dumps(document))
+    with pytest.raises(ReportError) as caught:
+        read_run(run)
+    assert f"{path} is damaged" in str(caught.value)
+    assert "`rl-discovery analyse` writes it anew" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_trace_without_all_its_deviations_is_refused(run):
+    path = run / "analysis" / "analysis.json"
+    document = json.loads(path.read_text())
+    document["lifetimes"]["views"][0]["policy_entropy"]["deviation"].pop()
+    path.write_text(json.dumps(document))
+    with pytest.raises(ReportError, match="not one deviation to each mean"):
+        read_run(run)

@@ -53,6 +53,13 @@ def test_texts_are_escaped(page):
     assert "Made &lt;today&gt;" in page
 
 
+def test_the_page_says_what_the_evaluation_s_command_repeats(page, tmp_path):
+    words = "command repeats its suite, horizons, levels, number of seeds and"
+    assert words in page
+    assert "Evaluation on “unseen”:" in page
+    assert words not in page_of(tiny_run.make(tmp_path / "bare", evaluated=False, analysed=False))
+
+
 def test_numbers_cannot_end_their_element(page):
     (data,) = re.findall(r'<script type="application/json" id="report-data">(.*?)</script>', page, re.S)
     assert "<" not in data

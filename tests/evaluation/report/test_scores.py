@@ -73,6 +73,12 @@ def test_fewer_than_three_seeds_have_no_interval(run):
     assert "fewer than 3 seeds" in found.note
 
 
+def test_one_of_two_runs_with_fewer_than_three_seeds_is_noted(run):
+    two = other(run, "two", Results.of(tiny_run.cells("lpo", (0.1, 0.2))))
+    assert "fewer than 3 seeds" in evaluation([run, two]).note
+    assert "fewer than 3 seeds" not in evaluation([run, run]).note
+
+
 def test_without_results_there_is_no_evaluation(run):
     assert evaluation([other(run, "x", None)]) is None
 
