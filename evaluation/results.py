@@ -245,11 +245,6 @@ class Results(Record):
             versions=versions(),
         )
 
-    def mean_return(self, aggregate: Aggregate) -> float | None:
-        """Mean return over the cells that an aggregate stands for; None where a run failed."""
-        returns = self._returns(aggregate)
-        return sum(returns) / len(returns) if returns else None
-
     def scored(self, suite: str) -> bool:
         """Whether a suite has a common scale; without one, returns are told per environment."""
         return any(cell.score is not None for cell in self.cells if cell.suite == suite)

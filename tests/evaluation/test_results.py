@@ -81,11 +81,6 @@ def test_a_run_that_failed_leaves_no_aggregate_rather_than_a_flattering_one():
     assert aggregate.seeds == 3
 
 
-def test_the_mean_return_is_over_the_cells_of_the_aggregate():
-    results = Results.of([cell(**{"return": 1.0}), cell(**{"return": 2.0, "seed": 1}), cell(horizon=20)])
-    assert results.mean_return(results.aggregate[0]) == 1.5
-
-
 def test_a_suite_without_a_common_scale_is_told_per_environment():
     of_e = [
         cell(**{"seed": seed, "return": value, "score": None}) for seed, value in enumerate((1.0, 2.0, 6.0))
