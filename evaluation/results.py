@@ -255,19 +255,14 @@ class Results(Record):
 
     def environment_return(self, aggregate: Aggregate, environment: str) -> Estimate | None:
         """Mean return over seeds on one environment of the aggregate's suite; None where a run failed."""
-        returns = self._returns(aggregate, environment)
-        return mean_estimate(np.array(returns)) if returns else None
-
-    def _returns(self, aggregate: Aggregate, environment: str | None = None) -> list[float]:
-        """Of an aggregate's cells, on one environment or on all of them; empty where a run failed."""
-        name = (aggregate.objective, aggregate.suite, aggregate.horizon)
+        name = (aggregate.objective, aggregate.suite, aggregate.horizon, environment)
         found = [
             cell.return_
             for cell in self.cells
-            if (cell.objective, cell.suite, cell.horizon) == name and environment in (None, cell.environment)
+            if (cell.objective, cell.suite, cell.horizon, cell.environment) == name
         ]
         known = [value for value in found if value is not None]
-        return known if len(known) == len(found) else []
+        return mean_estimate(np.array(known)) if known and len(known) == len(found) else None
 
     def to_json(self) -> str:
         """The document as JSON text."""

@@ -84,7 +84,8 @@ class Gallery:
         config: of the run.
         program: its static side.
         curriculum: its curriculum.
-        render, path: of the family of environments.
+        render: of the family of environments, draws a level.
+        path: of the family, too: where an episode led.
     """
 
     def __init__(
