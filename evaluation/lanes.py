@@ -17,13 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from discovery.agents.agent import AgentConfig
 from discovery.blocks import run_blocks
 from discovery.keys import keys_of
 from discovery.lifetime import Learner, Life, evaluate_block, live_on, make_learner, side_by_side
-from discovery.types import EnvParams, MetaParams
+from discovery.types import AgentParams, EnvParams, MetaParams
 from evaluation.errors import EvaluationError
 from evaluation.tasks import Trial, count
 
@@ -137,7 +137,7 @@ def train_lanes(
             seen = jax.lax.cond(
                 last,
                 lambda lives: jnp.zeros(block_size),
-                lambda lives: _measured(glance, lives, mine, key),
+                lambda lives: measured(glance, lives, mine, key),
                 lives,
             )
             return lives, seen
@@ -146,7 +146,7 @@ def train_lanes(
         last = jnp.arange(len(ends)) == len(ends) - 1
         lives = side_by_side(learner.begin)(key, mine)
         lives, curve = jax.lax.scan(part, lives, (starts, ends, last))
-        return _measured(examiner, lives, mine, key), curve[:-1].T
+        return measured(examiner, lives, mine, key), curve[:-1].T
 
     # Lifetimes take equally long; what differs is the last episode.
     steps = ends[-1] * learner.rollout_steps + levels.max_steps_in_episode
@@ -154,16 +154,18 @@ def train_lanes(
     return run_blocks(task, (meta_params, levels, keys, ends), costs, block_size, mesh)
 
 
-def _measured(
+def measured(
     examiner: Learner, lives: Life, levels: EnvParams, keys: Key[Array, " lanes"]
 ) -> Float[Array, " lanes"]:
     """Returns of agents; NaN of those that diverged, whose policies still act, though without any sense."""
     returns = evaluate_block(examiner, lives, levels, keys)
-    sound = [
-        jnp.all(jnp.isfinite(leaf.reshape(leaf.shape[0], -1)), axis=1)
-        for leaf in jax.tree.leaves(lives.agent.params)
-    ]
-    return jnp.where(functools.reduce(jnp.logical_and, sound), returns, jnp.nan)
+    return jnp.where(sound(lives.agent.params), returns, jnp.nan)
+
+
+def sound(params: AgentParams) -> Bool[Array, " lanes"]:
+    """Whether all parameters of each lane's agent are finite."""
+    leaves = [jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1) for leaf in jax.tree.leaves(params)]
+    return jnp.stack(leaves).all(axis=0)
 
 
 def lane_keys(seeds: Sequence[int], levels: int) -> Key[Array, " lanes"]:

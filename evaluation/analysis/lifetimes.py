@@ -14,17 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from discovery.agents.agent import AgentConfig
 from discovery.blocks import run_blocks
-from discovery.lifetime import Learner, Life, evaluate_block, make_learner, side_by_side
+from discovery.lifetime import Learner, Life, make_learner, side_by_side
 from discovery.objectives.base import TrainedObjective
 from discovery.types import EnvParams, MetaParams, Progress
 from envs.suites import Suite
 from evaluation.analysis.record import Estimated, Lifetime, Lifetimes, Trace
 from evaluation.analysis.views import PLAIN, Misled, views
-from evaluation.lanes import EPISODES, default_block_size, lane_keys
+from evaluation.lanes import EPISODES, default_block_size, lane_keys, measured
 from evaluation.protocol import LEVELS_SEED
 from evaluation.statistics import bootstrap_interval, interquartile_mean, mean_estimate
 from evaluation.tasks import MIN_SPAN, Task, prepare
@@ -147,16 +147,9 @@ def watch_lanes(
         mine = jax.tree.map(lambda leaf: leaf[lane % count], levels)
         live = functools.partial(watched_life, misled, told.shape[0], meta_params)
         lives, traces = side_by_side(live)(keys[lane], mine)
-        returns = evaluate_block(examiner, lives, mine, keys[lane])
-        return traces | {"return": jnp.where(sound(lives.agent.params), returns, jnp.nan)}
+        return traces | {"return": measured(examiner, lives, mine, keys[lane])}
 
     return run_blocks(task, (meta_params, levels, keys, told), jnp.ones(lanes), block_size, mesh)
-
-
-def sound(params: Any) -> Bool[Array, " lanes"]:
-    """Whether all parameters of each lane's agent are finite; one of NaN still acts, and gets returns."""
-    leaves = [jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1) for leaf in jax.tree.leaves(params)]
-    return jnp.stack(leaves).all(axis=0)
 
 
 def watched_life(
