@@ -68,7 +68,7 @@ def _quote(results: Results, name: str, label: str) -> dict[str, Any]:
     if len(suites) != 1 or len(baselines) == len({cell.objective for cell in results.cells}):
         raise ExportTargetError(f"the evaluation must be of {label} on one suite")
     arguments = ["evaluate", name, "--suite", suites[0], "--horizons", *map(str, horizons)]
-    arguments += ["--seeds", str(seeds), *(["--baselines", *baselines] if baselines else [])]
+    arguments += ["--seeds", str(seeds), "--baselines", *baselines]
     cells = [cell for cell in results.cells if cell.objective == label]
     return {
         "command": shlex.join(["rl-discovery", *arguments]),

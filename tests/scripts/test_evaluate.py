@@ -59,18 +59,9 @@ def test_a_run_is_compared_with_its_baselines_and_keeps_the_results(run_dir):
 
 @pytest.mark.e2e
 def test_an_evaluation_that_was_killed_goes_on_where_it_was(tmp_path):
-    names = ["a2c", "ppo", "dpo"]
-    arguments = [
-        sys.executable,
-        "-m",
-        "scripts.cli",
-        "evaluate",
-        *names,
-        *TINY,
-        "--baselines",
-        "random",
-        "--json",
-    ]
+    command = ["evaluate", "a2c", "ppo", "dpo", *TINY, "--baselines", "random", "--json"]
+    arguments = [sys.executable, "-m", "scripts.cli", *command]
+    outcomes = tmp_path / "rl-discovery"
     environment = os.environ | quick.ENVIRONMENT
     environment |= {"PYTHONPATH": str(Path(__file__).parents[2]), "XDG_CACHE_HOME": str(tmp_path)}
     with subprocess.Popen(
