@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from evaluation.lanes import CURVE_EPISODES, EPISODES, Returns, Trainer, default_block_size, make_trainer
 from evaluation.results import Outcome, Point
-from evaluation.store import Store, name_of
+from evaluation.store import Store, names_of
 from evaluation.tasks import Trial
 
 
@@ -94,7 +94,7 @@ class Runner:
         if self.store.folder is None:
             return {}, {}
         setting = {"block_size": block_size, "points": self.points, "episodes": (EPISODES, CURVE_EPISODES)}
-        names = {seed: name_of(work.trial, work.updates, seed, setting) for seed in work.seeds}
+        names = names_of(work.trial, work.updates, work.seeds, setting)
         return names, {seed: kept for seed, name in names.items() if (kept := self.store.get(name))}
 
 

@@ -12,7 +12,7 @@ import importlib.util
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -83,13 +83,13 @@ class Store:
         return self.folder / name[:2] / f"{name}.json"
 
 
-def name_of(trial: Trial, updates: int, seed: int, setting: Mapping[str, Any]) -> str:
-    """The hash of everything that decides an outcome.
+def names_of(trial: Trial, updates: int, seeds: Sequence[int], setting: Mapping[str, Any]) -> dict[int, str]:
+    """For each seed the hash of everything that decides its outcome.
 
     Args:
         trial: objective, environment and agents.
         updates: N.
-        seed: of the agents.
+        seeds: of the agents.
         setting: what else does: block size, points of the curve.
     """
     task = trial.task
@@ -100,14 +100,14 @@ def name_of(trial: Trial, updates: int, seed: int, setting: Mapping[str, Any]) -
         "ends": _digest((task.optimal, task.random)),
         "agent": dataclasses.asdict(trial.agent),
         "updates": updates,
-        "seed": seed,
         "setting": dict(setting),
         "device": (jax.devices()[0].device_kind, platform.machine(), platform.processor()),
         "switches": [str(getattr(jax.config, name)) for name in SWITCHES],
         "versions": versions() | _physics(),
         "source": SOURCE,
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    shared = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    return {seed: hashlib.sha256(shared.digest() + str(seed).encode()).hexdigest() for seed in seeds}
 
 
 def fingerprint(objective: TrainedObjective) -> str:

@@ -354,10 +354,10 @@ def test_another_installation_has_other_names(change, monkeypatch):
     trial = Trial(
         "test", prepare(*suite("gridworld/small").levels(0)[0]), "a2c", objective("a2c"), AgentConfig()
     )
-    before = store_module.name_of(trial, 5, 0, {})
-    assert store_module.name_of(trial, 5, 0, {}) == before
+    before = store_module.names_of(trial, 5, [0], {})[0]
+    assert store_module.names_of(trial, 5, [0], {})[0] == before
     change(monkeypatch)
-    assert store_module.name_of(trial, 5, 0, {}) != before
+    assert store_module.names_of(trial, 5, [0], {})[0] != before
 
 
 def test_an_environment_with_other_settings_has_another_name():
@@ -367,7 +367,7 @@ def test_an_environment_with_other_settings_has_another_name():
     other = copy.copy(env)
     other.extra = 2
     trials.append(dataclasses.replace(trials[0], task=dataclasses.replace(task, env=other)))
-    assert len({store_module.name_of(trial, 5, 0, {}) for trial in trials}) == 2
+    assert len({store_module.names_of(trial, 5, [0], {})[0] for trial in trials}) == 2
 
 
 def test_a_rule_that_json_cannot_write_is_evaluated(untrained, tmp_path):
