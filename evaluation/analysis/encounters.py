@@ -13,7 +13,7 @@ from discovery.gae import normalise
 from discovery.lifetime import UPDATES, Learner, Life, side_by_side
 from discovery.objectives.base import Experience, TrainedObjective
 from discovery.types import EnvParams, MetaParams, Progress
-from evaluation.analysis.lifetimes import Setting, level_count
+from evaluation.analysis.lifetimes import Setting
 from evaluation.lanes import default_block_size, lane_keys
 
 PER_UPDATE = 8
@@ -43,7 +43,7 @@ def meet(objective: TrainedObjective, setting: Setting) -> Encounters:
     """Trains one agent per level and keeps some of what each of its updates saw."""
     learner = setting.learner(objective)
     levels = setting.task.levels
-    lanes = level_count(levels)
+    lanes = setting.task.count
     size = default_block_size(setting.agent(objective))
 
     def block(operands: Any, numbers: Int[Array, " size"]) -> tuple[Array, Array]:

@@ -27,7 +27,7 @@ from evaluation.analysis.views import PLAIN, Misled, views
 from evaluation.lanes import EPISODES, default_block_size, lane_keys, measured
 from evaluation.protocol import LEVELS_SEED
 from evaluation.statistics import bootstrap_interval, interquartile_mean, mean_estimate
-from evaluation.tasks import MIN_SPAN, Task, prepare
+from evaluation.tasks import Task, count, prepare
 
 TRACES = ("policy_entropy", "update_size", "prediction_spread", "reward_per_step")
 
@@ -73,9 +73,7 @@ class Setting:
         Raises:
             ValueError: agents that cannot be trained in this environment.
         """
-        return make_learner(
-            self.task.env, first_level(self.task.levels), self.agent(objective), objective.rule
-        )
+        return make_learner(self.task.env, self.task.level, self.agent(objective), objective.rule)
 
 
 def analyse_lifetimes(
@@ -96,7 +94,7 @@ def analyse_lifetimes(
     return Lifetimes(
         suite=setting.suite.name,
         environment=setting.task.name,
-        levels=level_count(setting.task.levels),
+        levels=setting.task.count,
         seeds=setting.seeds,
         horizon=setting.horizon,
         workers=setting.agent(objective).workers,
@@ -115,13 +113,13 @@ def trainer(
     """
     learner, config = setting.learner(objective), setting.agent(objective)
     levels = setting.task.levels
-    count = level_count(levels)
-    keys = lane_keys(range(setting.seeds), count)
+    level_count = count(levels)
+    keys = lane_keys(range(setting.seeds), level_count)
     run = jax.jit(functools.partial(watch_lanes, learner, setting.mesh, default_block_size(config)))
 
     def train(told: np.ndarray) -> dict[str, np.ndarray]:
         found = jax.device_get(run(objective.meta_params, levels, keys, told))
-        shape = (setting.seeds, count)
+        shape = (setting.seeds, level_count)
         return {name: np.asarray(x, np.float64).reshape(*shape, *x.shape[1:]) for name, x in found.items()}
 
     return train
@@ -138,13 +136,13 @@ def watch_lanes(
 ) -> dict[str, Float[Array, "lanes *updates"]]:
     """A lifetime per key; lane i plays level i modulo their number."""
     examiner = dataclasses.replace(learner, agent=dataclasses.replace(learner.agent, workers=EPISODES))
-    lanes, count = keys.shape[0], level_count(levels)
+    lanes, level_count = keys.shape[0], count(levels)
 
     def task(operands: Any, numbers: Int[Array, " size"]) -> dict[str, Array]:
         meta_params, levels, keys, told = operands
         misled = dataclasses.replace(learner, objective=Misled(learner.objective, told))
         lane = jnp.minimum(numbers, lanes - 1)
-        mine = jax.tree.map(lambda leaf: leaf[lane % count], levels)
+        mine = jax.tree.map(lambda leaf: leaf[lane % level_count], levels)
         live = functools.partial(watched_life, misled, told.shape[0], meta_params)
         lives, traces = side_by_side(live)(keys[lane], mine)
         return traces | {"return": measured(examiner, lives, mine, keys[lane])}
@@ -179,7 +177,7 @@ def prediction(learner: Learner, head: Float[Array, "W K"]) -> Float[Array, "W K
 
 
 def _record(task: Task, view: str, found: dict[str, np.ndarray], plain: dict[str, np.ndarray]) -> Lifetime:
-    scored = task.optimal - task.random > MIN_SPAN
+    scored = task.scored
     scores, baseline = (task.scores(x["return"])[:, scored] for x in (found, plain))
     use, reference = (scores, baseline) if scored.any() else (found["return"], plain["return"])
     return Lifetime(
@@ -211,13 +209,3 @@ def _middle(values: Float[np.ndarray, "seeds levels"]) -> Estimated:
         return Estimated(mean=None, low=None, high=None)
     low, high = bootstrap_interval(values) or (None, None)
     return Estimated(mean=interquartile_mean(values), low=low, high=high)
-
-
-def first_level(levels: EnvParams) -> Any:
-    """One level of a batch, for what depends on shapes only."""
-    return jax.tree.map(lambda leaf: leaf[0], levels)
-
-
-def level_count(levels: EnvParams) -> int:
-    """Number of levels in a batch."""
-    return int(jax.tree.leaves(levels)[0].shape[0])
