@@ -172,7 +172,7 @@ def _draw_panel(ax: Axes, results: Results, panel: Panel) -> None:
     style(ax, f"Evaluation on “{panel.suite}”" if panel.environment is None else panel.environment)
     ax.set_xticks(range(len(horizons)), [f"{horizon:,}" for horizon in horizons])
     ax.set_xlim(-0.4, len(horizons) - 0.6)
-    ax.set_xlabel(f"Lifetime ({_unit(results, panel.suite)})")
+    ax.set_xlabel(f"Lifetime ({horizon_unit(results, panel.suite)})")
     if panel.environment is None:
         _draw_ends_of_scale(ax)
     name = "Return (mean" if panel.environment is not None else "Normalised return (IQM"
@@ -248,7 +248,7 @@ def _panels(results: Results) -> list[Panel]:
     return panels
 
 
-def _unit(results: Results, suite: str) -> str:
+def horizon_unit(results: Results, suite: str) -> str:
     """What the horizons of a suite count."""
     cells = [cell for cell in results.cells if cell.suite == suite]
     return "agent updates" if all(cell.horizon == cell.updates for cell in cells) else "environment steps"

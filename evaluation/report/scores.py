@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from evaluation.curves import THRESHOLDS
+from evaluation.plots import horizon_unit
 from evaluation.report.document import Evaluation, Figure, Table
 from evaluation.report.files import RunFiles
 from evaluation.report.looks import band, colours_of, faint, figure, line, slug
@@ -190,10 +191,11 @@ def _points(
         ]
     ticks = {"tickvals": list(range(len(horizons))), "ticktext": [f"{horizon:,}" for horizon in horizons]}
     x = {
-        "title": {"text": f"Lifetime in {_unit(results, suite)}"},
+        "title": {"text": f"Lifetime in {horizon_unit(results, suite)}"},
         "range": [-0.4, len(horizons) - 0.6],
     } | ticks
-    alt = f"{title} at {', '.join(f'{h:,}' for h in horizons)} {_unit(results, suite)}: {'; '.join(words)}."
+    at = f"{', '.join(f'{h:,}' for h in horizons)} {horizon_unit(results, suite)}"
+    alt = f"{title} at {at}: {'; '.join(words)}."
     return figure(f"{name}-{slug(suite)}", title, alt, traces, x=x, y=axis, shapes=shapes)
 
 
@@ -286,7 +288,7 @@ def _median(share: Any) -> float:
 
 
 def _heads(results: Results, suite: str, horizons: Sequence[int]) -> list[str]:
-    unit = "updates" if _unit(results, suite) == "agent updates" else "steps"
+    unit = "updates" if horizon_unit(results, suite) == "agent updates" else "steps"
     return [f"{horizon:,} {unit}" for horizon in horizons]
 
 
@@ -297,12 +299,6 @@ def _longest(results: Results, suite: str) -> int:
         if cell.suite == suite:
             by_objective.setdefault(cell.objective, set()).add(cell.horizon)
     return max(set.intersection(*by_objective.values()) or set.union(*by_objective.values()))
-
-
-def _unit(results: Results, suite: str) -> str:
-    """What the horizons of a suite count."""
-    cells = [cell for cell in results.cells if cell.suite == suite]
-    return "agent updates" if all(cell.horizon == cell.updates for cell in cells) else "environment steps"
 
 
 def _runs(results: Results, suite: str) -> str:
