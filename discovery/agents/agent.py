@@ -170,9 +170,7 @@ def make_agent(config: AgentConfig, env: Environment, level: Any, head_size: int
     body = NETWORKS[config.network](space, config.hidden, config.activation)
     network = AgentNetwork(body, policy, head_size, config.shared)
     if config.clip_together:
-        # As one long vector: a dozen small arrays would cost a dozen times the overhead.
-        direction = optax.flatten(_clipped_direction(config))
-        optimiser = optax.chain(direction, _by_network(config, optax.scale_by_learning_rate))
+        optimiser = optax.chain(_clipped_direction(config), _by_network(config, optax.scale_by_learning_rate))
     else:
         optimiser = _by_network(config, functools.partial(make_optimiser, config))
     return Agent(
@@ -207,4 +205,8 @@ def _by_network(
 def _clipped_direction(config: AgentConfig) -> optax.GradientTransformation:
     """The configured rule with a step size of -1."""
     rule = optax.scale_by_adam(eps=config.adam_epsilon) if config.optimiser == "adam" else optax.identity()
-    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), rule)
+    direction = optax.chain(optax.clip_by_global_norm(config.max_grad_norm), rule)
+    if config.network == "tabular":
+        return direction
+    # As one long vector: a dozen small arrays would cost a dozen times the overhead.
+    return optax.flatten(direction)

@@ -74,7 +74,9 @@ class Categorical:
         self, parameters: Float[Array, "*batch A"], action: Int[Array, "*batch"]
     ) -> Float[Array, "*batch"]:
         """log pi(a)."""
-        return jnp.take_along_axis(jax.nn.log_softmax(parameters), action[..., None], axis=-1)[..., 0]
+        # Not looked up by index: the gradient of that is a scatter, which runs row by row.
+        chosen = action[..., None] == jnp.arange(self.size)
+        return jnp.sum(jnp.where(chosen, jax.nn.log_softmax(parameters), 0.0), axis=-1)
 
     def entropy(self, parameters: Float[Array, "*batch A"]) -> Float[Array, "*batch"]:
         """-sum_a pi(a) log pi(a)."""
