@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import LatestN
+from orbax.checkpoint.options import MultiprocessingOptions
 
 from checkpoints import arrays
 from checkpoints.errors import RunCheckpointError, reason
@@ -66,8 +67,12 @@ class RunCheckpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=LatestN(keep),
             cleanup_tmp_directories=True,  # what a killed process left behind
+            create=False,
+            # One of several processes has the checkpoints, and Orbax must not wait for the others.
+            multiprocessing_options=MultiprocessingOptions(active_processes={0}),
         )
         try:
+            self.directory.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self.directory, options=options)
         except OSError as error:
             raise RunCheckpointError(

@@ -5,13 +5,14 @@ loop. Lanes are sorted by cost and cut into blocks of a fixed size, which does n
 number of devices: neither do the results, to the last bit. Used by the outer loop and by evaluation.
 """
 
+import collections
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 from jaxtyping import Array, Float, Int
 
 AXIS = "lanes"
@@ -32,12 +33,22 @@ class Deal(NamedTuple):
 
 
 def make_mesh(devices: int | None = None) -> Mesh:
-    """A one-dimensional mesh over the first `devices` devices of all processes (default: all)."""
-    available = jax.devices()
+    """A one-dimensional mesh over `devices` devices (default: all), as many of each process."""
+    available, processes = jax.devices(), jax.process_count()
     count = len(available) if devices is None else devices
     if not 1 <= count <= len(available):
         raise ValueError(f"devices must be between 1 and {len(available)}, not {count}")
-    return Mesh(np.array(available[:count]), (AXIS,), axis_types=(AxisType.Auto,))
+    if count % processes:
+        raise ValueError(f"devices ({count}) must be a multiple of the {processes} processes")
+    seen: collections.Counter[int] = collections.Counter()
+    chosen = []
+    for device in available:
+        seen[device.process_index] += 1
+        if seen[device.process_index] <= count // processes:
+            chosen.append(device)
+    if len(chosen) < count:
+        raise ValueError(f"not every one of the {processes} processes has {count // processes} devices")
+    return Mesh(np.array(chosen), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -48,6 +59,27 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def over_lanes(mesh: Mesh) -> NamedSharding:
     """The first axis cut into as many pieces as there are devices."""
     return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
+def put(tree: Any, where: Any) -> Any:
+    """`jax.device_put` of what all processes hold alike, also onto devices of other processes.
+
+    Args:
+        tree: pytree of arrays.
+        where: the same with a sharding for each.
+    """
+    if jax.process_count() == 1:
+        return jax.device_put(tree, where)
+
+    def put_leaf(leaf: Any, where: Sharding) -> Any:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            data = put_leaf(jax.random.key_data(leaf), where)
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        # `device_put` would compare what the processes hold, and NaN is not equal to itself.
+        local = np.asarray(leaf)
+        return jax.make_array_from_callback(local.shape, where, lambda index: local[index])
+
+    return jax.tree.map(put_leaf, tree, where)
 
 
 def ordered_sum(parts: Float[Array, "chunks D"], mesh: Mesh) -> Float[Array, " D"]:

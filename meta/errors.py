@@ -19,5 +19,9 @@ def unknown_name(kind: str, name: str, known: Collection[str]) -> ConfigError:
     return ConfigError(f"unknown {kind} {name!r}{hint} (there are: {', '.join(known)})")
 
 
+class LeaderError(RuntimeError):
+    """Process 0 of several failed, and the others cannot go on without it."""
+
+
 class DivergedError(RuntimeError):
     """No candidate of a generation had a finite fitness."""

@@ -103,7 +103,7 @@ class Gallery:
         self._exhibit = jax.jit(self.exhibit)
 
     def draw(self, state: Any) -> bytes | None:
-        """The sheet as a PNG; None as long as the buffer is empty.
+        """The sheet as a PNG; None as long as the buffer is empty, and on all processes but the first.
 
         The first call compiles. The same state gives the same picture.
 
@@ -115,6 +115,8 @@ class Gallery:
         found = self._exhibit(state)
         while not all(leaf.is_ready() for leaf in jax.tree.leaves(found)):
             time.sleep(POLL_SECONDS)
+        if jax.process_index() > 0:  # it took part in the agents' training, and process 0 draws
+            return None
         found = jax.device_get(found)
         count = int(np.sum(found.entries.plays > 0))
         which = f"the {count} levels of highest {self._score_name}" if count > 1 else "the only level so far"

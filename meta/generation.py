@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from discovery.blocks import replicated
+from discovery.blocks import put, replicated
 from discovery.objectives.base import Objective
 from discovery.types import MetaParams
 from meta.config import RunConfig
@@ -97,7 +97,7 @@ class Evolution:
 
     def place(self, state: MetaState) -> MetaState:
         """Every device holds all of it."""
-        return jax.device_put(state, replicated(self.mesh))
+        return put(state, jax.tree.map(lambda _: replicated(self.mesh), state))
 
     def step(self, state: MetaState) -> tuple[MetaState, dict[str, Array]]:
         """One generation."""

@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from discovery.blocks import over_lanes, replicated
+from discovery.blocks import over_lanes, put, replicated
 from discovery.objectives.base import Objective
 from discovery.types import MetaParams
 from meta.config import RunConfig
@@ -92,7 +92,7 @@ class MetaGradient:
         where = jax.tree.map(lambda _: replicated(self.mesh), state)
         lives = jax.tree.map(lambda _: over_lanes(self.mesh), state.population.lives)
         where = dataclasses.replace(where, population=dataclasses.replace(where.population, lives=lives))
-        return jax.device_put(state, where)
+        return put(state, where)
 
     def step(self, state: GradientState) -> tuple[GradientState, dict[str, Array]]:
         """One meta-step."""
@@ -134,7 +134,7 @@ def _devices(config: RunConfig) -> int:
     lanes, size, devices = config.meta_gradient.lanes, config.block_size, config.devices
     pieces = chunks(lanes, size)
     if devices is None:
-        devices = usable_devices(pieces, jax.device_count())
+        devices = usable_devices(pieces, jax.device_count(), jax.process_count())
     if pieces % devices:
         raise ValueError(
             f"{lanes} lanes in blocks of {size} cannot be dealt evenly to {devices} devices: "

@@ -307,9 +307,19 @@ def chunks(lanes: int, block_size: int) -> int:
     return max(c for c in range(1, min(blocks, MAX_CHUNKS) + 1) if blocks % c == 0)
 
 
-def usable_devices(chunks: int, available: int) -> int:
-    """The most devices that chunks can be dealt to evenly."""
-    return max(d for d in range(1, min(chunks, available) + 1) if chunks % d == 0)
+def usable_devices(chunks: int, available: int, processes: int = 1) -> int:
+    """The most devices that chunks can be dealt to evenly, as many of each process.
+
+    Raises:
+        ValueError: there are more processes than can have any.
+    """
+    found = [d for d in range(processes, min(chunks, available) + 1, processes) if chunks % d == 0]
+    if not found:
+        raise ValueError(
+            f"{chunks} pieces of lanes cannot be dealt evenly to {processes} processes: "
+            f"use a divisor of {chunks}"
+        )
+    return max(found)
 
 
 def _where(mask: Bool[Array, " L"], yes: Life, no: Life) -> Life:

@@ -24,17 +24,21 @@ from checkpoints.objective_file import save_objective
 from checkpoints.provenance import versions
 from checkpoints.runs import RunCheckpoints
 from discovery.objectives.base import TrainedObjective
+from meta import processes
 from meta.config import RunConfig, to_json, validate
 from meta.curriculum.buffer import LevelBuffer
-from meta.errors import DivergedError
+from meta.errors import ConfigError, DivergedError, LeaderError, RunError
 from meta.gallery import histograms, make_gallery
 from meta.program import Program, compile_step, make_program
 from meta.results import env_steps_of
-from meta.run_dir import RunDirectory
+from meta.run_dir import Elsewhere, RunDirectory
 from meta.signals import StopRequest
 from meta.watch import Watcher, watchers
 
 logger = logging.getLogger("rl_discovery")
+
+ORDERLY = (ConfigError, RunError, LeaderError, DivergedError, CheckpointError)
+"""What ends every one of several processes at the same point."""
 
 LOOK_AHEAD_SECONDS = 2.0
 """Generations shorter than this are dispatched one ahead."""
@@ -76,9 +80,28 @@ def meta_train(config: RunConfig, run_dir: Path, console: Console) -> Outcome:
         DivergedError: no candidate of a generation had a finite fitness.
     """
     config = validate(config)
+    watch = processes.Watch(
+        lambda line: console.print(line, style="red", highlight=False, markup=False, soft_wrap=True)
+    )
+    try:
+        outcome = _meta_train(config, run_dir, console if processes.leads() else Console(quiet=True))
+    except ORDERLY:
+        watch.leave()
+        raise
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        if processes.several() and processes.is_broken_connection(error):
+            watch.give_up(error)
+        raise
+    watch.leave()
+    return outcome
+
+
+def _meta_train(config: RunConfig, run_dir: Path, console: Console) -> Outcome:
+    """The same, once there is somebody to miss a process."""
+    processes.check_same(config)
     program = make_program(config)  # before the directory holds a configuration that cannot work
-    directory = RunDirectory(run_dir, config)
-    handler = _log_to(run_dir / "train.log")
+    directory = processes.lead(lambda: RunDirectory(run_dir, config)) or Elsewhere(run_dir)
+    handler = _log_to(run_dir / "train.log") if processes.leads() else logging.NullHandler()
     stop = StopRequest(
         lambda number: console.print(f"{number.name}: saving after this generation (again to quit at once)")
     )
@@ -98,7 +121,7 @@ class _Run:
         self,
         config: RunConfig,
         program: Program,
-        directory: RunDirectory,
+        directory: RunDirectory | Elsewhere,
         console: Console,
         stop: StopRequest,
     ) -> None:
@@ -107,8 +130,11 @@ class _Run:
         self.directory = directory
         self.console = console
         self.stop = stop
+        self.stopped: signal.Signals | None = None
         self.gallery = make_gallery(config, program)
-        self.checkpoints = RunCheckpoints(directory.path / "checkpoints", keep=config.checkpoint.keep)
+        self.checkpoints = processes.lead(
+            lambda: RunCheckpoints(directory.path / "checkpoints", keep=config.checkpoint.keep)
+        )
         self.saved = -1
         self.env_steps = 0
         self.clock_start = time.monotonic()
@@ -123,7 +149,9 @@ class _Run:
                 self._say(f"already done: {done} generations in {self.directory.path}")
                 return Outcome(done, None)
             # Before the compilation, so that nobody waits for it to hear that wandb is not installed.
-            observers = watchers(self.config, self.directory.path, self.console, done)
+            observers = (
+                processes.lead(lambda: watchers(self.config, self.directory.path, self.console, done)) or []
+            )
             try:
                 step = self._compile(state)
                 self.last_finish = time.monotonic()
@@ -132,9 +160,10 @@ class _Run:
             finally:
                 for observer in observers:
                     observer.close()
-            return Outcome(int(state.generation), self.stop.signal)
+            return Outcome(int(state.generation), self.stopped)
         finally:
-            self.checkpoints.close()
+            if self.checkpoints:
+                self.checkpoints.close()
 
     def _loop(self, step: Any, state: Any, observers: list[Watcher]) -> Any:
         """Generations until the last one or a signal; returns the last state that was recorded."""
@@ -142,11 +171,14 @@ class _Run:
         for number in range(int(state.generation), self.config.generations):
             state, metrics = ahead or step(state)
             # The last generation's metrics are read while the next one runs, so that devices never
-            # wait; not where that saves next to nothing and a stop would have to wait for it.
-            more = number + 1 < self.config.generations
+            # wait; not where that saves next to nothing and a stop would have to wait for it, nor with
+            # several processes, whose agreement would wait.
+            more = number + 1 < self.config.generations and not processes.several()
             ahead = step(state) if more and self.seconds < LOOK_AHEAD_SECONDS else None
             self._record(number, metrics, observers)
-            if self.stop.signal is not None:
+            signals = processes.agree({"signal": self.stop.signal or 0})["signal"]
+            if signals.any():
+                self.stopped = signal.Signals(int(signals.max()))
                 return state
             if (number + 1) % self.config.checkpoint.every == 0:
                 self._save(state, observers)
@@ -179,7 +211,7 @@ class _Run:
             "env_steps": self.env_steps,
             "env_steps_per_s": round(steps / max(self.seconds, 1e-9), 1),
         } | {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self.directory.append_metrics(row)
+        processes.lead(lambda: self.directory.append_metrics(row))
         for observer in observers:
             observer.generation(row)
 
@@ -196,13 +228,13 @@ class _Run:
         """The newest good checkpoint, or generation 0; metrics are cut back to match."""
         # jit gives the initial state the type that the compiled generation returns.
         abstract = jax.eval_shape(self.program.init)
-        restored = self.checkpoints.restore(abstract)
+        restored = processes.restore(self.checkpoints, abstract)
         if restored is None:
-            self.directory.resume_metrics(0)
+            processes.lead(lambda: self.directory.resume_metrics(0))
             return self.program.place(jax.jit(self.program.init)())
         for step in restored.damaged:
             self._say(f"checkpoint {step} is damaged; going on from checkpoint {restored.generation}")
-        last = self.directory.resume_metrics(restored.generation)
+        last = processes.lead(lambda: self.directory.resume_metrics(restored.generation))
         self.saved = restored.generation
         # The process may have died between the two, or the newest checkpoint may be damaged.
         self._save_objective(restored.state)
@@ -230,11 +262,15 @@ class _Run:
         mean = jax.device_get(self.program.meta_params(state))
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(mean)):
             raise self._diverged(f"generation {done - 1}: the meta-parameters are no longer finite")
-        self.checkpoints.save(done, state, {"env_steps": self.env_steps})
+        whole = processes.gathered(state, self.program.mesh)
+        if checkpoints := self.checkpoints:
+            processes.lead(lambda: checkpoints.save(done, whole, {"env_steps": self.env_steps}))
+        else:
+            processes.lead(lambda: None)
         self._save_objective(state)
         self.saved = done
         logger.info("checkpoint at generation %d", done)
-        if self.stop.signal is None:  # whoever asked for a stop does not wait for pictures
+        if self.stopped is None:  # whoever asked for a stop does not wait for pictures
             self._show_levels(state, observers)
 
     def _show_levels(self, state: Any, observers: list[Watcher]) -> None:
@@ -259,7 +295,8 @@ class _Run:
             observer.gallery(picture, number)
 
     def _save_objective(self, state: Any) -> None:
-        save_objective(self.directory.path / "objective.safetensors", self._objective(state))
+        path = self.directory.path / "objective.safetensors"
+        processes.lead(lambda: save_objective(path, self._objective(state)))
 
     def _objective(self, state: Any) -> TrainedObjective:
         card = {

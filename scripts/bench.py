@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from scripts import bench_scaling, runtime
 from scripts.arguments import parse
 from scripts.output import only_json, print_json
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from meta.config import RunConfig
     from meta.generation import Evolution, Task
     from meta.program import Program
+    from meta.traffic import Collective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +48,8 @@ class Arguments:
     """Level score of a curriculum, one of `list scores`; replay starts with the first timed generation."""
     block_size: int | None = None
     """Lanes side by side on a device."""
-    devices: int | None = None
-    """Devices to use (default: all; on a CPU one per core)."""
+    devices: str | None = None
+    """Devices to use (default: all; on a CPU one per core). 1,2,4,8: weak scaling, with pairs growing."""
     repeats: int = 3
     """Timed generations, after one to warm up."""
     seed: int = 0
@@ -64,8 +66,16 @@ def main(argv: Sequence[str]) -> int:
 
     if arguments.repeats < 1:
         raise ConfigError(f"repeats must be at least 1, not {arguments.repeats}")
+    counts = bench_scaling.device_counts(arguments.devices)
+    config = _config(arguments, counts[0] if counts else None)
+    if len(counts) > 1:
+        if config.trainer != "es":
+            raise ConfigError("weak scaling is measured with evolution: choose a preset of another trainer")
+        rows = bench_scaling.measure(counts, config.es.pairs, argv, runtime.cores())
+        print_json(rows) if arguments.json else bench_scaling.show(rows)
+        return 0
     with only_json():
-        result = _measure(_config(arguments), arguments.repeats)
+        result = _measure(config, arguments.repeats)
     if arguments.json:
         print_json(result)
     else:
@@ -73,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _config(arguments: Arguments) -> "RunConfig":
+def _config(arguments: Arguments, devices: int | None) -> "RunConfig":
     """The preset with the given settings in place of its own."""
     from meta.config import validate
     from meta.presets import find
@@ -88,7 +98,7 @@ def _config(arguments: Arguments) -> "RunConfig":
             config,
             seed=arguments.seed,
             block_size=arguments.block_size,
-            devices=arguments.devices,
+            devices=devices,
             es=changed(config.es, pairs=arguments.pairs),
             agent=changed(config.agent, workers=arguments.workers, rollout_steps=arguments.rollout_steps),
             objective=changed(config.objective, width=arguments.gru_width, precision=arguments.precision),
@@ -105,6 +115,7 @@ def _measure(config: "RunConfig", repeats: int) -> dict[str, Any]:
     from checkpoints.provenance import versions
     from meta.generation import Evolution
     from meta.program import make_program
+    from meta.traffic import total_bytes
 
     program = make_program(config)
     whole = _time_generations(program, config, repeats)
@@ -133,6 +144,8 @@ def _measure(config: "RunConfig", repeats: int) -> dict[str, Any]:
         "gemm_fraction": round(train_rate * flop / (gemm * 1e9), 4),
         "train_env_steps": whole.env_steps[-1],
         "devices": program.mesh.size,
+        "collectives": len(whole.crossing),
+        "collective_bytes": total_bytes(whole.crossing),
         "platform": jax.default_backend(),
         "preset": config.preset,
         "pairs": config.es.pairs,
@@ -158,6 +171,7 @@ class _Timing:
     env_steps: list[int]
     replayed: float | None
     state: Any
+    crossing: "list[Collective]"
 
 
 def _time_generations(program: "Program", config: "RunConfig", repeats: int) -> _Timing:
@@ -166,6 +180,7 @@ def _time_generations(program: "Program", config: "RunConfig", repeats: int) -> 
 
     from meta.program import compile_step
     from meta.results import env_steps_of
+    from meta.traffic import collectives
 
     state = jax.block_until_ready(program.place(jax.jit(program.init)()))
     began = time.perf_counter()
@@ -181,7 +196,8 @@ def _time_generations(program: "Program", config: "RunConfig", repeats: int) -> 
     # Nothing is replayed where there is no buffer, or where no lifetime of a meta-gradient ended.
     known = [share for share in replayed[1:] if not math.isnan(share)]
     mean = statistics.mean(known) if known else None
-    return _Timing(compile_s, seconds[0], seconds[1:], env_steps[1:], mean, state)
+    crossing = collectives(step.as_text())
+    return _Timing(compile_s, seconds[0], seconds[1:], env_steps[1:], mean, state, crossing)
 
 
 def _time_curriculum(program: "Program", state: Any, levels: int, repeats: int = 20) -> float:

@@ -15,7 +15,11 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit status."""
     pre = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     pre.add_argument("--preset", default="ta-lpg-cpu")
+    pre.add_argument("--coordinator")
+    pre.add_argument("--process-id")
+    pre.add_argument("--num-processes")
     known, _ = pre.parse_known_args(argv)
+    _join(known, argv)
 
     import tyro
     from rich.console import Console
@@ -33,6 +37,12 @@ def main(argv: Sequence[str]) -> int:
         """Where the run is kept; the same directory again resumes it (default: runs/PRESET)."""
         print_config: bool = False
         """Print the resolved configuration as JSON and stop."""
+        coordinator: str | None = None
+        """HOST:PORT of process 0, where several processes make one run; srun and mpirun need no telling."""
+        process_id: int | None = None
+        """Number of this process, from 0, which alone writes and talks."""
+        num_processes: int | None = None
+        """Processes in all."""
 
     listing = "\n".join(f"  {name}: {entry.description}" for name, entry in PRESETS.items())
     arguments = parse(
@@ -43,6 +53,7 @@ def main(argv: Sequence[str]) -> int:
         print(json.dumps(to_json(config), indent=2))
         return 0
 
+    from meta import processes
     from meta.trainer import meta_train
 
     console = Console(stderr=True)
@@ -52,6 +63,7 @@ def main(argv: Sequence[str]) -> int:
     except DivergedError as error:
         console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         return 3
+    console.quiet = not processes.leads()
     if outcome.signal is not None:
         command = shlex.join(["rl-discovery", "meta-train", *argv])
         console.print(
@@ -66,3 +78,16 @@ def main(argv: Sequence[str]) -> int:
         soft_wrap=True,
     )
     return 0
+
+
+def _join(known: argparse.Namespace, argv: Sequence[str]) -> None:
+    """Meets the other processes of the run, if any: before what is imported next asks for devices."""
+    numbers = [known.process_id, known.num_processes]
+    if any(number is not None and not number.isdecimal() for number in numbers):
+        return  # tyro complains
+    if {"--help", "-h", "--print-config"} & set(argv):
+        return
+
+    from meta.joining import join
+
+    join(known.coordinator, *(None if number is None else int(number) for number in numbers))

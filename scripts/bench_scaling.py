@@ -1,0 +1,97 @@
+"""`rl-discovery bench --devices 1,2,4,8`: weak scaling, as many pairs per device whatever their number.
+
+Each count is measured in a process of its own, because XLA is told once how many host devices there are.
+Where host devices outnumber the cores they share them: then steps per second cannot grow, and what is seen is
+the cost of dealing and collectives.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from scripts.arguments import UsageError
+
+SHOWN = {
+    "devices": "devices",
+    "pairs": "pairs",
+    "env_steps_per_s": "env steps/s",
+    "per_device": "per device",
+    "efficiency": "of the first, per core in use",
+    "collectives": "collectives",
+    "collective_bytes": "bytes of them",
+}
+
+
+def device_counts(value: str | None) -> list[int]:
+    """The counts that `--devices` asks for; none where it is not given.
+
+    Raises:
+        UsageError: not a number or a list of numbers above 0.
+    """
+    parts = [] if value is None else value.split(",")
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UsageError(f"--devices must be a number or a list like 1,2,4,8, not {value!r}")
+    return [int(part) for part in parts]
+
+
+def measure(counts: Sequence[int], pairs: int, argv: Sequence[str], cores: int) -> list[dict[str, Any]]:
+    """`bench` for each count of devices, one after the other.
+
+    Args:
+        counts: of devices.
+        pairs: for the first of them; the others have as many per device.
+        argv: of `bench`, which is called with other `--devices` and `--pairs`.
+        cores: that devices of a CPU share.
+    """
+    rows: list[dict[str, Any]] = []
+    for count in counts:
+        command = [sys.executable, "-c", "from scripts.cli import main; raise SystemExit(main())", "bench"]
+        share = ["--devices", str(count), "--pairs", str(pairs * count // counts[0]), "--json"]
+        print(f"{count} device(s) …", file=sys.stderr, flush=True)
+        done = subprocess.run(
+            [*command, *_without(argv), *share], stdout=subprocess.PIPE, text=True, check=False
+        )
+        if done.returncode:
+            raise UsageError(
+                f"bench with {count} devices failed (status {done.returncode}); its message is above"
+            )
+        row = json.loads(done.stdout)
+        busy = min(count, cores) if row["platform"] == "cpu" else count
+        rows.append(row | {"per_device": row["env_steps_per_s"] / count, "busy": busy})
+        first = rows[0]
+        row = rows[-1]
+        row["efficiency"] = (row["env_steps_per_s"] / busy) / (first["env_steps_per_s"] / first["busy"])
+    return rows
+
+
+def show(rows: Sequence[dict[str, Any]]) -> None:
+    """A table, one row per count."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="weak scaling")
+    for title in SHOWN.values():
+        table.add_column(title, justify="right")
+    for row in rows:
+        table.add_row(*(_text(name, row[name]) for name in SHOWN))
+    Console(file=sys.stdout).print(table)
+
+
+def _text(name: str, value: float) -> str:
+    return f"{value:.2f}" if name == "efficiency" else f"{value:,.0f}"
+
+
+def _without(argv: Sequence[str]) -> list[str]:
+    """What was asked for but `--devices`, `--pairs` and `--json`."""
+    kept, skip = [], False
+    for argument in argv:
+        flag, equals, _ = argument.partition("=")
+        if skip:
+            skip = False
+        elif flag in ("--devices", "--pairs"):
+            skip = not equals
+        elif argument != "--json":
+            kept.append(argument)
+    return kept
