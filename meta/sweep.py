@@ -266,9 +266,10 @@ def read_plan(directory: Path) -> Plan:
 
 def is_finished(run_dir: Path, config: RunConfig) -> bool:
     """Whether a trial has every generation, and the checkpoint after the last."""
-    if not (run_dir / "config.json").exists():
+    try:
+        found = read_status(run_dir)
+    except RunError:  # not begun; or damaged, which the trial itself repairs or complains about
         return False
-    found = read_status(run_dir)
     return found.generations >= config.generations and (found.checkpoint or 0) >= config.generations
 
 

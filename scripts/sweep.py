@@ -72,7 +72,7 @@ class Arguments:
     """Run the trial of this Slurm array task only: --index from SLURM_ARRAY_TASK_ID."""
 
     table: bool = False
-    """Print the comparison of a sweep that was begun; run nothing. Needs --dir only."""
+    """Print the comparison of the sweep in --dir as it stands; nothing else is looked at, nothing runs."""
 
     json: bool = False
     """Print the comparison, or the plan, as one JSON document."""
@@ -90,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
     own, common = _split(argv)
     arguments = parse(Arguments, own, "sweep")
     index = _check(arguments)
-    if arguments.table and not arguments.grid and not arguments.seeds:
+    if arguments.table:
         _print_comparison(arguments, sweep.read_plan(arguments.dir))
         return 0
     with output.only_json():
@@ -98,9 +98,6 @@ def main(argv: Sequence[str]) -> int:
         if index is not None and index >= len(configs):
             raise UsageError(f"trial {index}: there are {len(configs)}, counted from 0")
         sweep.settle(arguments.dir, plan)
-    if arguments.table:
-        _print_comparison(arguments, plan)
-        return 0
     if arguments.plan:
         _print_plan(arguments, plan)
         return 0

@@ -201,3 +201,5 @@ def test_a_trial_is_finished_with_the_checkpoint_after_its_last_generation(tmp_p
     (path / "checkpoints" / "6").mkdir()
     assert sweep.is_finished(path, TINY)
     assert not sweep.is_finished(path, tiny(generations=7))
+    (path / "metrics.jsonl").write_text("nonsense\n")
+    assert not sweep.is_finished(path, TINY)

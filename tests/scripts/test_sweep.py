@@ -36,6 +36,8 @@ if how == "waits":
     def stop(number, frame):
         (run / "signals").open("a").write(f"{number} ")
         sys.exit(128 + number)
+    # Else Ctrl-C, which goes to a whole group, would come twice.
+    assert os.getpgrp() != os.getpgid(os.getppid())
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     os.kill(os.getppid(), getattr(signal, sys.argv[3]))
