@@ -6,7 +6,6 @@ whole lines at a time and cut back to the checkpoint on resume, and the lock die
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,7 @@ from checkpoints.atomic import replace_file
 from checkpoints.provenance import versions
 from meta.config import RunConfig, from_json, identity, to_json
 from meta.errors import ConfigError, RunError
-
-FORMAT = 1
-"""Version of the run directory's layout; a higher one is refused."""
+from meta.run_files import FORMAT, foreign, read_document, read_metrics
 
 
 class RunDirectory:
@@ -128,32 +125,11 @@ def read_config(path: Path) -> RunConfig:
     Raises:
         RunError: unreadable, damaged, foreign, or of a newer format.
     """
+    document = read_document(path)
     try:
-        document = json.loads(path.read_text())
-        version = document["format"]
-        if version > FORMAT:
-            raise RunError(f"{path} has format {version}, newer than {FORMAT}: install a newer rl-discovery")
         return from_json(document["config"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{path} is not a configuration of rl-discovery ({type(error).__name__}); "
-            "choose another --run-dir"
-        ) from None
-
-
-def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of metrics.jsonl; a line cut short by a crash ends the iteration."""
-    if not path.exists():
-        return
-    with path.open(errors="replace") as file:
-        for line in file:
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                return
-            if not isinstance(row, dict) or "generation" not in row or not line.endswith("\n"):
-                return
-            yield row
+    except (ValueError, KeyError, TypeError) as error:
+        raise foreign(path, error) from None
 
 
 def _refuse_changes(old: RunConfig, new: RunConfig, path: Path) -> None:

@@ -23,6 +23,8 @@ class Command(NamedTuple):
 
 COMMANDS: dict[str, Command] = {
     "meta-train": Command("scripts.meta_train", "evolve an objective; run it again to resume"),
+    "status": Command("scripts.status", "how a run goes, from its files; --watch follows it"),
+    "sweep": Command("scripts.sweep", "grid or random search over fields, one run each, and a table of them"),
     "evaluate": Command("scripts.evaluate", "train agents with an objective on levels it never saw"),
     "analyse": Command(
         "scripts.analyse", "what an objective does over the horizon: figures, numbers, a formula"

@@ -6,13 +6,20 @@ import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from scripts.arguments import parse
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command; returns its exit status."""
+def parse_arguments(argv: Sequence[str]) -> Any:
+    """What the command is asked to do; `sweep` asks it of its trials.
+
+    Returns:
+        `config`, the preset with the flags applied, validated; `run_dir`; `print_config`.
+
+    Raises:
+        UsageError, ConfigError: in one line; see `parse` and `validate`.
+    """
     pre = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     pre.add_argument("--preset", default="ta-lpg-cpu")
     pre.add_argument("--coordinator")
@@ -22,10 +29,8 @@ def main(argv: Sequence[str]) -> int:
     _join(known, argv)
 
     import tyro
-    from rich.console import Console
 
-    from meta.config import RunConfig, to_json, validate
-    from meta.errors import DivergedError
+    from meta.config import RunConfig, validate
     from meta.presets import PRESETS, find
 
     preset = find(known.preset)
@@ -48,7 +53,19 @@ def main(argv: Sequence[str]) -> int:
     arguments = parse(
         Arguments, argv, "meta-train", f"{__doc__}\n\npresets:\n{listing}", negative_switches=True
     )
-    config = validate(arguments.config)
+    return dataclasses.replace(arguments, config=validate(arguments.config))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; returns its exit status."""
+    arguments = parse_arguments(argv)
+    config = arguments.config
+
+    from rich.console import Console
+
+    from meta.config import to_json
+    from meta.errors import DivergedError
+
     if arguments.print_config:
         print(json.dumps(to_json(config), indent=2))
         return 0

@@ -21,6 +21,7 @@ from meta.presets import PRESETS
 from scripts import output
 from scripts.arguments import UsageError, parse
 from scripts.evaluate import check_writable
+from scripts.flags import changes, flag
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,33 +142,9 @@ def reproduce(config: RunConfig, run_dir: Path) -> str:
     preset = config.preset if config.preset in PRESETS else "ta-lpg"
     base = to_json(dataclasses.replace(PRESETS[preset].config, preset=config.preset))
     words = ["rl-discovery", "meta-train", "--preset", preset, "--run-dir", str(run_dir)]
-    for name, value in _changes(to_json(config), base):
-        words += _flag(name, value)
+    for name, value in changes(to_json(config), base):
+        words += flag(name, value)
     return shlex.join(words)
-
-
-def _changes(new: object, old: object, prefix: str = "") -> list[tuple[str, object]]:
-    """Fields that differ, by their dotted names."""
-    if isinstance(new, list) and isinstance(old, list) and len(new) == len(old) and _nested(new):
-        new, old = ({str(i): entry for i, entry in enumerate(entries)} for entries in (new, old))
-    if not isinstance(new, dict) or not isinstance(old, dict):
-        return [(prefix, new)] if new != old else []
-    dot = f"{prefix}." if prefix else ""
-    return [change for name in new for change in _changes(new[name], old.get(name), f"{dot}{name}")]
-
-
-def _nested(entries: Sequence[object]) -> bool:
-    return any(isinstance(entry, dict) for entry in entries)
-
-
-def _flag(name: str, value: object) -> list[str]:
-    """As `meta-train` takes it: a switch is named by its state, a tuple is several words."""
-    flag = f"--{name.replace('_', '-')}"
-    if isinstance(value, bool):
-        parts = flag.removeprefix("--").rsplit(".", 1)
-        parts[-1] = parts[-1] if value else f"no-{parts[-1]}"
-        return [f"--{'.'.join(parts)}"]
-    return [flag, *map(str, value)] if isinstance(value, list) else [flag, str(value)]
 
 
 def _made() -> str:

@@ -19,6 +19,7 @@ from evaluation import lanes
 from evaluation.references import REFERENCES, Reference
 from meta.curriculum import scores
 from scripts.cli import main
+from tests.meta.recorded import record
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md")), ROOT / "CONTRIBUTING.md"]
@@ -27,9 +28,10 @@ SMALL = {
     "meta-train": ["--print-config"],
     "analyse": ["--levels", "1", "--seeds", "1", "--lifetime", "2", "--terms", "2", "--suite", "small"],
     "evaluate": ["--levels", "2", "--seeds", "1", "--horizons", "2"],
+    "sweep": ["--plan"],
     "bench": ["--repeats", "1", "--pairs", "2", "--workers", "2", "--horizon", "2", "--gru-width", "8"],
 }
-"""Appended to documented commands, so that they end soon; the last of two equal flags counts."""
+"""Added to documented commands, so that they end soon; the last of two equal flags counts."""
 
 
 class Block(NamedTuple):
@@ -145,9 +147,14 @@ def test_commands_of_the_docs_are_accepted(command: str, added, tmp_path, monkey
     # Agents are trained in `tests/scripts/test_evaluate.py`; here each suite would be compiled once more.
     monkeypatch.setattr(lanes, "train_lanes", untrained)
     _, name, *arguments = shlex.split(command)
+    if name == "status":
+        for run in arguments:
+            record(tmp_path / run, [0.0])
     if name in ("evaluate", "export") and arguments[0].startswith("runs/"):
         arguments[0] = "ta-lpg"  # the pages' run directories do not exist here
-    assert main([name, *arguments, *SMALL.get(name, [])]) == 0, capsys.readouterr().err
+    end = arguments.index("--") if "--" in arguments else len(arguments)  # before flags of another command
+    arguments[end:end] = SMALL.get(name, [])
+    assert main([name, *arguments]) == 0, capsys.readouterr().err
 
 
 def test_make_targets_of_the_docs_exist():

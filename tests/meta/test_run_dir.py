@@ -10,7 +10,8 @@ import pytest
 from checkpoints.errors import CheckpointError
 from meta.config import to_json
 from meta.errors import ConfigError, RunError
-from meta.run_dir import FORMAT, RunDirectory, read_config, read_metrics
+from meta.run_dir import RunDirectory, read_config
+from meta.run_files import FORMAT, read_metrics
 from tests.meta.processes import environment
 from tests.meta.tiny import TINY, tiny
 

@@ -1,0 +1,219 @@
+"""`rl-discovery status RUN...`: how runs go, from their files, on another machine too."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from meta.status import RunStatus, read_status
+from scripts import output
+from scripts.arguments import UsageError, parse
+
+REFRESH_SECONDS = 3.0
+"""Between two looks of `--watch` at the files."""
+
+STYLES = {"running": "green", "probably running": "green", "stopped": "yellow", "done": "bold cyan"}
+
+TIMES = {"generations": "lanes", "evaluation": "held-out evaluation"}
+"""What shares of time are called, where not by their own name."""
+
+ARROWS = {"rising": "↑", "falling": "↓", "flat": "→", None: ""}
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Show how runs go: progress, whether fitness rises, speed, time to go. Only their files are read, so
+    that it works on other machines and on copies.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run directories; several make a table with a row each."""
+
+    watch: bool = False
+    """Look again every few seconds, until all of them are done or Ctrl-C."""
+
+    json: bool = False
+    """Print one JSON document."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command."""
+    arguments = parse(Arguments, argv, "status")
+    if not arguments.runs:
+        raise UsageError("which run? name its directory (`rl-discovery status --help`)")
+    if arguments.watch and arguments.json:
+        raise UsageError("--json prints one document, --watch many: choose one of them")
+    found = _read(arguments.runs)
+    if arguments.json:
+        output.print_json({"format": 1, "runs": [dataclasses.asdict(status) for status in found]})
+    elif arguments.watch:
+        _watch(arguments.runs, found)
+    else:
+        Console().print(_show(found))
+    return 0
+
+
+def _read(runs: Sequence[Path]) -> list[RunStatus]:
+    return [read_status(path) for path in runs]
+
+
+def _watch(runs: Sequence[Path], found: list[RunStatus]) -> None:
+    with Live(_show(found), auto_refresh=False) as live:
+        while not all(status.state == "done" for status in found):
+            time.sleep(REFRESH_SECONDS)
+            found = _read(runs)
+            live.update(_show(found), refresh=True)
+
+
+def _show(found: Sequence[RunStatus]) -> RenderableType:
+    return _one(found[0]) if len(found) == 1 else _several(found)
+
+
+def _one(status: RunStatus) -> RenderableType:
+    """Everything there is to say of a run."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    rows: dict[str, RenderableType | None] = {
+        "preset": escape(status.preset),
+        "generations": _progress(status),
+        "fitness": _fitness(status),
+        "trend": _trend(status),
+        "held out": _held_out(status),
+        "curriculum": _curriculum(status),
+        "env steps": _steps(status),
+        "time": _time(status),
+        "checkpoint": _checkpoint(status),
+        "last written": "never" if status.age_s is None else f"{duration(status.age_s)} ago",
+    }
+    for label, value in rows.items():
+        if value is not None:
+            table.add_row(label, value)
+    title = Text.assemble((status.run, "bold"), "  ", (status.state, STYLES[status.state]))
+    return Group(title, table)
+
+
+def _several(found: Sequence[RunStatus]) -> Table:
+    """One row per run."""
+    spread = len({Path(status.run).parent for status in found}) > 1
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("run", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    for name in ("generations", "fitness"):
+        table.add_column(name, justify="right", no_wrap=True)
+    held_out = any(status.held_out_fitness is not None for status in found)
+    if held_out:
+        table.add_column("held out", justify="right", no_wrap=True)
+    for name in ("steps/s", "to go", "written"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for status in found:
+        rate, age = status.env_steps_per_s, status.age_s
+        table.add_row(
+            escape(status.run if spread else Path(status.run).name),
+            Text(status.state, STYLES[status.state]),
+            f"{status.generations:,}/{status.total:,}",
+            f"{number(status.fitness)} {ARROWS[status.trend]}".strip(),
+            *([number(status.held_out_fitness)] if held_out else []),
+            "–" if rate is None else count(rate),
+            "–" if status.eta_s is None else duration(status.eta_s),
+            "–" if age is None else duration(age),
+        )
+    return table
+
+
+def _progress(status: RunStatus) -> RenderableType:
+    line = Table.grid(padding=(0, 2))
+    left = "" if not status.eta_s else f"{duration(status.eta_s)} to go"
+    bar = ProgressBar(
+        total=1.0, completed=status.progress, width=24, complete_style="cyan", finished_style="cyan"
+    )
+    line.add_row(f"{status.generations:,} of {status.total:,}", bar, f"{status.progress:.0%}", left)
+    return line
+
+
+def _fitness(status: RunStatus) -> str:
+    if status.fitness is None:
+        return "none yet" if status.generations else "none yet: the first generation is not over"
+    means = [value for value in status.curve if value is not None]
+    low, high = min(means), max(means)
+    scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
+    line = "".join(" " if v is None else BLOCKS[round((v - low) * scale)] for v in status.curve)
+    newest = f"mean of the last {status.window:,}"
+    return f"[bold]{number(status.fitness)}[/], {newest}\n{line}  [dim]{number(low)} to {number(high)}[/]"
+
+
+def _trend(status: RunStatus) -> str | None:
+    if status.trend is None or status.slope is None:
+        return None
+    words = {"rising": "[green]rising[/]", "falling": "[red]falling[/]", "flat": "no clear one"}[status.trend]
+    slope = f"{status.slope:+.3f} ± {status.slope_error:.3f} per 100 generations"
+    return f"{words}, {slope} in the newer half"
+
+
+def _held_out(status: RunStatus) -> str | None:
+    if status.held_out_fitness is None:
+        return None
+    when = f"at generation {status.held_out_generation:,}"
+    return f"[bold]{number(status.held_out_fitness)}[/] {when}, best {number(status.held_out_best)}"
+
+
+def _curriculum(status: RunStatus) -> str | None:
+    found = status.curriculum
+    words = []
+    if "replay_fraction" in found:
+        words.append(f"{found['replay_fraction']:.0%} of the levels replayed")
+    if "buffer_filled" in found:
+        words.append(f"{found['buffer_filled']:,.0f} in the buffer")
+    return ", ".join(words) or None
+
+
+def _steps(status: RunStatus) -> str:
+    rate = "" if status.env_steps_per_s is None else f", {count(status.env_steps_per_s)} a second"
+    return f"{count(status.env_steps)} in {duration(status.seconds)}{rate}"
+
+
+def _time(status: RunStatus) -> str | None:
+    shares = sorted(status.time_shares.items(), key=lambda item: -item[1])
+    return ", ".join(f"{TIMES.get(name, escape(name))} {share:.0%}" for name, share in shares) or None
+
+
+def _checkpoint(status: RunStatus) -> str:
+    if status.checkpoint is None:
+        return "none yet"
+    behind = status.generations - status.checkpoint
+    return f"generation {status.checkpoint:,}" + (f", {behind:,} behind" if behind > 0 else "")
+
+
+def number(value: float | None) -> str:
+    """Three decimals, or a dash."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def count(value: float) -> str:
+    """As in 1.48 G, 1.10 M, 680 k."""
+    for factor, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if value >= factor:
+            return f"{value / factor:.2f} {unit}"
+    return f"{value / 1e3:.0f} k" if value >= 1e4 else f"{value:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """The two largest units, as in 45 s, 12 min, 1 h 04, 3 d 12 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02}" if hours < 48 else f"{hours // 24} d {hours % 24} h"

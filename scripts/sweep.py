@@ -1,0 +1,316 @@
+"""`rl-discovery sweep`: a grid or random search over fields, each trial a `meta-train` of its own."""
+
+import dataclasses
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from meta.signals import StopRequest
+from scripts import output
+from scripts.arguments import UsageError, check_positive, parse
+from scripts.flags import flag
+from scripts.meta_train import parse_arguments
+from scripts.status import STYLES, count, duration, number
+
+if TYPE_CHECKING:
+    from meta.config import RunConfig
+    from meta.sweep import Plan, Result, Trial
+
+ROOT = Path(__file__).parents[1]
+"""Where the packages are: a trial's process must find the same ones."""
+
+DIVERGED = 3
+"""Exit status of a trial that diverged."""
+
+TASK = "SLURM_ARRAY_TASK_ID"
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Search over fields of the configuration: every combination of --grid, or --random K of them, each a
+    run in a directory of its own below --dir. Run it again to go on where it was stopped.
+
+    What follows `--` are flags of `meta-train` for all trials: `-- --generations 200 --es.pairs 32`.
+    """
+
+    dir: Path
+    """The sweep's directory: sweep.json is the plan, and each trial has a run directory."""
+
+    preset: str = "ta-lpg-cpu"
+    """What every trial starts from; one of `list presets`."""
+
+    grid: tuple[str, ...] = ()
+    """FIELD=A,B,... for each field, dotted (es.sigma=0.05,0.1); with --random also FIELD=LOW..HIGH, which
+    is drawn log-uniformly (es.sigma=0.01..0.3), as an integer if both ends are written as integers."""
+
+    seeds: tuple[int, ...] = ()
+    """Run every combination with each of these seeds (default: the preset's)."""
+
+    random: int | None = None
+    """This many random combinations, all different, in place of all there are."""
+
+    seed: int = 0
+    """Of the random combinations."""
+
+    plan: bool = False
+    """Write and print the plan; run nothing."""
+
+    index: int | None = None
+    """Run this trial only, counted from 0."""
+
+    array: bool = False
+    """Run the trial of this Slurm array task only: --index from SLURM_ARRAY_TASK_ID."""
+
+    table: bool = False
+    """Print the comparison of the sweep in --dir as it stands; nothing else is looked at, nothing runs."""
+
+    json: bool = False
+    """Print the comparison, or the plan, as one JSON document."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command."""
+    import jax
+
+    # Checking a configuration must not take an accelerator's memory from the trials. An environment
+    # variable would reach them too.
+    jax.config.update("jax_platforms", "cpu")
+    from meta import sweep
+
+    own, common = _split(argv)
+    arguments = parse(Arguments, own, "sweep")
+    index = _check(arguments)
+    if arguments.table:
+        _print_comparison(arguments, sweep.read_plan(arguments.dir))
+        return 0
+    with output.only_json():
+        plan, configs = _plan(arguments, common)
+        if index is not None and index >= len(configs):
+            raise UsageError(f"trial {index}: there are {len(configs)}, counted from 0")
+        sweep.settle(arguments.dir, plan)
+    if arguments.plan:
+        _print_plan(arguments, plan)
+        return 0
+    unfinished = [
+        trial
+        for trial, config in zip(plan.trials, configs, strict=True)
+        if not sweep.is_finished(arguments.dir / trial.name, config)
+    ]
+    if index is not None:
+        trial = plan.trials[index]
+        _say(f"{trial.name}{'' if trial in unfinished else ': done already'}", style="bold")
+        if trial in unfinished:
+            _become(arguments, common, trial)
+        return 0
+    again = shlex.join(["rl-discovery", "sweep", *argv])
+    status = _Runner(arguments, common, plan, again).run(unfinished)
+    if status < 128:
+        _print_comparison(arguments, plan)
+    return status
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Our own arguments, and those of every trial behind `--`."""
+    if "--" not in argv:
+        return list(argv), []
+    at = list(argv).index("--")
+    return list(argv[:at]), list(argv[at + 1 :])
+
+
+def _check(arguments: Arguments) -> int | None:
+    """Refuses what contradicts itself; returns which trial is asked for, if only one."""
+    actions = [name for name in ("plan", "index", "array", "table") if getattr(arguments, name)]
+    if arguments.index == 0:
+        actions.append("index")
+    if len(actions) > 1:
+        raise UsageError(f"choose one of {' and '.join(f'--{name}' for name in actions)}")
+    if not arguments.grid and not arguments.seeds and not arguments.table:
+        raise UsageError("what is to be searched? give --grid FIELD=A,B ... or --seeds (see --help)")
+    check_positive(arguments, "random")
+    if len(set(arguments.seeds)) < len(arguments.seeds):
+        raise UsageError(f"--seeds must differ from each other, not {arguments.seeds}")
+    index = arguments.index
+    if arguments.array:
+        task = os.environ.get(TASK, "")
+        if not task.isdecimal():
+            raise UsageError(f"--array is for Slurm's array jobs, and {TASK} is not set; or use --index I")
+        index = int(task)
+    if index is not None and index < 0:
+        raise UsageError(f"--index counts from 0, not {index}")
+    if index is not None and arguments.json:
+        raise UsageError("--json prints the comparison of a whole sweep: use it with --table")
+    return index
+
+
+def _plan(arguments: Arguments, common: list[str]) -> tuple["Plan", list["RunConfig"]]:
+    """The plan that the arguments describe, and each trial's configuration."""
+    from meta import sweep
+    from meta.errors import ConfigError
+    from meta.presets import find
+
+    preset = find(arguments.preset).config
+    asked = parse_arguments(["--preset", arguments.preset, *common])
+    if asked.config.preset != arguments.preset:
+        raise UsageError("--preset stands before the `--`")
+    if asked.run_dir is not None or asked.print_config:
+        raise UsageError("a sweep's trials take neither --run-dir nor --print-config behind the `--`")
+    try:
+        axes = [sweep.parse_axis(text, asked.config) for text in arguments.grid]
+        if arguments.seeds and any(axis.name == "seed" for axis in axes):
+            raise ConfigError("seed is named twice: in --grid and by --seeds")
+        found = sweep.points(axes, arguments.random, arguments.seed)
+    except ConfigError as error:
+        raise UsageError(f"--grid: {error}") from None
+    if arguments.seeds:
+        found = [{**point, "seed": str(seed)} for point in found for seed in arguments.seeds]
+    return sweep.make_plan(preset, asked.config, found)
+
+
+def _process(arguments: Arguments, common: list[str], trial: "Trial") -> tuple[list[str], dict[str, str]]:
+    """Command line and environment of a trial."""
+    overrides = [word for name, value in trial.overrides.items() for word in flag(name, value)]
+    flags = ["--preset", arguments.preset, *common, *overrides, "--run-dir", str(arguments.dir / trial.name)]
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    # -P: a folder named scripts where the user stands is not ours.
+    words = [sys.executable, "-P", "-m", "scripts.cli", "meta-train", *flags]
+    return words, {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _become(arguments: Arguments, common: list[str], trial: "Trial") -> NoReturn:
+    """Replaces this process by the trial's: a scheduler's signals reach it once, its exit status is ours."""
+    words, environment = _process(arguments, common, trial)
+    sys.stdout.flush()
+    os.execve(words[0], words, environment)
+
+
+class _Runner:
+    """Runs trials one after the other, each in a process of its own."""
+
+    def __init__(self, arguments: Arguments, common: list[str], plan: "Plan", again: str) -> None:
+        self.arguments = arguments
+        self.common = common
+        self.plan = plan
+        self.again = again
+        self.child: subprocess.Popen[bytes] | None = None
+
+    def run(self, unfinished: Sequence["Trial"]) -> int:
+        """Returns the exit status; a trial that fails does not end the sweep."""
+        failed: dict[str, int] = {}
+        stop = StopRequest(self._pass_on)
+        try:
+            for number, trial in enumerate(self.plan.trials):
+                if trial not in unfinished:
+                    _say(f"trial {number + 1} of {len(self.plan.trials)}: {trial.name}: done already")
+                    continue
+                _say(f"trial {number + 1} of {len(self.plan.trials)}: {trial.name}", style="bold")
+                status = self._wait(trial, stop)
+                if stop.signal is not None:
+                    _say(f"the sweep is stopped; go on with\n  {self.again}")
+                    return 128 + stop.signal
+                if status != 0:
+                    failed[trial.name] = status
+        finally:
+            stop.close()
+        return self._report(failed)
+
+    def _wait(self, trial: "Trial", stop: StopRequest) -> int:
+        """Runs a trial to its end; returns its exit status, negative where a signal killed it."""
+        words, environment = _process(self.arguments, self.common, trial)
+        self.child = subprocess.Popen(
+            words,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=2,  # standard output is the comparison's
+            # Ctrl-C reaches a whole group: the trial would get it twice, and quit at the second.
+            process_group=0,
+        )
+        try:
+            if stop.signal is not None:  # it came while the process was started
+                self.child.send_signal(stop.signal)
+            return self.child.wait()
+        except BaseException:  # a second Ctrl-C
+            self.child.send_signal(signal.SIGINT)
+            self.child.wait()
+            raise
+
+    def _pass_on(self, number: signal.Signals) -> None:
+        if self.child is not None and self.child.poll() is None:
+            self.child.send_signal(number)
+
+    def _report(self, failed: Mapping[str, int]) -> int:
+        for name, status in failed.items():
+            words = "diverged" if status == DIVERGED else f"failed with exit status {status}"
+            if status < 0:
+                words = f"was killed by {signal.Signals(-status).name}"
+            _say(f"{name} {words}", style="red")
+        if not failed:
+            return 0
+        trials = len(self.plan.trials)
+        _say(f"{len(failed)} of {trials} trials failed; to try them again:\n  {self.again}")
+        return DIVERGED if set(failed.values()) == {DIVERGED} else 1
+
+
+def _say(message: str, style: str | None = None) -> None:
+    Console(stderr=True).print(message, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_plan(arguments: Arguments, plan: "Plan") -> None:
+    from meta import sweep
+
+    if arguments.json:
+        output.print_json(sweep.to_document(plan))
+        return
+    last = len(plan.trials) - 1
+    lines = [f"{len(plan.trials)} trials in {arguments.dir}"]
+    lines += [f"  {trial.name}" for trial in plan.trials]
+    lines += [
+        f"one of them: --index 0 to {last}; in a Slurm job script --array, with sbatch --array=0-{last}"
+    ]
+    print("\n".join(lines))
+
+
+def _print_comparison(arguments: Arguments, plan: "Plan") -> None:
+    from meta import sweep
+
+    results = sweep.compare(arguments.dir, plan)
+    if arguments.json:
+        trials = [dataclasses.asdict(result) for result in results]
+        output.print_json({"format": sweep.FORMAT, "trials": trials})
+    else:
+        Console().print(_comparison(results))
+
+
+def _comparison(results: Sequence["Result"]) -> Table:
+    """Trials as `compare` sorts them; columns of what they differ in."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    names = list(dict.fromkeys(name for result in results for name in result.overrides))
+    held_out = any(result.held_out_fitness is not None for result in results)
+    table.add_column("trial", no_wrap=True)
+    for name in names:
+        table.add_column("\n.".join(name.rsplit(".", 1)), justify="right", overflow="fold")
+    for title in ("state", "generations", *(["held out"] if held_out else []), "fitness", "steps", "time"):
+        table.add_column(title, justify="left" if title == "state" else "right", no_wrap=True)
+    for result in results:
+        total = "" if result.total is None else f"/{result.total:,}"
+        style = STYLES.get(result.state, "red" if result.state == "damaged" else "dim")
+        table.add_row(
+            result.name.partition("_")[0],
+            *(escape(str(result.overrides.get(name, ""))) for name in names),
+            f"[{style}]{result.state}[/]",
+            f"{result.generations:,}{total}",
+            *([number(result.held_out_fitness)] if held_out else []),
+            number(result.fitness),
+            count(result.env_steps),
+            duration(result.seconds),
+        )
+    return table
