@@ -33,7 +33,7 @@ T = TypeVar("T")
 LOOK_SECONDS = 1.0
 """How often each process looks whether all are there."""
 
-LEAVE_SECONDS = 1.0
+LEAVE_SECONDS = 3.0
 """What process 0, who keeps the others' connection, gives them to leave first."""
 
 LOST = 1
@@ -195,6 +195,8 @@ class Watch:
         """At once: what waits for the lost one cannot be ended in order."""
         self._tell(line)
         sys.stderr.flush()
+        if leads():  # or the others would miss process 0 before they heard of the lost one
+            time.sleep(LEAVE_SECONDS)
         os._exit(LOST)
 
 

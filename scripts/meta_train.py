@@ -22,11 +22,7 @@ def parse_arguments(argv: Sequence[str]) -> Any:
     """
     pre = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     pre.add_argument("--preset", default="ta-lpg-cpu")
-    pre.add_argument("--coordinator")
-    pre.add_argument("--process-id")
-    pre.add_argument("--num-processes")
     known, _ = pre.parse_known_args(argv)
-    _join(known, argv)
 
     import tyro
 
@@ -58,6 +54,7 @@ def parse_arguments(argv: Sequence[str]) -> Any:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit status."""
+    _join(argv)
     arguments = parse_arguments(argv)
     config = arguments.config
 
@@ -97,8 +94,12 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _join(known: argparse.Namespace, argv: Sequence[str]) -> None:
+def _join(argv: Sequence[str]) -> None:
     """Meets the other processes of the run, if any: before what is imported next asks for devices."""
+    pre = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for flag in ("--coordinator", "--process-id", "--num-processes"):
+        pre.add_argument(flag)
+    known, _ = pre.parse_known_args(argv)
     numbers = [known.process_id, known.num_processes]
     if any(number is not None and not number.isdecimal() for number in numbers):
         return  # tyro complains
