@@ -6,12 +6,15 @@ the cost of dealing and collectives.
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from scripts.arguments import UsageError
+
+HOST_DEVICES = "xla_force_host_platform_device_count"
 
 SHOWN = {
     "devices": "devices",
@@ -50,9 +53,8 @@ def measure(counts: Sequence[int], pairs: int, argv: Sequence[str], cores: int) 
         command = [sys.executable, "-c", "from scripts.cli import main; raise SystemExit(main())", "bench"]
         share = ["--devices", str(count), "--pairs", str(pairs * count // counts[0]), "--json"]
         print(f"{count} device(s) …", file=sys.stderr, flush=True)
-        done = subprocess.run(
-            [*command, *_without(argv), *share], stdout=subprocess.PIPE, text=True, check=False
-        )
+        command += [*_without(argv), *share]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=_environment())
         if done.returncode:
             raise UsageError(
                 f"bench with {count} devices failed (status {done.returncode}); its message is above"
@@ -77,6 +79,12 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         table.add_row(*(_text(name, row[name]) for name in SHOWN))
     Console(file=sys.stdout).print(table)
+
+
+def _environment() -> dict[str, str]:
+    """Without the number of host devices that this process was given."""
+    flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if HOST_DEVICES not in flag]
+    return os.environ | {"XLA_FLAGS": " ".join(flags)}
 
 
 def _text(name: str, value: float) -> str:
