@@ -1,0 +1,69 @@
+import json
+import random
+
+import pytest
+
+from scripts import fault_campaign
+from scripts.fault_campaign import Campaign, Finding, main, stripped, table
+from scripts.fault_injections import CLOCK, INJECTIONS
+
+
+def write_run(run_dir, numbers, value=1.0):
+    run_dir.mkdir()
+    rows = [{"generation": n, "fitness_mean": value, "wall_s": random.random()} for n in numbers]
+    (run_dir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def campaign(tmp_path):
+    write_run(tmp_path / "whole", range(5))
+    return Campaign(tmp_path, 5, 1, random.Random(0), tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "value", "expected"),
+    [
+        (range(5), 1.0, {"lost": 0, "duplicate": 0, "exact": True}),
+        (range(5), 1.5, {"lost": 0, "duplicate": 0, "exact": False}),
+        ([0, 1, 3, 4], 1.0, {"lost": 1, "duplicate": 0, "exact": False}),
+        ([0, 1, 2, 2, 3, 4], 1.0, {"lost": 0, "duplicate": 1, "exact": False}),
+    ],
+)
+def test_lost_repeated_and_other_generations_are_found(campaign, tmp_path, numbers, value, expected):
+    write_run(tmp_path / "run", numbers, value)
+    assert campaign.compare(tmp_path / "run") == expected
+    kept = campaign.finding("fault", "promise", "", tmp_path / "run").kept
+    assert kept == (expected == {"lost": 0, "duplicate": 0, "exact": True})
+
+
+def test_what_a_clock_says_is_not_compared():
+    rows = [
+        {"generation": 0, "wall_s": 1, "generation_s": 2, "env_steps_per_s": 3, "time_idle_s": 4, "sigma": 5}
+    ]
+    assert stripped(rows) == [{"generation": 0, "sigma": 5}]
+
+
+def test_damage_really_changes_a_file(campaign, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(100)))
+    fault_campaign._flip(campaign, path)
+    changed = [a ^ b for a, b in zip(path.read_bytes(), range(100), strict=True) if a != b]
+    assert len(changed) == 1
+    assert changed[0].bit_count() == 1
+    fault_campaign._truncate(campaign, path)
+    assert path.stat().st_size < 100
+
+
+def test_a_broken_promise_stands_out_in_the_report():
+    finding = Finding("fault", "exact", "was not", 1, 2, 3, False, kept=False)
+    assert table([finding]).splitlines()[-1] == "| fault | exact | was not | 2 | 3 | NO |"
+
+
+@pytest.mark.parametrize("code", [CLOCK, *(injection.code for injection in INJECTIONS.values())])
+def test_injections_are_programs(code):
+    compile(code, "injection", "exec")
+
+
+def test_an_unknown_fault_is_refused_before_anything_runs():
+    with pytest.raises(ValueError, match="unknown faults floods: there are kills"):
+        main(["--faults", "floods"])
