@@ -3,9 +3,10 @@ import random
 
 import pytest
 
-from scripts import fault_campaign
-from scripts.fault_campaign import Campaign, Finding, main, stripped, table
+from scripts import faults
+from scripts.fault_campaign import main, table
 from scripts.fault_injections import CLOCK, INJECTIONS
+from scripts.faults import Campaign, Finding, stripped
 
 
 def write_run(run_dir, numbers, value=1.0):
@@ -46,11 +47,11 @@ def test_what_a_clock_says_is_not_compared():
 def test_damage_really_changes_a_file(campaign, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(bytes(range(100)))
-    fault_campaign._flip(campaign, path)
+    faults._flip(campaign, path)
     changed = [a ^ b for a, b in zip(path.read_bytes(), range(100), strict=True) if a != b]
     assert len(changed) == 1
     assert changed[0].bit_count() == 1
-    fault_campaign._truncate(campaign, path)
+    faults._truncate(campaign, path)
     assert path.stat().st_size < 100
 
 
