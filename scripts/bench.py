@@ -10,7 +10,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from scripts import bench_scaling, runtime
@@ -67,19 +67,21 @@ def main(argv: Sequence[str]) -> int:
     if arguments.repeats < 1:
         raise ConfigError(f"repeats must be at least 1, not {arguments.repeats}")
     counts = bench_scaling.device_counts(arguments.devices)
-    config = _config(arguments, counts[0] if counts else None)
-    if len(counts) > 1:
-        if config.trainer != "es":
-            raise ConfigError("weak scaling is measured with evolution: choose a preset of another trainer")
-        rows = bench_scaling.measure(counts, config.es.pairs, argv, runtime.cores())
-        print_json(rows) if arguments.json else bench_scaling.show(rows)
-        return 0
+    result: Any
+    show: Callable[[Any], None]
     with only_json():
-        result = _measure(config, arguments.repeats)
+        config = _config(arguments, counts[0] if counts else None)
+        if len(counts) <= 1:
+            result, show = _measure(config, arguments.repeats), _show
+        elif config.trainer == "es":
+            result = bench_scaling.measure(counts, config.es.pairs, argv, runtime.cores())
+            show = bench_scaling.show
+        else:
+            raise ConfigError("weak scaling is measured with evolution: choose a preset of another trainer")
     if arguments.json:
         print_json(result)
     else:
-        _show(result)
+        show(result)
     return 0
 
 

@@ -6,15 +6,14 @@ the cost of dealing and collectives.
 """
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from scripts import child
 from scripts.arguments import UsageError
-
-HOST_DEVICES = "xla_force_host_platform_device_count"
+from scripts.runtime import HOST_DEVICES
 
 SHOWN = {
     "devices": "devices",
@@ -25,6 +24,7 @@ SHOWN = {
     "collectives": "collectives",
     "collective_bytes": "bytes of them",
 }
+"""Columns of the table."""
 
 
 def device_counts(value: str | None) -> list[int]:
@@ -50,10 +50,9 @@ def measure(counts: Sequence[int], pairs: int, argv: Sequence[str], cores: int) 
     """
     rows: list[dict[str, Any]] = []
     for count in counts:
-        command = [sys.executable, "-c", "from scripts.cli import main; raise SystemExit(main())", "bench"]
         share = ["--devices", str(count), "--pairs", str(pairs * count // counts[0]), "--json"]
+        command = [*child.COMMAND, "bench", *_without(argv), *share]
         print(f"{count} device(s) …", file=sys.stderr, flush=True)
-        command += [*_without(argv), *share]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=_environment())
         if done.returncode:
             raise UsageError(
@@ -62,10 +61,8 @@ def measure(counts: Sequence[int], pairs: int, argv: Sequence[str], cores: int) 
         row = json.loads(done.stdout)
         busy = min(count, cores) if row["platform"] == "cpu" else count
         rows.append(row | {"per_device": row["env_steps_per_s"] / count, "busy": busy})
-        first = rows[0]
-        row = rows[-1]
-        row["efficiency"] = (row["env_steps_per_s"] / busy) / (first["env_steps_per_s"] / first["busy"])
-    return rows
+    per_core = [row["env_steps_per_s"] / row["busy"] for row in rows]
+    return [row | {"efficiency": rate / per_core[0]} for row, rate in zip(rows, per_core, strict=True)]
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
@@ -83,8 +80,9 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
 
 def _environment() -> dict[str, str]:
     """Without the number of host devices that this process was given."""
-    flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if HOST_DEVICES not in flag]
-    return os.environ | {"XLA_FLAGS": " ".join(flags)}
+    inherited = child.environment()
+    flags = [flag for flag in inherited.get("XLA_FLAGS", "").split() if HOST_DEVICES not in flag]
+    return inherited | {"XLA_FLAGS": " ".join(flags)}
 
 
 def _text(name: str, value: float) -> str:

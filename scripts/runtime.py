@@ -11,6 +11,9 @@ import sys
 import warnings
 from pathlib import Path
 
+HOST_DEVICES = "xla_force_host_platform_device_count"
+"""XLA's flag for the number of devices that a CPU is."""
+
 STUCK_WARNING_SECONDS = 3600
 """Lanes of very different length make devices wait for each other, which XLA takes for a deadlock."""
 
@@ -34,7 +37,7 @@ def configure(devices: int | None = None) -> None:
         raise RuntimeError("configure() must be called before JAX is imported")
     flags = {
         # Two at least: meta-gradients are never compiled for one alone (`meta.meta_gradient`).
-        "xla_force_host_platform_device_count": max(devices or cores(), 2),
+        HOST_DEVICES: max(devices or cores(), 2),
         "xla_cpu_collective_call_warn_stuck_timeout_seconds": STUCK_WARNING_SECONDS,
         "xla_cpu_collective_call_terminate_timeout_seconds": STUCK_ABORT_SECONDS,
     }

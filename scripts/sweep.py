@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from meta.signals import StopRequest
-from scripts import output
+from scripts import child, output
 from scripts.arguments import UsageError, check_positive, parse
 from scripts.flags import flag
 from scripts.meta_train import parse_arguments
@@ -25,9 +25,6 @@ from scripts.status import STYLES, count, duration, number
 if TYPE_CHECKING:
     from meta.config import RunConfig
     from meta.sweep import Plan, Result, Trial
-
-ROOT = Path(__file__).parents[1]
-"""Where the packages are: a trial's process must find the same ones."""
 
 DIVERGED = 3
 """Exit status of a trial that diverged."""
@@ -180,10 +177,7 @@ def _process(arguments: Arguments, common: list[str], trial: "Trial") -> tuple[l
     """Command line and environment of a trial."""
     overrides = [word for name, value in trial.overrides.items() for word in flag(name, value)]
     flags = ["--preset", arguments.preset, *common, *overrides, "--run-dir", str(arguments.dir / trial.name)]
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    # -P: a folder named scripts where the user stands is not ours.
-    words = [sys.executable, "-P", "-m", "scripts.cli", "meta-train", *flags]
-    return words, {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    return [*child.COMMAND, "meta-train", *flags], child.environment()
 
 
 def _become(arguments: Arguments, common: list[str], trial: "Trial") -> NoReturn:

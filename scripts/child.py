@@ -1,0 +1,23 @@
+"""The command in a process of its own, with the same packages wherever the user stands.
+
+Called by `sweep`, weak scaling of `bench` and the fault campaign.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+"""Where the packages are."""
+
+PYTHON = (sys.executable, "-P")
+"""-P: a folder named scripts where the user stands is not ours."""
+
+COMMAND = (*PYTHON, "-m", "scripts.cli")
+"""Starts `rl-discovery`; its arguments follow."""
+
+
+def environment() -> dict[str, str]:
+    """This process's, in which the packages are found."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
