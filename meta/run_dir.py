@@ -100,25 +100,6 @@ class RunDirectory:
         replace_file(path, (json.dumps(document, indent=2) + "\n").encode())
 
 
-class Elsewhere:
-    """The run directory as the processes see it that do not lead: somebody else's."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def close(self) -> None:
-        """Nothing."""
-
-    def resume_metrics(self, generation: int) -> dict[str, Any] | None:
-        """Nothing: process 0 knows."""
-        del generation
-        return None
-
-    def append_metrics(self, row: dict[str, Any]) -> None:
-        """Nothing: process 0 does."""
-        del row
-
-
 def read_config(path: Path) -> RunConfig:
     """The configuration in a run directory's config.json.
 

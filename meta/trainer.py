@@ -31,7 +31,7 @@ from meta.errors import ConfigError, DivergedError, LeaderError, RunError
 from meta.gallery import histograms, make_gallery
 from meta.program import Program, compile_step, make_program
 from meta.results import env_steps_of
-from meta.run_dir import Elsewhere, RunDirectory
+from meta.run_dir import RunDirectory
 from meta.signals import StopRequest
 from meta.watch import Watcher, watchers
 
@@ -100,40 +100,43 @@ def _meta_train(config: RunConfig, run_dir: Path, console: Console) -> Outcome:
     """The same, once there is somebody to miss a process."""
     processes.check_same(config)
     program = make_program(config)  # before the directory holds a configuration that cannot work
-    directory = processes.lead(lambda: RunDirectory(run_dir, config)) or Elsewhere(run_dir)
+    directory = processes.lead(lambda: RunDirectory(run_dir, config))
     handler = _log_to(run_dir / "train.log") if processes.leads() else logging.NullHandler()
     stop = StopRequest(
         lambda number: console.print(f"{number.name}: saving after this generation (again to quit at once)")
     )
     try:
-        return _Run(config, program, directory, console, stop).run()
+        return _Run(config, program, run_dir, directory, console, stop).run()
     finally:
         stop.close()
         logger.removeHandler(handler)
         handler.close()
-        directory.close()
+        if directory:
+            directory.close()
 
 
 class _Run:
-    """One process's part of a run."""
+    """One process's part of a run; process 0 alone has its directory and checkpoints."""
 
     def __init__(
         self,
         config: RunConfig,
         program: Program,
-        directory: RunDirectory | Elsewhere,
+        path: Path,
+        directory: RunDirectory | None,
         console: Console,
         stop: StopRequest,
     ) -> None:
         self.config = config
         self.program = program
-        self.directory = directory
+        self.path = path
+        self._directory = directory
         self.console = console
         self.stop = stop
         self.stopped: signal.Signals | None = None
         self.gallery = make_gallery(config, program)
-        self.checkpoints = processes.lead(
-            lambda: RunCheckpoints(directory.path / "checkpoints", keep=config.checkpoint.keep)
+        self._checkpoints = processes.lead(
+            lambda: RunCheckpoints(path / "checkpoints", keep=config.checkpoint.keep)
         )
         self.saved = -1
         self.env_steps = 0
@@ -141,17 +144,28 @@ class _Run:
         self.last_finish = self.clock_start
         self.seconds = math.inf  # of the last generation
 
+    @property
+    def directory(self) -> RunDirectory:
+        """Process 0's."""
+        assert self._directory is not None, "only process 0 has the run directory"
+        return self._directory
+
+    @property
+    def checkpoints(self) -> RunCheckpoints:
+        """Process 0's."""
+        assert self._checkpoints is not None, "only process 0 has the checkpoints"
+        return self._checkpoints
+
     def run(self) -> Outcome:
+        """Generations until the last one or a stop signal."""
         try:
             state = self._resume_or_init()
             done = int(state.generation)
             if done >= self.config.generations:
-                self._say(f"already done: {done} generations in {self.directory.path}")
+                self._say(f"already done: {done} generations in {self.path}")
                 return Outcome(done, None)
             # Before the compilation, so that nobody waits for it to hear that wandb is not installed.
-            observers = (
-                processes.lead(lambda: watchers(self.config, self.directory.path, self.console, done)) or []
-            )
+            observers = processes.lead(lambda: watchers(self.config, self.path, self.console, done)) or []
             try:
                 step = self._compile(state)
                 self.last_finish = time.monotonic()
@@ -162,8 +176,8 @@ class _Run:
                     observer.close()
             return Outcome(int(state.generation), self.stopped)
         finally:
-            if self.checkpoints:
-                self.checkpoints.close()
+            if self._checkpoints:
+                self._checkpoints.close()
 
     def _loop(self, step: Any, state: Any, observers: list[Watcher]) -> Any:
         """Generations until the last one or a signal; returns the last state that was recorded."""
@@ -220,7 +234,7 @@ class _Run:
             f"the last good checkpoint is generation {self.saved}" if self.saved >= 0 else "no checkpoint yet"
         )
         return DivergedError(
-            f"{diagnosis}; {last} in {self.directory.path}: "
+            f"{diagnosis}; {last} in {self.path}: "
             f"start again with a lower {LOWER[self.config.trainer]} in a new run directory"
         )
 
@@ -228,7 +242,7 @@ class _Run:
         """The newest good checkpoint, or generation 0; metrics are cut back to match."""
         # jit gives the initial state the type that the compiled generation returns.
         abstract = jax.eval_shape(self.program.init)
-        restored = processes.restore(self.checkpoints, abstract)
+        restored = processes.restore(self._checkpoints, abstract)
         if restored is None:
             processes.lead(lambda: self.directory.resume_metrics(0))
             return self.program.place(jax.jit(self.program.init)())
@@ -262,11 +276,8 @@ class _Run:
         mean = jax.device_get(self.program.meta_params(state))
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(mean)):
             raise self._diverged(f"generation {done - 1}: the meta-parameters are no longer finite")
-        whole = processes.gathered(state, self.program.mesh)
-        if checkpoints := self.checkpoints:
-            processes.lead(lambda: checkpoints.save(done, whole, {"env_steps": self.env_steps}))
-        else:
-            processes.lead(lambda: None)
+        whole, facts = processes.gathered(state, self.program.mesh), {"env_steps": self.env_steps}
+        processes.lead(lambda: self.checkpoints.save(done, whole, facts))
         self._save_objective(state)
         self.saved = done
         logger.info("checkpoint at generation %d", done)
@@ -286,7 +297,7 @@ class _Run:
             picture = self.gallery.draw(state) if self.gallery else None
             if picture is None:
                 return
-            replace_file(self.directory.path / "gallery.png", picture)
+            replace_file(self.path / "gallery.png", picture)
         except (jax.errors.JaxRuntimeError, CheckpointError) as error:
             self._say(f"no gallery at generation {number + 1}: {str(error).partition(chr(10))[0]}")
             return
@@ -295,7 +306,7 @@ class _Run:
             observer.gallery(picture, number)
 
     def _save_objective(self, state: Any) -> None:
-        path = self.directory.path / "objective.safetensors"
+        path = self.path / "objective.safetensors"
         processes.lead(lambda: save_objective(path, self._objective(state)))
 
     def _objective(self, state: Any) -> TrainedObjective:

@@ -3,18 +3,18 @@
 import contextlib
 import dataclasses
 import itertools
-import json
 import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from meta.run_files import read_metrics
+from scripts import child
 from scripts.fault_injections import CLOCK, INJECTIONS
 
 FLAGS = (
@@ -71,11 +71,11 @@ class Campaign:
         """The command, in a process of its own."""
         arguments = ["meta-train", *FLAGS, "--generations", str(self.generations), "--run-dir", str(run_dir)]
         return subprocess.Popen(
-            [sys.executable, "-c", code, *arguments],
+            [*child.PYTHON, "-c", code, *arguments],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | {"XDG_CACHE_HOME": str(self.folder / "cache")},
+            env=child.environment() | {"XDG_CACHE_HOME": str(self.folder / "cache")},
         )
 
     def run(self, run_dir: Path, code: str = COMMAND) -> tuple[int, str]:
@@ -101,10 +101,8 @@ class Campaign:
 
 
 def read_rows(run_dir: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl, line by line, whatever is in it twice."""
-    with contextlib.suppress(FileNotFoundError):
-        return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return []
+    """The whole lines of metrics.jsonl, whatever is in it twice; also while somebody writes it."""
+    return list(read_metrics(run_dir / "metrics.jsonl"))
 
 
 def stripped(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -129,19 +127,12 @@ def _end(process: subprocess.Popen[str], seconds: float = 600) -> tuple[int, str
 def _kill_at_row(campaign: Campaign, run_dir: Path, rows: int) -> None:
     """Starts the run and kills it once it has so many generations."""
     process = campaign.start(run_dir)
-    while len(read_rows_safely(run_dir)) < rows:
+    while len(read_rows(run_dir)) < rows:
         if process.poll() is not None:
             raise RuntimeError(f"ended before {rows} generations: {_end(process)}")
         time.sleep(0.01)
     process.kill()
     _end(process)
-
-
-def read_rows_safely(run_dir: Path) -> list[str]:
-    """Lines of metrics.jsonl, also while somebody writes it."""
-    with contextlib.suppress(FileNotFoundError):
-        return (run_dir / "metrics.jsonl").read_text(errors="replace").splitlines()
-    return []
 
 
 def kills(campaign: Campaign) -> Iterator[Finding]:
@@ -224,38 +215,32 @@ def full_disk(campaign: Campaign) -> Iterator[Finding]:
     """A file system that fills up while the run goes, and is given space afterwards."""
     promise = "one clear line, status 1, nothing half-written; with space again the run goes on; exact"
     with _tmpfs(campaign.folder / "small", "1m") as mount:
-        if mount is None:
-            yield _not_done("full disk", promise)
-            return
-        run_dir = mount / "run"
-        status, line = campaign.run(run_dir)
-        subprocess.run(["mount", "-o", "remount,size=64m", mount], check=True)
-        again, _ = campaign.run(run_dir)
-        found = campaign.finding("full disk (tmpfs of 1 MB)", promise, "", run_dir)
-        clear = status == 1 and line.startswith("error: ") and again == 0
-        yield dataclasses.replace(
-            found, happened=f"status {status}, `{_short(line)}`; then {again}", kept=found.kept and clear
-        )
+        yield _refused(campaign, "full disk (tmpfs of 1 MB)", promise, mount, "size=64m")
 
 
 def read_only(campaign: Campaign) -> Iterator[Finding]:
     """A run directory that may no longer be written."""
     promise = "one clear line, status 1, nothing changed; writable again the run goes on; exact"
     with _tmpfs(campaign.folder / "readonly", "64m") as mount:
-        if mount is None:
-            yield _not_done("read-only directory", promise)
-            return
-        run_dir = mount / "run"
-        _kill_at_row(campaign, run_dir, campaign.generations // 4)
-        subprocess.run(["mount", "-o", "remount,ro", mount], check=True)
-        status, line = campaign.run(run_dir)
-        subprocess.run(["mount", "-o", "remount,rw", mount], check=True)
-        again, _ = campaign.run(run_dir)
-        found = campaign.finding("read-only directory", promise, "", run_dir)
-        clear = status == 1 and line.startswith("error: ") and again == 0
-        yield dataclasses.replace(
-            found, happened=f"status {status}, `{_short(line)}`; then {again}", kept=found.kept and clear
+        if mount is not None:
+            _kill_at_row(campaign, mount / "run", campaign.generations // 4)
+            _remount(mount, "ro")
+        yield _refused(campaign, "read-only directory", promise, mount, "rw")
+
+
+def _refused(campaign: Campaign, fault: str, promise: str, mount: Path | None, relief: str) -> Finding:
+    """A run on a file system that fails it, and again once that is remounted with `relief`."""
+    if mount is None:
+        return Finding(
+            fault, promise, "NOT DONE: needs the right to mount a tmpfs", 0, 0, 0, None, kept=False
         )
+    run_dir = mount / "run"
+    status, line = campaign.run(run_dir)
+    _remount(mount, relief)
+    again, _ = campaign.run(run_dir)
+    found = campaign.finding(fault, promise, f"status {status}, `{_short(line)}`; then {again}", run_dir)
+    clear = status == 1 and line.startswith("error: ") and again == 0
+    return dataclasses.replace(found, kept=found.kept and clear)
 
 
 def clock_set_back(campaign: Campaign) -> Iterator[Finding]:
@@ -274,7 +259,7 @@ def two_starters(campaign: Campaign) -> Iterator[Finding]:
     """A second process in the same run directory."""
     run_dir = campaign.folder / "two"
     first = campaign.start(run_dir)
-    while len(read_rows_safely(run_dir)) < 3:
+    while len(read_rows(run_dir)) < 3:
         time.sleep(0.01)
     first.send_signal(signal.SIGSTOP)  # or it might be done before the second has begun
     status, line = campaign.run(run_dir)
@@ -337,8 +322,8 @@ def _tmpfs(folder: Path, size: str) -> Iterator[Path | None]:
             subprocess.run(["umount", "-l", folder], check=True)
 
 
-def _not_done(fault: str, promise: str) -> Finding:
-    return Finding(fault, promise, "NOT DONE: needs the right to mount a tmpfs", 0, 0, 0, None, kept=False)
+def _remount(mount: Path, option: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{option}", mount], check=True)
 
 
 def _short(line: str) -> str:

@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -65,13 +66,7 @@ def end_all(commands):
 
 def tensors(run_dir):
     meta_params = read_objective(run_dir / "objective.safetensors").meta_params
-    return [np.asarray(leaf).tobytes() for leaf in json_leaves(meta_params)]
-
-
-def json_leaves(tree):
-    if isinstance(tree, dict):
-        return [leaf for name in sorted(tree) for leaf in json_leaves(tree[name])]
-    return [tree]
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(meta_params)]
 
 
 @pytest.mark.e2e
