@@ -16,8 +16,8 @@ from meta.config import from_json, to_json
 from meta.presets import PRESETS, find
 from meta.program import make_program
 from meta.run_dir import read_config
-from scripts import cli
 from tests.meta.processes import Command, count_rows, metrics
+from tests.scripts.called import called
 
 FLAGS = [
     *("--seed", "5", "--generations", "12", "--checkpoint.every", "2", "--es.pairs", "3"),
@@ -168,14 +168,7 @@ def test_stop_signals_save_print_the_command_that_resumes_and_resume_on_other_de
     assert_same(run_dir, undisturbed[0])
 
 
-def answer(capsys, *arguments):
-    """Exit status, standard output and standard error of the command, run in this process."""
-    try:
-        status = cli.main(["meta-train", *map(str, arguments)])
-    except SystemExit as stop:
-        status = stop.code
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
+answer = functools.partial(called, "meta-train")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The command on run directories written by hand, and its promise to change nothing and to start fast."""
 
+import functools
 import json
 import signal
 import subprocess
@@ -7,10 +8,11 @@ import sys
 
 import pytest
 
-from scripts import cli, status
+from scripts import status
 from tests.meta.processes import ROOT, environment
 from tests.meta.recorded import record, row
 from tests.meta.tiny import tiny
+from tests.scripts.called import called
 
 FAST = """
 import sys
@@ -21,11 +23,7 @@ assert not heavy, f"status is slow: it imports {heavy}"
 sys.exit(code)
 """
 
-
-def answer(capsys, *arguments):
-    code = cli.main(["status", *map(str, arguments)])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
+answer = functools.partial(called, "status")
 
 
 def rows(n, **more):

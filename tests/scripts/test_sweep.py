@@ -1,5 +1,6 @@
 """The command: real trials, stopped and gone on with; what it refuses; trials that fail, played by others."""
 
+import functools
 import json
 import os
 import shlex
@@ -10,10 +11,11 @@ import sys
 import pytest
 
 from meta.run_files import read_metrics
-from scripts import cli, sweep
+from scripts import child, sweep
 from tests.meta.processes import Command, count_rows
 from tests.meta.recorded import record
 from tests.meta.tiny import tiny
+from tests.scripts.called import called
 
 FLAGS = [
     *("--generations", "8", "--checkpoint.every", "2", "--es.pairs", "3", "--devices", "1"),
@@ -61,13 +63,7 @@ def played(monkeypatch):
     return play
 
 
-def answer(capfd, *arguments):
-    try:
-        status = cli.main(["sweep", *map(str, arguments)])
-    except SystemExit as stop:
-        status = stop.code
-    captured = capfd.readouterr()
-    return status, captured.out, captured.err
+answer = functools.partial(called, "sweep")
 
 
 @pytest.mark.e2e
@@ -168,7 +164,7 @@ def test_a_trial_runs_with_the_common_flags_and_its_own_last(tmp_path):
         *("--preset", "quickstart", "--es.pairs", "4", "--es.sigma", "0.5", "--objective.no-horizon-inputs"),
         *("--agent.hidden", "8", "8", "--run-dir", str(tmp_path / "000_x")),
     ]
-    assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(sweep.ROOT)
+    assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(child.ROOT)
 
 
 def test_plan_writes_what_would_run_and_runs_nothing(tmp_path, capfd):
