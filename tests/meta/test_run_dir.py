@@ -50,7 +50,12 @@ def contents(path):
 
 
 def row(generation):
-    return {"generation": generation, "fitness_mean": generation / 3, "env_steps": generation * 10}
+    return {
+        "generation": generation,
+        "fitness_mean": generation / 3,
+        "env_steps": generation * 10,
+        "wall_s": generation / 2,
+    }
 
 
 def with_metrics(path, *generations):
