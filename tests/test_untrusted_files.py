@@ -31,16 +31,20 @@ from evaluation.results import Cell, Outcome, Results, ResultsError
 from evaluation.store import Store
 from meta.config import to_json
 from meta.errors import RunError
-from meta.run_dir import read_config, read_metrics
+from meta.run_dir import read_config
+from meta.run_files import read_metrics
+from meta.status import read_status
+from meta.sweep import read_plan
 from scripts import evaluate
 from tests.meta.tiny import TINY
 
 TIMES = int(os.environ.get("RL_DISCOVERY_FUZZ", "1"))
 
 INPUTS = {
-    **{"config": 1700, "metrics": 1500, "metrics_of_evaluate": 1000, "results": 1500, "outcome": 1500},
+    **{"config": 1500, "metrics": 1200, "metrics_of_evaluate": 700, "results": 1500, "outcome": 1300},
     **{"report_config": 500, "report_metrics": 700, "report_results": 500, "report_analysis": 900},
     **{"objective": 500, "card": 700, "run_objective": 200},
+    **{"status_config": 300, "status_metrics": 500, "sweep": 500},
 }
 """Files that are tried on each loader."""
 
@@ -65,7 +69,17 @@ class Loader:
     error: tuple[type[Exception], ...] = ()
 
 
-ROW = {"generation": 0, "env_steps": 10, "wall_s": 0.5, "fitness_mean": None, "fitness_best": 1.5}
+ROW = {
+    **{"generation": 0, "env_steps": 10, "wall_s": 0.5, "generation_s": 0.5, "env_steps_per_s": 20.0},
+    **{"fitness_mean": 0.5, "fitness_best": None},
+}
+
+SWEEP = json.dumps(
+    {
+        **{"format": 1, "preset": "ta-lpg-cpu", "fixed": {"seed": 1}},
+        "trials": [{"name": "0-sigma=1", "overrides": {"es.sigma": 1.0}, "run_dir": "0-sigma=1"}],
+    }
+).encode()
 
 CELL = {
     **{"objective": "a2c", "suite": "s", "environment": "e", "horizon": 10, "seed": 0, "updates": 10},
@@ -158,6 +172,15 @@ def loaders(tmp_path_factory) -> dict[str, Loader]:
 
         return Loader(name, report[name], load, (ReportError,))
 
+    def status(name: str) -> Loader:
+        def load(path: Path) -> None:
+            for other in ("config.json", "metrics.jsonl"):
+                if other != name:
+                    (path.parent / other).write_bytes(report[other])
+            read_status(path.parent)
+
+        return Loader(name, report[name], load, (RunError,))
+
     def run_objective(path: Path) -> None:
         load_objective(path.parent)
 
@@ -174,6 +197,9 @@ def loaders(tmp_path_factory) -> dict[str, Loader]:
         "report_metrics": of_report("metrics.jsonl"),
         "report_results": of_report("results.json"),
         "report_analysis": of_report("analysis.json"),
+        "status_config": status("config.json"),
+        "status_metrics": status("metrics.jsonl"),
+        "sweep": Loader("sweep.json", SWEEP, lambda path: read_plan(path.parent), (RunError,)),
         "objective": Loader("any.safetensors", file.read_bytes(), read_objective, damaged),
         "card": Loader("any.safetensors", card, with_card, damaged),
         "run_objective": Loader("objective.safetensors", file.read_bytes(), run_objective, damaged),
@@ -340,7 +366,7 @@ def test_only_the_documented_error_leaves_a_loader(name, loaders, tmp_path):
     assert all(message.isprintable() for message in messages), "more than one line"
     assert {entry.name for entry in tmp_path.iterdir()} <= {
         *("config.json", "metrics.jsonl", "results.json", "analysis.json"),
-        *("na", "any.safetensors", "objective.safetensors"),
+        *("na", "sweep.json", "any.safetensors", "objective.safetensors"),
     }
 
 
