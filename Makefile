@@ -53,11 +53,12 @@ discover: setup ## evolve an objective from scratch in a few minutes, evaluate i
 test: setup-dev ## run the test suite
 	@$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
-check: setup-dev ## lint, format, types and the order of imports
+check: setup-dev ## lint, format, types, the order of imports, installed packages that do not fit
 	@echo "ruff check" && $(BIN)/ruff check .
 	@echo "ruff format --check" && $(BIN)/ruff format --check .
 	@echo "mypy" && $(BIN)/mypy
 	@echo "lint-imports" && $(BIN)/lint-imports --no-logo
+	@echo "pip check" && $(BIN)/python -m pip check --disable-pip-version-check
 
 format: setup-dev ## format the code and repair what the linter can
 	@$(BIN)/ruff check --fix-only --quiet .
