@@ -30,7 +30,7 @@ EVALUATION := --suite unseen --horizons 25 100 250 --seeds 3 --baselines a2c ran
 BENCH := --preset ta-lpg --pairs 8 --workers 64 --rollout-steps 20 --horizon 20 --distribution all --repeats 3
 ARGS ?=
 
-.PHONY: help setup setup-dev discover test check format docs notebooks lock bench clean find-python
+.PHONY: help setup setup-dev discover test test-slurm check format docs notebooks lock bench clean find-python
 
 help: ## list the targets
 	@echo "rl-discovery: evolve reinforcement-learning objectives"
@@ -53,11 +53,15 @@ discover: setup ## evolve an objective from scratch in a few minutes, evaluate i
 test: setup-dev ## run the test suite
 	@$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
-check: setup-dev ## lint, format, types and the order of imports
+test-slurm: setup ## run docs/cluster/slurm.sh on a Slurm of one node (needs slurm-wlm, munge and root)
+	@tests/slurm.sh
+
+check: setup-dev ## lint, format, types, the order of imports, installed packages that do not fit
 	@echo "ruff check" && $(BIN)/ruff check .
 	@echo "ruff format --check" && $(BIN)/ruff format --check .
 	@echo "mypy" && $(BIN)/mypy
 	@echo "lint-imports" && $(BIN)/lint-imports --no-logo
+	@echo "pip check" && $(BIN)/python -m pip check --disable-pip-version-check
 
 format: setup-dev ## format the code and repair what the linter can
 	@$(BIN)/ruff check --fix-only --quiet .

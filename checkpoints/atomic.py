@@ -20,7 +20,8 @@ def replace_file(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:
-            with temporary.open("wb") as file:
+            temporary.unlink(missing_ok=True)  # a link of this name would lead the write elsewhere
+            with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -7,7 +7,8 @@ from typing import Any
 
 import jax
 
-from checkpoints.errors import UnknownObjectiveError
+from checkpoints import untrusted
+from checkpoints.errors import ObjectiveFileError, UnknownObjectiveError
 from checkpoints.objective_file import is_learned, read_card, read_objective
 from discovery.objectives.base import TrainedObjective
 from discovery.objectives.registry import make_objective, registry
@@ -78,6 +79,10 @@ def _read_run(path: Path) -> TrainedObjective:
         raise UnknownObjectiveError(
             f"{path} has no {RUN_FILE}: it is no run directory, or its run has not reached a checkpoint yet"
         )
+    try:
+        untrusted.check_within(path / RUN_FILE, path)
+    except untrusted.RefusedError as error:
+        raise ObjectiveFileError(f"{path / RUN_FILE} {error}") from None
     return read_objective(path / RUN_FILE)
 
 

@@ -7,7 +7,6 @@ and every tensor must be what that rule's `init` makes. Section 6.3 of the desig
 import contextlib
 import dataclasses
 import json
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import safetensors
 import safetensors.numpy
 from pydantic import JsonValue, NonNegativeInt
 
+from checkpoints import untrusted
 from checkpoints.atomic import replace_file
 from checkpoints.errors import ObjectiveFileError, one_line, reason
 from discovery.objectives.base import Objective, TrainedObjective
@@ -30,9 +30,6 @@ FORMAT = 1
 
 CARD_KEY = "card"
 """Where the file's metadata holds the card."""
-
-MAX_HEADER = 4 * 2**20
-"""Bytes of tensor index and card; a file that claims more is not one of ours."""
 
 _DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "I32": "int32"}
 
@@ -87,8 +84,8 @@ def save_objective(path: Path | str, objective: TrainedObjective) -> None:
     _check_shapes(found, _expected(_rule(card, path), path), path)
     _check_finite(tensors, path)
     text = json.dumps(card.model_dump(mode="json", exclude_unset=True))
-    if len(text) > MAX_HEADER // 2:
-        raise ObjectiveFileError(f"cannot write {path}: its card is longer than {MAX_HEADER // 2} bytes")
+    if len(text) > untrusted.CARD // 2:
+        raise ObjectiveFileError(f"cannot write {path}: its card is longer than {untrusted.CARD // 2} bytes")
     replace_file(path, safetensors.numpy.save(tensors, {CARD_KEY: text}))
 
 
@@ -167,7 +164,7 @@ def _parse_card(text: str | None, path: Path) -> Card:
     if text is None:
         raise ObjectiveFileError(f"{path} is not an exported objective: it has no card")
     try:
-        document = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        document = untrusted.parse_json(text)
         version = document.get("format") if isinstance(document, dict) else None
         if type(version) is int and version > FORMAT:  # before anything else, which may have changed by then
             raise ObjectiveFileError(
@@ -176,18 +173,11 @@ def _parse_card(text: str | None, path: Path) -> Card:
         card = Card.model_validate(document)
     except pydantic.ValidationError as error:
         raise ObjectiveFileError(f"the card of {path} is damaged: {_problem(error)}") from None
-    except (ValueError, RecursionError) as error:
-        raise ObjectiveFileError(f"the card of {path} is no JSON: {reason(error)}") from None
+    except untrusted.RefusedError as error:
+        raise ObjectiveFileError(f"the card of {path} {one_line(str(error))}") from None
     if card.format != FORMAT:
         raise ObjectiveFileError(f"the card of {path} is damaged: format {card.format} never existed")
     return card
-
-
-def _finite(literal: str) -> float:
-    """Numbers only: neither the `NaN` that Python adds to JSON nor a 1e999."""
-    if not math.isfinite(number := float(literal)):
-        raise ValueError(f"{literal} is not finite")
-    return number
 
 
 def _problem(error: pydantic.ValidationError) -> str:
@@ -251,14 +241,16 @@ def _check_finite(tensors: Mapping[str, np.ndarray], path: Path) -> None:
 def _opened(path: Path) -> Iterator[Any]:
     """The file, its header checked by safetensors and no tensor read yet."""
     try:
-        with path.open("rb") as raw:
+        with untrusted.open_file(path, untrusted.OBJECTIVE) as raw:
             length = int.from_bytes(raw.read(8), "little")
-        if length > MAX_HEADER:
+        if length > untrusted.CARD:
             raise ObjectiveFileError(f"{path} is not an exported objective: no header of ours is that long")
         with safetensors.safe_open(path, framework="numpy") as file:
             yield file
     except OSError as error:
         raise ObjectiveFileError(f"cannot read {path}: {reason(error)}") from None
+    except untrusted.RefusedError as error:
+        raise ObjectiveFileError(f"{path} is not an exported objective: it {error}") from None
     except safetensors.SafetensorError as error:
         raise ObjectiveFileError(
             f"{path} is not an exported objective, or is damaged: {reason(error)}"

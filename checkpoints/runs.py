@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import logging
+import math
 import shutil
 import sys
 from collections.abc import Mapping
@@ -22,11 +23,17 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import LatestN
 from orbax.checkpoint.options import MultiprocessingOptions
 
-from checkpoints import arrays
+from checkpoints import arrays, untrusted
 from checkpoints.errors import RunCheckpointError, reason
 
 FORMAT = 1
 """Version of the record beside the arrays; a higher one is refused."""
+
+INDEXES = (
+    *("_CHECKPOINT_METADATA", "_METADATA", "_sharding"),
+    *("metadata", "manifest.ocdbt", "commit_success.txt"),
+)
+"""Files of a step that Orbax reads as a whole."""
 
 
 class _DamagedError(Exception):
@@ -58,7 +65,7 @@ class RunCheckpoints:
         keep: how many stay. With 1 there is nothing to fall back to if it is damaged.
 
     Raises:
-        RunCheckpointError: the directory cannot be made or read.
+        RunCheckpointError: the directory cannot be made or read, or is not where it seems to be.
     """
 
     def __init__(self, directory: Path, keep: int = 3) -> None:
@@ -72,9 +79,11 @@ class RunCheckpoints:
             multiprocessing_options=MultiprocessingOptions(active_processes={0}),
         )
         try:
+            if self.directory.is_symlink():
+                raise RunCheckpointError(f"{self.directory} is a link: put the folder itself there")
             self.directory.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self.directory, options=options)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: folders whose names look like steps and are none
             raise RunCheckpointError(
                 f"cannot use {self.directory} for checkpoints: {reason(error)}"
             ) from None
@@ -174,10 +183,11 @@ class RunCheckpoints:
     def _steps(self) -> list[int]:
         """Steps on disk, newest first, also those that Orbax no longer takes for checkpoints."""
         return sorted(
-            (int(path.name) for path in self.directory.iterdir() if path.name.isdecimal()), reverse=True
+            (int(path.name) for path in self.directory.iterdir() if _is_step(path.name)), reverse=True
         )
 
     def _restore_step(self, step: int, like: Any) -> Restored:
+        self._check_files(self.directory / str(step))
         record = self._read_record(step)
         if record["format"] > FORMAT:
             raise RunCheckpointError(
@@ -190,6 +200,7 @@ class RunCheckpoints:
                 f"{self.directory / str(step)} holds another state than this run's "
                 f"({arrays.difference(record['layout'], layout)}): another configuration or version saved it"
             )
+        self._check_shapes(step, layout)
         values = self._read_arrays(step, layout)
         if arrays.digest(values) != record["sha256"]:
             raise _DamagedError
@@ -200,7 +211,38 @@ class RunCheckpoints:
         record = self._orbax_restore(step, args)["record"]
         if not isinstance(record, dict) or record.pop("seal", None) != _seal(record):
             raise _DamagedError
+        if not _is_record(record):
+            raise _DamagedError
         return record
+
+    def _check_files(self, folder: Path) -> None:
+        """Refuses a step with links or devices in it, before anything of it is read."""
+        try:
+            untrusted.check_plain(folder, INDEXES, untrusted.STEP_JSON)
+        except untrusted.RefusedError as error:
+            raise RunCheckpointError(f"{folder} {error}") from None
+        except NotADirectoryError as error:
+            raise _DamagedError from error
+        except OSError as error:
+            raise RunCheckpointError(f"cannot read {folder}: {reason(error)}") from None
+
+    def _check_shapes(self, step: int, layout: arrays.Layout) -> None:
+        """Compares what the files would be read as with the layout, because Orbax believes the files."""
+        folder = self.directory / str(step) / "state"
+        try:
+            found = ocp.StandardCheckpointHandler().metadata(folder)
+            for name, dtype, shape in layout:
+                if 0 in shape:
+                    continue
+                array = found[name]
+                if (str(array.dtype), list(array.shape)) != (dtype, shape):
+                    raise _DamagedError
+                if math.prod(array.storage.chunk_shape) > math.prod(shape):  # a chunk is read as a whole
+                    raise _DamagedError
+        except MemoryError:
+            raise
+        except Exception as error:  # as in `save`
+            raise _DamagedError from error
 
     def _read_arrays(self, step: int, layout: arrays.Layout) -> dict[str, np.ndarray]:
         targets = {name: np.empty(shape, jnp.dtype(dtype)) for name, dtype, shape in layout}
@@ -247,6 +289,22 @@ def _record(
     content = {"format": FORMAT, "facts": dict(facts), "layout": layout, "sha256": arrays.digest(values)}
     content = json.loads(json.dumps(content))  # as it will be read back, so that the seal is of the same
     return content | {"seal": _seal(content)}
+
+
+def _is_step(name: str) -> bool:
+    """Whether a file is called as a step is: "12", neither "012" nor digits of other scripts."""
+    return name.isascii() and name.isdecimal() and name == str(int(name))
+
+
+def _is_record(record: Mapping[str, Any]) -> bool:
+    """Whether a sealed record has all that is read of it, in the right types."""
+    if type(record.get("format")) is not int or record["format"] < 1:
+        return False
+    if record["format"] > FORMAT:
+        return True  # what is in it may have changed by then
+    layout = record.get("layout")
+    rows = isinstance(layout, list) and all(isinstance(row, list) and len(row) == 3 for row in layout)
+    return rows and isinstance(record.get("facts"), dict)
 
 
 def _seal(content: Mapping[str, Any]) -> str:

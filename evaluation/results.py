@@ -8,7 +8,6 @@ needs no JAX.
 import csv
 import io
 import itertools
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from checkpoints import untrusted
 from checkpoints.atomic import replace_file
+from checkpoints.errors import one_line, reason
 from checkpoints.provenance import versions
 from evaluation.statistics import (
     Estimate,
@@ -55,7 +56,7 @@ Count = Annotated[int, Field(ge=0)]
 def first_problem(error: ValidationError) -> str:
     """The first thing that is wrong with a document and, unless it is the whole, where."""
     first = error.errors()[0]
-    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+    return one_line(": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"]))))
 
 
 class Record(BaseModel):
@@ -269,22 +270,18 @@ class Results(Record):
         return self.model_dump_json(by_alias=True, indent=2)
 
     @classmethod
-    def from_json(cls, text: str) -> "Results":
+    def from_json(cls, text: str | bytes) -> "Results":
         """Reads the document back.
 
         Raises:
             ResultsError: the text is no such document, in one line.
         """
         try:
-            document = json.loads(text)
-        except ValueError as error:
-            raise ResultsError(f"not JSON: {error}") from error
-        if not isinstance(document, dict) or "format" not in document:
-            raise ResultsError("not a results document: it has no field 'format'")
-        if document["format"] != FORMAT:
-            raise ResultsError(f"results of format {document['format']!r}; this version reads {FORMAT}")
-        try:
+            document = untrusted.parse_json(text)
+            untrusted.check_version(document, FORMAT)
             return cls.model_validate(document)
+        except untrusted.RefusedError as error:
+            raise ResultsError(f"no results document: it {one_line(str(error))}") from error
         except ValidationError as error:
             raise ResultsError(f"damaged results: {first_problem(error)}") from error
 
@@ -310,9 +307,11 @@ class Results(Record):
             ResultsError: unreadable, damaged or of another format; the message names the file.
         """
         try:
-            return cls.from_json(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ResultsError(f"cannot read {path}: {error}") from error
+            return cls.from_json(untrusted.read_bytes(path, untrusted.RESULTS))
+        except OSError as error:
+            raise ResultsError(f"cannot read {path}: {reason(error)}") from error
+        except untrusted.RefusedError as error:
+            raise ResultsError(f"{path} {error}") from error
         except ResultsError as error:
             raise ResultsError(f"{path}: {error}") from error
 

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 from pydantic import ValidationError
 
+from checkpoints import untrusted
 from checkpoints.atomic import replace_file
 from checkpoints.errors import CheckpointError
 from checkpoints.provenance import versions
@@ -63,8 +64,10 @@ class Store:
     def get(self, name: str) -> Outcome | None:
         """The outcome of that name, if it is there and whole."""
         try:
-            return None if self.folder is None else Outcome.model_validate_json(self._path(name).read_bytes())
-        except (OSError, ValidationError):
+            if self.folder is None:
+                return None
+            return Outcome.model_validate(untrusted.read_json(self._path(name), untrusted.OUTCOME))
+        except (OSError, untrusted.RefusedError, ValidationError):
             return None
 
     def put(self, name: str, outcome: Outcome) -> None:

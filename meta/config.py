@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import jax
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from checkpoints.errors import one_line
 from discovery.agents.agent import AgentConfig
 from discovery.objectives.base import Objective
 from discovery.objectives.gru import Precision
@@ -403,5 +404,5 @@ def _check_environment(config: RunConfig, place: str) -> None:
 
 
 def _complaint(detail: Any) -> str:
-    place = ".".join(str(part) for part in detail["loc"])
-    return f"{place}: {detail['msg']}, not {detail['input']!r}"
+    place = one_line(".".join(str(part) for part in detail["loc"]))
+    return f"{place}: {detail['msg']}, not {one_line(repr(detail['input']))}"

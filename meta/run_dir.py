@@ -11,11 +11,16 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from checkpoints import untrusted
 from checkpoints.atomic import replace_file
+from checkpoints.errors import reason
 from checkpoints.provenance import versions
 from meta.config import RunConfig, from_json, identity, to_json
 from meta.errors import ConfigError, RunError
 from meta.run_files import FORMAT, foreign, read_document, read_metrics
+
+TOTALS = ("env_steps", "wall_s")
+"""Metrics that a resumed run goes on counting."""
 
 
 class RunDirectory:
@@ -27,7 +32,8 @@ class RunDirectory:
             that decides results.
 
     Raises:
-        RunError: not writable, in use by a live process, damaged, or of a newer format.
+        RunError: not writable, in use by a live process, damaged, of a newer format, or with a link
+            that leads out of it.
         ConfigError: of another configuration.
     """
 
@@ -45,6 +51,7 @@ class RunDirectory:
         except OSError as error:
             raise RunError(f"cannot write to {path}: {error.strerror}; choose another --run-dir") from None
         try:
+            self._check_confined()
             self._remove_leftovers()
             self._check_or_write_config(config)
         except BaseException:
@@ -59,7 +66,8 @@ class RunDirectory:
         """Cuts metrics.jsonl back to the generations before `generation`; returns the last one.
 
         Raises:
-            RunError: generations are missing that the checkpoint says were done.
+            RunError: generations are missing that the checkpoint says were done, or the totals of the
+                last one.
         """
         rows = list(read_metrics(self.metrics_path))[:generation]
         if [row["generation"] for row in rows] != list(range(generation)):
@@ -67,6 +75,12 @@ class RunDirectory:
                 f"{self.metrics_path} lacks generations before {generation}, where the checkpoint stands; "
                 "restore the file or start a new --run-dir"
             )
+        for name in TOTALS if rows else ():
+            if not _is_total(rows[-1].get(name)):
+                raise RunError(
+                    f"{self.metrics_path} has no {name} in generation {generation - 1}, where the checkpoint "
+                    "stands; restore the file or start a new --run-dir"
+                )
         replace_file(self.metrics_path, "".join(json.dumps(row) + "\n" for row in rows).encode())
         return rows[-1] if rows else None
 
@@ -81,6 +95,15 @@ class RunDirectory:
             raise RunError(
                 f"cannot write {self.metrics_path}: {error.strerror}; free space and run again"
             ) from None
+
+    def _check_confined(self) -> None:
+        """Refuses a directory through which a run would write somewhere else."""
+        try:
+            untrusted.check_confined(self.path)
+        except untrusted.RefusedError as error:
+            raise RunError(f"{self.path} {error}") from None
+        except OSError as error:
+            raise RunError(f"cannot read {self.path}: {reason(error)}") from None
 
     def _remove_leftovers(self) -> None:
         """What a killed process was writing; nobody else writes while we hold the lock."""
@@ -109,8 +132,12 @@ def read_config(path: Path) -> RunConfig:
     document = read_document(path)
     try:
         return from_json(document["config"])
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise foreign(path, error) from None
+
+
+def _is_total(value: Any) -> bool:
+    return type(value) in (int, float) and value >= 0
 
 
 def _refuse_changes(old: RunConfig, new: RunConfig, path: Path) -> None:

@@ -3,11 +3,12 @@
 Nothing here locks or writes, so that it works on runs that other processes write and on read-only copies.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from checkpoints import untrusted
+from checkpoints.errors import one_line, reason
 from meta.errors import RunError
 
 FORMAT = 1
@@ -21,39 +22,44 @@ def read_document(path: Path) -> dict[str, Any]:
         RunError: unreadable, damaged, foreign, or of a newer format.
     """
     try:
-        document = json.loads(path.read_text())
-        version = document["format"]
-        if version > FORMAT:
+        document = untrusted.read_json(path, untrusted.CONFIG)
+        if isinstance(document, dict) and type(version := document.get("format")) is int and version > FORMAT:
             raise RunError(f"{path} has format {version}, newer than {FORMAT}: install a newer rl-discovery")
-        if not isinstance(document["config"], dict):
-            raise TypeError("config must be an object")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        untrusted.check_version(document, FORMAT)
+        if not isinstance(document.get("config"), dict):
+            raise untrusted.RefusedError("holds no configuration")
+    except (OSError, untrusted.RefusedError) as error:
         raise foreign(path, error) from None
     return document
 
 
 def foreign(path: Path, error: Exception) -> RunError:
     """The error for a config.json that says something else."""
-    return RunError(
-        f"{path} is not a configuration of rl-discovery ({type(error).__name__}); choose another directory"
-    )
+    why = one_line(reason(error))
+    return RunError(f"{path} is not a configuration of rl-discovery ({why}); choose another directory")
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of metrics.jsonl; a line cut short by a crash ends the iteration."""
-    if not path.exists():
+    """The whole lines of metrics.jsonl; a line that is none, or cut short by a crash, ends the iteration.
+
+    Raises:
+        RunError: the file cannot be read.
+    """
+    try:
+        yield from parse_metrics(untrusted.metrics_lines(path) if path.exists() else ())
+    except untrusted.RefusedError:
         return
-    with path.open(errors="replace") as file:
-        yield from parse_metrics(file)
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {reason(error)}") from None
 
 
-def parse_metrics(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+def parse_metrics(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     """Rows until the first line that is none, or that does not end in a newline."""
     for line in lines:
         try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError):
+            row = untrusted.metrics_row(line)
+        except untrusted.RefusedError:
             return
-        if not isinstance(row, dict) or "generation" not in row or not line.endswith("\n"):
+        if not line.endswith(b"\n"):
             return
         yield row

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from checkpoints import untrusted
+from checkpoints.errors import reason
 from meta.errors import RunError
 from meta.run_files import parse_metrics, read_document
 
@@ -187,14 +189,18 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     """Whole rows of metrics.jsonl; the last line may be cut short, because it may be written right now."""
     if not path.exists():
         return []
-    with path.open(errors="replace") as file:
-        lines = file.readlines()
+    try:
+        lines = list(untrusted.metrics_lines(path))
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {reason(error)}") from None
+    except untrusted.RefusedError as error:
+        raise RunError(f"{path} {error}") from None
     rows = list(parse_metrics(lines))
     for number, row in enumerate(rows):
         numbers = ("wall_s", "generation_s", "env_steps")
         if row["generation"] != number or any(_number(row, name) is None for name in numbers):
             raise _damaged(path, number)
-    if len(rows) < sum(line.endswith("\n") for line in lines):
+    if len(rows) < sum(line.endswith(b"\n") for line in lines):
         raise _damaged(path, len(rows))
     return rows
 

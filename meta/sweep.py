@@ -15,7 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from checkpoints import untrusted
 from checkpoints.atomic import replace_file
+from checkpoints.errors import one_line
 from meta.config import NOT_IDENTITY, RunConfig, from_json, to_json
 from meta.errors import ConfigError, RunError
 from meta.program import make_program
@@ -251,16 +253,19 @@ def read_plan(directory: Path) -> Plan:
     """
     path = directory / PLAN_FILE
     try:
-        document = json.loads(path.read_text())
-        if document["format"] > FORMAT:
-            raise RunError(f"{path} has format {document['format']}: install a newer rl-discovery")
+        document = untrusted.read_json(path, untrusted.PLAN)
+        untrusted.check_version(document, FORMAT)
         trials = tuple(Trial(name=t["name"], overrides=dict(t["overrides"])) for t in document["trials"])
         if not all(re.fullmatch(r"\d[\w.=+-]*", trial.name) for trial in trials):  # nowhere else
             raise ValueError("a trial is a directory in the sweep's")
+        if not isinstance(document["preset"], str):
+            raise TypeError("a preset is a name")
         return Plan(preset=document["preset"], fixed=dict(document["fixed"]), trials=trials)
     except FileNotFoundError:
         raise RunError(f"{directory} is no sweep: it has no {PLAN_FILE}") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except untrusted.RefusedError as error:
+        raise RunError(f"{path} {one_line(str(error))}; restore it or delete it") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} is damaged ({type(error).__name__}); restore it or delete it") from None
 
 

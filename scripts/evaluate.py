@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import evaluation
-from checkpoints import load_objective
+from checkpoints import load_objective, untrusted
 from checkpoints.atomic import replace_file
 from discovery.blocks import make_mesh
 from discovery.objectives.base import TrainedObjective
@@ -212,13 +212,9 @@ def save(results: evaluation.Results, out: Path, run: Path | None) -> list[Path]
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Rows of a metrics.jsonl, up to a line that is not whole: the run may be writing it right now."""
     rows: list[dict[str, Any]] = []
-    if not path.exists():
-        return rows
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
+    with contextlib.suppress(OSError, untrusted.RefusedError):
+        for line in untrusted.metrics_lines(path):
+            rows.append(untrusted.metrics_row(line))  # noqa: PERF401 - what came before an error stays
     return rows
 
 

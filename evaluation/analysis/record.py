@@ -23,7 +23,10 @@ def _rounded(value: Any) -> Any:
     """To `DIGITS`; None in place of NaN and infinities, which JSON does not know."""
     if value is None:
         return None
-    number = float(value)
+    try:
+        number = float(value)
+    except TypeError as error:  # which pydantic would let through
+        raise ValueError(str(error)) from None
     return float(f"{number:.{DIGITS}g}") if math.isfinite(number) else None
 
 

@@ -6,13 +6,14 @@ runs that other processes write.
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from checkpoints import untrusted
+from checkpoints.errors import one_line, reason
 from checkpoints.loading import RUN_FILE
 from evaluation.analysis.record import Analysis
 from evaluation.report.errors import ReportError
@@ -65,6 +66,7 @@ def read_run(
     Raises:
         ReportError: no run directory, or a file in it is damaged.
     """
+    _check_within(path, "config.json", "metrics.jsonl", "gallery.png", RUN_FILE)
     config, versions = _read_config(path)
     found_results = _find("results.json", results, (path, path / "evaluation"))
     found_analysis = _find("analysis.json", analysis, (path / "analysis", path))
@@ -78,7 +80,7 @@ def read_run(
         results=None if found_results is None else _read_results(found_results),
         analysis=None if found_analysis is None else _read_analysis(found_analysis),
         gallery=_read_gallery(path / "gallery.png"),
-        objective_sha256=hashlib.sha256(objective.read_bytes()).hexdigest() if objective.exists() else None,
+        objective_sha256=_sha256(objective) if objective.exists() else None,
     )
 
 
@@ -88,10 +90,9 @@ def _read_config(path: Path) -> tuple[Mapping[str, Any], Mapping[str, str]]:
         raise ReportError(
             f"{path} is no run directory: it has no config.json (`rl-discovery meta-train` makes one)"
         )
-    document = _read_json(file, "restore it from a backup")
-    if not isinstance(document, dict) or not isinstance(document.get("config"), dict):
+    document = _read_json(file, untrusted.CONFIG, "restore it from a backup")
+    if not isinstance(document.get("config"), dict):
         raise ReportError(f"{file} is damaged: it holds no configuration; restore it from a backup")
-    _check_format(file, document)
     versions = document.get("versions")
     return document["config"], versions if isinstance(versions, dict) else {}
 
@@ -101,20 +102,17 @@ def _read_metrics(path: Path) -> tuple[Mapping[str, Any], ...]:
     rows: list[Mapping[str, Any]] = []
     if not path.exists():
         return ()
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            if number < len(lines):
-                raise ReportError(
-                    f"{path} is damaged in line {number}: resume the run, which repairs it from the "
-                    "checkpoint, or delete the line"
-                ) from None
-            break
-        if not isinstance(row, dict) or not isinstance(row.get("generation"), int):
-            raise ReportError(f"{path} is damaged in line {number}: it is no generation; delete the line")
-        rows.append(row)
+    try:
+        for line in untrusted.metrics_lines(path):
+            if line.endswith(b"\n"):
+                rows.append(untrusted.metrics_row(line))  # noqa: PERF401 - the message counts them
+    except untrusted.RefusedError as error:
+        raise ReportError(
+            f"{path} is damaged in line {len(rows) + 1}: it {one_line(str(error))}; resume the run, which "
+            "repairs it from the checkpoint, or delete the line"
+        ) from None
+    except OSError as error:
+        raise ReportError(f"cannot read {path}: {reason(error)}") from None
     return tuple(rows)
 
 
@@ -130,10 +128,7 @@ def _read_results(path: Path) -> Results:
 
 def _read_analysis(path: Path) -> Analysis:
     again = "`rl-discovery analyse` writes it anew"
-    document = _read_json(path, again)
-    if not isinstance(document, dict) or "format" not in document:
-        raise ReportError(f"{path} is no analysis: it has no field 'format'; {again}")
-    _check_format(path, document)
+    document = _read_json(path, untrusted.RESULTS, again)
     try:
         found = Analysis.model_validate(document)
     except ValidationError as error:
@@ -143,10 +138,14 @@ def _read_analysis(path: Path) -> Analysis:
     return found
 
 
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(_read_bytes(path, untrusted.OBJECTIVE)).hexdigest()
+
+
 def _read_gallery(path: Path) -> bytes | None:
     if not path.exists():
         return None
-    data = path.read_bytes()
+    data = _read_bytes(path, untrusted.PICTURE)
     if not data.startswith(PNG):
         raise ReportError(
             f"{path} is damaged: it is no PNG; delete it, the run draws it at its next checkpoint"
@@ -154,21 +153,25 @@ def _read_gallery(path: Path) -> bytes | None:
     return data
 
 
-def _read_json(path: Path, advice: str) -> Any:
+def _read_json(path: Path, limit: int, advice: str) -> Any:
+    """A document of our format."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReportError(f"cannot read {path}: {error}; {advice}") from None
-    except ValueError as error:
-        raise ReportError(f"{path} is damaged: not JSON: {error}; {advice}") from None
+        document = untrusted.read_json(path, limit)
+        untrusted.check_version(document, FORMAT)
+        return document
+    except OSError as error:
+        raise ReportError(f"cannot read {path}: {reason(error)}; {advice}") from None
+    except untrusted.RefusedError as error:
+        raise ReportError(f"{path} {one_line(str(error))}; {advice}") from None
 
 
-def _check_format(path: Path, document: Mapping[str, Any]) -> None:
-    version = document.get("format")
-    if not isinstance(version, int):
-        raise ReportError(f"{path} is damaged: its format is {version!r}")
-    if version > FORMAT:
-        raise ReportError(f"{path} has format {version}, newer than {FORMAT}: install a newer rl-discovery")
+def _read_bytes(path: Path, limit: int) -> bytes:
+    try:
+        return untrusted.read_bytes(path, limit)
+    except OSError as error:
+        raise ReportError(f"cannot read {path}: {reason(error)}") from None
+    except untrusted.RefusedError as error:
+        raise ReportError(f"{path} {error}") from None
 
 
 def _find(name: str, given: Path | None, places: tuple[Path, ...]) -> Path | None:
@@ -178,4 +181,17 @@ def _find(name: str, given: Path | None, places: tuple[Path, ...]) -> Path | Non
         if not path.is_file():
             raise ReportError(f"there is no {path}")
         return path
-    return next((place / name for place in places if (place / name).is_file()), None)
+    found = next((place for place in places if (place / name).is_file()), None)
+    if found is None:
+        return None
+    _check_within(found, name)
+    return found / name
+
+
+def _check_within(folder: Path, *names: str) -> None:
+    """A link may not bring files from elsewhere into a report that is passed on."""
+    for name in names:
+        try:
+            untrusted.check_within(folder / name, folder)
+        except untrusted.RefusedError as error:
+            raise ReportError(f"{folder / name} {error}") from None

@@ -97,8 +97,8 @@ def test_a_suite_without_a_common_scale_is_told_per_environment():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "not JSON"),
-        ('{"format": 1, "cells": [', "not JSON"),
+        ("", "is no JSON"),
+        ('{"format": 1, "cells": [', "is no JSON"),
         ("[]", "no field 'format'"),
         ('{"cells": []}', "no field 'format'"),
         ('{"format": 2}', "format 2"),
@@ -147,12 +147,14 @@ def test_a_document_with_parts_missing_is_refused(environments, damage, message)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
-def test_an_unreadable_file_is_refused_in_one_line(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "cannot read"), (b"\xff\xfe\x00", "is no text in UTF-8")]
+)
+def test_an_unreadable_file_is_refused_in_one_line(tmp_path, content, message):
     path = tmp_path / "results.json"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ResultsError, match="cannot read"):
+    with pytest.raises(ResultsError, match=message):
         Results.load(path)
 
 

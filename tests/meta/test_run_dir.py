@@ -50,7 +50,12 @@ def contents(path):
 
 
 def row(generation):
-    return {"generation": generation, "fitness_mean": generation / 3, "env_steps": generation * 10}
+    return {
+        "generation": generation,
+        "fitness_mean": generation / 3,
+        "env_steps": generation * 10,
+        "wall_s": generation / 2,
+    }
 
 
 def with_metrics(path, *generations):
@@ -233,6 +238,31 @@ def test_what_a_killed_process_was_writing_is_removed_at_the_next_start(path):
     (path / "notes.txt").write_text("the user's")
     RunDirectory(path, TINY).close()
     assert contents(path) == before | {path / "notes.txt": b"the user's"}
+
+
+@pytest.mark.parametrize("name", ["train.log", "metrics.jsonl", "tb", "checkpoints", "tb/events"])
+def test_a_directory_through_whose_links_a_run_would_write_elsewhere_is_refused(path, tmp_path, name):
+    RunDirectory(path, TINY).close()
+    (path / name).parent.mkdir(exist_ok=True)
+    (path / name).symlink_to(tmp_path / "elsewhere")
+    assert f"has a link {name!r} that leads out of it" in refusal(path)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_run_directory_may_itself_be_a_link(path, tmp_path):
+    path.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(path)
+    RunDirectory(tmp_path / "link", TINY).close()
+
+
+@pytest.mark.parametrize("name", ["env_steps", "wall_s"])
+@pytest.mark.parametrize("value", [None, "7", -1, True])
+def test_totals_that_a_resumed_run_could_not_go_on_from_are_refused(path, name, value):
+    directory = RunDirectory(path, TINY)
+    directory.append_metrics(row(0) | {name: value})
+    with pytest.raises(RunError, match=f"has no {name} in generation 0|lacks generations"):
+        directory.resume_metrics(1)
+    directory.close()
 
 
 def test_metrics_that_cannot_be_written_are_one_clear_line(path, monkeypatch):

@@ -141,8 +141,8 @@ def test_the_same_plan_may_run_longer_and_another_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("contents", "words"),
     [
-        ("{", "is damaged (JSONDecodeError)"),
-        ("[]", "is damaged (TypeError)"),
+        ("{", "is no JSON"),
+        ("[]", "has no field 'format'"),
         ('{"format": 1}', "is damaged (KeyError)"),
         ('{"format": 2, "preset": "a", "fixed": {}, "trials": []}', "has format 2"),
         (

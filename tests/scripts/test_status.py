@@ -73,7 +73,7 @@ def test_several_runs_are_a_table(tmp_path, capsys):
 
 
 def test_json_is_one_document_with_every_run(tmp_path, capsys):
-    paths = [record(tmp_path / name, rows(n, fitness_best=float("nan"))) for name, n in (("a", 6), ("b", 0))]
+    paths = [record(tmp_path / name, rows(n, fitness_best=None)) for name, n in (("a", 6), ("b", 0))]
     code, out, err = answer(capsys, *paths, "--json")
     assert (code, err) == (0, "")
     document = json.loads(out)
