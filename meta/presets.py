@@ -6,7 +6,6 @@ from typing import Any
 from discovery.agents.agent import AgentConfig
 from discovery.settings import PPO_SETTINGS, PPO_TABLES
 from meta.config import (
-    CheckpointConfig,
     CurriculumConfig,
     DriftConfig,
     EnvironmentConfig,
@@ -17,6 +16,7 @@ from meta.config import (
     RunConfig,
 )
 from meta.errors import unknown_name
+from meta.keeping import CheckpointConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,12 @@ from meta.errors import ConfigError, RunError
 FORMAT = 1
 """Version of the run directory's layout; a higher one is refused."""
 
+OBJECTIVE = "objective.safetensors"
+"""The objective as of the newest checkpoint."""
+
+BEST_OBJECTIVE = "objective_best.safetensors"
+"""The objective with the highest held-out fitness so far."""
+
 
 class RunDirectory:
     """An open run directory, locked for this process until `close`.
@@ -58,8 +64,8 @@ class RunDirectory:
         """Releases the lock."""
         self._lock.release()
 
-    def resume_metrics(self, generation: int) -> dict[str, Any] | None:
-        """Cuts metrics.jsonl back to the generations before `generation`; returns the last one.
+    def resume_metrics(self, generation: int) -> list[dict[str, Any]]:
+        """Cuts metrics.jsonl back to the generations before `generation`, and returns these.
 
         Raises:
             RunError: generations are missing that the checkpoint says were done.
@@ -71,7 +77,7 @@ class RunDirectory:
                 "restore the file or start a new --run-dir"
             )
         replace_file(self.metrics_path, "".join(json.dumps(row) + "\n" for row in rows).encode())
-        return rows[-1] if rows else None
+        return rows
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Adds one generation; on disk when this returns."""
@@ -87,7 +93,7 @@ class RunDirectory:
 
     def _remove_leftovers(self) -> None:
         """What a killed process was writing; nobody else writes while we hold the lock."""
-        for name in ("config.json", "metrics.jsonl", "objective.safetensors", "gallery.png"):
+        for name in ("config.json", "metrics.jsonl", OBJECTIVE, BEST_OBJECTIVE, "gallery.png"):
             for leftover in self.path.glob(f".{name}.*"):
                 leftover.unlink(missing_ok=True)
 

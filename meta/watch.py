@@ -23,6 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from meta.clock import shares
 from meta.config import RunConfig, to_json
 from meta.errors import ConfigError
 
@@ -35,6 +36,8 @@ PANELS = {
     "buffer_": "curriculum",
     "level_": "levels",
     "replayed_level_": "levels",
+    "held_out_": "held_out",
+    "time_": "time",
 }
 """Where TensorBoard shows metrics whose names begin like this; the others are under "meta"."""
 
@@ -133,6 +136,8 @@ class TensorBoard:
         for name, value in row.items():
             if name != "generation" and value is not None:
                 self._writer.add_scalar(f"{_panel(name)}/{name}", value, row["generation"])
+        for use, share in shares(row).items():
+            self._writer.add_scalar(f"time/share_{use}", share, row["generation"])
 
     def histograms(self, values: Mapping[str, np.ndarray], generation: int) -> None:
         """One histogram per name."""
@@ -175,7 +180,8 @@ class WeightsAndBiases:
 
     def generation(self, row: Mapping[str, Any]) -> None:
         """One step per generation."""
-        self._run.log(dict(row), step=row["generation"])
+        found = {f"time/share_{use}": share for use, share in shares(row).items()}
+        self._run.log(dict(row) | found, step=row["generation"])
 
     def histograms(self, values: Mapping[str, np.ndarray], generation: int) -> None:
         """One histogram per name."""

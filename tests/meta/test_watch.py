@@ -118,6 +118,15 @@ def test_wandb_is_given_the_gallery_and_histograms_at_the_step_of_the_generation
     assert logged == [(3, {"curriculum/age": [1, 2]}), (3, {"curriculum/gallery": (20, 40, 3)})]
 
 
+def test_the_panel_of_time_shows_shares_and_that_of_held_out_levels_their_fitness(tmp_path, monkeypatch):
+    times = {"wall_s": 8.0, "time_generations_s": 6.0, "time_idle_s": 2.0}
+    write(tmp_path, 0, [row(0, held_out_fitness=3.0, **times)], monkeypatch, 1000)
+    (file,) = tmp_path.iterdir()
+    tags = {value.tag: value.simple_value for event in events(file) for value in event.summary.value}
+    assert (tags["time/share_generations"], tags["time/share_idle"]) == (0.75, 0.25)
+    assert (tags["time/time_generations_s"], tags["held_out/held_out_fitness"]) == (6.0, 3.0)
+
+
 @pytest.mark.parametrize("done", [0, 2])
 def test_events_of_generations_that_run_again_are_hidden(tmp_path, monkeypatch, done):
     write(tmp_path, 0, [row(n, fitness_mean=-1.0) for n in range(4)], monkeypatch, 1000)
