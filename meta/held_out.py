@@ -75,7 +75,8 @@ class HeldOut:
     def __init__(self, config: RunConfig, program: Program) -> None:
         self.config = config.held_out
         self._program = program
-        self._exams = [_exam(task, program, config.held_out.levels) for task in config.tasks]
+        tasks = config.tasks if config.held_out.every else ()
+        self._exams = [_exam(task, program, config.held_out.levels) for task in tasks]
         self._compiled: Any = None
 
     def due(self, generation: int) -> bool:

@@ -44,7 +44,7 @@ def main(case: str, path: str) -> None:
     """Writes every number of every generation's state and metrics."""
     found = {}
     for devices in DEVICES:
-        config = tiny(devices=devices, held_out={"levels": 5}, **CASES[case])
+        config = tiny(devices=devices, held_out={"every": 1, "levels": 5}, **CASES[case])
         program = make_program(config) if case == "meta_gradient" else program_with_horizons(config, 1, 30)
         state = program.place(jax.jit(program.init)())
         step = compile_step(program, state)

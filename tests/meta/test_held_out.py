@@ -30,9 +30,7 @@ CARTPOLE = EnvironmentConfig(
     agent=AgentConfig(network="mlp", hidden=(3,), workers=1, rollout_steps=2),
 )
 CASES = {
-    "es": {
-        "curriculum": {"score": "max_monte_carlo", "buffer_size": 20, "minimum_fill": 0.2, "gallery": False}
-    },
+    "es": {"curriculum": {"score": "frozen", "buffer_size": 20}},
     "meta_gradient": {
         "trainer": "meta_gradient",
         "meta_gradient": {"lanes": 4, "updates": 2, "learning_rate": 0.3},
