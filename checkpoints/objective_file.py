@@ -54,6 +54,7 @@ class Card(pydantic.BaseModel, frozen=True, strict=True, extra="allow", allow_in
     seed: int | None = None
     versions: dict[str, str] = {}
     evaluation: JsonValue = None
+    held_out_fitness: float | None = None
 
 
 def save_objective(path: Path | str, objective: TrainedObjective) -> None:

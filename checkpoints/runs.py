@@ -13,14 +13,14 @@ import logging
 import math
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import LatestN
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN, PreservationPolicy
 from orbax.checkpoint.options import MultiprocessingOptions
 
 from checkpoints import arrays, untrusted
@@ -34,6 +34,9 @@ INDEXES = (
     *("metadata", "manifest.ocdbt", "commit_success.txt"),
 )
 """Files of a step that Orbax reads as a whole."""
+
+PRUNED = "pruned"
+"""Folder that steps are moved to, in one rename, before their files are deleted."""
 
 
 class _DamagedError(Exception):
@@ -57,12 +60,27 @@ class Restored:
     damaged: tuple[int, ...] = ()
 
 
+@dataclasses.dataclass
+class _KeepBest(PreservationPolicy):
+    """Preserves one step, whatever its age; the caller knows which."""
+
+    step: int | None = None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        """Whether each of them is that step."""
+        del context
+        return [checkpoint.step == self.step for checkpoint in checkpoints]
+
+
 class RunCheckpoints:
-    """The checkpoints of one run, the newest `keep` of them.
+    """The checkpoints of one run: the newest `keep` of them, and the best where `save` is told of one.
+
+    A checkpoint that must go is first moved out of sight in one rename: no part of one is ever taken for a
+    whole, however the process dies.
 
     Args:
         directory: where they are; made if absent.
-        keep: how many stay. With 1 there is nothing to fall back to if it is damaged.
+        keep: how many of the newest stay. With 1 there is nothing to fall back to if it is damaged.
 
     Raises:
         RunCheckpointError: the directory cannot be made or read, or is not where it seems to be.
@@ -71,12 +89,14 @@ class RunCheckpoints:
     def __init__(self, directory: Path, keep: int = 3) -> None:
         self.directory = Path(directory).absolute()
         self._saving: int | None = None
+        self._best = _KeepBest()
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=LatestN(keep),
+            preservation_policy=AnyPreservationPolicy([LatestN(keep), self._best]),
             cleanup_tmp_directories=True,  # what a killed process left behind
             create=False,
             # One of several processes has the checkpoints, and Orbax must not wait for the others.
             multiprocessing_options=MultiprocessingOptions(active_processes={0}),
+            todelete_subdir=PRUNED,
         )
         try:
             if self.directory.is_symlink():
@@ -87,12 +107,13 @@ class RunCheckpoints:
             raise RunCheckpointError(
                 f"cannot use {self.directory} for checkpoints: {reason(error)}"
             ) from None
+        self._delete_pruned()  # a killed process may have left some
 
     def latest(self) -> int | None:
         """The newest generation that is saved or being saved."""
         return self._manager.latest_step()
 
-    def save(self, generation: int, state: Any, facts: Mapping[str, Any]) -> None:
+    def save(self, generation: int, state: Any, facts: Mapping[str, Any], *, best: int | None = None) -> None:
         """Starts to write a checkpoint; returns once the state has been copied.
 
         Args:
@@ -100,6 +121,8 @@ class RunCheckpoints:
             state: pytree of arrays; typed keys and empty arrays too. An array that several
                 processes share must be replicated.
             facts: small and JSON-serialisable.
+            best: generation of the checkpoint that stays though it may not be among the newest; may be this
+                one. None: only the newest stay.
 
         Raises:
             RunCheckpointError: this checkpoint cannot be started, or the one before it failed.
@@ -111,7 +134,7 @@ class RunCheckpoints:
             raise ValueError(f"generation {generation} is not newer than the latest checkpoint, {latest}")
         values = arrays.to_arrays(state)
         record = _record(facts, arrays.layout_of(state), values)
-        self._saving = generation
+        self._saving, self._best.step = generation, best
         try:
             self._manager.save(
                 generation,
@@ -134,6 +157,7 @@ class RunCheckpoints:
             self._manager.check_for_errors()
         except Exception as error:  # as in `save`
             raise self._failed(error) from error
+        self._delete_pruned()
 
     def close(self) -> None:
         """Waits, and lets go of threads and files.
@@ -258,6 +282,10 @@ class RunCheckpoints:
             raise
         except Exception as error:  # as in `save`
             raise _DamagedError from error
+
+    def _delete_pruned(self) -> None:
+        """Deletes what is out of sight already; what cannot be deleted now is tried again later."""
+        shutil.rmtree(self.directory / PRUNED, ignore_errors=True)
 
     def _move_aside(self, step: int) -> None:
         """Keeps a damaged step for a person to look at, where Orbax does not see it."""

@@ -22,10 +22,15 @@ from discovery.objectives.registry import make_objective
 from envs.levels import LevelDistribution
 from envs.registry import distribution
 from meta.errors import ConfigError
+from meta.keeping import (
+    CheckpointConfig,
+    Fraction,
+    HeldOutConfig,
+    LoggingConfig,
+    PositiveFloat,
+    PositiveInt,
+)
 
-PositiveInt = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(gt=0, le=1)]
 Coefficient = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -204,26 +209,6 @@ class MetaGradientConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CheckpointConfig:
-    """When the state of a run is saved."""
-
-    every: PositiveInt = 20
-    """Generations between two checkpoints."""
-    keep: Annotated[int, Field(ge=2)] = 3
-    """Newest checkpoints kept; one is always spare in case the newest is damaged."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LoggingConfig:
-    """Where metrics go besides metrics.jsonl."""
-
-    tensorboard: bool = True
-    """Write TensorBoard events to tb/ in the run directory."""
-    wandb_project: str | None = None
-    """Log to this Weights & Biases project (needs the extra `wandb`)."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One meta-training run."""
 
@@ -261,9 +246,11 @@ class RunConfig:
     devices: PositiveInt | None = None
     """Devices to use (default: all; on a CPU one per core). Results do not depend on it, but for rounding
     between one and several accelerators with meta-gradients."""
-    checkpoint: CheckpointConfig = CheckpointConfig()
+    checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
     """Checkpoints."""
-    logging: LoggingConfig = LoggingConfig()
+    held_out: HeldOutConfig = dataclasses.field(default_factory=HeldOutConfig)
+    """Evaluation on levels that are held out from training."""
+    logging: LoggingConfig = dataclasses.field(default_factory=LoggingConfig)
     """Logging."""
 
     def build_objective(self) -> Objective:
@@ -323,6 +310,9 @@ def identity(config: RunConfig) -> dict[str, Any]:
     """What decides a run's results, and so must not change when it resumes."""
     document = {name: value for name, value in to_json(config).items() if name not in NOT_IDENTITY}
     del document["curriculum"]["gallery"]  # a way to watch
+    if not config.held_out.reduces:
+        # Only looked at. What is compared with earlier evaluations must be of the same levels.
+        document["held_out"] = {"levels": config.held_out.levels, "on_divergence": "not reduce"}
     return document
 
 

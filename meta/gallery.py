@@ -6,7 +6,6 @@ agents that are trained for it from scratch; nothing of a run depends on that.
 """
 
 import functools
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -30,13 +29,12 @@ from meta.gallery_sheet import Panel, Picture, sheet
 from meta.keys import GALLERY, keys_of_generation
 from meta.program import Program
 from meta.references import antagonist
+from meta.signals import wait_for
 
 PANELS = 16
 """Levels on the sheet."""
 PATH_STEPS = 60
 """Steps of an episode that are drawn: longer paths cover themselves."""
-POLL_SECONDS = 0.005
-"""How often a signal can interrupt the wait for the agents."""
 
 EXPLANATION = f"""\
 On each level two agents were trained from scratch for N updates: left by the objective as it stands, right \
@@ -113,11 +111,9 @@ class Gallery:
         if not np.any(state.curriculum.plays):
             return None
         found = self._exhibit(state)
-        while not all(leaf.is_ready() for leaf in jax.tree.leaves(found)):
-            time.sleep(POLL_SECONDS)
         if jax.process_index() > 0:  # it took part in the agents' training, and process 0 draws
             return None
-        found = jax.device_get(found)
+        found = wait_for(found)
         count = int(np.sum(found.entries.plays > 0))
         which = f"the {count} levels of highest {self._score_name}" if count > 1 else "the only level so far"
         return sheet(

@@ -18,6 +18,7 @@ from meta.config import RunConfig
 from meta.curriculum import Curriculum
 from meta.evolution import Problem, Schedule, Strategy, make_strategy, schedules
 from meta.evolution.base import Candidates
+from meta.evolution.reduction import check_reducible, nearer, shorter
 from meta.keys import CANDIDATES, INIT, LANES, LEVELS, REFERENCES, TASKS, USES, keys_of_generation
 from meta.lanes import Lanes
 from meta.parts import make_parts
@@ -33,11 +34,14 @@ class MetaState:
         generation: generations done; with the seed, the whole random state.
         strategy: state of the evolution strategy.
         curricula: states of the curricula, one per environment.
+        scale: factor on sigma and learning rate, halved where held-out fitness falls; None in runs that do
+            something else then.
     """
 
     generation: Int[Array, ""]
     strategy: Any
     curricula: tuple[Any, ...]
+    scale: Float[Array, ""] | None = None
 
     @property
     def curriculum(self) -> Any:
@@ -74,6 +78,7 @@ class Evolution:
     tasks: tuple[Task, ...]
     strategy: Strategy
     learning_rate: Schedule
+    reducible: bool = False
 
     @property
     def mesh(self) -> Mesh:
@@ -93,6 +98,7 @@ class Evolution:
             generation=jnp.int32(0),
             strategy=self.strategy.init(meta_params),
             curricula=tuple(task.curriculum.init() for task in self.tasks),
+            scale=jnp.float32(1) if self.reducible else None,
         )
 
     def place(self, state: MetaState) -> MetaState:
@@ -127,12 +133,15 @@ def make_evolution(config: RunConfig) -> Evolution:
         mesh=tasks[0].lanes.mesh,
     )
     strategy = make_strategy(config.es.strategy, problem)
+    if config.held_out.reduces:
+        check_reducible(strategy, solution)
     return Evolution(
         seed=config.seed,
         objective=objective,
         tasks=tasks,
         strategy=strategy,
         learning_rate=learning_rate,
+        reducible=config.held_out.reduces,
     )
 
 
@@ -187,6 +196,7 @@ def generation(program: Evolution, state: MetaState) -> tuple[MetaState, dict[st
     strategy = program.strategy
     keys = keys_of_generation(program.seed, state.generation)
     candidates = strategy.ask(state.strategy, keys[CANDIDATES])
+    candidates = nearer(strategy, state.strategy, candidates, state.scale)
     turns = [
         _play(task, candidates, curriculum, state.generation, keys, number)
         for number, (task, curriculum) in enumerate(zip(program.tasks, state.curricula, strict=True))
@@ -194,10 +204,12 @@ def generation(program: Evolution, state: MetaState) -> tuple[MetaState, dict[st
     fitness = told = jnp.concatenate([turn.fitness for turn in turns])
     if len(turns) > 1:
         told = jnp.concatenate([_standardised(turn.fitness) for turn in turns])
+    told_state = strategy.tell(state.strategy, keys[CANDIDATES], told)
     new_state = MetaState(
         generation=state.generation + 1,
-        strategy=strategy.tell(state.strategy, keys[CANDIDATES], told),
+        strategy=shorter(state.strategy, told_state, state.scale),
         curricula=tuple(turn.curriculum for turn in turns),
+        scale=state.scale,
     )
     return new_state, _metrics(program, state, new_state, turns, fitness)
 
@@ -255,6 +267,7 @@ def _metrics(
     mean, deviation = _moments(fitness)
     before, after = (ravel_pytree(program.meta_params(state))[0] for state in (state, new_state))
     horizons = jnp.concatenate([turn.horizons for turn in turns])
+    scale = 1.0 if state.scale is None else state.scale
     metrics = {
         "fitness_mean": mean,
         "fitness_best": jnp.max(jnp.where(finite, fitness, -jnp.inf)),
@@ -264,8 +277,8 @@ def _metrics(
         "nonfinite_candidates": jnp.sum(~finite),
         "meta_param_norm": jnp.linalg.norm(after),
         "update_norm": jnp.linalg.norm(after - before),
-        "learning_rate": jnp.asarray(program.learning_rate(state.generation), jnp.float32),
-        "sigma": program.strategy.sigma(state.strategy),
+        "learning_rate": scale * jnp.asarray(program.learning_rate(state.generation), jnp.float32),
+        "sigma": scale * program.strategy.sigma(state.strategy),
         "horizon_mean": jnp.mean(horizons.astype(jnp.float32)),
         "updates": jnp.stack([jnp.sum(turn.horizons) * turn.fitness.shape[1] for turn in turns]),
     }

@@ -37,6 +37,8 @@ class GradientState:
         opt_state: of the meta-optimiser.
         curriculum: state of the curriculum.
         population: the agents.
+        scale: factor on the step, halved where held-out fitness falls; None in runs that do something else
+            then.
     """
 
     generation: Int[Array, ""]
@@ -44,6 +46,7 @@ class GradientState:
     opt_state: optax.OptState
     curriculum: Any
     population: Population
+    scale: Float[Array, ""] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +58,7 @@ class MetaGradient:
     lanes: LivingLanes
     learning_rate: float
     optimiser: optax.GradientTransformation
+    reducible: bool = False
 
     @property
     def objective(self) -> Objective:
@@ -85,6 +89,7 @@ class MetaGradient:
             opt_state=self.optimiser.init(meta_params),
             curriculum=self.curriculum.init(),
             population=self.lanes.init(nothing_served(self.parts.blank, self.lanes.config.lanes)),
+            scale=jnp.float32(1) if self.reducible else None,
         )
 
     def place(self, state: GradientState) -> GradientState:
@@ -119,6 +124,7 @@ def make_meta_gradient(config: RunConfig) -> MetaGradient:
         optimiser=optax.chain(
             optax.clip_by_global_norm(settings.max_grad_norm), optax.adam(settings.learning_rate)
         ),
+        reducible=config.held_out.reduces,
     )
 
 
@@ -181,6 +187,7 @@ def meta_step(program: MetaGradient, state: GradientState) -> tuple[GradientStat
             done=advanced.done,
             fitness=jnp.where(finished, results.fitness, population.fitness),
         ),
+        scale=state.scale,
     )
     metrics = _metrics(program, state, new_state, advanced, gradient)
     return new_state, metrics | curriculum.metrics(new_state.curriculum, served, played, finished, now)
@@ -192,6 +199,8 @@ def _follow(
     """One step of the meta-optimiser."""
     _, unravel = ravel_pytree(state.meta_params)
     updates, opt_state = program.optimiser.update(unravel(gradient), state.opt_state, state.meta_params)
+    if state.scale is not None:
+        updates = jax.tree.map(lambda update: state.scale * update, updates)
     return optax.apply_updates(state.meta_params, updates), opt_state
 
 
@@ -208,6 +217,7 @@ def _metrics(
     mean = masked_mean(fitness, known)
     before, after = (ravel_pytree(program.meta_params(state))[0] for state in (state, new_state))
     sound = advanced.sound
+    scale = 1.0 if state.scale is None else state.scale
     return {
         "fitness_mean": mean,
         "fitness_best": jnp.max(jnp.where(known, fitness, -jnp.inf)),
@@ -219,7 +229,7 @@ def _metrics(
         "meta_param_norm": jnp.linalg.norm(after),
         "update_norm": jnp.linalg.norm(after - before),
         "meta_gradient_norm": jnp.linalg.norm(gradient) / jnp.maximum(jnp.sum(sound), 1),
-        "learning_rate": jnp.float32(program.learning_rate),
+        "learning_rate": scale * jnp.float32(program.learning_rate),
         "horizon_mean": jnp.mean(new_state.population.served.levels.horizon.astype(jnp.float32)),
         "lifetimes_ended": jnp.sum(advanced.finished),
         "updates": jnp.sum(advanced.updates, keepdims=True),

@@ -1,11 +1,14 @@
 """What the host loop asks of a trainer: a pure step from state to state, and the objective inside it."""
 
+import dataclasses
 from typing import Any, Protocol
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
+from discovery.blocks import put
 from discovery.objectives.base import Objective
 from discovery.types import MetaParams
 from meta.config import RunConfig
@@ -60,6 +63,17 @@ def make_program(config: RunConfig) -> Program:
         return make_evolution(config) if config.trainer == "es" else make_meta_gradient(config)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def reduced(state: Any) -> tuple[Any, float]:
+    """The state with half its `scale`, a factor on sigma and learning rate, and what that is now.
+
+    Args:
+        state: of a run whose `held_out.on_divergence` is reduce.
+    """
+    scale = float(jax.device_get(state.scale)) / 2
+    placed = put(np.float32(scale), state.scale.sharding)
+    return dataclasses.replace(state, scale=placed), scale
 
 
 def compile_step(program: Program, state: Any) -> Any:

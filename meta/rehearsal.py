@@ -20,7 +20,7 @@ from meta.curriculum import LevelBuffer, Played, Served
 from meta.curriculum.replay import Replay
 from meta.errors import ConfigError
 from meta.keys import LANES, LEVELS, REFERENCES, keys_of_generation
-from meta.lanes import Lanes
+from meta.lanes import Lanes, Unchanged
 from meta.parts import make_parts
 from meta.references import References, complete
 from meta.results import by_level
@@ -51,18 +51,6 @@ class Generation(NamedTuple):
     served: Served
     played: Played
     metrics: dict[str, Array]
-
-
-@struct.dataclass
-class Unchanged:
-    """Candidates that are all the same."""
-
-    meta_params: MetaParams
-
-    def member(self, group: Int[Array, ""], member: Int[Array, ""]) -> MetaParams:
-        """The objective, whoever asks."""
-        del group, member
-        return self.meta_params
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,12 @@ from meta.run_files import FORMAT, foreign, read_document, read_metrics
 TOTALS = ("env_steps", "wall_s")
 """Metrics that a resumed run goes on counting."""
 
+OBJECTIVE = "objective.safetensors"
+"""The objective as of the newest checkpoint."""
+
+BEST_OBJECTIVE = "objective_best.safetensors"
+"""The objective with the highest held-out fitness so far."""
+
 
 class RunDirectory:
     """An open run directory, locked for this process until `close`.
@@ -62,8 +68,8 @@ class RunDirectory:
         """Releases the lock."""
         self._lock.release()
 
-    def resume_metrics(self, generation: int) -> dict[str, Any] | None:
-        """Cuts metrics.jsonl back to the generations before `generation`; returns the last one.
+    def resume_metrics(self, generation: int) -> list[dict[str, Any]]:
+        """Cuts metrics.jsonl back to the generations before `generation`, and returns these.
 
         Raises:
             RunError: generations are missing that the checkpoint says were done, or the totals of the
@@ -82,7 +88,7 @@ class RunDirectory:
                     "stands; restore the file or start a new --run-dir"
                 )
         replace_file(self.metrics_path, "".join(json.dumps(row) + "\n" for row in rows).encode())
-        return rows[-1] if rows else None
+        return rows
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Adds one generation; on disk when this returns."""
@@ -107,7 +113,7 @@ class RunDirectory:
 
     def _remove_leftovers(self) -> None:
         """What a killed process was writing; nobody else writes while we hold the lock."""
-        for name in ("config.json", "metrics.jsonl", "objective.safetensors", "gallery.png"):
+        for name in ("config.json", "metrics.jsonl", OBJECTIVE, BEST_OBJECTIVE, "gallery.png"):
             for leftover in self.path.glob(f".{name}.*"):
                 leftover.unlink(missing_ok=True)
 

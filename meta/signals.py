@@ -1,10 +1,24 @@
 """Orderly stops: SIGTERM and SIGINT set a flag that the host loop polls between generations."""
 
 import signal
+import time
 import types
 from collections.abc import Callable
+from typing import Any
+
+import jax
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+POLL_SECONDS = 0.005
+"""How often a signal can interrupt a wait for the devices."""
+
+
+def wait_for(values: Any) -> Any:
+    """Waits until arrays are computed, in a way that signals interrupt, and returns them on the host."""
+    while not all(leaf.is_ready() for leaf in jax.tree.leaves(values)):
+        time.sleep(POLL_SECONDS)
+    return jax.device_get(values)
 
 
 class StopRequest:

@@ -18,21 +18,19 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from checkpoints.atomic import replace_file
 from checkpoints.errors import CheckpointError
-from checkpoints.objective_file import save_objective
-from checkpoints.provenance import versions
-from checkpoints.runs import RunCheckpoints
-from discovery.objectives.base import TrainedObjective
 from meta import processes
-from meta.config import RunConfig, to_json, validate
-from meta.curriculum.buffer import LevelBuffer
+from meta.clock import Clock
+from meta.config import RunConfig, validate
+from meta.divergence import Evaluation, Trend, evaluation_of, trend
 from meta.errors import ConfigError, DivergedError, LeaderError, RunError
-from meta.gallery import histograms, make_gallery
-from meta.program import Program, compile_step, make_program
+from meta.held_out import HeldOut
+from meta.program import Program, compile_step, make_program, reduced
 from meta.results import env_steps_of
-from meta.run_dir import RunDirectory
-from meta.signals import StopRequest
+from meta.run_dir import BEST_OBJECTIVE, RunDirectory
+from meta.saving import Saver, due
+from meta.signals import StopRequest, wait_for
+from meta.tracing import Tracer
 from meta.watch import Watcher, watchers
 
 logger = logging.getLogger("rl_discovery")
@@ -49,9 +47,6 @@ NOBODY = {"es": "candidate had a finite fitness", "meta_gradient": "lane had a f
 LOWER = {"es": "es.learning_rate or es.sigma", "meta_gradient": "meta_gradient.learning_rate"}
 """What may keep a run from diverging."""
 
-POLL_SECONDS = 0.005
-"""How often a signal can interrupt the wait for a generation."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
@@ -66,25 +61,27 @@ class Outcome:
     signal: signal.Signals | None
 
 
-def meta_train(config: RunConfig, run_dir: Path, console: Console) -> Outcome:
+def meta_train(config: RunConfig, run_dir: Path, console: Console, *, profile: bool = False) -> Outcome:
     """Runs or resumes a meta-training run until its last generation or a stop signal.
 
     Args:
         config: the configuration; on resume the same in all that decides results.
         run_dir: where everything goes.
         console: for progress and messages.
+        profile: whether to write a trace of the second generation of this call to profile/ in `run_dir`.
 
     Raises:
         RunError, ConfigError: the run directory cannot be used; see `RunDirectory`.
         CheckpointError: a checkpoint could not be written.
-        DivergedError: no candidate of a generation had a finite fitness.
+        DivergedError: no candidate of a generation had a finite fitness, or held-out fitness fell and
+            `held_out.on_divergence` is stop.
     """
     config = validate(config)
     watch = processes.Watch(
         lambda line: console.print(line, style="red", highlight=False, markup=False, soft_wrap=True)
     )
     try:
-        outcome = _meta_train(config, run_dir, console if processes.leads() else Console(quiet=True))
+        outcome = _meta_train(config, run_dir, console if processes.leads() else Console(quiet=True), profile)
     except ORDERLY:
         watch.leave()
         raise
@@ -96,7 +93,7 @@ def meta_train(config: RunConfig, run_dir: Path, console: Console) -> Outcome:
     return outcome
 
 
-def _meta_train(config: RunConfig, run_dir: Path, console: Console) -> Outcome:
+def _meta_train(config: RunConfig, run_dir: Path, console: Console, profile: bool) -> Outcome:
     """The same, once there is somebody to miss a process."""
     processes.check_same(config)
     program = make_program(config)  # before the directory holds a configuration that cannot work
@@ -106,7 +103,7 @@ def _meta_train(config: RunConfig, run_dir: Path, console: Console) -> Outcome:
         lambda number: console.print(f"{number.name}: saving after this generation (again to quit at once)")
     )
     try:
-        return _Run(config, program, run_dir, directory, console, stop).run()
+        return _Run(config, program, run_dir, directory, console, stop, profile).run()
     finally:
         stop.close()
         logger.removeHandler(handler)
@@ -115,8 +112,25 @@ def _meta_train(config: RunConfig, run_dir: Path, console: Console) -> Outcome:
             directory.close()
 
 
+@dataclasses.dataclass(frozen=True)
+class _Turn:
+    """What all processes agreed to do after a generation.
+
+    Attributes:
+        signal: that asked one of them to stop, or None.
+        best: whether held-out fitness is higher than ever.
+        diverged: whether it has fallen for long enough.
+        due: whether it is time for a checkpoint.
+    """
+
+    signal: signal.Signals | None
+    best: bool
+    diverged: bool
+    due: bool
+
+
 class _Run:
-    """One process's part of a run; process 0 alone has its directory and checkpoints."""
+    """One process's part of a run; process 0 alone has its directory and knows its past."""
 
     def __init__(
         self,
@@ -126,6 +140,7 @@ class _Run:
         directory: RunDirectory | None,
         console: Console,
         stop: StopRequest,
+        profile: bool,
     ) -> None:
         self.config = config
         self.program = program
@@ -134,14 +149,13 @@ class _Run:
         self.console = console
         self.stop = stop
         self.stopped: signal.Signals | None = None
-        self.gallery = make_gallery(config, program)
-        self._checkpoints = processes.lead(
-            lambda: RunCheckpoints(path / "checkpoints", keep=config.checkpoint.keep)
-        )
-        self.saved = -1
+        self.clock = Clock()
+        self.saver = Saver(config, program, path, self.clock, self._say)
+        self.held_out = HeldOut(config, program)
+        self.trend = Trend()
+        self.tracer = Tracer(path / "profile" if profile and processes.leads() else None, self._say)
         self.env_steps = 0
-        self.clock_start = time.monotonic()
-        self.last_finish = self.clock_start
+        self.last_finish = self.clock.now()
         self.seconds = math.inf  # of the last generation
 
     @property
@@ -149,12 +163,6 @@ class _Run:
         """Process 0's."""
         assert self._directory is not None, "only process 0 has the run directory"
         return self._directory
-
-    @property
-    def checkpoints(self) -> RunCheckpoints:
-        """Process 0's."""
-        assert self._checkpoints is not None, "only process 0 has the checkpoints"
-        return self._checkpoints
 
     def run(self) -> Outcome:
         """Generations until the last one or a stop signal."""
@@ -168,7 +176,9 @@ class _Run:
             observers = processes.lead(lambda: watchers(self.config, self.path, self.console, done)) or []
             try:
                 step = self._compile(state)
-                self.last_finish = time.monotonic()
+                self.tracer.check(self.config.generations - done)
+                self.last_finish = self.clock.now()
+                self.saver.begin()
                 state = self._loop(step, state, observers)
                 self._save(state, observers)
             finally:
@@ -176,33 +186,46 @@ class _Run:
                     observer.close()
             return Outcome(int(state.generation), self.stopped)
         finally:
-            if self._checkpoints:
-                self._checkpoints.close()
+            self.saver.close()
 
     def _loop(self, step: Any, state: Any, observers: list[Watcher]) -> Any:
         """Generations until the last one or a signal; returns the last state that was recorded."""
+        self.stopped = _signal(processes.agree({"signal": self.stop.signal or 0})["signal"])
+        if self.stopped is not None:  # while the program was compiled
+            return state
         ahead = None
-        for number in range(int(state.generation), self.config.generations):
-            state, metrics = ahead or step(state)
-            # The last generation's metrics are read while the next one runs, so that devices never
-            # wait; not where that saves next to nothing and a stop would have to wait for it, nor with
-            # several processes, whose agreement would wait.
-            more = number + 1 < self.config.generations and not processes.several()
-            ahead = step(state) if more and self.seconds < LOOK_AHEAD_SECONDS else None
-            self._record(number, metrics, observers)
-            signals = processes.agree({"signal": self.stop.signal or 0})["signal"]
-            if signals.any():
-                self.stopped = signal.Signals(int(signals.max()))
+        first = int(state.generation)
+        for number in range(first, self.config.generations):
+            count, exam = number - first, self.held_out.due(number)
+            with self.tracer.around(count, number), self.clock.spent("generations"):
+                state, metrics = ahead or step(state)
+                # The last generation's metrics are read while the next one runs, so that devices never
+                # wait; not where that saves next to nothing and a stop would have to wait for it, nor with
+                # several processes, whose agreement would wait.
+                alone = exam or processes.several() or self.tracer.needs_alone(count)
+                more = number + 1 < self.config.generations and self.seconds < LOOK_AHEAD_SECONDS
+                ahead = step(state) if more and not alone else None
+                found = wait_for(metrics)
+            row = self._row(number, found)
+            if exam:
+                with self.clock.spent("evaluation"):
+                    row |= self.held_out.evaluate(state)
+            row = self._record(row, observers)
+            evaluation = evaluation_of(row)
+            turn = self._agree(number, evaluation)
+            self.stopped = turn.signal
+            if evaluation is not None and turn.best:
+                self.saver.save_best(state, self.env_steps, evaluation)
+            if evaluation is not None and turn.diverged:
+                state = self._mend(number, evaluation, state)
+            if turn.signal is not None:
                 return state
-            if (number + 1) % self.config.checkpoint.every == 0:
+            if turn.best or turn.due:
                 self._save(state, observers)
         return state
 
-    def _record(self, number: int, metrics: dict[str, Any], observers: list[Watcher]) -> None:
-        """Waits for a generation and writes its metrics."""
-        while not all(value.is_ready() for value in metrics.values()):
-            time.sleep(POLL_SECONDS)
-        found = jax.device_get(metrics)
+    def _row(self, number: int, found: dict[str, Any]) -> dict[str, Any]:
+        """A generation's metrics, and when it ended."""
         steps = env_steps_of(self.config, found.pop("updates"))
         values = {name: value.item() for name, value in found.items()}
         if values["nonfinite_candidates"] == self.config.lanes:
@@ -215,26 +238,61 @@ class _Run:
                 f"generation {number}: no {NOBODY[self.config.trainer]} (meta-parameter norm "
                 f"{values['meta_param_norm']:.3g}, {step})"
             )
-        now = time.monotonic()
+        now = self.clock.now()
         self.env_steps += steps
         self.seconds, self.last_finish = now - self.last_finish, now
-        row = {
+        return {
             "generation": number,
-            "wall_s": round(now - self.clock_start, 3),
             "generation_s": round(self.seconds, 6),
             "env_steps": self.env_steps,
             "env_steps_per_s": round(steps / max(self.seconds, 1e-9), 1),
-        } | {name: value if math.isfinite(value) else None for name, value in values.items()}
+        } | values
+
+    def _record(self, row: dict[str, Any], observers: list[Watcher]) -> dict[str, Any]:
+        """Writes a generation's metrics, with null for what is not finite."""
+        row = {"generation": row["generation"]} | self.clock.row() | row
+        row = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in row.items()
+        }
         processes.lead(lambda: self.directory.append_metrics(row))
         for observer in observers:
             observer.generation(row)
+        return row
+
+    def _agree(self, number: int, found: Evaluation | None) -> _Turn:
+        """Asks whether anybody has to stop, and process 0 for all that depends on time and on the past."""
+        if found is not None:
+            self.trend = self.trend.after(found, self.config.held_out)
+        said = processes.agree(
+            {
+                "signal": self.stop.signal or 0,
+                "best": found is not None and self.trend.best is found,
+                "diverged": found is not None and self.trend.diverged(self.config.held_out),
+                "due": due(number + 1, self.saver.seconds, self.config.checkpoint),
+            }
+        )
+        asked = _signal(said.pop("signal"))
+        return _Turn(signal=asked, **{name: bool(values[0]) for name, values in said.items()})
+
+    def _mend(self, number: int, found: Evaluation, state: Any) -> Any:
+        """Does what is configured where held-out fitness has fallen."""
+        choice = self.config.held_out.on_divergence
+        diagnosis = f"generation {number}: {self.trend.describe(found)}"
+        if choice == "stop":
+            raise self._diverged(diagnosis)
+        if choice == "reduce":
+            state, scale = reduced(state)
+            diagnosis += f"; steps are {scale:g} times the configured ones from here on"
+        self._say(f"warning: {diagnosis}", logging.WARNING)
+        return state
 
     def _diverged(self, diagnosis: str) -> DivergedError:
-        last = (
-            f"the last good checkpoint is generation {self.saved}" if self.saved >= 0 else "no checkpoint yet"
-        )
+        saved, best = self.saver.saved, self.trend.best
+        last = f"the last good checkpoint is generation {saved}" if saved >= 0 else "no checkpoint yet"
+        kept = "" if best is None else f", the best objective in {BEST_OBJECTIVE}"
         return DivergedError(
-            f"{diagnosis}; {last} in {self.path}: "
+            f"{diagnosis}; {last} in {self.path}{kept}: "
             f"start again with a lower {LOWER[self.config.trainer]} in a new run directory"
         )
 
@@ -242,19 +300,20 @@ class _Run:
         """The newest good checkpoint, or generation 0; metrics are cut back to match."""
         # jit gives the initial state the type that the compiled generation returns.
         abstract = jax.eval_shape(self.program.init)
-        restored = processes.restore(self._checkpoints, abstract)
+        restored = self.saver.restore(abstract)
         if restored is None:
             processes.lead(lambda: self.directory.resume_metrics(0))
-            return self.program.place(jax.jit(self.program.init)())
+            with self.clock.spent("compile"):
+                return self.program.place(jax.jit(self.program.init)())
         for step in restored.damaged:
             self._say(f"checkpoint {step} is damaged; going on from checkpoint {restored.generation}")
-        last = processes.lead(lambda: self.directory.resume_metrics(restored.generation))
-        self.saved = restored.generation
+        rows = processes.lead(lambda: self.directory.resume_metrics(restored.generation)) or []
+        if rows:
+            self.env_steps = rows[-1]["env_steps"]
+            self.clock.resume(rows[-1])
+        self.trend = trend(rows, self.config.held_out)
         # The process may have died between the two, or the newest checkpoint may be damaged.
-        self._save_objective(restored.state)
-        if last is not None:
-            self.env_steps = last["env_steps"]
-            self.clock_start -= last["wall_s"]
+        self.saver.save_objective(restored.state, self.env_steps)
         self._say(f"resumed at generation {restored.generation}")
         return self.program.place(restored.state)
 
@@ -264,67 +323,34 @@ class _Run:
             f"[bold]{self.config.preset}[/] on {self.program.mesh.size} "
             f"{jax.default_backend()} device(s): compiling …"
         )
-        step = compile_step(self.program, state)
+        with self.clock.spent("compile"):
+            step = compile_step(self.program, state)
+            if self.held_out.due_between(int(state.generation), self.config.generations):
+                self.held_out.compile(state)
         self._say(f"compiled in {time.monotonic() - began:.1f} s")
         return step
 
     def _save(self, state: Any, observers: list[Watcher]) -> None:
         """Checkpoint, current objective and gallery; the checkpoint is written in the background."""
         done = int(state.generation)
-        if done == self.saved:
+        if done == self.saver.saved:
             return
-        mean = jax.device_get(self.program.meta_params(state))
+        mean = self.saver.meta_params(state)
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(mean)):
             raise self._diverged(f"generation {done - 1}: the meta-parameters are no longer finite")
-        whole, facts = processes.gathered(state, self.program.mesh), {"env_steps": self.env_steps}
-        processes.lead(lambda: self.checkpoints.save(done, whole, facts))
-        self._save_objective(state)
-        self.saved = done
-        logger.info("checkpoint at generation %d", done)
+        self.saver.save(state, self.env_steps, self.trend.best)
         if self.stopped is None:  # whoever asked for a stop does not wait for pictures
-            self._show_levels(state, observers)
+            self.saver.show_levels(state, observers)
 
-    def _show_levels(self, state: Any, observers: list[Watcher]) -> None:
-        """The buffer of a replay curriculum in numbers and pictures; a run does without if that fails."""
-        # Watchers count from 0, and on resume drop what is shown at the checkpoint's generation or later.
-        number = int(state.generation) - 1
-        if isinstance(state.curriculum, LevelBuffer):
-            values = histograms(state.curriculum, number)
-            for observer in observers:
-                observer.histograms(values, number)
-        began = time.monotonic()
-        try:
-            picture = self.gallery.draw(state) if self.gallery else None
-            if picture is None:
-                return
-            replace_file(self.path / "gallery.png", picture)
-        except (jax.errors.JaxRuntimeError, CheckpointError) as error:
-            self._say(f"no gallery at generation {number + 1}: {str(error).partition(chr(10))[0]}")
-            return
-        logger.info("gallery drawn in %.1f s", time.monotonic() - began)
-        for observer in observers:
-            observer.gallery(picture, number)
-
-    def _save_objective(self, state: Any) -> None:
-        path = self.path / "objective.safetensors"
-        processes.lead(lambda: save_objective(path, self._objective(state)))
-
-    def _objective(self, state: Any) -> TrainedObjective:
-        card = {
-            "preset": self.config.preset,
-            "config": to_json(self.config),
-            "generations": int(state.generation),
-            "env_steps": self.env_steps,
-            "wall_s": round(time.monotonic() - self.clock_start),
-            "seed": self.config.seed,
-            "versions": versions(),
-        }
-        meta_params = jax.device_get(self.program.meta_params(state))
-        return TrainedObjective(self.program.objective, meta_params, card)
-
-    def _say(self, message: str) -> None:
+    def _say(self, message: str, level: int = logging.INFO) -> None:
         self.console.print(message, highlight=False, markup=False, soft_wrap=True)
-        logger.info(message)
+        logger.log(level, message)
+
+
+def _signal(said: np.ndarray) -> signal.Signals | None:
+    """The signal that asked one of the processes to stop, where they said 0 or its number."""
+    number = int(said.max())
+    return signal.Signals(number) if number else None
 
 
 class _RunLog(logging.FileHandler):

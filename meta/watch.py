@@ -23,6 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from meta.clock import USES, shares
 from meta.config import RunConfig, to_json
 from meta.errors import ConfigError
 
@@ -35,8 +36,22 @@ PANELS = {
     "buffer_": "curriculum",
     "level_": "levels",
     "replayed_level_": "levels",
+    "held_out_": "held_out",
+    "time_": "time",
 }
-"""Where TensorBoard shows metrics whose names begin like this; the others are under "meta"."""
+"""Where TensorBoard and W&B show metrics whose names begin like this; the others are under "meta"."""
+
+GLANCE = {
+    "Is it learning?": ("meta/fitness_mean", "held_out/held_out_fitness"),
+    "Is the curriculum moving? (scores)": ("curriculum/score_fresh", "curriculum/score_replayed"),
+    "Is the curriculum moving? (share replayed)": ("curriculum/replay_fraction",),
+    "Is the machine busy? (share of time)": tuple(f"time/share_{use}" for use in (*USES, "idle")),
+    "How long to go? (hours)": ("time/hours_to_go",),
+}
+"""The charts of TensorBoard's tab Custom Scalars, and what each shows together."""
+
+SMOOTHING = 0.9
+"""Weight of what is known already in running means over generations."""
 
 
 class Watcher(Protocol):
@@ -57,6 +72,30 @@ class Watcher(Protocol):
     def close(self) -> None:
         """The run is over."""
         ...
+
+
+class Points:
+    """What TensorBoard and W&B show of a generation, by group and name.
+
+    Args:
+        total: generations of the run.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._seconds: float | None = None
+
+    def of(self, row: Mapping[str, Any]) -> dict[str, float]:
+        """Every metric that has a value, shares of time, and hours to go at the present pace."""
+        found = {
+            f"{_panel(name)}/{name}": value
+            for name, value in row.items()
+            if name != "generation" and value is not None
+        }
+        self._seconds = _running(self._seconds, row["generation_s"])
+        left = self._total - row["generation"] - 1
+        found["time/hours_to_go"] = left * self._seconds / 3600
+        return found | {f"time/share_{use}": share for use, share in shares(row).items()}
 
 
 class Terminal:
@@ -91,8 +130,8 @@ class Terminal:
     def generation(self, row: Mapping[str, Any]) -> None:
         """Moves the bar, or prints a line about 20 times a run."""
         # Single generations meet different levels: a running mean shows the trend.
-        if (mean := row["fitness_mean"]) is not None:
-            self._fitness = mean if self._fitness is None else 0.9 * self._fitness + 0.1 * mean
+        if row["fitness_mean"] is not None:
+            self._fitness = _running(self._fitness, row["fitness_mean"])
         rate = _thousands(row["env_steps_per_s"])
         done = row["generation"] + 1
         # Agents that live on from step to step have no fitness before the first lifetime ends.
@@ -122,17 +161,19 @@ class Terminal:
 class TensorBoard:
     """Scalars of every generation, and the level buffer at checkpoints, as TensorBoard events."""
 
-    def __init__(self, directory: Path, done: int) -> None:
+    def __init__(self, directory: Path, generations: int, done: int) -> None:
         from tensorboardX import SummaryWriter
 
         # purge_step hides the events of generations that are about to be run again.
         self._writer = SummaryWriter(str(directory), purge_step=done, flush_secs=10)
+        self._points = Points(generations)
+        layout = {name: ["Multiline", list(tags)] for name, tags in GLANCE.items()}
+        self._writer.add_custom_scalars({"At a glance": layout})
 
     def generation(self, row: Mapping[str, Any]) -> None:
         """One point per metric, over generations."""
-        for name, value in row.items():
-            if name != "generation" and value is not None:
-                self._writer.add_scalar(f"{_panel(name)}/{name}", value, row["generation"])
+        for tag, value in self._points.of(row).items():
+            self._writer.add_scalar(tag, value, row["generation"])
 
     def histograms(self, values: Mapping[str, np.ndarray], generation: int) -> None:
         """One histogram per name."""
@@ -163,6 +204,7 @@ class WeightsAndBiases:
                 "logging.wandb_project needs Weights & Biases: pip install 'rl-discovery[wandb]'"
             ) from None
         self._histogram, self._image = wandb.Histogram, wandb.Image
+        self._points = Points(config.generations)
         self._run = wandb.init(
             project=config.logging.wandb_project,
             config=to_json(config),
@@ -175,7 +217,7 @@ class WeightsAndBiases:
 
     def generation(self, row: Mapping[str, Any]) -> None:
         """One step per generation."""
-        self._run.log(dict(row), step=row["generation"])
+        self._run.log(self._points.of(row), step=row["generation"])
 
     def histograms(self, values: Mapping[str, np.ndarray], generation: int) -> None:
         """One histogram per name."""
@@ -197,18 +239,23 @@ def watchers(config: RunConfig, directory: Path, console: Console, done: int) ->
     if config.logging.wandb_project is not None:
         found.append(WeightsAndBiases(config, directory))
     if config.logging.tensorboard:
-        found.append(TensorBoard(directory / "tb", done))
+        found.append(TensorBoard(directory / "tb", config.generations, done))
     return [*found, Terminal(console, config.generations, done)]
 
 
 def _panel(name: str) -> str:
-    """The group of panels that TensorBoard shows a metric in."""
+    """The group of panels that a metric is shown in."""
     return next((panel for prefix, panel in PANELS.items() if name.startswith(prefix)), "meta")
 
 
 def _pixels(picture: bytes) -> np.ndarray:
     """RGB bytes of a PNG."""
     return np.round(255 * imread(io.BytesIO(picture), format="png")[..., :3]).astype(np.uint8)
+
+
+def _running(mean: float | None, value: float) -> float:
+    """The running mean with one more value."""
+    return value if mean is None else SMOOTHING * mean + (1 - SMOOTHING) * value
 
 
 def _thousands(rate: float) -> str:

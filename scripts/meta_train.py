@@ -36,6 +36,8 @@ def parse_arguments(argv: Sequence[str]) -> Any:
         config: Annotated[RunConfig, tyro.conf.arg(name="")] = preset.config
         run_dir: Path | None = None
         """Where the run is kept; the same directory again resumes it (default: runs/PRESET)."""
+        profile: bool = False
+        """Write a trace of this call's second generation to profile/ in the run directory."""
         print_config: bool = False
         """Print the resolved configuration as JSON and stop."""
         coordinator: str | None = None
@@ -73,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
     console = Console(stderr=True)
     run_dir = arguments.run_dir or Path("runs") / config.preset
     try:
-        outcome = meta_train(config, run_dir, console)
+        outcome = meta_train(config, run_dir, console, profile=arguments.profile)
     except DivergedError as error:
         console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         return 3

@@ -18,7 +18,7 @@ import pytest
 from flax import struct
 
 from checkpoints.errors import CheckpointError, RunCheckpointError
-from checkpoints.runs import RunCheckpoints
+from checkpoints.runs import PRUNED, RunCheckpoints
 
 
 class Counters(NamedTuple):
@@ -106,6 +106,40 @@ def test_only_the_newest_are_kept(tmp_path):
         assert run.latest() == generation
     run.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3"]
+
+
+def names(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_the_best_stays_beside_the_newest_until_another_is_best(tmp_path):
+    run = RunCheckpoints(tmp_path, keep=2)
+    for generation in range(1, 6):
+        run.save(generation, {"x": jnp.arange(3)}, {}, best=2 if generation > 1 else None)
+    run.close()
+    assert names(tmp_path) == ["2", "4", "5"]
+    run = RunCheckpoints(tmp_path, keep=2)  # as after a restart
+    run.save(6, {"x": jnp.arange(3)}, {}, best=2)
+    run.save(7, {"x": jnp.arange(3)}, {}, best=7)
+    run.save(8, {"x": jnp.arange(3)}, {}, best=7)
+    run.save(9, {"x": jnp.arange(3)}, {}, best=7)
+    run.close()
+    assert names(tmp_path) == ["7", "8", "9"]
+
+
+def test_a_checkpoint_that_must_go_is_whole_or_out_of_sight_whenever_the_process_dies(tmp_path, monkeypatch):
+    """Deleting never gets further than its first step, as if the process had been killed there."""
+    monkeypatch.setattr(RunCheckpoints, "_delete_pruned", lambda self: None)
+    run = RunCheckpoints(tmp_path, keep=1)
+    for generation in (1, 2):
+        run.save(generation, {"x": jnp.arange(3)}, {})
+    run.close()
+    assert names(tmp_path) == ["2", PRUNED]
+    assert names(tmp_path / PRUNED) == ["1"]
+    assert (tmp_path / PRUNED / "1" / "state").is_dir(), "moved as it was"
+    monkeypatch.undo()
+    assert restore(tmp_path, {"x": jnp.arange(3)}).generation == 2
+    assert names(tmp_path) == ["2"]
 
 
 def test_state_may_change_as_soon_as_save_returns(tmp_path):

@@ -5,6 +5,7 @@ import sys
 import jax
 import numpy as np
 
+from meta.held_out import HeldOut
 from meta.program import compile_step, make_program
 from tests.meta.tiny import program_with_horizons, tiny
 
@@ -43,15 +44,21 @@ def main(case: str, path: str) -> None:
     """Writes every number of every generation's state and metrics."""
     found = {}
     for devices in DEVICES:
-        config = tiny(devices=devices, **CASES[case])
+        config = tiny(devices=devices, held_out={"every": 1, "levels": 5}, **CASES[case])
         program = make_program(config) if case == "meta_gradient" else program_with_horizons(config, 1, 30)
         state = program.place(jax.jit(program.init)())
         step = compile_step(program, state)
+        held_out = HeldOut(config, program) if case == "es" else None
+        if held_out is not None:
+            held_out.compile(state)
         for number in range(3):
             state, metrics = step(state)
             numbers = {"metrics": metrics, "state": state}
             for leaf_path, leaf in jax.tree_util.tree_leaves_with_path(numbers):
                 found[f"{devices}/{number}/{jax.tree_util.keystr(leaf_path)}"] = np.asarray(leaf)
+        if held_out is not None:
+            for name, value in held_out.evaluate(state).items():
+                found[f"{devices}/held out/{name}"] = np.asarray(value)
     np.savez(path, **found)
 
 

@@ -24,7 +24,11 @@ NOT_FRACTIONS = NOT_POSITIVE_NUMBERS | st.floats(min_value=1, exclude_min=True)
 NEGATIVE_NUMBERS = st.floats(max_value=0, exclude_max=True) | st.sampled_from([NAN, INF])
 
 # Hypothesis also tries the strings that it finds in our code.
-NAMES = {"float32", "bfloat16", "tabular", "mlp", "cnn", "sgd", "adam", "plain", "ppo_residual"}
+NAMES = {"float32", "bfloat16", "tabular", "mlp", "cnn", "sgd", "adam", "plain", "ppo_residual"} | {
+    "warn",
+    "reduce",
+    "stop",
+}
 NO_NAME = st.text(max_size=9).filter(lambda text: text not in NAMES)
 IMPOSSIBLE = {
     "seed": st.integers(max_value=-1) | st.integers(min_value=2**32),
@@ -61,6 +65,12 @@ IMPOSSIBLE = {
     "levels.horizon": NOT_POSITIVE,
     "checkpoint.every": NOT_POSITIVE,
     "checkpoint.keep": st.integers(max_value=1),
+    "checkpoint.minutes": NOT_POSITIVE_NUMBERS,
+    "held_out.every": st.integers(max_value=-1),
+    "held_out.levels": NOT_POSITIVE,
+    "held_out.on_divergence": NO_NAME,
+    "held_out.drop": NOT_FRACTIONS,
+    "held_out.patience": NOT_POSITIVE,
 }
 
 
@@ -220,7 +230,7 @@ MAY_CHANGE = {
     "preset": "other",
     "generations": 1,
     "devices": 3,
-    "checkpoint": {"every": 7, "keep": 9},
+    "checkpoint": {"every": 7, "keep": 9, "minutes": None},
     "logging": {"tensorboard": False, "wandb_project": "x"},
 }
 
@@ -235,7 +245,7 @@ def test_a_run_may_resume_with_another(name):
 def test_everything_else_decides_results_and_is_identity(name):
     assert name in identity(RunConfig())
     decisive = {"seed", "objective", "drift", "agent", "trainer", "es", "meta_gradient", "levels"}
-    assert name in decisive | {"also", "curriculum", "block_size"}, "new field: which is it?"
+    assert name in decisive | {"also", "curriculum", "block_size", "held_out"}, "new field: which is it?"
 
 
 def test_the_configuration_cannot_be_changed_in_place():
@@ -260,6 +270,21 @@ def test_levels_without_a_horizon_need_one():
 def test_the_gallery_may_be_switched_on_and_off_but_the_curriculum_stays():
     assert identity(from_json(changed("curriculum.gallery", False))) == identity(RunConfig())
     assert identity(from_json(changed("curriculum.temperature", 0.5))) != identity(RunConfig())
+
+
+@pytest.mark.parametrize("change", [("every", 7), ("on_divergence", "stop"), ("drop", 0.9), ("patience", 9)])
+def test_held_out_evaluations_that_are_only_looked_at_may_change_but_for_their_levels(change):
+    assert identity(from_json(changed("held_out." + change[0], change[1]))) == identity(RunConfig())
+    assert identity(from_json(changed("held_out.levels", 9))) != identity(RunConfig())
+
+
+@pytest.mark.parametrize("change", [("every", 7), ("on_divergence", "stop"), ("drop", 0.9), ("patience", 9)])
+def test_held_out_evaluations_that_may_reduce_sigma_decide_results(change):
+    reducing = {"held_out": {"every": 5, "on_divergence": "reduce"}}
+    document = to_json(RunConfig()) | reducing
+    other = to_json(RunConfig()) | {"held_out": reducing["held_out"] | dict([change])}
+    assert identity(from_json(document)) != identity(RunConfig())
+    assert identity(from_json(document)) != identity(from_json(other))
 
 
 CARTPOLE = {"levels": {"distribution": "CartPole-v1", "horizon": 2}, "agent": {"network": "mlp"}}

@@ -12,6 +12,7 @@ import pytest
 
 from checkpoints import read_objective
 from meta.joining import HEARTBEAT_SECONDS, join
+from meta.run_dir import BEST_OBJECTIVE
 from tests.meta.processes import Command, count_rows, metrics
 
 FLAGS = [
@@ -24,7 +25,10 @@ FLAGS = [
 ]
 NOTICE_SECONDS = HEARTBEAT_SECONDS + 10
 """Within which the others must have ended, on a busy machine."""
-PRESETS = {"es": "ta-lpg-groove-cpu", "meta_gradient": "groove-cpu"}
+PRESETS = {
+    "es": ["ta-lpg-groove-cpu"],
+    "meta_gradient": ["groove-cpu", "--held-out.every", "3", "--held-out.levels", "4"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +48,7 @@ def start(trainer, run_dir, cache, processes, devices, *more):
     found = []
     for number in range(processes):
         several = ["--coordinator", address, "--process-id", number, "--num-processes", processes]
-        arguments = ["meta-train", "--preset", PRESETS[trainer], *FLAGS, "--run-dir", run_dir, *more]
+        arguments = ["meta-train", "--preset", *PRESETS[trainer], *FLAGS, "--run-dir", run_dir, *more]
         found.append(
             Command(
                 [*arguments, *(several if processes > 1 else [])],
@@ -65,8 +69,9 @@ def end_all(commands):
 
 
 def tensors(run_dir):
-    meta_params = read_objective(run_dir / "objective.safetensors").meta_params
-    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(meta_params)]
+    """The current objective and, with held-out evaluations, the best one."""
+    read = [read_objective(path).meta_params for path in sorted(run_dir.glob("objective*.safetensors"))]
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(read)]
 
 
 @pytest.mark.e2e
@@ -104,6 +109,7 @@ def test_a_killed_one_of_four_is_noticed_and_two_others_end_the_run_as_one_would
     assert "resumed at generation" in ends[0][2]
     assert metrics(run_dir) == metrics(whole)
     assert tensors(run_dir) == tensors(whole)
+    assert (run_dir / BEST_OBJECTIVE).exists() == (trainer == "meta_gradient")
     assert sum(row["replay_fraction"] or 0 for row in metrics(whole)) > 0, "nothing was replayed"
 
 

@@ -183,7 +183,7 @@ def test_a_line_that_a_crash_cut_short_is_dropped_on_resume(path, rest):
         file.write(rest)
     assert list(read_metrics(path / "metrics.jsonl")) == [row(0), row(1), row(2)]
     directory = RunDirectory(path, TINY)
-    assert directory.resume_metrics(2) == row(1)
+    assert directory.resume_metrics(2) == [row(0), row(1)]
     directory.append_metrics(row(2))
     directory.close()
     assert (path / "metrics.jsonl").read_text() == "".join(json.dumps(row(i)) + "\n" for i in range(3))
@@ -199,7 +199,7 @@ def test_garbage_that_is_no_text_ends_the_metrics(path):
 def test_resume_at_generation_0_begins_with_empty_metrics(path):
     with_metrics(path, 0, 1)
     directory = RunDirectory(path, TINY)
-    assert directory.resume_metrics(0) is None
+    assert directory.resume_metrics(0) == []
     directory.close()
     assert (path / "metrics.jsonl").read_text() == ""
 

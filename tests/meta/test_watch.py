@@ -1,4 +1,5 @@
 import io
+import json
 import sys
 import types
 
@@ -8,10 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.layout_pb2 import Layout
 from tensorboardX.record_writer import masked_crc32c
 
 from meta.errors import ConfigError
-from meta.watch import TensorBoard, Terminal, WeightsAndBiases, watchers
+from meta.trainer import meta_train
+from meta.watch import GLANCE, Points, TensorBoard, Terminal, WeightsAndBiases, watchers
 from tests.meta.tiny import tiny
 
 
@@ -25,6 +28,10 @@ def row(generation, **changes):
         "fitness_mean": float(generation),
         "fitness_best": 2.0 * generation,
     } | changes
+
+
+OWN = {"custom_scalars__config__", "time/hours_to_go"}
+"""Tags of TensorBoard events that are no metric's."""
 
 
 def events(file):
@@ -55,7 +62,7 @@ def shown(directory):
 def write(directory, done, rows, monkeypatch, clock):
     # Event files are named and ordered by the second they were made in.
     monkeypatch.setattr("time.time", lambda: clock)
-    writer = TensorBoard(directory, done)
+    writer = TensorBoard(directory, 9, done)
     for values in rows:
         writer.generation(values)
     writer.close()
@@ -67,7 +74,8 @@ def test_tensorboard_events_hold_every_metric_that_has_a_value(tmp_path, monkeyp
     assert shown(tmp_path) == {0: [0.0], 1: [1.0], 2: [2.0]}
     (file,) = tmp_path.iterdir()
     tags = {value.tag for event in events(file) for value in event.summary.value}
-    assert tags == {f"meta/{name}" for name in row(0) if name != "generation"}
+    assert tags - OWN == {f"meta/{name}" for name in row(0) if name != "generation"}
+    assert tags >= OWN
 
 
 def test_metrics_of_the_curriculum_and_of_levels_have_panels_of_their_own(tmp_path, monkeypatch):
@@ -77,10 +85,12 @@ def test_metrics_of_the_curriculum_and_of_levels_have_panels_of_their_own(tmp_pa
         "meta": ("fitness_mean", "meta_gradient_norm", "learning_rate", "lifetimes_ended"),
     }
     names = [name for names in panels.values() for name in names]
-    write(tmp_path, 0, [dict.fromkeys(names, 1.0) | {"generation": 0}], monkeypatch, 1000)
+    found = dict.fromkeys(names, 1.0) | {"generation": 0, "generation_s": 1.0}
+    write(tmp_path, 0, [found], monkeypatch, 1000)
     (file,) = tmp_path.iterdir()
     tags = {value.tag for event in events(file) for value in event.summary.value}
-    assert tags == {f"{panel}/{name}" for panel, names in panels.items() for name in names}
+    shown = {f"{panel}/{name}" for panel, names in panels.items() for name in names}
+    assert tags - OWN == shown | {"meta/generation_s"}
 
 
 def picture():
@@ -91,7 +101,7 @@ def picture():
 
 
 def test_tensorboard_shows_the_gallery_as_it_is_and_histograms(tmp_path):
-    writer = TensorBoard(tmp_path, 0)
+    writer = TensorBoard(tmp_path, 9, 0)
     writer.histograms({"score": np.array([1.0, 2.0, 4.0])}, 3)
     writer.gallery(picture(), 3)
     writer.close()
@@ -116,6 +126,53 @@ def test_wandb_is_given_the_gallery_and_histograms_at_the_step_of_the_generation
     watcher.histograms({"age": np.array([1, 2])}, 3)
     watcher.gallery(picture(), 3)
     assert logged == [(3, {"curriculum/age": [1, 2]}), (3, {"curriculum/gallery": (20, 40, 3)})]
+
+
+def test_the_panel_of_time_shows_shares_and_that_of_held_out_levels_their_fitness(tmp_path, monkeypatch):
+    times = {"wall_s": 8.0, "time_generations_s": 6.0, "time_idle_s": 2.0}
+    write(tmp_path, 0, [row(0, held_out_fitness=3.0, **times)], monkeypatch, 1000)
+    (file,) = tmp_path.iterdir()
+    tags = {value.tag: value.simple_value for event in events(file) for value in event.summary.value}
+    assert (tags["time/share_generations"], tags["time/share_idle"]) == (0.75, 0.25)
+    assert (tags["time/time_generations_s"], tags["held_out/held_out_fitness"]) == (6.0, 3.0)
+
+
+def test_hours_to_go_are_those_at_the_running_pace():
+    points = Points(101)
+    assert points.of(row(0, generation_s=36.0))["time/hours_to_go"] == pytest.approx(1)
+    slower = points.of(row(50, generation_s=72.0))["time/hours_to_go"]
+    assert slower == pytest.approx(50 * (0.9 * 36 + 0.1 * 72) / 3600)
+    assert points.of(row(100))["time/hours_to_go"] == 0
+
+
+def test_the_tab_at_a_glance_shows_only_what_runs_write(tmp_path):
+    replay = {"score": "algorithmic_regret", "buffer_size": 4}
+    config = tiny(curriculum=replay, held_out={"every": 2, "levels": 2}, generations=2)
+    meta_train(config, tmp_path / "run", Console(quiet=True))
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    # Scores of replayed levels have no value before the first replay.
+    written = set(Points(2).of(dict.fromkeys(last, 1.0) | {"generation": 0}))
+    assert {tag for tags in GLANCE.values() for tag in tags} <= written
+    writer = TensorBoard(tmp_path / "tb", 2, 0)
+    writer.close()
+    (file,) = (tmp_path / "tb").iterdir()
+    (layout,) = [value for event in events(file) for value in event.summary.value]
+    charts = Layout.FromString(layout.tensor.string_val[0]).category[0].chart
+    assert {chart.title: tuple(chart.multiline.tag) for chart in charts} == GLANCE
+
+
+def test_wandb_shows_the_same_as_tensorboard_under_the_same_names(tmp_path, monkeypatch):
+    logged = []
+    run = types.SimpleNamespace(log=lambda values, step: logged.append((step, values)), finish=lambda: None)
+    wandb = types.SimpleNamespace(init=lambda **_: run, Histogram=None, Image=None)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    watcher = WeightsAndBiases(tiny(logging={"wandb_project": "objectives"}), tmp_path)
+    rows = [row(n, replay_fraction=0.5, regret_mean=None) for n in range(2)]
+    for values in rows:
+        watcher.generation(values)
+    points = Points(tiny().generations)
+    assert logged == [(n, points.of(values)) for n, values in enumerate(rows)]
+    assert logged[0][1]["curriculum/replay_fraction"] == 0.5
 
 
 @pytest.mark.parametrize("done", [0, 2])

@@ -4,13 +4,12 @@ import dataclasses
 
 from discovery.agents.agent import AgentConfig
 from meta.config import (
-    CheckpointConfig,
     EvolutionConfig,
     LevelsConfig,
-    LoggingConfig,
     ObjectiveConfig,
     RunConfig,
 )
+from meta.keeping import CheckpointConfig, LoggingConfig
 from meta.program import make_program
 
 TINY = RunConfig(

@@ -258,7 +258,7 @@ def test_a_run_directory_of_something_else_is_one_line(capsys, tmp_path, documen
 @pytest.mark.parametrize("preset", PRESETS)
 def test_print_config_is_the_configuration_as_json_and_runs_nothing(capsys, tmp_path, monkeypatch, preset):
     monkeypatch.chdir(tmp_path)
-    flags = ["--preset", preset, "--es.sigma", "0.05", "--objective.no-horizon-inputs"]
+    flags = ["--preset", preset, "--es.sigma", "0.05", "--objective.no-horizon-inputs", "--profile"]
     status, out, err = answer(capsys, *flags, "--print-config")
     assert (status, err) == (0, "")
     config = from_json(json.loads(out))

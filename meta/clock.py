@@ -1,0 +1,66 @@
+"""Where a run's wall time goes, on the host: the columns `wall_s` and `time_*_s` of metrics.jsonl.
+
+The trainer says what it is doing; whatever it does not account for is idle. Where generations are short
+enough to be dispatched ahead, the devices work on during all of it but compilations.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+Use = Literal["compile", "generations", "evaluation", "checkpoint"]
+USES: tuple[Use, ...] = ("compile", "generations", "evaluation", "checkpoint")
+"""What time is accounted to; the rest is idle."""
+
+DIGITS = 3
+"""Decimals of seconds in metrics.jsonl."""
+
+
+class Clock:
+    """Counts the seconds of a run over all its starts, the pauses between them left out.
+
+    Args:
+        now: seconds of a clock that is never set back.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self.now = now
+        self._start = now()
+        self._spent = dict.fromkeys(USES, 0.0)
+
+    def resume(self, row: Mapping[str, Any]) -> None:
+        """Goes on from a generation's metrics; a run that did not count its uses yet was idle until then."""
+        self._start -= row["wall_s"]
+        for use in USES:
+            self._spent[use] += row.get(f"time_{use}_s", 0.0)
+
+    @property
+    def wall(self) -> float:
+        """Seconds since the run began."""
+        return self.now() - self._start
+
+    @contextlib.contextmanager
+    def spent(self, use: Use) -> Iterator[None]:
+        """Accounts what happens inside to `use`; not to be nested."""
+        began = self.now()
+        try:
+            yield
+        finally:
+            self._spent[use] += self.now() - began
+
+    def row(self) -> dict[str, float]:
+        """`wall_s`, and its parts by name, which add up to it."""
+        wall = round(self.wall, DIGITS)
+        parts = {f"time_{use}_s": round(seconds, DIGITS) for use, seconds in self._spent.items()}
+        idle = max(0.0, round(wall - sum(parts.values()), DIGITS))
+        return {"wall_s": wall, **parts, "time_idle_s": idle}
+
+
+def shares(row: Mapping[str, Any]) -> dict[str, float]:
+    """Share of the run's time so far by use, `idle` among them; nothing where a row does not say."""
+    wall = row.get("wall_s")
+    found = {use: row.get(f"time_{use}_s") for use in (*USES, "idle")}
+    if not wall:
+        return {}
+    return {use: seconds / wall for use, seconds in found.items() if seconds is not None}

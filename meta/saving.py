@@ -1,0 +1,172 @@
+"""What a run leaves on disk at a checkpoint: the state, the objective of that moment, the gallery.
+
+The trainer decides with `due` when that is, and tells how far the run is. All of several processes call
+what is here; process 0 writes, once it has the parts of the state that the others hold.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from checkpoints.atomic import replace_file
+from checkpoints.errors import CheckpointError
+from checkpoints.objective_file import save_objective
+from checkpoints.provenance import versions
+from checkpoints.runs import Restored, RunCheckpoints
+from discovery.objectives.base import TrainedObjective
+from discovery.types import MetaParams
+from meta import processes
+from meta.clock import Clock
+from meta.config import RunConfig, to_json
+from meta.curriculum.buffer import LevelBuffer
+from meta.divergence import Evaluation
+from meta.gallery import histograms, make_gallery
+from meta.keeping import CheckpointConfig
+from meta.program import Program
+from meta.run_dir import BEST_OBJECTIVE, OBJECTIVE
+from meta.watch import Watcher
+
+logger = logging.getLogger("rl_discovery")
+
+
+def due(done: int, seconds: float, config: CheckpointConfig) -> bool:
+    """Whether it is time for a checkpoint.
+
+    Args:
+        done: generations that are done.
+        seconds: since the last checkpoint, or since this call began its first generation.
+        config: the cadence.
+    """
+    late = config.minutes is not None and seconds >= 60 * config.minutes
+    return done % config.every == 0 or late
+
+
+class Saver:
+    """Writes checkpoints and what goes with them.
+
+    Args:
+        config: of the run.
+        program: its static side.
+        path: its directory.
+        clock: of the run.
+        say: tells the user.
+
+    Attributes:
+        saved: generations that were done at the last checkpoint; -1 before the first.
+    """
+
+    def __init__(
+        self, config: RunConfig, program: Program, path: Path, clock: Clock, say: Callable[[str], None]
+    ) -> None:
+        self._checkpoints = processes.lead(
+            lambda: RunCheckpoints(path / "checkpoints", keep=config.checkpoint.keep)
+        )
+        self.saved = -1
+        self._config = config
+        self._program = program
+        self._path = path
+        self._clock = clock
+        self._say = say
+        self._gallery = make_gallery(config, program)
+        self._saved_at = clock.now()
+
+    def restore(self, like: Any) -> Restored | None:
+        """The newest good checkpoint, its state whole on every process; None where there is none.
+
+        Args:
+            like: the state's structure, shapes and dtypes.
+        """
+        found = processes.restore(self._checkpoints, like)
+        if found is not None:
+            self.saved = found.generation
+        return found
+
+    def close(self) -> None:
+        """Waits for the last checkpoint, and lets go of threads and files."""
+        if self._checkpoints is not None:
+            self._checkpoints.close()
+
+    def begin(self) -> None:
+        """The first generation of this call begins: time until a checkpoint counts from here."""
+        self._saved_at = self._clock.now()
+
+    @property
+    def seconds(self) -> float:
+        """Since the last checkpoint of this call, or since `begin`."""
+        return self._clock.now() - self._saved_at
+
+    def save(self, state: Any, env_steps: int, best: Evaluation | None) -> None:
+        """A checkpoint, written in the background, and the current objective.
+
+        Args:
+            state: of the program; its meta-parameters are finite.
+            env_steps: of the run so far.
+            best: the evaluation whose checkpoint stays whatever comes.
+        """
+        done = int(state.generation)
+        with self._clock.spent("checkpoint"):
+            stays = None if best is None else best.generations
+            whole, facts = processes.gathered(state, self._program.mesh), {"env_steps": env_steps}
+            processes.lead(lambda: self._checkpoint(done, whole, facts, stays))
+            self.save_objective(state, env_steps)
+        self.saved, self._saved_at = done, self._clock.now()
+        logger.info("checkpoint at generation %d", done)
+
+    def save_objective(self, state: Any, env_steps: int) -> None:
+        """The objective as it stands."""
+        path = self._path / OBJECTIVE
+        processes.lead(lambda: save_objective(path, self._objective(state, env_steps, {})))
+
+    def save_best(self, state: Any, env_steps: int, best: Evaluation) -> None:
+        """The objective as it stands, as the one with the highest held-out fitness."""
+        path, card = self._path / BEST_OBJECTIVE, {"held_out_fitness": best.fitness}
+        with self._clock.spent("checkpoint"):
+            processes.lead(lambda: save_objective(path, self._objective(state, env_steps, card)))
+        logger.info("best held-out fitness so far: %.6g at generation %d", best.fitness, best.generations)
+
+    def show_levels(self, state: Any, observers: list[Watcher]) -> None:
+        """The buffer of a replay curriculum in numbers and pictures; a run does without if that fails."""
+        # Watchers count from 0, and on resume drop what is shown at the checkpoint's generation or later.
+        number = int(state.generation) - 1
+        if isinstance(state.curriculum, LevelBuffer):
+            values = histograms(state.curriculum, number)
+            for observer in observers:
+                observer.histograms(values, number)
+        began = time.monotonic()
+        try:
+            with self._clock.spent("evaluation"):
+                picture = self._gallery.draw(state) if self._gallery else None
+            if picture is None:
+                return
+            replace_file(self._path / "gallery.png", picture)
+        except (jax.errors.JaxRuntimeError, CheckpointError) as error:
+            self._say(f"no gallery at generation {number + 1}: {str(error).partition(chr(10))[0]}")
+            return
+        logger.info("gallery drawn in %.1f s", time.monotonic() - began)
+        for observer in observers:
+            observer.gallery(picture, number)
+
+    def meta_params(self, state: Any) -> MetaParams:
+        """The meta-parameters of a state, on the host."""
+        found: MetaParams = jax.device_get(self._program.meta_params(state))
+        return found
+
+    def _checkpoint(self, done: int, state: Any, facts: dict[str, Any], best: int | None) -> None:
+        assert self._checkpoints is not None, "only process 0 has the checkpoints"
+        self._checkpoints.save(done, state, facts, best=best)
+
+    def _objective(self, state: Any, env_steps: int, more: dict[str, Any]) -> TrainedObjective:
+        card = {
+            "preset": self._config.preset,
+            "config": to_json(self._config),
+            "generations": int(state.generation),
+            "env_steps": env_steps,
+            "wall_s": round(self._clock.wall),
+            "seed": self._config.seed,
+            "versions": versions(),
+        }
+        return TrainedObjective(self._program.objective, self.meta_params(state), card | more)

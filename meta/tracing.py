@@ -1,0 +1,49 @@
+"""`meta-train --profile`: a trace of one generation by JAX's profiler, for people who look for lost time."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+
+TRACED = 1
+"""Which generation of a call is traced: the second, because the first does things that no other has to."""
+
+
+class Tracer:
+    """Writes a trace of a call's second generation.
+
+    Args:
+        path: folder that the trace goes to; None: nothing is traced.
+        say: tells the user.
+    """
+
+    def __init__(self, path: Path | None, say: Callable[[str], None]) -> None:
+        self._path = path
+        self._say = say
+
+    def needs_alone(self, turn: int) -> bool:
+        """Whether no later generation may be dispatched during this one: it is traced, or the next one is.
+
+        Args:
+            turn: number of the generation in this call, from 0.
+        """
+        return self._path is not None and turn <= TRACED
+
+    @contextlib.contextmanager
+    def around(self, turn: int, generation: int) -> Iterator[None]:
+        """Traces what happens inside, if it is this generation's turn."""
+        if self._path is None or turn != TRACED:
+            yield
+            return
+        with jax.profiler.trace(str(self._path)):
+            yield
+        self._say(
+            f"profile of generation {generation} in {self._path}: open its *.trace.json.gz in Perfetto "
+            f"(ui.perfetto.dev), or run `tensorboard --logdir {self._path}` with the package xprof"
+        )
+
+    def check(self, turns: int) -> None:
+        """Says so where a call has too few generations for a trace."""
+        if self._path is not None and turns <= TRACED:
+            self._say("no profile: the second generation of a call is traced, and this call has only one")
