@@ -84,11 +84,15 @@ def overview() -> str:
 
 
 def _run(command: Command, argv: list[str]) -> int:
-    """Runs a command; errors that a person can do something about become one line."""
     if "jax" not in sys.modules:  # it is in tests and notebooks, where they decide
         runtime.configure(_devices(argv))
+    return guarded(lambda: importlib.import_module(command.module).main(argv))
+
+
+def guarded(action: Callable[[], int | None]) -> int:
+    """The exit status of a command; errors that a person can do something about become one line."""
     try:
-        return _survive_closed_pipe(lambda: importlib.import_module(command.module).main(argv))
+        return _survive_closed_pipe(action)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except OSError as error:

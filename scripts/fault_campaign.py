@@ -22,7 +22,7 @@ class Arguments:
 
     kills: int = 100
     """kill -9 at random moments, over one run."""
-    generations: int = 400
+    generations: int = 2000
     """Of each run."""
     seed: int = 0
     """Of the moments and of the damage."""
@@ -76,4 +76,6 @@ def table(findings: Sequence[Finding]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    from scripts.cli import guarded
+
+    sys.exit(guarded(lambda: main(sys.argv[1:])))

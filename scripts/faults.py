@@ -22,9 +22,17 @@ FLAGS = (
     *("--es.pairs", "8", "--agent.workers", "4", "--agent.rollout-steps", "8", "--objective.width", "8"),
     *("--levels.distribution", "small", "--levels.horizon", "20", "--block-size", "1"),
     *("--curriculum.buffer-size", "40", "--curriculum.minimum-fill", "0.2", "--curriculum.no-gallery"),
+    *("--held-out.every", "20", "--held-out.levels", "4"),
     "--logging.no-tensorboard",
 )
-"""A run with everything: horizon inputs, antagonists, a replay buffer."""
+"""A run with everything: horizon inputs, antagonists, a replay buffer, a best checkpoint. Generations take
+10 to 20 ms and there is a checkpoint every 5: a good part of the time goes into writing these."""
+
+EARLY = 0.5
+"""Share of the kills at a moment between the start and the first new generation; the others come after it,"""
+
+LATE_SECONDS = 1.5
+"""by so many seconds at most."""
 
 TIMES = ("wall_s", "generation_s", "env_steps_per_s", "time_")
 """Metrics that begin like this differ between two runs of the same."""
@@ -105,17 +113,31 @@ def read_rows(run_dir: Path) -> list[dict[str, Any]]:
     return list(read_metrics(run_dir / "metrics.jsonl"))
 
 
+def count_rows(run_dir: Path) -> int:
+    """The same, counted."""
+    path = run_dir / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
 def stripped(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Without what a clock says."""
     return [{k: v for k, v in row.items() if not k.startswith(TIMES)} for row in rows]
 
 
-def tensors(run_dir: Path) -> dict[str, bytes]:
-    """The objective's arrays as bytes."""
+def arrays(run_dir: Path) -> dict[tuple[str, str], Any]:
+    """The arrays of the current and the best objective, as far as there are these."""
     from safetensors.numpy import load_file
 
-    path = run_dir / "objective.safetensors"
-    return {name: array.tobytes() for name, array in load_file(path).items()} if path.exists() else {}
+    return {
+        (path.name, name): array
+        for path in sorted(run_dir.glob("objective*.safetensors"))
+        for name, array in load_file(path).items()
+    }
+
+
+def tensors(run_dir: Path) -> dict[tuple[str, str], bytes]:
+    """The same as bytes."""
+    return {name: array.tobytes() for name, array in arrays(run_dir).items()}
 
 
 def _end(process: subprocess.Popen[str], seconds: float = 600) -> tuple[int, str]:
@@ -124,26 +146,35 @@ def _end(process: subprocess.Popen[str], seconds: float = 600) -> tuple[int, str
     return process.returncode, lines[-1] if lines else ""
 
 
+def _wait_for_rows(process: subprocess.Popen[str], run_dir: Path, rows: int) -> bool:
+    """Waits until the run has so many generations; False where it ended before."""
+    while count_rows(run_dir) < rows:
+        if process.poll() is not None:
+            return False
+        time.sleep(0.005)
+    return True
+
+
 def _kill_at_row(campaign: Campaign, run_dir: Path, rows: int) -> None:
     """Starts the run and kills it once it has so many generations."""
     process = campaign.start(run_dir)
-    while len(read_rows(run_dir)) < rows:
-        if process.poll() is not None:
-            raise RuntimeError(f"ended before {rows} generations: {_end(process)}")
-        time.sleep(0.01)
+    if not _wait_for_rows(process, run_dir, rows):
+        raise RuntimeError(f"ended before {rows} generations: {_end(process)}")
     process.kill()
     _end(process)
 
 
 def kills(campaign: Campaign) -> Iterator[Finding]:
     """kill -9, again and again; a run that is done before the last one begins anew."""
-    run_dir, done, restarts = campaign.folder / "kills", 0, 0
-    longest = 12.0
+    run_dir, done, runs = campaign.folder / "kills", 0, 1
+    start_up = 6.0
     while done < campaign.kills:
-        process = campaign.start(run_dir)
-        moment = campaign.random.uniform(0, longest)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(moment)
+        rows, began, process = count_rows(run_dir), time.monotonic(), campaign.start(run_dir)
+        if campaign.random.random() < EARLY:
+            _wait(process, campaign.random.uniform(0, start_up))
+        elif _wait_for_rows(process, run_dir, rows + 1):
+            start_up = time.monotonic() - began
+            _wait(process, campaign.random.uniform(0, LATE_SECONDS))
         if process.poll() is None:
             process.kill()
             done += 1
@@ -157,22 +188,28 @@ def kills(campaign: Campaign) -> Iterator[Finding]:
                 yield dataclasses.replace(found, happened=f"differs after {done} kills")
                 return
             shutil.rmtree(run_dir)
-            restarts += 1
+            runs += 1
     status, line = campaign.run(run_dir)
     yield campaign.finding(
         "kill -9 at random moments",
         "nothing lost but what a checkpoint did not hold, which is done again; exact",
-        f"{done} kills over {restarts + 1} runs, each resumed to its end (status {status})",
+        f"{done} kills over {runs} run(s), each resumed to its end (status {status})",
         run_dir,
         done,
     )
+
+
+def _wait(process: subprocess.Popen[str], seconds: float) -> None:
+    """So long, but not beyond the process's end."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
 
 
 def damaged_checkpoints(campaign: Campaign) -> Iterator[Finding]:
     """The newest checkpoint cut short, or one of its bits turned, in each kind of file that it has."""
     for name, damage in (("truncated", _truncate), ("bit-flipped", _flip)):
         run_dir, times = campaign.folder / name, 0
-        _kill_at_row(campaign, run_dir, campaign.generations // 3)
+        _kill_at_row(campaign, run_dir, 9 * campaign.generations // 10)
         template = campaign.folder / f"{name}-template"
         shutil.copytree(run_dir, template)
         steps = sorted(int(p.name) for p in (run_dir / "checkpoints").iterdir() if p.name.isdecimal())
@@ -259,8 +296,7 @@ def two_starters(campaign: Campaign) -> Iterator[Finding]:
     """A second process in the same run directory."""
     run_dir = campaign.folder / "two"
     first = campaign.start(run_dir)
-    while len(read_rows(run_dir)) < 3:
-        time.sleep(0.01)
+    _wait_for_rows(first, run_dir, 3)
     first.send_signal(signal.SIGSTOP)  # or it might be done before the second has begun
     status, line = campaign.run(run_dir)
     first.send_signal(signal.SIGCONT)
@@ -298,12 +334,10 @@ def injections(campaign: Campaign) -> Iterator[Finding]:
 
 
 def tensors_finite(run_dir: Path) -> bool:
-    """Whether the saved objective, if any, holds numbers only."""
+    """Whether the saved objectives, if any, hold numbers only."""
     import numpy as np
-    from safetensors.numpy import load_file
 
-    path = run_dir / "objective.safetensors"
-    return not path.exists() or all(np.isfinite(array).all() for array in load_file(path).values())
+    return all(np.isfinite(array).all() for array in arrays(run_dir).values())
 
 
 @contextlib.contextmanager
