@@ -11,6 +11,7 @@ import logging
 import math
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,21 +96,20 @@ def meta_train(config: RunConfig, run_dir: Path, console: Console, *, profile: b
 
 def _meta_train(config: RunConfig, run_dir: Path, console: Console, profile: bool) -> Outcome:
     """The same, once there is somebody to miss a process."""
-    processes.check_same(config)
-    program = make_program(config)  # before the directory holds a configuration that cannot work
-    directory = processes.lead(lambda: RunDirectory(run_dir, config))
-    handler = _log_to(run_dir / "train.log") if processes.leads() else logging.NullHandler()
-    stop = StopRequest(
-        lambda number: console.print(f"{number.name}: saving after this generation (again to quit at once)")
-    )
-    try:
+    with contextlib.ExitStack() as stack:
+        stop = StopRequest(
+            lambda number: console.print(
+                f"{number.name}: saving after this generation (again to quit at once)"
+            )
+        )
+        stack.callback(stop.close)
+        processes.check_same(config)
+        program = make_program(config)  # before the directory holds a configuration that cannot work
+        directory = processes.lead(lambda: RunDirectory(run_dir, config))
+        if directory is not None:
+            stack.callback(directory.close)
+        stack.enter_context(_log(run_dir / "train.log" if directory is not None else None))
         return _Run(config, program, run_dir, directory, console, stop, profile).run()
-    finally:
-        stop.close()
-        logger.removeHandler(handler)
-        handler.close()
-        if directory:
-            directory.close()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -366,10 +366,16 @@ class _RunLog(logging.FileHandler):
             super().close()
 
 
-def _log_to(path: Path) -> logging.Handler:
-    handler = _RunLog(path)
+@contextlib.contextmanager
+def _log(path: Path | None) -> Iterator[None]:
+    """What is logged inside goes to this file; None: nowhere, and not to standard error either."""
+    handler = logging.NullHandler() if path is None else _RunLog(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    return handler
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()

@@ -13,7 +13,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.faults import FAULTS, Campaign, Finding
+from scripts.fault_runs import Campaign, Finding
+from scripts.faults import FAULTS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,29 +4,25 @@ import contextlib
 import dataclasses
 import itertools
 import os
-import random
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-from meta.run_files import read_metrics
-from scripts import child
 from scripts.fault_injections import CLOCK, INJECTIONS
-
-FLAGS = (
-    *("--preset", "ta-lpg-groove-cpu", "--seed", "7", "--checkpoint.every", "5", "--devices", "2"),
-    *("--es.pairs", "8", "--agent.workers", "4", "--agent.rollout-steps", "8", "--objective.width", "8"),
-    *("--levels.distribution", "small", "--levels.horizon", "20", "--block-size", "1"),
-    *("--curriculum.buffer-size", "40", "--curriculum.minimum-fill", "0.2", "--curriculum.no-gallery"),
-    *("--held-out.every", "20", "--held-out.levels", "4"),
-    "--logging.no-tensorboard",
+from scripts.fault_runs import (
+    Campaign,
+    Finding,
+    arrays,
+    count_rows,
+    end,
+    kill_at_row,
+    read_rows,
+    wait,
+    wait_for_rows,
 )
-"""A run with everything: horizon inputs, antagonists, a replay buffer, a best checkpoint. Generations take
-10 to 20 ms and there is a checkpoint every 5: a good part of the time goes into writing these."""
 
 EARLY = 0.5
 """Share of the kills at a moment between the start and the first new generation; the others come after it,"""
@@ -34,182 +30,69 @@ EARLY = 0.5
 LATE_SECONDS = 1.5
 """by so many seconds at most."""
 
-TIMES = ("wall_s", "generation_s", "env_steps_per_s", "time_")
-"""Metrics that begin like this differ between two runs of the same."""
-
-COMMAND = "import sys; from scripts.cli import main; sys.exit(main(sys.argv[1:]))"
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """What became of a run.
-
-    Attributes:
-        fault: what happened to it.
-        promise: what ought to come of it.
-        happened: what came of it, in words.
-        times: how often it was done.
-        lost: generations that are missing from metrics.jsonl in the end.
-        duplicate: generations that are in it twice.
-        exact: whether metrics and objective are those of the undisturbed run; None where they must differ.
-        kept: whether the promise was.
-    """
-
-    fault: str
-    promise: str
-    happened: str
-    times: int
-    lost: int
-    duplicate: int
-    exact: bool | None
-    kept: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Campaign:
-    """One campaign's settings, and the run that nothing happens to."""
-
-    folder: Path
-    generations: int
-    kills: int
-    random: random.Random
-    whole: Path
-
-    def start(self, run_dir: Path, code: str = COMMAND) -> subprocess.Popen[str]:
-        """The command, in a process of its own."""
-        arguments = ["meta-train", *FLAGS, "--generations", str(self.generations), "--run-dir", str(run_dir)]
-        return subprocess.Popen(
-            [*child.PYTHON, "-c", code, *arguments],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=child.environment() | {"XDG_CACHE_HOME": str(self.folder / "cache")},
-        )
-
-    def run(self, run_dir: Path, code: str = COMMAND) -> tuple[int, str]:
-        """The command to its end: exit status and last line."""
-        return _end(self.start(run_dir, code))
-
-    def compare(self, run_dir: Path) -> dict[str, Any]:
-        """Lost and duplicate generations, and whether the run is the undisturbed one."""
-        rows = read_rows(run_dir)
-        numbers = [row["generation"] for row in rows]
-        same = stripped(rows) == stripped(read_rows(self.whole)) and tensors(run_dir) == tensors(self.whole)
-        return {
-            "lost": len(set(range(self.generations)) - set(numbers)),
-            "duplicate": len(numbers) - len(set(numbers)),
-            "exact": same,
-        }
-
-    def finding(self, fault: str, promise: str, happened: str, run_dir: Path, times: int = 1) -> Finding:
-        """Of a run that was to be exact in the end."""
-        found = self.compare(run_dir)
-        kept = found == {"lost": 0, "duplicate": 0, "exact": True}
-        return Finding(fault, promise, happened, times, kept=kept, **found)
-
-
-def read_rows(run_dir: Path) -> list[dict[str, Any]]:
-    """The whole lines of metrics.jsonl, whatever is in it twice; also while somebody writes it."""
-    return list(read_metrics(run_dir / "metrics.jsonl"))
-
-
-def count_rows(run_dir: Path) -> int:
-    """The same, counted."""
-    path = run_dir / "metrics.jsonl"
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
-def stripped(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Without what a clock says."""
-    return [{k: v for k, v in row.items() if not k.startswith(TIMES)} for row in rows]
-
-
-def arrays(run_dir: Path) -> dict[tuple[str, str], Any]:
-    """The arrays of the current and the best objective, as far as there are these."""
-    from safetensors.numpy import load_file
-
-    return {
-        (path.name, name): array
-        for path in sorted(run_dir.glob("objective*.safetensors"))
-        for name, array in load_file(path).items()
-    }
-
-
-def tensors(run_dir: Path) -> dict[tuple[str, str], bytes]:
-    """The same as bytes."""
-    return {name: array.tobytes() for name, array in arrays(run_dir).items()}
-
-
-def _end(process: subprocess.Popen[str], seconds: float = 600) -> tuple[int, str]:
-    _, err = process.communicate(timeout=seconds)
-    lines = [line for line in err.splitlines() if line.strip()]
-    return process.returncode, lines[-1] if lines else ""
-
-
-def _wait_for_rows(process: subprocess.Popen[str], run_dir: Path, rows: int) -> bool:
-    """Waits until the run has so many generations; False where it ended before."""
-    while count_rows(run_dir) < rows:
-        if process.poll() is not None:
-            return False
-        time.sleep(0.005)
-    return True
-
-
-def _kill_at_row(campaign: Campaign, run_dir: Path, rows: int) -> None:
-    """Starts the run and kills it once it has so many generations."""
-    process = campaign.start(run_dir)
-    if not _wait_for_rows(process, run_dir, rows):
-        raise RuntimeError(f"ended before {rows} generations: {_end(process)}")
-    process.kill()
-    _end(process)
+TERMINATIONS = 5
+"""Kills for each SIGTERM."""
 
 
 def kills(campaign: Campaign) -> Iterator[Finding]:
-    """kill -9, again and again; a run that is done before the last one begins anew."""
-    run_dir, done, runs = campaign.folder / "kills", 0, 1
-    start_up = 6.0
-    while done < campaign.kills:
-        rows, began, process = count_rows(run_dir), time.monotonic(), campaign.start(run_dir)
-        if campaign.random.random() < EARLY:
-            _wait(process, campaign.random.uniform(0, start_up))
-        elif _wait_for_rows(process, run_dir, rows + 1):
-            start_up = time.monotonic() - began
-            _wait(process, campaign.random.uniform(0, LATE_SECONDS))
-        if process.poll() is None:
-            process.kill()
-            done += 1
-        status, line = _end(process)
-        if status not in (0, -signal.SIGKILL):
-            yield Finding("kill -9", "resumes", f"status {status}: {line}", done, 0, 0, False, kept=False)
-            return
-        if status == 0:
-            found = campaign.finding("kill -9", "", "", run_dir, done)
-            if not found.kept:
-                yield dataclasses.replace(found, happened=f"differs after {done} kills")
-                return
-            shutil.rmtree(run_dir)
-            runs += 1
-    status, line = campaign.run(run_dir)
-    yield campaign.finding(
-        "kill -9 at random moments",
+    """kill -9, again and again."""
+    yield _again_and_again(
+        campaign,
+        signal.SIGKILL,
+        campaign.kills,
         "nothing lost but what a checkpoint did not hold, which is done again; exact",
-        f"{done} kills over {runs} run(s), each resumed to its end (status {status})",
-        run_dir,
-        done,
     )
 
 
-def _wait(process: subprocess.Popen[str], seconds: float) -> None:
-    """So long, but not beyond the process's end."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(seconds)
+def terminations(campaign: Campaign) -> Iterator[Finding]:
+    """SIGTERM, again and again."""
+    yield _again_and_again(
+        campaign,
+        signal.SIGTERM,
+        max(1, campaign.kills // TERMINATIONS),
+        "status 143 once a compilation and a generation at most are done; resumes where it stopped; exact",
+    )
+
+
+def _again_and_again(campaign: Campaign, number: signal.Signals, times: int, promise: str) -> Finding:
+    """A signal at random moments, so many times; a run that is done before the last one begins anew."""
+    fault = f"{'kill -9' if number == signal.SIGKILL else number.name} at random moments"
+    run_dir, done, runs = campaign.folder / number.name, 0, 1
+    start_up, longest = 6.0, 0.0
+    while done < times:
+        rows, began, process = count_rows(run_dir), time.monotonic(), campaign.start(run_dir)
+        if campaign.random.random() < EARLY:
+            wait(process, campaign.random.uniform(0, start_up))
+        elif wait_for_rows(process, run_dir, rows + 1):
+            start_up = time.monotonic() - began
+            wait(process, campaign.random.uniform(0, LATE_SECONDS))
+        if process.poll() is None:
+            process.send_signal(number)
+            done += 1
+        sent = time.monotonic()
+        status, line = end(process)
+        longest = max(longest, time.monotonic() - sent)
+        # Before Python is up it is the signal itself that ends the process; a shell says 128 + number for it.
+        if status not in (0, -number, 128 + number):
+            return Finding(fault, promise, f"status {status}: {line}", done, 0, 0, False, kept=False)
+        if status == 0:
+            found = campaign.finding(fault, promise, "", run_dir, done)
+            if not found.kept:
+                return dataclasses.replace(found, happened=f"differs after {done} times")
+            shutil.rmtree(run_dir)
+            runs += 1
+    status, _ = campaign.run(run_dir)
+    happened = f"{done} times over {runs} run(s), each resumed to its end (status {status})"
+    if number == signal.SIGTERM:
+        happened += f"; ended within {longest:.1f} s of the signal"
+    return campaign.finding(fault, promise, happened, run_dir, done)
 
 
 def damaged_checkpoints(campaign: Campaign) -> Iterator[Finding]:
     """The newest checkpoint cut short, or one of its bits turned, in each kind of file that it has."""
     for name, damage in (("truncated", _truncate), ("bit-flipped", _flip)):
         run_dir, times = campaign.folder / name, 0
-        _kill_at_row(campaign, run_dir, 9 * campaign.generations // 10)
+        kill_at_row(campaign, run_dir, 9 * campaign.generations // 10)
         template = campaign.folder / f"{name}-template"
         shutil.copytree(run_dir, template)
         steps = sorted(int(p.name) for p in (run_dir / "checkpoints").iterdir() if p.name.isdecimal())
@@ -260,7 +143,7 @@ def read_only(campaign: Campaign) -> Iterator[Finding]:
     promise = "one clear line, status 1, nothing changed; writable again the run goes on; exact"
     with _tmpfs(campaign.folder / "readonly", "64m") as mount:
         if mount is not None:
-            _kill_at_row(campaign, mount / "run", campaign.generations // 4)
+            kill_at_row(campaign, mount / "run", campaign.generations // 4)
             _remount(mount, "ro")
         yield _refused(campaign, "read-only directory", promise, mount, "rw")
 
@@ -283,7 +166,7 @@ def _refused(campaign: Campaign, fault: str, promise: str, mount: Path | None, r
 def clock_set_back(campaign: Campaign) -> Iterator[Finding]:
     """The clock of the second start is a day behind."""
     run_dir = campaign.folder / "clock"
-    _kill_at_row(campaign, run_dir, campaign.generations // 3)
+    kill_at_row(campaign, run_dir, campaign.generations // 3)
     status, _ = campaign.run(run_dir, CLOCK)
     found = campaign.finding("clock set back a day", "no part of a result depends on it; exact", "", run_dir)
     walls = [row["wall_s"] for row in read_rows(run_dir)]
@@ -296,11 +179,11 @@ def two_starters(campaign: Campaign) -> Iterator[Finding]:
     """A second process in the same run directory."""
     run_dir = campaign.folder / "two"
     first = campaign.start(run_dir)
-    _wait_for_rows(first, run_dir, 3)
+    wait_for_rows(first, run_dir, 3)
     first.send_signal(signal.SIGSTOP)  # or it might be done before the second has begun
     status, line = campaign.run(run_dir)
     first.send_signal(signal.SIGCONT)
-    ended, _ = _end(first)
+    ended, _ = end(first)
     found = campaign.finding(
         "two starters", "the second is refused, the first does not notice; exact", "", run_dir
     )
@@ -367,6 +250,7 @@ def _short(line: str) -> str:
 
 FAULTS: dict[str, Callable[[Campaign], Iterator[Finding]]] = {
     "kills": kills,
+    "terminations": terminations,
     "damaged_checkpoints": damaged_checkpoints,
     "full_disk": full_disk,
     "read_only": read_only,

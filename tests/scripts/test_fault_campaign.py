@@ -6,7 +6,7 @@ import pytest
 from scripts import faults
 from scripts.fault_campaign import main, table
 from scripts.fault_injections import CLOCK, INJECTIONS
-from scripts.faults import Campaign, Finding, stripped
+from scripts.fault_runs import Campaign, Finding, stripped
 
 
 def write_run(run_dir, numbers, value=1.0):

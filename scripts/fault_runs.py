@@ -1,0 +1,160 @@
+"""The runs of `scripts.fault_campaign`: started, stopped, and compared with one that nothing happened to."""
+
+import contextlib
+import dataclasses
+import random
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from meta.run_files import read_metrics
+from scripts import child
+
+FLAGS = (
+    *("--preset", "ta-lpg-groove-cpu", "--seed", "7", "--checkpoint.every", "5", "--devices", "2"),
+    *("--es.pairs", "8", "--agent.workers", "4", "--agent.rollout-steps", "8", "--objective.width", "8"),
+    *("--levels.distribution", "small", "--levels.horizon", "20", "--block-size", "1"),
+    *("--curriculum.buffer-size", "40", "--curriculum.minimum-fill", "0.2", "--curriculum.no-gallery"),
+    *("--held-out.every", "20", "--held-out.levels", "4"),
+    "--logging.no-tensorboard",
+)
+"""A run with everything: horizon inputs, antagonists, a replay buffer, a best checkpoint. Generations take
+10 to 20 ms and there is a checkpoint every 5: a good part of the time goes into writing these."""
+
+TIMES = ("wall_s", "generation_s", "env_steps_per_s", "time_")
+"""Metrics that begin like this differ between two runs of the same."""
+
+COMMAND = "import sys; from scripts.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What became of a run.
+
+    Attributes:
+        fault: what happened to it.
+        promise: what ought to come of it.
+        happened: what came of it, in words.
+        times: how often it was done.
+        lost: generations that are missing from metrics.jsonl in the end.
+        duplicate: generations that are in it twice.
+        exact: whether metrics and objective are those of the undisturbed run; None where they must differ.
+        kept: whether the promise was.
+    """
+
+    fault: str
+    promise: str
+    happened: str
+    times: int
+    lost: int
+    duplicate: int
+    exact: bool | None
+    kept: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Campaign:
+    """One campaign's settings, and the run that nothing happens to."""
+
+    folder: Path
+    generations: int
+    kills: int
+    random: random.Random
+    whole: Path
+
+    def start(self, run_dir: Path, code: str = COMMAND) -> subprocess.Popen[str]:
+        """The command, in a process of its own."""
+        arguments = ["meta-train", *FLAGS, "--generations", str(self.generations), "--run-dir", str(run_dir)]
+        return subprocess.Popen(
+            [*child.PYTHON, "-c", code, *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=child.environment() | {"XDG_CACHE_HOME": str(self.folder / "cache")},
+        )
+
+    def run(self, run_dir: Path, code: str = COMMAND) -> tuple[int, str]:
+        """The command to its end: exit status and last line."""
+        return end(self.start(run_dir, code))
+
+    def compare(self, run_dir: Path) -> dict[str, Any]:
+        """Lost and duplicate generations, and whether the run is the undisturbed one."""
+        rows = read_rows(run_dir)
+        numbers = [row["generation"] for row in rows]
+        same = stripped(rows) == stripped(read_rows(self.whole)) and tensors(run_dir) == tensors(self.whole)
+        return {
+            "lost": len(set(range(self.generations)) - set(numbers)),
+            "duplicate": len(numbers) - len(set(numbers)),
+            "exact": same,
+        }
+
+    def finding(self, fault: str, promise: str, happened: str, run_dir: Path, times: int = 1) -> Finding:
+        """Of a run that was to be exact in the end."""
+        found = self.compare(run_dir)
+        kept = found == {"lost": 0, "duplicate": 0, "exact": True}
+        return Finding(fault, promise, happened, times, kept=kept, **found)
+
+
+def read_rows(run_dir: Path) -> list[dict[str, Any]]:
+    """The whole lines of metrics.jsonl, whatever is in it twice; also while somebody writes it."""
+    return list(read_metrics(run_dir / "metrics.jsonl"))
+
+
+def count_rows(run_dir: Path) -> int:
+    """The same, counted."""
+    path = run_dir / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def stripped(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without what a clock says."""
+    return [{k: v for k, v in row.items() if not k.startswith(TIMES)} for row in rows]
+
+
+def arrays(run_dir: Path) -> dict[tuple[str, str], Any]:
+    """The arrays of the current and the best objective, as far as there are these."""
+    from safetensors.numpy import load_file
+
+    return {
+        (path.name, name): array
+        for path in sorted(run_dir.glob("objective*.safetensors"))
+        for name, array in load_file(path).items()
+    }
+
+
+def tensors(run_dir: Path) -> dict[tuple[str, str], bytes]:
+    """The same as bytes."""
+    return {name: array.tobytes() for name, array in arrays(run_dir).items()}
+
+
+def end(process: subprocess.Popen[str], seconds: float = 600) -> tuple[int, str]:
+    """Waits for a process: its exit status and its last line."""
+    _, err = process.communicate(timeout=seconds)
+    lines = [line for line in err.splitlines() if line.strip()]
+    return process.returncode, lines[-1] if lines else ""
+
+
+def wait_for_rows(process: subprocess.Popen[str], run_dir: Path, rows: int) -> bool:
+    """Waits until the run has so many generations; False where it ended before."""
+    while count_rows(run_dir) < rows:
+        if process.poll() is not None:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def kill_at_row(campaign: Campaign, run_dir: Path, rows: int) -> None:
+    """Starts the run and kills it once it has so many generations."""
+    process = campaign.start(run_dir)
+    if not wait_for_rows(process, run_dir, rows):
+        raise RuntimeError(f"ended before {rows} generations: {end(process)}")
+    process.kill()
+    end(process)
+
+
+def wait(process: subprocess.Popen[str], seconds: float) -> None:
+    """So long, but not beyond the process's end."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)

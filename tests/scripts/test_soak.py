@@ -1,0 +1,85 @@
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from scripts.cli import guarded
+from scripts.soak import MIB_PER_HOUR, main, sample, summary, watch
+
+
+def samples(rss=lambda hours: 700.0, threads=lambda hours: 30, files=lambda hours: 12, noise=3.0):
+    """An hour of a process, looked at every 20 seconds."""
+    random = np.random.default_rng(0)
+    hours = np.arange(0, 1, 20 / 3600)
+    return [
+        {"seconds": 3600 * h, "rss_mib": rss(h) + random.normal(0, noise), "threads": threads(h)}
+        | {"files": files(h)}
+        for h in hours
+    ]
+
+
+def test_what_wanders_or_comes_and_goes_does_not_grow():
+    assert summary(samples())["grew"] == []
+    now_and_then = lambda hours: 12 + 9 * (round(180 * hours) % 7 == 0)  # noqa: E731
+    found = summary(samples(files=now_and_then, threads=now_and_then))
+    assert (found["grew"], found["files"]) == ([], [12, 21])
+    assert summary(samples(rss=lambda hours: 700 - 50 * hours))["grew"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "course"),
+    [
+        ("rss_mib", lambda hours: 700 + 2 * MIB_PER_HOUR * hours),
+        ("threads", lambda hours: 30 + round(4 * hours)),
+        ("files", lambda hours: 12 + round(100 * hours)),
+    ],
+)
+def test_what_grows_is_named(name, course):
+    assert summary(samples(**{name.removesuffix("_mib"): course}))["grew"] == [name]
+
+
+def test_the_slope_of_memory_is_in_mib_per_hour():
+    found = summary(samples(rss=lambda hours: 700 + 5 * hours, noise=0.0))
+    assert found["mib_per_hour"] == pytest.approx(5, abs=0.01)
+
+
+def test_a_sample_is_what_the_process_has(tmp_path):
+    before = sample(os.getpid())
+    threads = [threading.Event() for _ in range(3)]
+    for event in threads:
+        threading.Thread(target=event.wait, daemon=True).start()
+    held = np.ones(40 * 2**17)  # 40 MiB
+    with (tmp_path / "a").open("w"), (tmp_path / "b").open("w"):
+        after = sample(os.getpid())
+    for event in threads:
+        event.set()
+    assert held.sum() > 0
+    assert after["threads"] - before["threads"] == 3
+    assert after["files"] - before["files"] == 2
+    assert 30 < after["rss_mib"] - before["rss_mib"] < 60
+
+
+def test_watching_ends_with_the_process():
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5)"])
+    found = watch(process, 60.0, 0.05)
+    assert 2 <= len(found) <= 12
+    assert [row["seconds"] for row in found] == sorted(row["seconds"] for row in found)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--minutes", "1", "--warm-up", "2"], "must be above 0, each longer than the last"),
+        (["--every", "0"], "must be above 0"),
+        ([], "exists: a soak begins with a run of its own"),
+    ],
+)
+def test_a_soak_that_cannot_tell_anything_is_refused_with_one_line(tmp_path, capsys, arguments, words):
+    assert guarded(lambda: main(["--run-dir", str(tmp_path), *arguments])) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert words in err
+    assert err.count("\n") == 1

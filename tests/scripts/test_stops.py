@@ -1,0 +1,87 @@
+"""SIGTERM while a run does something else than a generation: status 143, and resuming changes nothing."""
+
+import functools
+import importlib
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from checkpoints import read_objective
+from tests.meta.processes import metrics
+from tests.scripts.called import called
+
+FLAGS = [
+    *("--preset", "quickstart", "--seed", "5", "--generations", "6", "--checkpoint.every", "2"),
+    *("--es.pairs", "3", "--agent.workers", "2", "--agent.rollout-steps", "4", "--objective.width", "4"),
+    *("--levels.distribution", "small", "--levels.horizon", "3", "--block-size", "1", "--devices", "1"),
+    *("--held-out.every", "3", "--held-out.levels", "2", "--logging.no-tensorboard"),
+]
+MOMENTS = {
+    # What is going on: what is called then, and the generations that are done when the run has stopped.
+    "before compiling": ("meta.trainer.make_program", 0),
+    "compiling": ("meta.held_out.HeldOut.compile", 0),
+    "in a generation": ("meta.trainer.wait_for", 1),
+    "writing metrics": ("meta.run_dir.RunDirectory.append_metrics", 1),
+    "writing a checkpoint": ("checkpoints.runs.RunCheckpoints.save", 3),
+    "writing the objective": ("meta.saving.Saver.save_objective", 3),
+    "evaluating": ("meta.held_out.HeldOut.evaluate", 3),
+    "writing the best objective": ("meta.saving.Saver.save_best", 4),
+}
+
+answer = functools.partial(called, "meta-train")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nobody disturbs."""
+    from scripts.meta_train import main
+
+    run_dir = tmp_path_factory.mktemp("whole") / "run"
+    assert main([*FLAGS, "--run-dir", str(run_dir)]) == 0
+    return run_dir
+
+
+def interrupt(monkeypatch, name):
+    """Sends SIGTERM in the first call of something, as if it had come from outside."""
+    place, _, attribute = name.rpartition(".")
+    parent = importlib.import_module(".".join(part for part in place.split(".") if part.islower()))
+    for part in place.split("."):
+        parent = getattr(parent, part) if not part.islower() else parent
+    right, calls = getattr(parent, attribute), []
+
+    def interrupted(*args, **kwargs):
+        found = right(*args, **kwargs)  # a checkpoint is written in the background from here on
+        if not calls:
+            os.kill(os.getpid(), signal.SIGTERM)
+        calls.append(name)
+        return found
+
+    monkeypatch.setattr(parent, attribute, interrupted)
+
+
+def tensors(run_dir):
+    read = [read_objective(path).meta_params for path in sorted(run_dir.glob("objective*.safetensors"))]
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(read)]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_signal_at_any_moment_ends_with_143_and_a_run_that_resumes_exactly(
+    moment, whole, tmp_path, capsys, monkeypatch
+):
+    name, done = MOMENTS[moment]
+    run_dir = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        interrupt(patch, name)
+        status, out, err = answer(capsys, *FLAGS, "--run-dir", run_dir)
+    assert (status, out) == (143, ""), err
+    assert "SIGTERM: saving after this generation" in err
+    assert f"stopped at generation {done}; resume with" in err
+    assert (run_dir / "checkpoints" / str(done)).is_dir()
+    status, _, err = answer(capsys, *FLAGS, "--run-dir", run_dir)
+    assert status == 0
+    assert f"resumed at generation {done}" in err
+    assert metrics(run_dir) == metrics(whole)
+    assert tensors(run_dir) == tensors(whole)
