@@ -3,9 +3,11 @@
 A watcher is told of every generation on the host; none of this is inside compiled code.
 """
 
+import collections
 import hashlib
 import io
 import logging
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -50,8 +52,8 @@ GLANCE = {
 }
 """The charts of TensorBoard's tab Custom Scalars, and what each shows together."""
 
-SMOOTHING = 0.9
-"""Weight of what is known already in running means over generations."""
+PACE_GENERATIONS = 200
+"""Newest generations whose mean time tells the hours to go: checkpoints and evaluations count in it."""
 
 
 class Watcher(Protocol):
@@ -83,7 +85,7 @@ class Points:
 
     def __init__(self, total: int) -> None:
         self._total = total
-        self._seconds: float | None = None
+        self._seconds: collections.deque[float] = collections.deque(maxlen=PACE_GENERATIONS)
 
     def of(self, row: Mapping[str, Any]) -> dict[str, float]:
         """Every metric that has a value, shares of time, and hours to go at the present pace."""
@@ -92,9 +94,9 @@ class Points:
             for name, value in row.items()
             if name != "generation" and value is not None
         }
-        self._seconds = _running(self._seconds, row["generation_s"])
+        self._seconds.append(row["generation_s"])
         left = self._total - row["generation"] - 1
-        found["time/hours_to_go"] = left * self._seconds / 3600
+        found["time/hours_to_go"] = left * statistics.fmean(self._seconds) / 3600
         return found | {f"time/share_{use}": share for use, share in shares(row).items()}
 
 
@@ -130,8 +132,8 @@ class Terminal:
     def generation(self, row: Mapping[str, Any]) -> None:
         """Moves the bar, or prints a line about 20 times a run."""
         # Single generations meet different levels: a running mean shows the trend.
-        if row["fitness_mean"] is not None:
-            self._fitness = _running(self._fitness, row["fitness_mean"])
+        if (mean := row["fitness_mean"]) is not None:
+            self._fitness = mean if self._fitness is None else 0.9 * self._fitness + 0.1 * mean
         rate = _thousands(row["env_steps_per_s"])
         done = row["generation"] + 1
         # Agents that live on from step to step have no fitness before the first lifetime ends.
@@ -251,11 +253,6 @@ def _panel(name: str) -> str:
 def _pixels(picture: bytes) -> np.ndarray:
     """RGB bytes of a PNG."""
     return np.round(255 * imread(io.BytesIO(picture), format="png")[..., :3]).astype(np.uint8)
-
-
-def _running(mean: float | None, value: float) -> float:
-    """The running mean with one more value."""
-    return value if mean is None else SMOOTHING * mean + (1 - SMOOTHING) * value
 
 
 def _thousands(rate: float) -> str:

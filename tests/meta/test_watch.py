@@ -14,7 +14,15 @@ from tensorboardX.record_writer import masked_crc32c
 
 from meta.errors import ConfigError
 from meta.trainer import meta_train
-from meta.watch import GLANCE, Points, TensorBoard, Terminal, WeightsAndBiases, watchers
+from meta.watch import (
+    GLANCE,
+    PACE_GENERATIONS,
+    Points,
+    TensorBoard,
+    Terminal,
+    WeightsAndBiases,
+    watchers,
+)
 from tests.meta.tiny import tiny
 
 
@@ -137,12 +145,15 @@ def test_the_panel_of_time_shows_shares_and_that_of_held_out_levels_their_fitnes
     assert (tags["time/time_generations_s"], tags["held_out/held_out_fitness"]) == (6.0, 3.0)
 
 
-def test_hours_to_go_are_those_at_the_running_pace():
+def test_hours_to_go_are_those_at_the_mean_pace_of_the_newest_generations():
     points = Points(101)
     assert points.of(row(0, generation_s=36.0))["time/hours_to_go"] == pytest.approx(1)
     slower = points.of(row(50, generation_s=72.0))["time/hours_to_go"]
-    assert slower == pytest.approx(50 * (0.9 * 36 + 0.1 * 72) / 3600)
+    assert slower == pytest.approx(50 * 54 / 3600)
     assert points.of(row(100))["time/hours_to_go"] == 0
+    for _ in range(PACE_GENERATIONS):
+        forgotten = points.of(row(99, generation_s=36.0))["time/hours_to_go"]
+    assert forgotten == pytest.approx(0.01)
 
 
 def test_the_tab_at_a_glance_shows_only_what_runs_write(tmp_path):
