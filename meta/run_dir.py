@@ -17,6 +17,7 @@ from checkpoints.errors import reason
 from checkpoints.provenance import versions
 from meta.config import RunConfig, from_json, identity, to_json
 from meta.errors import ConfigError, RunError
+from meta.fields import dotted
 from meta.run_files import FORMAT, foreign, read_document, read_metrics
 
 TOTALS = ("env_steps", "wall_s")
@@ -147,20 +148,13 @@ def _is_total(value: Any) -> bool:
 
 
 def _refuse_changes(old: RunConfig, new: RunConfig, path: Path) -> None:
-    before, after = _flatten(identity(old)), _flatten(identity(new))
-    changed = [
+    before, after = dotted(identity(old)), dotted(identity(new))
+    differ = [
         f"{k} was {before.get(k)}, now {after.get(k)}"
         for k in before | after
         if before.get(k) != after.get(k)
     ]
-    if changed:
+    if differ:
         raise ConfigError(
-            f"{path} holds a run of another configuration ({'; '.join(changed)}); choose another --run-dir"
+            f"{path} holds a run of another configuration ({'; '.join(differ)}); choose another --run-dir"
         )
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

@@ -20,6 +20,7 @@ from checkpoints.atomic import replace_file
 from checkpoints.errors import one_line
 from meta.config import NOT_IDENTITY, RunConfig, from_json, to_json
 from meta.errors import ConfigError, RunError
+from meta.fields import changed, dotted
 from meta.program import make_program
 from meta.status import read_status
 
@@ -126,7 +127,7 @@ def parse_axis(text: str, base: RunConfig) -> Axis:
     """
     name, equals, values = text.partition("=")
     name = name.strip().lstrip("-").replace("-", "_")
-    known = [field for field in _fields(to_json(base)) if field != "preset"]
+    known = [field for field in dotted(to_json(base)) if field != "preset"]
     if not equals or not values.strip():
         raise ConfigError(f"{text!r} is no FIELD=VALUE,... or FIELD=LOW..HIGH")
     if name not in known:
@@ -206,14 +207,13 @@ def make_plan(
         except ValueError as error:  # so are all that say what is impossible
             words = " ".join(f"{name}={text}" for name, text in texts.items())
             raise ConfigError(f"trial {number} ({words}) cannot work: {error}") from None
-        values = _fields(to_json(config))
+        values = dotted(to_json(config))
         overrides = {name: values[name] for name in texts}
         if equal := [trial for trial in trials if trial.overrides == overrides]:
             raise ConfigError(f"trial {number} is the same as {equal[0].name}: a value is named twice")
         trials.append(Trial(name=_name(number, overrides), overrides=overrides))
         configs.append(config)
-    before = _fields(to_json(preset))
-    fixed = {name: value for name, value in _fields(to_json(base)).items() if value != before.get(name)}
+    fixed = changed(to_json(base), to_json(preset))
     return Plan(preset=preset.preset, fixed=fixed, trials=tuple(trials)), configs
 
 
@@ -313,18 +313,6 @@ def _result(path: Path, trial: Trial) -> Result:
         env_steps=found.env_steps,
         seconds=found.seconds,
     )
-
-
-def _fields(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Every field by its dotted name; environments of `also` are counted from 0."""
-    if isinstance(tree, list) and tree and all(isinstance(entry, dict) for entry in tree):
-        tree = {str(number): entry for number, entry in enumerate(tree)}
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        found |= _fields(value, f"{prefix}.{name}" if prefix else name)
-    return found
 
 
 def _set(document: Any, name: str, text: str) -> None:

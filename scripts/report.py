@@ -17,11 +17,12 @@ from envs.registry import family_of
 from evaluation import report
 from meta.config import RunConfig, from_json, to_json
 from meta.errors import ConfigError
+from meta.fields import changed
 from meta.presets import PRESETS
 from scripts import output
 from scripts.arguments import UsageError, parse
 from scripts.evaluate import check_writable
-from scripts.flags import changes, flag
+from scripts.flags import flag
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +143,7 @@ def reproduce(config: RunConfig, run_dir: Path) -> str:
     preset = config.preset if config.preset in PRESETS else "ta-lpg"
     base = to_json(dataclasses.replace(PRESETS[preset].config, preset=config.preset))
     words = ["rl-discovery", "meta-train", "--preset", preset, "--run-dir", str(run_dir)]
-    for name, value in changes(to_json(config), base):
+    for name, value in changed(to_json(config), base).items():
         words += flag(name, value)
     return shlex.join(words)
 

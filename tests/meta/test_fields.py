@@ -1,0 +1,29 @@
+import dataclasses
+
+from meta.config import to_json
+from meta.fields import changed, dotted
+from meta.presets import find
+
+
+def test_every_field_has_its_dotted_name_and_the_names_lead_back():
+    document = to_json(find("lpo-many-cpu").config)
+    found = dotted(document)
+    assert found["es.pairs"] == 48
+    assert found["also.0.levels.distribution"] == "CartPole-v1"
+    for name, value in found.items():
+        part = document
+        for key in name.split("."):
+            part = part[int(key)] if isinstance(part, list) else part[key]
+        assert part == value
+
+
+def test_what_is_changed_is_told_with_its_new_value():
+    config = find("lpo-many-cpu").config
+    first, *rest = config.also
+    other = dataclasses.replace(
+        config,
+        seed=7,
+        also=(dataclasses.replace(first, levels=dataclasses.replace(first.levels, horizon=9)), *rest),
+    )
+    assert changed(to_json(other), to_json(config)) == {"seed": 7, "also.0.levels.horizon": 9}
+    assert changed(to_json(config), to_json(config)) == {}
