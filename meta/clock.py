@@ -5,6 +5,7 @@ enough to be dispatched ahead, the devices work on during all of it but compilat
 """
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
@@ -59,8 +60,7 @@ class Clock:
 
 def shares(row: Mapping[str, Any]) -> dict[str, float]:
     """Share of the run's time so far by use, `idle` among them; nothing where a row does not say."""
-    wall = row.get("wall_s")
-    found = {use: row.get(f"time_{use}_s") for use in (*USES, "idle")}
-    if not wall:
-        return {}
-    return {use: seconds / wall for use, seconds in found.items() if seconds is not None}
+    names = [name for name in row if name.startswith("time_") and name.endswith("_s")]
+    seconds = {name[len("time_") : -len("_s")]: max(0.0, row[name] or 0.0) for name in names}
+    total = math.fsum(seconds.values())
+    return {name: value / total for name, value in seconds.items()} if total > 0 else {}

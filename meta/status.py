@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from checkpoints import untrusted
 from checkpoints.errors import reason
+from meta.clock import shares
 from meta.errors import RunError
 from meta.run_files import parse_metrics, read_document
 
@@ -153,7 +154,7 @@ def read_status(path: Path) -> RunStatus:
         env_steps=int(rows[-1]["env_steps"]) if rows else 0,
         env_steps_per_s=_rate(rows, len(recent)),
         seconds=rows[-1]["wall_s"] if rows else 0.0,
-        time_shares=_time_shares(rows[-1]) if rows else {},
+        time_shares=shares(rows[-1]) if rows else {},
         eta_s=max(0, total - len(rows)) * statistics.fmean(seconds) if seconds else None,
         checkpoint=_newest_checkpoint(path / "checkpoints"),
         age_s=age,
@@ -252,14 +253,6 @@ def _rate(rows: Sequence[Mapping[str, Any]], newest: int) -> float | None:
     before = rows[-newest - 1]["env_steps"] if newest < len(rows) else 0
     seconds = math.fsum(row["generation_s"] for row in rows[-newest:])
     return (rows[-1]["env_steps"] - before) / seconds if seconds > 0 else None
-
-
-def _time_shares(row: Mapping[str, Any]) -> dict[str, float]:
-    """`time_NAME_s`, cumulative seconds, as shares of their sum, by NAME."""
-    names = [name for name in row if name.startswith("time_") and name.endswith("_s")]
-    seconds = {name[len("time_") : -len("_s")]: max(0.0, _number(row, name) or 0.0) for name in names}
-    total = math.fsum(seconds.values())
-    return {name: value / total for name, value in seconds.items()} if total > 0 else {}
 
 
 def _newest_checkpoint(path: Path) -> int | None:

@@ -23,7 +23,7 @@ REFRESH_SECONDS = 3.0
 
 STYLES = {"running": "green", "probably running": "green", "stopped": "yellow", "done": "bold cyan"}
 
-TIMES = {"generations": "lanes", "evaluation": "held-out evaluation"}
+TIMES = {"generations": "lanes"}
 """What shares of time are called, where not by their own name."""
 
 ARROWS = {"rising": "↑", "falling": "↓", "flat": "→", None: ""}

@@ -48,7 +48,7 @@ def test_a_run_is_shown_within_80_columns(tmp_path, capsys, monkeypatch):
         "0.625 at generation 39, best 0.625",
         "48% of the levels replayed, 3,200 in the buffer",
         "4,000 in 80 s, 50 a second",
-        "lanes 80%, held-out evaluation 15%, compile 5%",
+        "lanes 80%, evaluation 15%, compile 5%",
         "generation 30, 10 behind",
     ):
         assert words in out
