@@ -9,7 +9,7 @@ class CheckpointError(RuntimeError):
 
 
 class ObjectiveFileError(CheckpointError):
-    """A file is not an exported objective, or or is damaged."""
+    """A file is not an exported objective, or is damaged."""
 
 
 class RunCheckpointError(CheckpointError):

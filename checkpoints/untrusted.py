@@ -1,6 +1,6 @@
 """Files that anybody may have made: limits on size, depth and numbers, and no way out of their folder.
 
-Every loader reads through this module (`objective_file`, `runs`, `meta.run_dir`, `evaluation`) and turns
+Every loader reads through this module (`objective_file`, `runs`, `meta.run_files`, `evaluation`) and turns
 `RefusedError` into its own documented error. docs/security.md lists the limits with their reasons.
 """
 
@@ -28,7 +28,7 @@ METRICS_LINE = 64 * KIB
 """Bytes of one generation's metrics; ours have about 1 kB."""
 
 METRICS = 1 * GIB
-"""Bytes of a metrics.jsonl: a million generations."""
+"""Bytes of a metrics.jsonl that is kept in memory: some 900,000 generations."""
 
 RESULTS = 256 * MIB
 """Bytes of a results.json or analysis.json; 500 cells with their curves have 1 MB."""
@@ -113,13 +113,17 @@ def parse_json(text: str | bytes) -> Any:
     return document
 
 
-def metrics_lines(path: Path) -> Iterator[bytes]:
+def metrics_lines(path: Path, limit: int | None = None) -> Iterator[bytes]:
     """Lines of a metrics.jsonl with their line breaks; the last one may lack it.
+
+    Args:
+        path: of the file.
+        limit: bytes of the file (default: `METRICS`); more for who keeps none of the lines.
 
     Raises:
         RefusedError: one is longer than `METRICS_LINE`; and as `open_file`.
     """
-    with open_file(path, METRICS) as file:
+    with open_file(path, METRICS if limit is None else limit) as file:
         while line := file.readline(METRICS_LINE + 1):
             if len(line) > METRICS_LINE:
                 raise RefusedError(f"has a line of more than {METRICS_LINE} bytes")
@@ -156,17 +160,21 @@ def check_version(document: Any, newest: int) -> None:
         raise RefusedError(f"has format {version}, newer than {newest}: install a newer rl-discovery")
 
 
-def check_confined(folder: Path) -> None:
+def check_confined(folder: Path, besides: tuple[str, ...] = ()) -> None:
     """Refuses a folder from which a link leads out: what is written there would be elsewhere.
 
     The folder itself may be a link, and links between its own files are fine.
+
+    Args:
+        folder: with all below it.
+        besides: folders in it that are not looked into, since nothing is written or read there.
 
     Raises:
         RefusedError: a link leads out, or there are more than `STEP_FILES` entries.
         OSError: the folder cannot be listed.
     """
     root = folder.resolve()
-    for number, entry in enumerate(_entries(root)):
+    for number, entry in enumerate(_entries(root, besides)):
         if number >= STEP_FILES:
             raise RefusedError(f"has more than {STEP_FILES} files")
         path = Path(entry.path)
@@ -206,13 +214,15 @@ def check_plain(folder: Path, bounded: tuple[str, ...], limit: int) -> None:
             raise RefusedError(f"has {entry.name!r} of {size} bytes, more than the {limit} that are read")
 
 
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """Everything below a folder; links are not followed."""
+def _entries(folder: Path, besides: tuple[str, ...] = ()) -> Iterator[os.DirEntry[str]]:
+    """Everything below a folder, but for what is in some of its own; links are not followed."""
     todo = [str(folder)]
     for place in todo:  # grows as we go
         with os.scandir(place) as entries:
             for entry in entries:
                 yield entry
+                if place == str(folder) and entry.name in besides:
+                    continue
                 if entry.is_dir(follow_symlinks=False):
                     todo.append(entry.path)
 

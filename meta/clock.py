@@ -34,7 +34,7 @@ class Clock:
         """Goes on from a generation's metrics; a run that did not count its uses yet was idle until then."""
         self._start -= row["wall_s"]
         for use in USES:
-            self._spent[use] += row.get(f"time_{use}_s", 0.0)
+            self._spent[use] += row.get(f"time_{use}_s") or 0.0
 
     @property
     def wall(self) -> float:

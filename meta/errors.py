@@ -24,4 +24,4 @@ class LeaderError(RuntimeError):
 
 
 class DivergedError(RuntimeError):
-    """No candidate of a generation had a finite fitness."""
+    """A run cannot go on: nothing finite to learn from, or held-out fitness fell and was to stop it."""

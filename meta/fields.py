@@ -20,6 +20,16 @@ def dotted(document: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def differences(old: Any, new: Any) -> list[str]:
+    """Fields in which two configurations' JSON differ, each in words."""
+    before, after = dotted(old), dotted(new)
+    return [
+        f"{name} was {before.get(name)}, now {after.get(name)}"
+        for name in before | after
+        if before.get(name) != after.get(name)
+    ]
+
+
 def changed(new: Any, old: Any) -> dict[str, Any]:
     """Fields whose values differ from another configuration's JSON."""
     before = dotted(old)

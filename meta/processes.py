@@ -9,6 +9,7 @@ costs anything. `meta.joining` comes before; called by the command and by `meta.
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import sys
 import threading
@@ -22,19 +23,28 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from checkpoints import arrays
+from checkpoints.errors import CheckpointError
 from checkpoints.runs import Restored, RunCheckpoints
 from discovery.blocks import replicated
-from meta.config import RunConfig, identity
-from meta.errors import ConfigError, LeaderError
+from meta.config import RunConfig, to_json
+from meta.errors import ConfigError, DivergedError, LeaderError, RunError
 from meta.joining import HEARTBEAT_SECONDS
 
+logger = logging.getLogger("rl_discovery")
+
 T = TypeVar("T")
+
+ORDERLY = (ConfigError, RunError, LeaderError, DivergedError, CheckpointError)
+"""What ends every one of several processes at the same point."""
 
 LOOK_SECONDS = 1.0
 """How often each process looks whether all are there."""
 
 LEAVE_SECONDS = 3.0
 """What process 0, who keeps the others' connection, gives them to leave first."""
+
+LEADERS = ("checkpoint", "logging")
+"""Parts of a configuration that only process 0 acts on: elsewhere they may differ."""
 
 LOST = 1
 """Exit status of those that miss another."""
@@ -72,6 +82,9 @@ def lead(action: Callable[[], T]) -> T | None:
             if not several():
                 raise
             failure = error
+            if not isinstance(error, ORDERLY):  # or it would end process 0 before the others have heard of it
+                logger.exception("process 0 failed in what it does for all")
+                failure = RunError(f"{type(error).__name__}: {error}")
     if several() and agree({"failed": failure is not None})["failed"].any():
         raise failure or LeaderError("process 0 could not go on; its message says why")
     return result
@@ -83,7 +96,8 @@ def check_same(config: RunConfig) -> None:
     Raises:
         ConfigError: they were not.
     """
-    found = hashlib.sha256(json.dumps(identity(config), sort_keys=True, default=str).encode()).digest()
+    document = {name: value for name, value in to_json(config).items() if name not in LEADERS}
+    found = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).digest()
     # What float32 holds exactly.
     said = agree({"configuration": int.from_bytes(found[:3], "big")})["configuration"]
     if (said != said[0]).any():
@@ -137,7 +151,12 @@ def gathered(tree: Any, mesh: jax.sharding.Mesh) -> Any:
     """The same with every array whole on every device, where processes share them."""
     if not several() or all(leaf.is_fully_replicated for leaf in jax.tree.leaves(tree)):
         return tree
-    return jax.jit(lambda state: state, out_shardings=replicated(mesh))(tree)
+    return jax.jit(_same, out_shardings=replicated(mesh))(tree)
+
+
+def _same(tree: Any) -> Any:
+    """A function of the module, so that it is compiled once."""
+    return tree
 
 
 class Watch:

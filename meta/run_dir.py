@@ -4,8 +4,10 @@ Everything here survives `kill -9`: the configuration is replaced atomically, me
 whole lines at a time and cut back to the checkpoint on resume, and the lock dies with its process.
 """
 
+import itertools
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,14 @@ from checkpoints.errors import reason
 from checkpoints.provenance import versions
 from meta.config import RunConfig, from_json, identity, to_json
 from meta.errors import ConfigError, RunError
-from meta.fields import dotted
-from meta.run_files import FORMAT, foreign, read_document, read_metrics
+from meta.fields import differences
+from meta.run_files import FORMAT, foreign, read_document, read_lines, read_metrics
 
 TOTALS = ("env_steps", "wall_s")
 """Metrics that a resumed run goes on counting."""
+
+WANDB = "wandb"
+"""Folder of Weights & Biases, which links its logs to a cache; nothing of ours is in it."""
 
 OBJECTIVE = "objective.safetensors"
 """The objective as of the newest checkpoint."""
@@ -69,27 +74,40 @@ class RunDirectory:
         """Releases the lock."""
         self._lock.release()
 
-    def resume_metrics(self, generation: int) -> list[dict[str, Any]]:
-        """Cuts metrics.jsonl back to the generations before `generation`, and returns these.
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The metrics of all generations, one after the other."""
+        return read_metrics(self.metrics_path)
+
+    def resume_metrics(self, generation: int) -> dict[str, Any] | None:
+        """Cuts metrics.jsonl back to the generations before `generation`; returns the last of these.
 
         Raises:
             RunError: generations are missing that the checkpoint says were done, or the totals of the
-                last one.
+                last one; or it cannot be cut.
         """
-        rows = list(read_metrics(self.metrics_path))[:generation]
-        if [row["generation"] for row in rows] != list(range(generation)):
+        count, size, last = 0, 0, None
+        for line, row in itertools.islice(read_lines(self.metrics_path), generation):
+            if row["generation"] != count:
+                break
+            count, size, last = count + 1, size + len(line), row
+        if count < generation:
             raise RunError(
                 f"{self.metrics_path} lacks generations before {generation}, where the checkpoint stands; "
                 "restore the file or start a new --run-dir"
             )
-        for name in TOTALS if rows else ():
-            if not _is_total(rows[-1].get(name)):
+        for name in TOTALS:
+            if last is not None and not _is_total(last.get(name)):
                 raise RunError(
                     f"{self.metrics_path} has no {name} in generation {generation - 1}, where the checkpoint "
                     "stands; restore the file or start a new --run-dir"
                 )
-        replace_file(self.metrics_path, "".join(json.dumps(row) + "\n" for row in rows).encode())
-        return rows
+        try:
+            with self.metrics_path.open("ab") as file:
+                file.truncate(size)
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise self._unwritable(error) from None
+        return last
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Adds one generation; on disk when this returns."""
@@ -99,14 +117,15 @@ class RunDirectory:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise RunError(
-                f"cannot write {self.metrics_path}: {error.strerror}; free space and run again"
-            ) from None
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> RunError:
+        return RunError(f"cannot write {self.metrics_path}: {error.strerror}; free space and run again")
 
     def _check_confined(self) -> None:
         """Refuses a directory through which a run would write somewhere else."""
         try:
-            untrusted.check_confined(self.path)
+            untrusted.check_confined(self.path, besides=(WANDB,))
         except untrusted.RefusedError as error:
             raise RunError(f"{self.path} {error}") from None
         except OSError as error:
@@ -148,13 +167,7 @@ def _is_total(value: Any) -> bool:
 
 
 def _refuse_changes(old: RunConfig, new: RunConfig, path: Path) -> None:
-    before, after = dotted(identity(old)), dotted(identity(new))
-    differ = [
-        f"{k} was {before.get(k)}, now {after.get(k)}"
-        for k in before | after
-        if before.get(k) != after.get(k)
-    ]
-    if differ:
+    if differ := differences(identity(old), identity(new)):
         raise ConfigError(
             f"{path} holds a run of another configuration ({'; '.join(differ)}); choose another --run-dir"
         )

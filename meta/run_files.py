@@ -3,6 +3,7 @@
 Nothing here locks or writes, so that it works on runs that other processes write and on read-only copies.
 """
 
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,13 +41,19 @@ def foreign(path: Path, error: Exception) -> RunError:
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of metrics.jsonl; a line that is none, or cut short by a crash, ends the iteration.
+    """The rows of metrics.jsonl, however many; a line that is none, or cut short by a crash, ends them.
 
     Raises:
         RunError: the file cannot be read.
     """
+    for _, row in read_lines(path):
+        yield row
+
+
+def read_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """The same with each row's line."""
     try:
-        yield from parse_metrics(untrusted.metrics_lines(path) if path.exists() else ())
+        yield from _parse(untrusted.metrics_lines(path, sys.maxsize) if path.exists() else ())
     except untrusted.RefusedError:
         return
     except OSError as error:
@@ -55,6 +62,11 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
 
 def parse_metrics(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     """Rows until the first line that is none, or that does not end in a newline."""
+    for _, row in _parse(lines):
+        yield row
+
+
+def _parse(lines: Iterable[bytes]) -> Iterator[tuple[bytes, dict[str, Any]]]:
     for line in lines:
         try:
             row = untrusted.metrics_row(line)
@@ -62,4 +74,4 @@ def parse_metrics(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
             return
         if not line.endswith(b"\n"):
             return
-        yield row
+        yield line, row

@@ -13,7 +13,6 @@ from typing import Any
 import jax
 
 from checkpoints.atomic import replace_file
-from checkpoints.errors import CheckpointError
 from checkpoints.objective_file import save_objective
 from checkpoints.provenance import versions
 from checkpoints.runs import Restored, RunCheckpoints
@@ -31,6 +30,9 @@ from meta.run_dir import BEST_OBJECTIVE, OBJECTIVE
 from meta.watch import Watcher
 
 logger = logging.getLogger("rl_discovery")
+
+SHOWN_SECONDS = 600.0
+"""Between two galleries that watchers keep, at least: they are large. gallery.png is always the newest."""
 
 
 def due(done: int, seconds: float, config: CheckpointConfig) -> bool:
@@ -73,6 +75,7 @@ class Saver:
         self._say = say
         self._gallery = make_gallery(config, program)
         self._saved_at = clock.now()
+        self._show_next = clock.now()
 
     def restore(self, like: Any) -> Restored | None:
         """The newest good checkpoint, its state whole on every process; None where there is none.
@@ -85,8 +88,16 @@ class Saver:
             self.saved = found.generation
         return found
 
+    def wait(self) -> None:
+        """Until the last checkpoint is on disk.
+
+        Raises:
+            RunCheckpointError: it could not be written.
+        """
+        processes.lead(lambda: self._checkpoints.wait() if self._checkpoints else None)
+
     def close(self) -> None:
-        """Waits for the last checkpoint, and lets go of threads and files."""
+        """Lets go of threads and files; waits for the last checkpoint, too."""
         if self._checkpoints is not None:
             self._checkpoints.close()
 
@@ -143,12 +154,17 @@ class Saver:
             if picture is None:
                 return
             replace_file(self._path / "gallery.png", picture)
-        except (jax.errors.JaxRuntimeError, CheckpointError) as error:
-            self._say(f"no gallery at generation {number + 1}: {str(error).partition(chr(10))[0]}")
+        except Exception as error:
+            if processes.several() and isinstance(error, jax.errors.JaxRuntimeError):
+                raise  # the others wait for this process's part of the computation
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            self._say(f"no gallery at generation {number + 1}: {reason}")
             return
         logger.info("gallery drawn in %.1f s", time.monotonic() - began)
-        for observer in observers:
-            observer.gallery(picture, number)
+        if self._clock.now() >= self._show_next:
+            self._show_next = self._clock.now() + SHOWN_SECONDS
+            for observer in observers:
+                observer.gallery(picture, number)
 
     def meta_params(self, state: Any) -> MetaParams:
         """The meta-parameters of a state, on the host."""

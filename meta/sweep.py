@@ -220,7 +220,8 @@ def make_plan(
 def settle(directory: Path, plan: Plan) -> None:
     """Writes a plan to its directory, whole or not at all; the same plan may be there already.
 
-    What may change when a run resumes, as its number of generations, may change here too.
+    What may change when any run resumes, as its number of generations, may change here too; held-out
+    evaluation may not, since whether a run allows it depends on the rest of its configuration.
 
     Raises:
         ConfigError: the directory has another plan.

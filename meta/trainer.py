@@ -19,12 +19,11 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from checkpoints.errors import CheckpointError
 from meta import processes
 from meta.clock import Clock
 from meta.config import RunConfig, validate
 from meta.divergence import Evaluation, Trend, evaluation_of, trend
-from meta.errors import ConfigError, DivergedError, LeaderError, RunError
+from meta.errors import DivergedError
 from meta.held_out import HeldOut
 from meta.program import Program, compile_step, make_program, reduced
 from meta.results import env_steps_of
@@ -35,9 +34,7 @@ from meta.tracing import Tracer
 from meta.watch import Watcher, watchers
 
 logger = logging.getLogger("rl_discovery")
-
-ORDERLY = (ConfigError, RunError, LeaderError, DivergedError, CheckpointError)
-"""What ends every one of several processes at the same point."""
+logger.addHandler(logging.NullHandler())  # or warnings of processes that have no log would be printed
 
 LOOK_AHEAD_SECONDS = 2.0
 """Generations shorter than this are dispatched one ahead."""
@@ -83,7 +80,7 @@ def meta_train(config: RunConfig, run_dir: Path, console: Console, *, profile: b
     )
     try:
         outcome = _meta_train(config, run_dir, console if processes.leads() else Console(quiet=True), profile)
-    except ORDERLY:
+    except processes.ORDERLY:
         watch.leave()
         raise
     except (jax.errors.JaxRuntimeError, ValueError) as error:
@@ -108,7 +105,7 @@ def _meta_train(config: RunConfig, run_dir: Path, console: Console, profile: boo
         directory = processes.lead(lambda: RunDirectory(run_dir, config))
         if directory is not None:
             stack.callback(directory.close)
-        stack.enter_context(_log(run_dir / "train.log" if directory is not None else None))
+        processes.lead(lambda: stack.enter_context(_log(run_dir / "train.log")))
         return _Run(config, program, run_dir, directory, console, stop, profile).run()
 
 
@@ -181,6 +178,7 @@ class _Run:
                 self.saver.begin()
                 state = self._loop(step, state, observers)
                 self._save(state, observers)
+                self.saver.wait()
             finally:
                 for observer in observers:
                     observer.close()
@@ -190,7 +188,7 @@ class _Run:
 
     def _loop(self, step: Any, state: Any, observers: list[Watcher]) -> Any:
         """Generations until the last one or a signal; returns the last state that was recorded."""
-        self.stopped = _signal(processes.agree({"signal": self.stop.signal or 0})["signal"])
+        self.stopped = self._asked()
         if self.stopped is not None:  # while the program was compiled
             return state
         ahead = None
@@ -260,6 +258,10 @@ class _Run:
             observer.generation(row)
         return row
 
+    def _asked(self) -> signal.Signals | None:
+        """The signal that asked any of the processes to stop."""
+        return _signal(processes.agree({"signal": self.stop.signal or 0})["signal"])
+
     def _agree(self, number: int, found: Evaluation | None) -> _Turn:
         """Asks whether anybody has to stop, and process 0 for all that depends on time and on the past."""
         if found is not None:
@@ -307,15 +309,19 @@ class _Run:
                 return self.program.place(jax.jit(self.program.init)())
         for step in restored.damaged:
             self._say(f"checkpoint {step} is damaged; going on from checkpoint {restored.generation}")
-        rows = processes.lead(lambda: self.directory.resume_metrics(restored.generation)) or []
-        if rows:
-            self.env_steps = rows[-1]["env_steps"]
-            self.clock.resume(rows[-1])
-        self.trend = trend(rows, self.config.held_out)
+        processes.lead(lambda: self._resume_metrics(restored.generation))
         # The process may have died between the two, or the newest checkpoint may be damaged.
         self.saver.save_objective(restored.state, self.env_steps)
         self._say(f"resumed at generation {restored.generation}")
         return self.program.place(restored.state)
+
+    def _resume_metrics(self, generation: int) -> None:
+        """What process 0 knows of the generations before."""
+        last = self.directory.resume_metrics(generation)
+        if last is not None:
+            self.env_steps = last["env_steps"]
+            self.clock.resume(last)
+        self.trend = trend(self.directory.rows(), self.config.held_out)
 
     def _compile(self, state: Any) -> Any:
         began = time.monotonic()
@@ -339,7 +345,7 @@ class _Run:
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(mean)):
             raise self._diverged(f"generation {done - 1}: the meta-parameters are no longer finite")
         self.saver.save(state, self.env_steps, self.trend.best)
-        if self.stopped is None:  # whoever asked for a stop does not wait for pictures
+        if self.stopped is None and self._asked() is None:  # whoever asks for a stop waits for no pictures
             self.saver.show_levels(state, observers)
 
     def _say(self, message: str, level: int = logging.INFO) -> None:
@@ -367,9 +373,9 @@ class _RunLog(logging.FileHandler):
 
 
 @contextlib.contextmanager
-def _log(path: Path | None) -> Iterator[None]:
-    """What is logged inside goes to this file; None: nowhere, and not to standard error either."""
-    handler = logging.NullHandler() if path is None else _RunLog(path)
+def _log(path: Path) -> Iterator[None]:
+    """What is logged inside goes to this file."""
+    handler = _RunLog(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -4,11 +4,13 @@ A watcher is told of every generation on the host; none of this is inside compil
 """
 
 import collections
+import contextlib
 import hashlib
 import io
 import logging
 import statistics
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,6 +53,15 @@ GLANCE = {
     "How long to go? (hours)": ("time/hours_to_go",),
 }
 """The charts of TensorBoard's tab Custom Scalars, and what each shows together."""
+
+GLANCED = tuple(tag for tags in GLANCE.values() for tag in tags)
+"""What W&B shows in a section of its own as well."""
+
+FLUSH_SECONDS = 10.0
+"""Between two moments at which TensorBoard can see what is new."""
+
+BINS = 64
+"""Of a histogram."""
 
 PACE_GENERATIONS = 200
 """Newest generations whose mean time tells the hours to go: checkpoints and evaluations count in it."""
@@ -161,38 +172,84 @@ class Terminal:
 
 
 class TensorBoard:
-    """Scalars of every generation, and the level buffer at checkpoints, as TensorBoard events."""
+    """Scalars of every generation, and the level buffer at checkpoints, as TensorBoard events.
 
-    def __init__(self, directory: Path, generations: int, done: int) -> None:
-        from tensorboardX import SummaryWriter
+    Events are written by the caller's thread: the queue of tensorboardX's own writer would hold the run for
+    ever once its thread had died of a full disk. A run goes on without events where they cannot be written.
 
-        # purge_step hides the events of generations that are about to be run again.
-        self._writer = SummaryWriter(str(directory), purge_step=done, flush_secs=10)
+    Args:
+        directory: of the event files.
+        generations: of the run.
+        done: generations that are not run again.
+        now: seconds of a clock that is never set back.
+    """
+
+    def __init__(
+        self, directory: Path, generations: int, done: int, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        from tensorboardX import summary
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2
+
+        self._summary, self._event = summary, event_pb2.Event
         self._points = Points(generations)
+        self._now = now
+        self._flushed = now()
+        self._events: Any = None
         layout = {name: ["Multiline", list(tags)] for name, tags in GLANCE.items()}
-        self._writer.add_custom_scalars({"At a glance": layout})
+        with self._or_without():
+            directory.mkdir(parents=True, exist_ok=True)
+            self._events = EventsWriter(str(directory / "events"))
+        # Hides the events of generations that are about to be run again.
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._write(done, file_version="brain.Event:2")
+        self._write(done, session_log=start)
+        self._write(done, summary=summary.custom_scalars({"At a glance": layout}))
 
     def generation(self, row: Mapping[str, Any]) -> None:
         """One point per metric, over generations."""
+        found = self._summary.Summary()
         for tag, value in self._points.of(row).items():
-            self._writer.add_scalar(tag, value, row["generation"])
+            found.MergeFrom(self._summary.scalar(tag, value))
+        self._write(row["generation"], summary=found)
 
     def histograms(self, values: Mapping[str, np.ndarray], generation: int) -> None:
         """One histogram per name."""
         for name, numbers in values.items():
-            self._writer.add_histogram(f"curriculum/{name}", numbers, generation)
+            found = self._summary.histogram(f"curriculum/{name}", numbers, bins=BINS)
+            self._write(generation, summary=found)
 
     def gallery(self, picture: bytes, generation: int) -> None:
         """One image."""
-        self._writer.add_image("curriculum/gallery", _pixels(picture), generation, dataformats="HWC")
+        found = self._summary.image("curriculum/gallery", _pixels(picture), dataformats="HWC")
+        self._write(generation, summary=found)
 
     def close(self) -> None:
         """Flushes and closes the event file."""
+        if self._events is not None:
+            with self._or_without():
+                self._events.close()
+
+    def _write(self, generation: int, **what: Any) -> None:
+        if self._events is None:
+            return
+        with self._or_without():
+            self._events.write_event(self._event(wall_time=time.time(), step=generation, **what))
+            if self._now() >= self._flushed + FLUSH_SECONDS:
+                self._events.flush()
+                self._flushed = self._now()
+
+    @contextlib.contextmanager
+    def _or_without(self) -> Iterator[None]:
+        """What cannot be written ends the events, and not the run: all numbers are in metrics.jsonl too."""
         try:
-            self._writer.close()
+            yield
         except OSError as error:
-            # The numbers are in metrics.jsonl too; what ended the run must not be hidden by this.
-            logger.warning("TensorBoard events are incomplete: %s", error)
+            logger.warning("no more TensorBoard events: %s", error)
+            events, self._events = self._events, None
+            with contextlib.suppress(OSError):
+                if events is not None:
+                    events.close()
 
 
 class WeightsAndBiases:
@@ -219,7 +276,10 @@ class WeightsAndBiases:
 
     def generation(self, row: Mapping[str, Any]) -> None:
         """One step per generation."""
-        self._run.log(self._points.of(row), step=row["generation"])
+        found = self._points.of(row)
+        # W&B makes a section of panels from what comes before the slash.
+        glance = {f"at a glance/{_name(tag)}": found[tag] for tag in GLANCED if tag in found}
+        self._run.log(found | glance, step=row["generation"])
 
     def histograms(self, values: Mapping[str, np.ndarray], generation: int) -> None:
         """One histogram per name."""
@@ -248,6 +308,11 @@ def watchers(config: RunConfig, directory: Path, console: Console, done: int) ->
 def _panel(name: str) -> str:
     """The group of panels that a metric is shown in."""
     return next((panel for prefix, panel in PANELS.items() if name.startswith(prefix)), "meta")
+
+
+def _name(tag: str) -> str:
+    """Of a metric, without its group."""
+    return tag.rpartition("/")[2]
 
 
 def _pixels(picture: bytes) -> np.ndarray:

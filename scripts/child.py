@@ -1,6 +1,6 @@
 """The command in a process of its own, with the same packages wherever the user stands.
 
-Called by `sweep`, weak scaling of `bench` and the fault campaign.
+Called by `sweep`, weak scaling of `bench`, the fault campaign and the soak.
 """
 
 import os

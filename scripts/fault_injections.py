@@ -23,7 +23,7 @@ right = time.time
 time.time = lambda: right() - 86400.0
 """
 )
-"""The clock is a day behind."""
+"""Python's clock is a day behind."""
 
 REWARDS = """
 from discovery import environment
@@ -64,11 +64,13 @@ class Injection:
         patch: where it is put.
         promise: what ought to come of it.
         status: of the command.
+        hits_scores: whether it changes which levels are replayed, and no candidate.
     """
 
     patch: str
     promise: str = GOES_ON
     status: int = 0
+    hits_scores: bool = False
 
     @property
     def code(self) -> str:
@@ -87,10 +89,14 @@ INJECTIONS = {
     "NaN in candidates": Injection(CANDIDATES.format(value="jnp.nan")),
     "infinite candidates": Injection(CANDIDATES.format(value="jnp.inf")),
     "NaN in curriculum scores": Injection(
-        SCORES.format(value="jnp.nan"), "levels without a score are not replayed; the run goes on"
+        SCORES.format(value="jnp.nan"),
+        "levels without a score are not replayed; the run goes on",
+        hits_scores=True,
     ),
     "infinite curriculum scores": Injection(
-        SCORES.format(value="jnp.inf"), "levels without a score are not replayed; the run goes on"
+        SCORES.format(value="jnp.inf"),
+        "levels without a score are not replayed; the run goes on",
+        hits_scores=True,
     ),
 }
 """By what they do."""

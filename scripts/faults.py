@@ -10,8 +10,9 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from scripts.fault_injections import CLOCK, INJECTIONS
+from scripts.fault_injections import CLOCK, INJECTIONS, Injection
 from scripts.fault_runs import (
     Campaign,
     Finding,
@@ -20,6 +21,7 @@ from scripts.fault_runs import (
     end,
     kill_at_row,
     read_rows,
+    stripped,
     wait,
     wait_for_rows,
 )
@@ -72,9 +74,8 @@ def _again_and_again(campaign: Campaign, number: signal.Signals, times: int, pro
         sent = time.monotonic()
         status, line = end(process)
         longest = max(longest, time.monotonic() - sent)
-        # Before Python is up it is the signal itself that ends the process; a shell says 128 + number for it.
-        if status not in (0, -number, 128 + number):
-            return Finding(fault, promise, f"status {status}: {line}", done, 0, 0, False, kept=False)
+        if complaint := _wrong(number, status, line, run_dir):
+            return Finding(fault, promise, complaint, done, 0, 0, False, kept=False)
         if status == 0:
             found = campaign.finding(fault, promise, "", run_dir, done)
             if not found.kept:
@@ -86,6 +87,20 @@ def _again_and_again(campaign: Campaign, number: signal.Signals, times: int, pro
     if number == signal.SIGTERM:
         happened += f"; ended within {longest:.1f} s of the signal"
     return campaign.finding(fault, promise, happened, run_dir, done)
+
+
+def _wrong(number: signal.Signals, status: int, line: str, run_dir: Path) -> str | None:
+    """What is wrong with how a run ended after a signal, or of itself; None: nothing."""
+    if status == 0 or number == signal.SIGKILL == -status:
+        return None
+    # Before Python is up it is the signal itself that ends the process; a shell says 128 + number for it.
+    if status == -number and not line:
+        return None
+    if status != 128 + number:
+        return f"status {status}: {line}"
+    saved = max(int(step.name) for step in (run_dir / "checkpoints").iterdir() if step.name.isdecimal())
+    rows = count_rows(run_dir)
+    return None if saved == rows else f"stopped after {rows} generations, and saved {saved}"
 
 
 def damaged_checkpoints(campaign: Campaign) -> Iterator[Finding]:
@@ -196,24 +211,38 @@ def two_starters(campaign: Campaign) -> Iterator[Finding]:
 
 def injections(campaign: Campaign) -> Iterator[Finding]:
     """NaN and infinities where numbers are made."""
-    for name, injection in INJECTIONS.items():
-        run_dir = campaign.folder / f"inject-{len(list(campaign.folder.iterdir()))}"
+    for number, (name, injection) in enumerate(INJECTIONS.items()):
+        run_dir = campaign.folder / f"inject-{number}"
         status, line = campaign.run(run_dir, injection.code)
         rows = read_rows(run_dir)
         numbers = [row["generation"] for row in rows]
+        lost = 0 if status else campaign.generations - len(set(numbers))
         finite = tensors_finite(run_dir)
-        counted = sum(row["nonfinite_candidates"] > 0 for row in rows)
-        went = f"status {status}, {len(rows)} generations, {counted} with candidates that were not finite"
+        hit, effect = _effect(campaign, injection, rows)
+        happened = f"status {status}, {len(rows)} generations, {effect}"
+        happened += ("" if finite else "; objective NOT finite") + (f", `{_short(line)}`" if status else "")
+        kept = status == injection.status and finite and hit and not lost and numbers == sorted(set(numbers))
         yield Finding(
-            name,
-            injection.promise,
-            went + ("" if finite else "; objective NOT finite") + (f", `{_short(line)}`" if status else ""),
-            1,
-            0 if status else len(set(range(campaign.generations)) - set(numbers)),
-            len(numbers) - len(set(numbers)),
-            None,
-            kept=status == injection.status and finite and len(numbers) == len(set(numbers)),
+            fault=name,
+            promise=injection.promise,
+            happened=happened,
+            times=1,
+            lost=lost,
+            duplicate=len(numbers) - len(set(numbers)),
+            exact=None,
+            kept=kept,
         )
+
+
+def _effect(campaign: Campaign, injection: Injection, rows: list[dict[str, Any]]) -> tuple[bool, str]:
+    """Whether an injection can be seen in a run's metrics, and how."""
+    if injection.status:
+        return True, "nothing to learn from"
+    if injection.hits_scores:
+        other = stripped(rows) != stripped(read_rows(campaign.whole))
+        return other, "other levels replayed" if other else "the SAME levels replayed"
+    counted = sum(row["nonfinite_candidates"] > 0 for row in rows)
+    return counted > 0, f"{counted} with candidates that were not finite"
 
 
 def tensors_finite(run_dir: Path) -> bool:

@@ -77,6 +77,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         outcome = meta_train(config, run_dir, console, profile=arguments.profile)
     except DivergedError as error:
+        console.quiet = not processes.leads()
         console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         return 3
     console.quiet = not processes.leads()

@@ -5,10 +5,13 @@ them may grow. The run is one of the usual command, with checkpoints, held-out e
 TensorBoard all far more often than they would be.
 """
 
+import contextlib
 import dataclasses
 import json
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,8 +30,14 @@ FLAGS = (
 NAMES = ("rss_mib", "threads", "files")
 """What is sampled, besides `seconds`."""
 
-MIB_PER_HOUR = 8.0
-"""Growth of memory that is none: what an allocator's arenas wander by."""
+TOLERANCE = 0.01
+"""Of memory, which an allocator's arenas let wander by more than that from one sample to the next."""
+
+FEWEST = 12
+"""Samples that tell anything."""
+
+STOPPED = 128 + signal.SIGTERM
+"""Status of a run that was told to stop."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,27 +62,34 @@ def main(argv: Sequence[str]) -> int:
 
     arguments = parse(Arguments, argv, "soak", __doc__)
     if not 0 < arguments.every <= 60 * arguments.warm_up < 60 * arguments.minutes:
-        raise UsageError(
-            "--every (seconds), --warm-up and --minutes must be above 0, each longer than the last"
-        )
+        raise UsageError("--every, --warm-up and --minutes must be above 0, each longer than the last")
     if arguments.run_dir.exists():
         raise UsageError(f"{arguments.run_dir} exists: a soak begins with a run of its own")
-    process = subprocess.Popen(
-        [*child.COMMAND, "meta-train", *FLAGS, "--run-dir", str(arguments.run_dir)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=child.environment(),
-    )
-    samples = watch(process, 60 * arguments.minutes, arguments.every)
-    process.terminate()
-    status = process.wait(600)
-    found = summary([row for row in samples if row["seconds"] >= 60 * arguments.warm_up])
-    rows = (arguments.run_dir / "metrics.jsonl").read_text().count("\n")
-    document = {"generations": rows, "status": status, "after_warm_up": found, "samples": samples}
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            [*child.COMMAND, "meta-train", *FLAGS, "--run-dir", str(arguments.run_dir)],
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            env=child.environment(),
+        )
+        try:
+            samples = watch(process, 60 * arguments.minutes, arguments.every)
+        finally:
+            process.terminate()
+            status = process.wait(600)
+        said.seek(0)
+        last = (said.read().strip().splitlines() or [""])[-1]
+    counted = [row for row in samples if row["seconds"] >= 60 * arguments.warm_up]
+    if status != STOPPED or len(counted) < FEWEST:
+        print(f"error: the run ended after {len(samples)} samples, status {status}: {last}", file=sys.stderr)
+        return 1
+    found = summary(counted)
+    rows = (arguments.run_dir / "metrics.jsonl").read_bytes().count(b"\n")
+    document = {"generations": rows, "after_warm_up": found, "samples": samples}
     if arguments.json:
         arguments.json.write_text(json.dumps(document) + "\n")
-    print(json.dumps({name: document[name] for name in ("generations", "status", "after_warm_up")}, indent=2))
-    return 0 if status == 143 and not found["grew"] else 1
+    print(json.dumps({name: document[name] for name in ("generations", "after_warm_up")}, indent=2))
+    return 1 if found["grew"] else 0
 
 
 def watch(process: subprocess.Popen[bytes], seconds: float, every: float) -> list[dict[str, float]]:
@@ -81,7 +97,8 @@ def watch(process: subprocess.Popen[bytes], seconds: float, every: float) -> lis
     began = time.monotonic()
     samples = []
     while process.poll() is None and (passed := time.monotonic() - began) < seconds:
-        samples.append({"seconds": round(passed, 1)} | sample(process.pid))
+        with contextlib.suppress(KeyError, OSError):  # it ended in between
+            samples.append({"seconds": round(passed, 1)} | sample(process.pid))
         time.sleep(every)
     return samples
 
@@ -100,25 +117,27 @@ def summary(samples: Sequence[dict[str, float]]) -> dict[str, object]:
     """What the samples after the warm-up say.
 
     Returns:
-        Lowest and highest of each quantity, the slope of memory in MiB per hour by least squares, and what
-        grew: memory by more than `MIB_PER_HOUR`; threads or files where the least of the last quarter is
-        above the most of the first, so that what comes and goes with a checkpoint does not count.
+        Lowest, median and highest of each quantity, medians of the first and the last third, and what grew:
+        by its median, from the first third to the last, memory by more than `TOLERANCE` of it, threads and
+        files at all. What comes and goes with a checkpoint moves no median.
     """
     import numpy as np
 
-    columns = {name: np.array([row[name] for row in samples]) for name in ("seconds", *NAMES)}
-    hours = columns["seconds"] / 3600
-    slope = float(np.polyfit(hours, columns["rss_mib"], 1)[0])
-    quarter = max(1, len(samples) // 4)
-    grew = [
-        name
-        for name in ("threads", "files")
-        if columns[name][-quarter:].min() > columns[name][:quarter].max()
-    ]
-    if slope > MIB_PER_HOUR:
-        grew.insert(0, "rss_mib")
-    ranges = {name: [float(columns[name].min()), float(columns[name].max())] for name in NAMES}
-    return {"samples": len(samples), "mib_per_hour": round(slope, 2), **ranges, "grew": grew}
+    third = len(samples) // 3
+    found: dict[str, object] = {"samples": len(samples)}
+    grew = []
+    for name in NAMES:
+        values = np.array([row[name] for row in samples])
+        first, last = float(np.median(values[:third])), float(np.median(values[-third:]))
+        if last > first * (1 + (TOLERANCE if name == "rss_mib" else 0)):
+            grew.append(name)
+        found[name] = {
+            "lowest": float(values.min()),
+            "highest": float(values.max()),
+            "median_of_first_third": first,
+            "median_of_last_third": last,
+        }
+    return found | {"grew": grew}
 
 
 if __name__ == "__main__":

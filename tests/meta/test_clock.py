@@ -81,3 +81,13 @@ def test_shares_are_parts_of_one():
     assert sum(found.values()) == 1
     assert shares({"generation": 0}) == shares({"wall_s": 0.0}) == {}
     assert shares({"wall_s": 1.5}) == {}, "of a run that does not count them"
+
+
+def test_a_row_that_says_nothing_of_a_use_resumes_at_none():
+    clock = Clock(now=lambda: 5.0)
+    clock.resume({"wall_s": 3.0, "time_compile_s": None, "time_generations_s": 2.0})
+    assert clock.row() == {"wall_s": 3.0, "time_compile_s": 0.0, "time_generations_s": 2.0} | {
+        "time_evaluation_s": 0.0,
+        "time_checkpoint_s": 0.0,
+        "time_idle_s": 1.0,
+    }

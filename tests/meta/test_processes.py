@@ -147,12 +147,13 @@ def test_what_the_first_process_cannot_do_ends_the_others_with_one_line(cache, t
 
 
 @pytest.mark.e2e
-def test_processes_of_different_configurations_are_told_apart(cache, tmp_path):
+@pytest.mark.parametrize("flag", ["--seed", "--generations"])
+def test_processes_of_different_configurations_are_told_apart(flag, cache, tmp_path):
     address = f"127.0.0.1:{free_port()}"
     two = [
         Command(
             [
-                *("meta-train", "--preset", "quickstart", "--seed", number, "--run-dir", tmp_path / "run"),
+                *("meta-train", "--preset", "quickstart", flag, number + 1, "--run-dir", tmp_path / "run"),
                 *("--coordinator", address, "--process-id", number, "--num-processes", 2),
             ],
             cache=cache,

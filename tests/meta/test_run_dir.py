@@ -7,11 +7,13 @@ from pathlib import Path
 import jax
 import pytest
 
+from checkpoints import untrusted
 from checkpoints.errors import CheckpointError
 from meta.config import to_json
 from meta.errors import ConfigError, RunError
 from meta.run_dir import RunDirectory, read_config
 from meta.run_files import FORMAT, read_metrics
+from meta.status import read_status
 from tests.meta.processes import environment
 from tests.meta.tiny import TINY, tiny
 
@@ -183,7 +185,8 @@ def test_a_line_that_a_crash_cut_short_is_dropped_on_resume(path, rest):
         file.write(rest)
     assert list(read_metrics(path / "metrics.jsonl")) == [row(0), row(1), row(2)]
     directory = RunDirectory(path, TINY)
-    assert directory.resume_metrics(2) == [row(0), row(1)]
+    assert directory.resume_metrics(2) == row(1)
+    assert list(directory.rows()) == [row(0), row(1)]
     directory.append_metrics(row(2))
     directory.close()
     assert (path / "metrics.jsonl").read_text() == "".join(json.dumps(row(i)) + "\n" for i in range(3))
@@ -199,7 +202,7 @@ def test_garbage_that_is_no_text_ends_the_metrics(path):
 def test_resume_at_generation_0_begins_with_empty_metrics(path):
     with_metrics(path, 0, 1)
     directory = RunDirectory(path, TINY)
-    assert directory.resume_metrics(0) == []
+    assert directory.resume_metrics(0) is None
     directory.close()
     assert (path / "metrics.jsonl").read_text() == ""
 
@@ -247,6 +250,33 @@ def test_a_directory_through_whose_links_a_run_would_write_elsewhere_is_refused(
     (path / name).symlink_to(tmp_path / "elsewhere")
     assert f"has a link {name!r} that leads out of it" in refusal(path)
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_links_of_weights_and_biases_to_its_cache_are_its_own_affair(path, tmp_path):
+    RunDirectory(path, TINY).close()
+    logs = path / "wandb" / "run-1" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "debug-core.log").symlink_to(tmp_path / "cache")
+    RunDirectory(path, TINY).close()
+    (path / "tb").mkdir()
+    (path / "tb" / "wandb").symlink_to(tmp_path / "cache")
+    assert "has a link 'tb/wandb' that leads out of it" in refusal(path)
+    (path / "tb" / "wandb").unlink()
+    (path / "wandb").rename(tmp_path / "moved")
+    (path / "wandb").symlink_to(tmp_path / "moved")
+    assert "has a link 'wandb' that leads out of it" in refusal(path)
+
+
+def test_metrics_of_a_run_of_weeks_are_resumed_from_though_nobody_would_keep_them_in_memory(
+    path, monkeypatch
+):
+    monkeypatch.setattr(untrusted, "METRICS", 10)
+    with_metrics(path, *range(4))
+    directory = RunDirectory(path, TINY)
+    assert directory.resume_metrics(3) == row(2)
+    directory.close()
+    with pytest.raises(RunError, match="more than the 10 that are read"):
+        read_status(path)
 
 
 def test_a_run_directory_may_itself_be_a_link(path, tmp_path):

@@ -1,5 +1,7 @@
 import io
+import itertools
 import json
+import os
 import sys
 import types
 
@@ -123,6 +125,34 @@ def test_tensorboard_shows_the_gallery_as_it_is_and_histograms(tmp_path):
     np.testing.assert_allclose(pixels[..., :3], np.broadcast_to([1, 128 / 255, 0], (20, 40, 3)), atol=1e-6)
 
 
+def test_a_run_goes_on_without_events_where_the_disk_is_full(tmp_path, caplog, monkeypatch):
+    writer = TensorBoard(tmp_path, 99, 0, now=itertools.count(0, 11).__next__)
+    writer.generation(row(0))
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        for n in range(1, 50):
+            writer.generation(row(n))
+            writer.histograms({"score": np.ones(3)}, n)
+            writer.gallery(picture(), n)
+    writer.close()
+    said = [record.message for record in caplog.records]
+    assert said == ["no more TensorBoard events: [Errno 28] No space left on device"]
+    (file,) = tmp_path.iterdir()
+    assert [event.step for event in events(file)][-1] == 1, "nothing is half-written"
+
+
+def test_a_folder_that_cannot_be_made_is_no_reason_to_end(tmp_path, caplog):
+    (tmp_path / "tb").write_text("a file")
+    writer = TensorBoard(tmp_path / "tb", 9, 0)
+    writer.generation(row(0))
+    writer.close()
+    assert caplog.records[0].message.startswith("no more TensorBoard events: ")
+
+
 def test_wandb_is_given_the_gallery_and_histograms_at_the_step_of_the_generation(tmp_path, monkeypatch):
     logged = []
     run = types.SimpleNamespace(log=lambda values, step: logged.append((step, values)), finish=lambda: None)
@@ -182,8 +212,10 @@ def test_wandb_shows_the_same_as_tensorboard_under_the_same_names(tmp_path, monk
     for values in rows:
         watcher.generation(values)
     points = Points(tiny().generations)
-    assert logged == [(n, points.of(values)) for n, values in enumerate(rows)]
-    assert logged[0][1]["curriculum/replay_fraction"] == 0.5
+    for n, values in enumerate(rows):
+        found = points.of(values)
+        glance = {"fitness_mean": float(n), "replay_fraction": 0.5, "hours_to_go": found["time/hours_to_go"]}
+        assert logged[n] == (n, found | {f"at a glance/{name}": value for name, value in glance.items()})
 
 
 @pytest.mark.parametrize("done", [0, 2])

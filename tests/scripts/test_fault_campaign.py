@@ -1,12 +1,13 @@
 import json
 import random
+import signal
 
 import pytest
 
 from scripts import faults
 from scripts.fault_campaign import main, table
 from scripts.fault_injections import CLOCK, INJECTIONS
-from scripts.fault_runs import Campaign, Finding, stripped
+from scripts.fault_runs import Campaign, Finding, read_rows, stripped
 
 
 def write_run(run_dir, numbers, value=1.0):
@@ -58,6 +59,41 @@ def test_damage_really_changes_a_file(campaign, tmp_path):
 def test_a_broken_promise_stands_out_in_the_report():
     finding = Finding("fault", "exact", "was not", 1, 2, 3, False, kept=False)
     assert table([finding]).splitlines()[-1] == "| fault | exact | was not | 2 | 3 | NO |"
+
+
+@pytest.mark.parametrize(
+    ("status", "line", "saved", "complaint"),
+    [
+        (143, "resume with", 5, None),
+        (143, "resume with", 4, "stopped after 5 generations, and saved 4"),
+        (-15, "", 4, None),
+        (-15, "compiling", 4, "status -15: compiling"),
+        (1, "error: x", 5, "status 1: error: x"),
+        (0, "done", 5, None),
+    ],
+)
+def test_a_signal_must_end_a_run_in_order_with_all_that_it_did(tmp_path, status, line, saved, complaint):
+    write_run(tmp_path / "run", range(5))
+    for step in (saved - 1, saved, "pruned"):
+        (tmp_path / "run" / "checkpoints" / str(step)).mkdir(parents=True)
+    assert faults._wrong(signal.SIGTERM, status, line, tmp_path / "run") == complaint
+    assert faults._wrong(signal.SIGKILL, -signal.SIGKILL, line, tmp_path / "run") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "expected"),
+    [
+        ("NaN in rewards", {"nonfinite_candidates": 2}, True),
+        ("NaN in rewards", {}, False),
+        ("NaN in curriculum scores", {"fitness_mean": 2.0}, True),
+        ("NaN in curriculum scores", {"wall_s": 9.0}, False),
+    ],
+)
+def test_an_injection_that_cannot_be_seen_is_no_success(campaign, name, changed, expected):
+    rows = [row | {"nonfinite_candidates": 0} for row in read_rows(campaign.whole)]
+    (campaign.whole / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = [row | changed for row in rows]
+    assert faults._effect(campaign, INJECTIONS[name], found)[0] is expected
 
 
 @pytest.mark.parametrize("code", [CLOCK, *(injection.code for injection in INJECTIONS.values())])
