@@ -2,7 +2,7 @@
 
 Memory, threads and open files of the process are read from /proc at even intervals; after a warm-up none of
 them may grow. The run is one of the usual command, with checkpoints, held-out evaluations, galleries and
-TensorBoard all far more often than they would be.
+TensorBoard, all more often than they would be.
 """
 
 import contextlib
@@ -23,9 +23,9 @@ FLAGS = (
     *("--es.pairs", "8", "--agent.workers", "4", "--agent.rollout-steps", "8", "--objective.width", "8"),
     *("--levels.distribution", "small", "--levels.horizon", "20", "--block-size", "1"),
     *("--curriculum.buffer-size", "40", "--curriculum.minimum-fill", "0.2"),
-    *("--checkpoint.every", "50", "--held-out.every", "50", "--held-out.levels", "8"),
+    *("--checkpoint.every", "500", "--held-out.every", "500", "--held-out.levels", "8"),
 )
-"""Short generations, so that an hour holds tens of thousands; the machinery around them is the usual."""
+"""Short generations, so that an hour holds as many as weeks of a real run; with checkpoints every 10 seconds."""
 
 NAMES = ("rss_mib", "threads", "files")
 """What is sampled, besides `seconds`."""
