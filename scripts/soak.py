@@ -25,7 +25,7 @@ FLAGS = (
     *("--curriculum.buffer-size", "40", "--curriculum.minimum-fill", "0.2"),
     *("--checkpoint.every", "500", "--held-out.every", "500", "--held-out.levels", "8"),
 )
-"""Short generations, so that an hour holds as many as weeks of a real run; with checkpoints every 10 seconds."""
+"""Short generations, so that an hour holds as many as weeks of a real run; a checkpoint every 10 seconds."""
 
 NAMES = ("rss_mib", "threads", "files")
 """What is sampled, besides `seconds`."""
