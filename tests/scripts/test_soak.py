@@ -1,7 +1,5 @@
-import os
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -41,20 +39,35 @@ def test_what_grows_is_named(name, course):
     assert summary(samples(**{name.removesuffix("_mib"): course}))["grew"] == [name]
 
 
-def test_a_sample_is_what_the_process_has(tmp_path):
-    before = sample(os.getpid())
-    threads = [threading.Event() for _ in range(3)]
-    for event in threads:
-        threading.Thread(target=event.wait, daemon=True).start()
-    held = np.ones(40 * 2**17)  # 40 MiB
-    with (tmp_path / "a").open("w"), (tmp_path / "b").open("w"):
-        after = sample(os.getpid())
-    for event in threads:
-        event.set()
-    assert held.sum() > 0
+HOLDER = """
+import sys, threading
+held = bytearray(b"x") * ({mib} << 20)
+files = [open("/dev/null") for _ in range({files})]
+for _ in range({threads}):
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def holding(mib, threads, files):
+    """A sample of a process of its own that has so much more than it needs."""
+    code = HOLDER.format(mib=mib, threads=threads, files=files)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout.readline() == "ready\n"
+        return sample(process.pid)
+    finally:
+        process.communicate("")
+
+
+def test_a_sample_is_what_the_process_has():
+    before, after = holding(0, 0, 0), holding(40, 3, 2)
     assert after["threads"] - before["threads"] == 3
     assert after["files"] - before["files"] == 2
-    assert 30 < after["rss_mib"] - before["rss_mib"] < 60
+    assert after["rss_mib"] - before["rss_mib"] == pytest.approx(40, abs=4)
 
 
 def test_watching_ends_with_the_process():
