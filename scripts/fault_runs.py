@@ -12,21 +12,23 @@ from typing import Any
 from meta.run_files import read_metrics
 from scripts import child
 
-FLAGS = (
-    *("--preset", "ta-lpg-groove-cpu", "--seed", "7", "--checkpoint.every", "5", "--devices", "2"),
+SMALL = (
+    *("--preset", "ta-lpg-groove-cpu", "--devices", "2", "--block-size", "1"),
     *("--es.pairs", "8", "--agent.workers", "4", "--agent.rollout-steps", "8", "--objective.width", "8"),
-    *("--levels.distribution", "small", "--levels.horizon", "20", "--block-size", "1"),
-    *("--curriculum.buffer-size", "40", "--curriculum.minimum-fill", "0.2", "--curriculum.no-gallery"),
-    *("--held-out.every", "20", "--held-out.levels", "4"),
-    "--logging.no-tensorboard",
+    *("--levels.distribution", "small", "--levels.horizon", "20"),
+    *("--curriculum.buffer-size", "40", "--curriculum.minimum-fill", "0.2"),
 )
-"""A run with everything: horizon inputs, antagonists, a replay buffer, a best checkpoint. Generations take
-10 to 20 ms and there is a checkpoint every 5: a good part of the time goes into writing these."""
+"""A run with everything (horizon inputs, antagonists, a replay buffer) and generations of 10 to 20 ms."""
+
+FLAGS = (
+    *SMALL,
+    *("--seed", "7", "--checkpoint.every", "5", "--held-out.every", "20", "--held-out.levels", "4"),
+    *("--curriculum.no-gallery", "--logging.no-tensorboard"),
+)
+"""Of the campaign's runs: a good part of their time goes into writing checkpoints, also a best one."""
 
 TIMES = ("wall_s", "generation_s", "env_steps_per_s", "time_")
 """Metrics that begin like this differ between two runs of the same."""
-
-COMMAND = "import sys; from scripts.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,19 +66,20 @@ class Campaign:
     random: random.Random
     whole: Path
 
-    def start(self, run_dir: Path, code: str = COMMAND) -> subprocess.Popen[str]:
-        """The command, in a process of its own."""
+    def start(self, run_dir: Path, code: str | None = None) -> subprocess.Popen[str]:
+        """The command, in a process of its own; or a program that calls it."""
+        command = child.COMMAND if code is None else (*child.PYTHON, "-c", code)
         arguments = ["meta-train", *FLAGS, "--generations", str(self.generations), "--run-dir", str(run_dir)]
         return subprocess.Popen(
-            [*child.PYTHON, "-c", code, *arguments],
+            [*command, *arguments],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
             env=child.environment() | {"XDG_CACHE_HOME": str(self.folder / "cache")},
         )
 
-    def run(self, run_dir: Path, code: str = COMMAND) -> tuple[int, str]:
-        """The command to its end: exit status and last line."""
+    def run(self, run_dir: Path, code: str | None = None) -> tuple[int, str]:
+        """The same to its end: exit status and last line."""
         return end(self.start(run_dir, code))
 
     def compare(self, run_dir: Path) -> dict[str, Any]:

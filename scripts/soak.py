@@ -17,12 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scripts import child
+from scripts.fault_runs import SMALL, count_rows
 
 FLAGS = (
-    *("--preset", "ta-lpg-groove-cpu", "--seed", "11", "--generations", "1000000", "--devices", "2"),
-    *("--es.pairs", "8", "--agent.workers", "4", "--agent.rollout-steps", "8", "--objective.width", "8"),
-    *("--levels.distribution", "small", "--levels.horizon", "20", "--block-size", "1"),
-    *("--curriculum.buffer-size", "40", "--curriculum.minimum-fill", "0.2"),
+    *SMALL,
+    *("--seed", "11", "--generations", "1000000"),
     *("--checkpoint.every", "500", "--held-out.every", "500", "--held-out.levels", "8"),
 )
 """Short generations, so that an hour holds as many as weeks of a real run; a checkpoint every 10 seconds."""
@@ -84,8 +83,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"error: the run ended after {len(samples)} samples, status {status}: {last}", file=sys.stderr)
         return 1
     found = summary(counted)
-    rows = (arguments.run_dir / "metrics.jsonl").read_bytes().count(b"\n")
-    document = {"generations": rows, "after_warm_up": found, "samples": samples}
+    document = {"generations": count_rows(arguments.run_dir), "after_warm_up": found, "samples": samples}
     if arguments.json:
         arguments.json.write_text(json.dumps(document) + "\n")
     print(json.dumps({name: document[name] for name in ("generations", "after_warm_up")}, indent=2))

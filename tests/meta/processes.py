@@ -9,6 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import jax
+import numpy as np
+
+from checkpoints import read_objective
+
 ROOT = Path(__file__).parents[2]
 TIMES = {"wall_s", "generation_s", "env_steps_per_s"} | {
     f"time_{use}_s" for use in ("compile", "generations", "evaluation", "checkpoint", "idle")
@@ -78,6 +83,12 @@ def metrics(run_dir):
     with (run_dir / "metrics.jsonl").open() as file:
         rows = [json.loads(line) for line in file]
     return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
+
+
+def tensors(run_dir):
+    """Every array of the current objective and, with held-out evaluations, the best one, as bytes."""
+    read = [read_objective(path).meta_params for path in sorted(run_dir.glob("objective*.safetensors"))]
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(read)]
 
 
 def count_rows(run_dir):

@@ -6,14 +6,11 @@ import signal
 import socket
 import time
 
-import jax
-import numpy as np
 import pytest
 
-from checkpoints import read_objective
 from meta.joining import HEARTBEAT_SECONDS, join
 from meta.run_dir import BEST_OBJECTIVE
-from tests.meta.processes import Command, count_rows, metrics
+from tests.meta.processes import Command, count_rows, metrics, tensors
 
 FLAGS = [
     *("--seed", "5", "--generations", "9", "--checkpoint.every", "2", "--es.pairs", "8"),
@@ -66,12 +63,6 @@ def end_all(commands):
     for command in commands:
         if command.process.poll() is None:
             command.process.kill()
-
-
-def tensors(run_dir):
-    """The current objective and, with held-out evaluations, the best one."""
-    read = [read_objective(path).meta_params for path in sorted(run_dir.glob("objective*.safetensors"))]
-    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(read)]
 
 
 @pytest.mark.e2e

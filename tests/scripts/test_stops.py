@@ -1,16 +1,13 @@
 """SIGTERM while a run does something else than a generation: status 143, and resuming changes nothing."""
 
 import functools
-import importlib
 import os
+import pkgutil
 import signal
 
-import jax
-import numpy as np
 import pytest
 
-from checkpoints import read_objective
-from tests.meta.processes import metrics
+from tests.meta.processes import metrics, tensors
 from tests.scripts.called import called
 
 FLAGS = [
@@ -46,11 +43,7 @@ def whole(tmp_path_factory):
 
 def interrupt(monkeypatch, name):
     """Sends SIGTERM in the first call of something, as if it had come from outside."""
-    place, _, attribute = name.rpartition(".")
-    parent = importlib.import_module(".".join(part for part in place.split(".") if part.islower()))
-    for part in place.split("."):
-        parent = getattr(parent, part) if not part.islower() else parent
-    right, calls = getattr(parent, attribute), []
+    right, calls = pkgutil.resolve_name(name), []
 
     def interrupted(*args, **kwargs):
         found = right(*args, **kwargs)  # a checkpoint is written in the background from here on
@@ -59,12 +52,7 @@ def interrupt(monkeypatch, name):
         calls.append(name)
         return found
 
-    monkeypatch.setattr(parent, attribute, interrupted)
-
-
-def tensors(run_dir):
-    read = [read_objective(path).meta_params for path in sorted(run_dir.glob("objective*.safetensors"))]
-    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(read)]
+    monkeypatch.setattr(name, interrupted)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
