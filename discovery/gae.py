@@ -11,7 +11,7 @@ def advantages(
     rollout: Rollout,
     values: Float[Array, "T W"],
     next_values: Float[Array, "T W"],
-    discount: float,
+    discount: float | Float[Array, ""],
     gae_lambda: float,
 ) -> Float[Array, "T W"]:
     """Exponentially weighted sums of temporal-difference errors.

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from discovery.agents.agent import Agent, AgentState
 from discovery.objectives.base import Experience, Metrics, Objective
+from discovery.objectives.schedule import step_scale
 from discovery.types import AgentParams, MetaParams, Outputs, Progress, Rollout
 
 MOST_POSITION_BITS = 16
@@ -34,13 +35,17 @@ def improve(
         agent: the static side of the agent; says how many epochs and minibatches there are.
         state: the agent that collected the rollout.
         rollout: T steps of W workers.
-        progress: n and N of this lifetime; where step sizes are annealed they are scaled by 1 - n/N.
+        progress: n and N of this lifetime; where step sizes are annealed they are scaled by 1 - n/N, and by
+            the rule's schedule where it has one.
         key: of the shuffles.
 
     Returns:
         The agent afterwards, and the loss's metrics (means over minibatches).
     """
-    scale = 1.0 - progress.fraction if agent.anneal else None
+    scale = step_scale(objective, meta_params, progress)
+    if agent.anneal:
+        left = 1.0 - progress.fraction
+        scale = left if scale is None else left * scale
     if not agent.revisits:
         grads, metrics = gradients(objective, meta_params, agent, state.params, rollout, progress)
         return agent.step(state, grads, scale), metrics

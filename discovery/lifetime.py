@@ -22,6 +22,7 @@ from discovery.agents.policies import is_discrete
 from discovery.critic import Assessment, Critic, CriticState, make_critic
 from discovery.improvement import improve
 from discovery.objectives.base import Metrics, Objective
+from discovery.objectives.lpg import LPG
 from discovery.types import EnvParams, MetaParams, Progress, Rollout
 
 START, UPDATES, EVALUATION, CRITIC, LAST_ROLLOUT = range(5)
@@ -169,7 +170,8 @@ def make_learner(
             f"agent.minibatches ({config.minibatches}) must divide the {steps} steps of a rollout "
             f"({config.workers} workers x {config.rollout_steps} steps)"
         )
-    agent = make_agent(config, env, level, objective.head_size)
+    zero_outputs = getattr(objective, "zero_outputs", 0)
+    agent = make_agent(config, env, level, objective.head_size, zero_outputs)
     beside = make_critic(config, env, level) if critic else None
     return Learner(env, agent, _discounted(objective, config), config.rollout_steps, beside)
 
@@ -180,7 +182,8 @@ def _discounted(objective: Objective, config: AgentConfig) -> Objective:
     given = {name: value for name, value in settings.items() if value is not None}
     if not given:
         return objective
-    if lacking := [name for name in given if not hasattr(objective, name)]:
+    without = isinstance(objective, LPG) and not objective.is_residual
+    if lacking := [name for name in given if without or not hasattr(objective, name)]:
         raise ValueError(
             f"{objective.name} has no {' and no '.join(lacking)}: leave it out of the agent's settings"
         )

@@ -34,6 +34,7 @@ class Suite:
         environments: full names, of level distributions or of anything else that `envs.make` knows.
         horizons: lifetimes that agents are trained for, unless others are asked for.
         levels_per_environment: levels drawn from each distribution.
+        first_level: index of the first of them; suites whose indices do not overlap share no level.
         unit: what horizons count: "updates" of the agent, or "env_steps".
 
     Raises:
@@ -45,6 +46,7 @@ class Suite:
     environments: tuple[str, ...]
     horizons: tuple[int, ...]
     levels_per_environment: int = 1
+    first_level: int = 0
     unit: str = "updates"
 
     def __post_init__(self) -> None:
@@ -54,6 +56,8 @@ class Suite:
             raise ValueError(f"horizons of suite {self.name!r} must be at least 1, not {self.horizons}")
         if self.levels_per_environment < 1:
             raise ValueError(f"levels_per_environment must be at least 1, not {self.levels_per_environment}")
+        if self.first_level < 0:
+            raise ValueError(f"first_level must not be negative, not {self.first_level}")
         if self.unit not in UNITS:
             raise ValueError(f"unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
 
@@ -76,22 +80,24 @@ class Suite:
         return [(name, *self._environment_levels(name, seed)) for name in self.environments]
 
     def _environment_levels(self, name: str, seed: int) -> tuple[Environment, EnvParams]:
-        count = self.levels_per_environment
+        first, count = self.first_level, self.levels_per_environment
         distribution = distributions().get(name)
         if distribution is None:  # one fixed task, not a distribution of levels
             env, params = make(name, seed)
             return env, jax.tree.map(lambda leaf: jnp.stack([jnp.asarray(leaf)] * count), params)
-        return distribution.env, _sample(distribution, name, jax.random.key(seed), count)
+        return distribution.env, _sample(distribution, name, jax.random.key(seed), first, count)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 3))
-def _sample(distribution: LevelDistribution, name: str, key: Key[Array, ""], count: int) -> EnvParams:
-    """The first `count` evaluation levels of a distribution."""
+@functools.partial(jax.jit, static_argnums=(0, 1, 3, 4))
+def _sample(
+    distribution: LevelDistribution, name: str, key: Key[Array, ""], first: int, count: int
+) -> EnvParams:
+    """`count` evaluation levels of a distribution, from index `first` on."""
     key = jax.random.fold_in(key, EVALUATION_FOLD)
     # A checksum, because Python's own hash of a string changes from one process to the next.
     key = jax.random.fold_in(key, zlib.crc32(name.encode()))
     # By index, so that asking for more levels goes on where fewer levels end.
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(count))
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first + jnp.arange(count))
     return jax.vmap(distribution.sample)(keys).params
 
 
@@ -120,6 +126,14 @@ GRIDWORLD_SUITES = (
         environments=("gridworld/all",),
         horizons=(25, 100, 250),
         levels_per_environment=64,
+    ),
+    Suite(
+        name="validation",
+        description="levels like those of unseen and none of them: for choosing settings and objectives",
+        environments=("gridworld/all",),
+        horizons=(10, 25, 100, 250),
+        levels_per_environment=64,
+        first_level=4096,
     ),
     Suite(
         name="small",

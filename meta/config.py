@@ -15,10 +15,13 @@ from checkpoints.errors import one_line
 from discovery.agents.agent import AgentConfig
 from discovery.objectives.base import Objective
 from discovery.objectives.gru import Precision
+from discovery.objectives.horizon import Encoding
 from discovery.objectives.learned_drift import Form
 from discovery.objectives.lpg import LPG
+from discovery.objectives.lpg import Form as LPGForm
 from discovery.objectives.lpo import LPO
 from discovery.objectives.registry import make_objective
+from discovery.objectives.schedule import Scheduled
 from envs.levels import LevelDistribution
 from envs.registry import distribution
 from meta.errors import ConfigError
@@ -41,8 +44,20 @@ class ObjectiveConfig:
     kind: str = "lpg"
     """lpg: what follows. lpo: a learned drift, whose settings are `drift`. Any other learned objective of
     `list objectives` has its own defaults."""
+    form: LPGForm = "free"
+    """`free`: the papers' LPG. `a2c_residual`: A2C, and what is learned to add to it."""
     horizon_inputs: bool = True
     """Append n/N and log N to the inputs: TA-LPG (Jackson et al. 2024); off: LPG (Oh et al. 2020)."""
+    encoding: Encoding = "paper"
+    """Those inputs as in the `paper`, or `scaled` to [-1, 1] over the horizons of the levels (ours)."""
+    schedule: bool = False
+    """Learn how step size and entropy bonus change with n/N and N, by a linear map of them (ours)."""
+    schedule_discount: bool = False
+    """Let the schedule bend the discount too (`a2c_residual` only)."""
+    normalise_pihat: bool = False
+    """Bring pihat to mean 0 and deviation 1 over each rollout (`free` only; ours)."""
+    residual_scale: PositiveFloat = 0.2
+    """g, factor on what the GRU adds to A2C (ours: with 1 a perturbation of sigma 0.2 ruins the agent)."""
     width: PositiveInt = 256
     """G, units of the GRU (GROOVE's code: 256)."""
     bins: Annotated[int, Field(ge=2)] = 8
@@ -67,18 +82,27 @@ class DriftConfig:
 
     form: Form = "ppo_residual"
     """`plain`, or added to PPO's drift, so that evolution starts at PPO (published code: `ppo_init`)."""
+    schedule: bool = False
+    """Learn how step size, entropy bonus and clip change with n/N and N, by a linear map of them (ours)."""
+    schedule_discount: bool = False
+    """Let the schedule bend the discount too."""
     width: PositiveInt = 128
     """Hidden units (LPO paper: 128)."""
     progress_inputs: bool = False
     """Append n/N times every input: TA-LPO (Jackson et al. 2024); off: LPO (Lu et al. 2022)."""
     horizon_inputs: bool = False
     """Append log N / log N_max times every input, where horizons vary."""
-    longest_horizon: Annotated[int, Field(ge=2)] = 10_000
-    """N_max, in agent updates."""
+    encoding: Encoding = "paper"
+    """Those inputs as above, or `scaled` to [-1, 1] over the horizons of the levels (ours)."""
+    longest_horizon: Annotated[int, Field(ge=2)] | None = None
+    """N_max, in agent updates; None: the longest horizon of the levels."""
 
     def build(self) -> LPO:
         """The objective."""
-        return LPO(**dataclasses.asdict(self))
+        settings = dataclasses.asdict(self)
+        if self.longest_horizon is None:
+            del settings["longest_horizon"]
+        return LPO(**settings)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,10 +115,29 @@ class EvolutionConfig:
     """P: 2 P candidates a generation (TA-LPG paper: 512)."""
     learning_rate: PositiveFloat = 1e-2
     """Adam's step size at generation 0 (TA-LPG paper: 1e-2)."""
+    learning_rate_schedule: Literal["exponential", "linear", "cosine"] = "exponential"
+    """How it falls: by `learning_rate_decay` each generation (TA-LPG paper), or to `learning_rate_min` at the
+    run's last generation; then a finished run whose `generations` are raised goes on with another
+    schedule."""
     learning_rate_decay: Fraction = 0.999
-    """Factor per generation (TA-LPG paper: 0.999)."""
+    """Factor per generation of the exponential schedule (TA-LPG paper: 0.999)."""
     learning_rate_min: Annotated[float, Field(ge=0)] = 1e-5
-    """Where the decay stops (TA-LPG paper: 1e-5)."""
+    """Where the fall stops (TA-LPG paper: 1e-5; GROOVE's code for LPO: 1e-3)."""
+    warmup: Annotated[int, Field(ge=0)] = 0
+    """Generations over which the step size rises from 0, linearly."""
+    adam_b1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Adam's decay of the mean gradient (Adam paper and evosax today: 0.9; evosax when the papers used it:
+    0.99)."""
+    weight_decay: Coefficient = 0.0
+    """Decoupled weight decay: each generation the mean shrinks by this times the step size (AdamW)."""
+    initial_mean: Literal["objective", "zeros"] = "objective"
+    """Where evolution starts: the objective's own initial meta-parameters, or zeros (the official code)."""
+    average_decay: Fraction | None = None
+    """Decay per generation of the running average of the means, which is then what is saved and evaluated;
+    None: no average, the last mean. The first means count alike until there are 1 / (1 - decay) of them."""
+    sigma_per_part: bool = False
+    """Perturb each layer by sigma over the root of its inputs, and step accordingly, in place of all
+    alike."""
     sigma: PositiveFloat = 0.1
     """Standard deviation of the perturbations at generation 0 (TA-LPG paper: 0.1)."""
     sigma_decay: Fraction = 1.0
@@ -224,6 +267,9 @@ class RunConfig:
     """The objective that is evolved."""
     drift: DriftConfig = DriftConfig()
     """Its settings, where `objective.kind` is lpo."""
+    start_from: str | None = None
+    """Begin at the meta-parameters of this objective: a shipped name, a run directory or a `.safetensors`
+    file; or `preset:NAME`, which is run first, in `start/` of the run directory. None: at the rule's own."""
     agent: AgentConfig = dataclasses.field(default_factory=AgentConfig)
     """The agents that are trained with it."""
     trainer: Literal["es", "meta_gradient"] = "es"
@@ -254,12 +300,22 @@ class RunConfig:
     """Logging."""
 
     def build_objective(self) -> Objective:
-        """The objective that is searched.
+        """The objective that is searched; the range of horizons that it knows is that of the levels.
 
         Raises:
             ConfigError: there is nothing to search in `objective.kind`, or it is known by another name.
             UnknownRuleError: no objective is called so.
         """
+        found = self._rule()
+        if not isinstance(found, Scheduled):
+            return found
+        ranges = [task.levels.build().horizon or (1, 1) for task in self.tasks]
+        shortest, longest = min(low for low, _ in ranges), max(high for _, high in ranges)
+        if self.objective.kind == "lpo" and self.drift.longest_horizon is not None:
+            longest = self.drift.longest_horizon
+        return dataclasses.replace(found, shortest_horizon=min(shortest, longest), longest_horizon=longest)
+
+    def _rule(self) -> Objective:
         kind = self.objective.kind
         if kind == "lpg":
             return self.objective.build()
@@ -285,6 +341,11 @@ class RunConfig:
             for more in self.also
         )
         return (first, *others)
+
+    @property
+    def averages(self) -> bool:
+        """Whether what is saved is a running average of what the search went through."""
+        return self.trainer == "es" and self.es.average_decay is not None
 
     @property
     def lanes(self) -> int:

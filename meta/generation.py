@@ -16,8 +16,9 @@ from discovery.objectives.base import Objective
 from discovery.types import MetaParams
 from meta.config import RunConfig
 from meta.curriculum import Curriculum
+from meta.errors import ConfigError
 from meta.evolution import Problem, Schedule, Strategy, make_strategy, schedules
-from meta.evolution.base import Candidates
+from meta.evolution.base import SIGNAL_METRICS, Candidates
 from meta.evolution.reduction import check_reducible, nearer, shorter
 from meta.keys import CANDIDATES, INIT, LANES, LEVELS, REFERENCES, TASKS, USES, keys_of_generation
 from meta.lanes import Lanes
@@ -36,12 +37,14 @@ class MetaState:
         curricula: states of the curricula, one per environment.
         scale: factor on sigma and learning rate, halved where held-out fitness falls; None in runs that do
             something else then.
+        average: running average of the strategy's means; None in runs without one.
     """
 
     generation: Int[Array, ""]
     strategy: Any
     curricula: tuple[Any, ...]
     scale: Float[Array, ""] | None = None
+    average: MetaParams | None = None
 
     @property
     def curriculum(self) -> Any:
@@ -79,6 +82,8 @@ class Evolution:
     strategy: Strategy
     learning_rate: Schedule
     reducible: bool = False
+    zero_mean: bool = False
+    average_decay: float | None = None
 
     @property
     def mesh(self) -> Mesh:
@@ -90,15 +95,18 @@ class Evolution:
         """Of the first environment."""
         return self.tasks[0].curriculum
 
-    def init(self) -> MetaState:
-        """State before the first generation."""
+    def init(self, start: MetaParams | None = None) -> MetaState:
+        """State before the first generation, around `start` where it is given."""
         key = jax.random.fold_in(jax.random.key(self.seed), INIT)
-        meta_params = self.objective.init(key)
+        meta_params = self.objective.init(key) if start is None else start
+        if start is None and self.zero_mean:
+            meta_params = jax.tree.map(jnp.zeros_like, meta_params)
         return MetaState(
             generation=jnp.int32(0),
             strategy=self.strategy.init(meta_params),
             curricula=tuple(task.curriculum.init() for task in self.tasks),
             scale=jnp.float32(1) if self.reducible else None,
+            average=None if self.average_decay is None else meta_params,
         )
 
     def place(self, state: MetaState) -> MetaState:
@@ -110,7 +118,11 @@ class Evolution:
         return generation(self, state)
 
     def meta_params(self, state: MetaState) -> MetaParams:
-        """The mean of the candidates."""
+        """The average of the means, or the last mean where none is kept."""
+        return self.last_mean(state) if state.average is None else state.average
+
+    def last_mean(self, state: MetaState) -> MetaParams:
+        """The mean that the next candidates are drawn around."""
         return self.strategy.mean(state.strategy)
 
 
@@ -121,7 +133,7 @@ def make_evolution(config: RunConfig) -> Evolution:
         ConfigError, ValueError: parts that do not fit each other or this machine.
     """
     tasks = tuple(_task(part, config.devices, first) for part, first in _shares(config))
-    learning_rate, sigma = schedules(config.es)
+    learning_rate, sigma = schedules(config.es, config.generations)
     objective = config.build_objective()
     solution = jax.eval_shape(objective.init, jax.random.key(0))
     problem = Problem(
@@ -131,6 +143,9 @@ def make_evolution(config: RunConfig) -> Evolution:
         learning_rate=learning_rate,
         sigma=sigma,
         mesh=tasks[0].lanes.mesh,
+        adam_b1=config.es.adam_b1,
+        weight_decay=config.es.weight_decay,
+        scales=_perturbation_scales(objective, solution) if config.es.sigma_per_part else None,
     )
     strategy = make_strategy(config.es.strategy, problem)
     if config.held_out.reduces:
@@ -142,6 +157,23 @@ def make_evolution(config: RunConfig) -> Evolution:
         strategy=strategy,
         learning_rate=learning_rate,
         reducible=config.held_out.reduces,
+        zero_mean=config.es.initial_mean == "zeros",
+        average_decay=config.es.average_decay,
+    )
+
+
+def _perturbation_scales(objective: Objective, solution: MetaParams) -> MetaParams:
+    """The objective's factor for each tensor, in the structure of its meta-parameters; 1 where it names
+    none.
+    """
+    if not hasattr(objective, "perturbation_scales"):
+        raise ConfigError(f"es.sigma_per_part: {objective.name} does not say how its parts differ")
+    by_name = objective.perturbation_scales()
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jnp.full(
+            leaf.shape, by_name.get(jax.tree_util.keystr(path, simple=True, separator="/"), 1.0)
+        ),
+        solution,
     )
 
 
@@ -204,14 +236,24 @@ def generation(program: Evolution, state: MetaState) -> tuple[MetaState, dict[st
     fitness = told = jnp.concatenate([turn.fitness for turn in turns])
     if len(turns) > 1:
         told = jnp.concatenate([_standardised(turn.fitness) for turn in turns])
-    told_state = strategy.tell(state.strategy, keys[CANDIDATES], told)
+    told_state, signal = strategy.tell(state.strategy, keys[CANDIDATES], told)
+    strategy_state = shorter(state.strategy, told_state, state.scale)
     new_state = MetaState(
         generation=state.generation + 1,
-        strategy=shorter(state.strategy, told_state, state.scale),
+        strategy=strategy_state,
         curricula=tuple(turn.curriculum for turn in turns),
         scale=state.scale,
+        average=_averaged(program, state, strategy.mean(strategy_state)),
     )
-    return new_state, _metrics(program, state, new_state, turns, fitness)
+    return new_state, _metrics(program, state, new_state, turns, fitness, signal)
+
+
+def _averaged(program: Evolution, state: MetaState, mean: MetaParams) -> MetaParams | None:
+    """The running average with one more mean."""
+    if program.average_decay is None:
+        return None
+    weight = jnp.maximum(1.0 - program.average_decay, 1.0 / (state.generation + 1))
+    return jax.tree.map(lambda old, new: old + weight * (new - old), state.average, mean)
 
 
 def _play(
@@ -262,10 +304,11 @@ def _metrics(
     new_state: MetaState,
     turns: list[Turn],
     fitness: Float[Array, "groups size"],
+    signal: dict[str, Array],
 ) -> dict[str, Array]:
     finite = jnp.isfinite(fitness)
     mean, deviation = _moments(fitness)
-    before, after = (ravel_pytree(program.meta_params(state))[0] for state in (state, new_state))
+    before, after = (ravel_pytree(program.last_mean(state))[0] for state in (state, new_state))
     horizons = jnp.concatenate([turn.horizons for turn in turns])
     scale = 1.0 if state.scale is None else state.scale
     metrics = {
@@ -280,6 +323,7 @@ def _metrics(
         "learning_rate": scale * jnp.asarray(program.learning_rate(state.generation), jnp.float32),
         "sigma": scale * program.strategy.sigma(state.strategy),
         "horizon_mean": jnp.mean(horizons.astype(jnp.float32)),
+        **{name: signal.get(name, jnp.float32(jnp.nan)) for name in SIGNAL_METRICS},
         "updates": jnp.stack([jnp.sum(turn.horizons) * turn.fitness.shape[1] for turn in turns]),
     }
     if len(turns) == 1:

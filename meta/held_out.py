@@ -11,13 +11,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jaxtyping import Array, Float, Key, UInt32
 
 from discovery.blocks import replicated
 from discovery.keys import keys_of
 from discovery.lifetime import make_learner
 from discovery.types import MetaParams
-from envs.levels import Level, LevelDistribution, log_uniform_int
+from envs.levels import Family, Level, LevelDistribution, log_uniform_int
+from envs.registry import family_of
 from meta.config import RunConfig
 from meta.curriculum import SCORES
 from meta.curriculum.base import not_replayed
@@ -28,8 +30,31 @@ from meta.signals import wait_for
 FOLD = 0x4E1D0475
 """What the key of seed 0 is folded with, which no generation's key is: no run counts that far."""
 
+MIN_SPAN = 0.02
+"""A level where the best policy gains less than this over the random one has no score, as in an
+evaluation."""
+
 LEVELS, LANES = range(2)
 """What the key of an environment's held-out levels is folded with."""
+
+
+@struct.dataclass
+class Scale:
+    """Where scores of levels are 0, and how much return is a score of 1.
+
+    Attributes:
+        random: expected return of the uniformly random policy.
+        span: that of the best policy, above it.
+    """
+
+    random: Float[Array, " levels"]
+    span: Float[Array, " levels"]
+
+    def mean_score(self, fitness: Float[Array, " levels"]) -> Float[Array, ""]:
+        """Over the levels that have one."""
+        scored = self.span > MIN_SPAN
+        scores = (fitness - self.random) / jnp.where(scored, self.span, 1.0)
+        return jnp.sum(jnp.where(scored, scores, 0.0)) / jnp.sum(scored)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,10 +64,23 @@ class _Exam:
     Attributes:
         distribution: what they are sampled from.
         lanes: one agent per level.
+        family: of the environment, which may know exact returns.
     """
 
     distribution: LevelDistribution
     lanes: Lanes
+    family: Family
+
+    def scale(self, key: Key[Array, ""]) -> Scale | None:
+        """The exact ends of the score of each level; None where nobody knows them."""
+        if self.family.expected_returns is None:
+            return None
+        params = held_out_levels(self.distribution, key, self.lanes.groups).params
+        try:
+            optimal, random = self.family.expected_returns(self.distribution.env, params)
+        except ValueError:  # how a family says that this environment of it has none
+            return None
+        return Scale(random=random, span=optimal - random)
 
     def fitness(self, meta_params: MetaParams, key: Key[Array, ""]) -> Float[Array, " levels"]:
         """Of one agent per level, at the end of its lifetime; NaN where its parameters are not finite."""
@@ -77,6 +115,7 @@ class HeldOut:
         self._program = program
         tasks = config.tasks if config.held_out.every else ()
         self._exams = [_exam(task, program, config.held_out.levels) for task in tasks]
+        self._scales: list[Scale | None] = [None] * len(self._exams)
         self._compiled: Any = None
 
     def due(self, generation: int) -> bool:
@@ -90,6 +129,7 @@ class HeldOut:
     def compile(self, state: Any) -> None:
         """Prepares `evaluate` for states that lie where this one does."""
         where = replicated(self._program.mesh)
+        self._scales = [exam.scale(self._key(FOLD, number)) for number, exam in enumerate(self._exams)]
         # The number is an operand, or XLA would spend its time on computing levels while it compiles.
         self._compiled = jax.jit(self.evaluation, out_shardings=where).lower(state, np.uint32(FOLD)).compile()
 
@@ -103,12 +143,11 @@ class HeldOut:
 
         `held_out_fitness` is the mean over environments of the mean over levels, `held_out_error` its
         standard error over the levels; with several environments each has a fitness of its own besides.
+        `held_out_score` is the mean of the scores of levels whose exact returns are known.
         """
         meta_params = self._program.meta_params(state)
-        root = jax.random.fold_in(jax.random.key(0), fold)
         fitness = [
-            exam.fitness(meta_params, jax.random.fold_in(root, number))
-            for number, exam in enumerate(self._exams)
+            exam.fitness(meta_params, self._key(fold, number)) for number, exam in enumerate(self._exams)
         ]
         means = jnp.stack([jnp.mean(values) for values in fitness])
         # Of one level nothing is known about the spread.
@@ -117,10 +156,21 @@ class HeldOut:
             "held_out_fitness": jnp.mean(means),
             "held_out_error": jnp.linalg.norm(errors) / len(fitness),
         }
+        known = [
+            scale.mean_score(values)
+            for scale, values in zip(self._scales, fitness, strict=True)
+            if scale is not None
+        ]
+        if known:
+            metrics["held_out_score"] = jnp.mean(jnp.stack(known))
         if len(fitness) > 1:
             names = (exam.lanes.learner.env.name for exam in self._exams)
             metrics |= {f"held_out_fitness.{i}.{name}": means[i] for i, name in enumerate(names)}
         return metrics
+
+    def _key(self, fold: UInt32[Array, ""] | int, number: int) -> Key[Array, ""]:
+        """Of the levels of an environment, by its number."""
+        return jax.random.fold_in(jax.random.fold_in(jax.random.key(0), fold), number)
 
 
 def _exam(config: RunConfig, program: Program, levels: int) -> _Exam:
@@ -135,4 +185,4 @@ def _exam(config: RunConfig, program: Program, levels: int) -> _Exam:
         block_size=config.block_size,
         mesh=program.mesh,
     )
-    return _Exam(distribution=distribution, lanes=lanes)
+    return _Exam(distribution=distribution, lanes=lanes, family=family_of(config.levels.distribution))

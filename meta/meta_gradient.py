@@ -21,6 +21,7 @@ from discovery.types import MetaParams
 from meta.config import RunConfig
 from meta.curriculum import Curriculum, Played
 from meta.curriculum.base import masked_mean, nothing_served
+from meta.evolution.base import SIGNAL_METRICS
 from meta.keys import AGENTS, INIT, LANES, LEVELS, REFERENCES, keys_of_generation
 from meta.parts import Parts, make_parts
 from meta.population import Advanced, LivingLanes, Population, chunks, usable_devices
@@ -80,9 +81,11 @@ class MetaGradient:
         """What level scores compare with."""
         return self.parts.references
 
-    def init(self) -> GradientState:
-        """State before the first meta-step."""
-        meta_params = self.objective.init(jax.random.fold_in(jax.random.key(self.seed), INIT))
+    def init(self, start: MetaParams | None = None) -> GradientState:
+        """State before the first meta-step, at `start` where it is given."""
+        meta_params = start
+        if meta_params is None:
+            meta_params = self.objective.init(jax.random.fold_in(jax.random.key(self.seed), INIT))
         return GradientState(
             generation=jnp.int32(0),
             meta_params=meta_params,
@@ -106,6 +109,8 @@ class MetaGradient:
     def meta_params(self, state: GradientState) -> MetaParams:
         """As they are."""
         return state.meta_params
+
+    last_mean = meta_params
 
 
 def make_meta_gradient(config: RunConfig) -> MetaGradient:
@@ -225,6 +230,7 @@ def _metrics(
         # What only evolution has, so that every run has the same columns.
         "pair_agreement": jnp.float32(jnp.nan),
         "sigma": jnp.float32(jnp.nan),
+        **dict.fromkeys(SIGNAL_METRICS, jnp.float32(jnp.nan)),
         "nonfinite_candidates": jnp.sum(~sound),
         "meta_param_norm": jnp.linalg.norm(after),
         "update_norm": jnp.linalg.norm(after - before),

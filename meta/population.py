@@ -7,7 +7,7 @@ judged, and its lane begins anew. Lanes run in blocks, a contiguous share of the
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from discovery.blocks import AXIS, ordered_sum, replicated
 from discovery.gae import normalise
 from discovery.keys import keys_of
 from discovery.lifetime import UPDATES, Learner, Life, keep_where
+from discovery.objectives.lpg import LPG
 from discovery.types import EnvParams, MetaParams, Progress
 from meta.config import MetaGradientConfig
 from meta.curriculum import Score, Served
@@ -131,11 +132,12 @@ def meta_loss(
     workers, rollout = learner.collect(level, _update_key(key, config.updates), life)
     rollout, _ = learner.agent.scaling.scale(life.agent.statistics, rollout)
     outputs = learner.agent.apply(life.agent.params, rollout.observation)
-    critic: Any = life.critic
+    critic, objective = cast(Any, life.critic), cast(LPG, learner.objective)
     advantage = jax.lax.stop_gradient(normalise(learner.critic.assess(critic.params, rollout).advantages))
     policy_loss = -jnp.mean(outputs.log_prob(rollout.action) * advantage)
     policy_entropy = jnp.mean(outputs.entropy())
-    prediction_entropy = jnp.mean(Categorical(outputs.head.shape[-1]).entropy(outputs.head))
+    prediction = outputs.head[..., : objective.bins]
+    prediction_entropy = jnp.mean(Categorical(objective.bins).entropy(prediction))
     loss = (
         policy_loss
         - config.policy_entropy_coef * policy_entropy

@@ -36,8 +36,8 @@ class Program(Protocol):
         """Which levels are played."""
         ...
 
-    def init(self) -> Any:
-        """State before the first generation; fit for `jit`."""
+    def init(self, start: MetaParams | None = None) -> Any:
+        """State before the first generation, at `start` where it is given; fit for `jit`."""
         ...
 
     def place(self, state: Any) -> Any:
@@ -50,6 +50,10 @@ class Program(Protocol):
 
     def meta_params(self, state: Any) -> MetaParams:
         """The objective as it stands: what is saved and evaluated."""
+        ...
+
+    def last_mean(self, state: Any) -> MetaParams:
+        """Where the search stands: the same, unless an average of its steps is what is saved."""
         ...
 
 

@@ -31,6 +31,9 @@ WANDB = "wandb"
 OBJECTIVE = "objective.safetensors"
 """The objective as of the newest checkpoint."""
 
+LAST_OBJECTIVE = "objective_last.safetensors"
+"""The last mean as of the newest checkpoint, where `OBJECTIVE` is the average of the means."""
+
 BEST_OBJECTIVE = "objective_best.safetensors"
 """The objective with the highest held-out fitness so far."""
 
@@ -133,7 +136,14 @@ class RunDirectory:
 
     def _remove_leftovers(self) -> None:
         """What a killed process was writing; nobody else writes while we hold the lock."""
-        for name in ("config.json", "metrics.jsonl", OBJECTIVE, BEST_OBJECTIVE, "gallery.png"):
+        for name in (
+            "config.json",
+            "metrics.jsonl",
+            OBJECTIVE,
+            LAST_OBJECTIVE,
+            BEST_OBJECTIVE,
+            "gallery.png",
+        ):
             for leftover in self.path.glob(f".{name}.*"):
                 leftover.unlink(missing_ok=True)
 

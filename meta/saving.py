@@ -4,6 +4,7 @@ The trainer decides with `due` when that is, and tells how far the run is. All o
 what is here; process 0 writes, once it has the parts of the state that the others hold.
 """
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from meta.divergence import Evaluation
 from meta.gallery import histograms, make_gallery
 from meta.keeping import CheckpointConfig
 from meta.program import Program
-from meta.run_dir import BEST_OBJECTIVE, OBJECTIVE
+from meta.run_dir import BEST_OBJECTIVE, LAST_OBJECTIVE, OBJECTIVE
 from meta.watch import Watcher
 
 logger = logging.getLogger("rl_discovery")
@@ -128,9 +129,13 @@ class Saver:
         logger.info("checkpoint at generation %d", done)
 
     def save_objective(self, state: Any, env_steps: int) -> None:
-        """The objective as it stands."""
+        """The objective as it stands; where it is an average, the last mean as well."""
         path = self._path / OBJECTIVE
         processes.lead(lambda: save_objective(path, self._objective(state, env_steps, {})))
+        if self._config.averages:
+            last = jax.device_get(self._program.last_mean(state))
+            found = dataclasses.replace(self._objective(state, env_steps, {}), meta_params=last)
+            processes.lead(lambda: save_objective(self._path / LAST_OBJECTIVE, found))
 
     def save_best(self, state: Any, env_steps: int, best: Evaluation) -> None:
         """The objective as it stands, as the one with the highest held-out fitness."""

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from discovery.types import MetaParams
 from meta import processes
 from meta.clock import Clock
 from meta.config import RunConfig, validate
@@ -31,6 +32,7 @@ from meta.run_dir import BEST_OBJECTIVE, RunDirectory
 from meta.saving import Saver, due
 from meta.signals import StopRequest, wait_for
 from meta.tracing import Tracer
+from meta.warm_start import starting_point
 from meta.watch import Watcher, watchers
 
 logger = logging.getLogger("rl_discovery")
@@ -102,6 +104,8 @@ def _meta_train(config: RunConfig, run_dir: Path, console: Console, profile: boo
         stack.callback(stop.close)
         processes.check_same(config)
         program = make_program(config)  # before the directory holds a configuration that cannot work
+        if config.start_from is not None and not (run_dir / "config.json").exists():
+            starting_point(config.start_from, program.objective)  # likewise
         directory = processes.lead(lambda: RunDirectory(run_dir, config))
         if directory is not None:
             stack.callback(directory.close)
@@ -306,7 +310,7 @@ class _Run:
         if restored is None:
             processes.lead(lambda: self.directory.resume_metrics(0))
             with self.clock.spent("compile"):
-                return self.program.place(jax.jit(self.program.init)())
+                return self.program.place(jax.jit(self.program.init)(self._start()))
         for step in restored.damaged:
             self._say(f"checkpoint {step} is damaged; going on from checkpoint {restored.generation}")
         processes.lead(lambda: self._resume_metrics(restored.generation))
@@ -314,6 +318,11 @@ class _Run:
         self.saver.save_objective(restored.state, self.env_steps)
         self._say(f"resumed at generation {restored.generation}")
         return self.program.place(restored.state)
+
+    def _start(self) -> MetaParams | None:
+        """Where the search begins, if not at the rule's own meta-parameters."""
+        name = self.config.start_from
+        return None if name is None else starting_point(name, self.program.objective)
 
     def _resume_metrics(self, generation: int) -> None:
         """What process 0 knows of the generations before."""

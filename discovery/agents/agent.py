@@ -153,7 +153,9 @@ class Agent:
         return self.policy.to_environment(self.policy.sample(parameters, draws))
 
 
-def make_agent(config: AgentConfig, env: Environment, level: Any, head_size: int) -> Agent:
+def make_agent(
+    config: AgentConfig, env: Environment, level: Any, head_size: int, zero_outputs: int = 0
+) -> Agent:
     """Builds the agent for an environment.
 
     Args:
@@ -161,6 +163,7 @@ def make_agent(config: AgentConfig, env: Environment, level: Any, head_size: int
         env: the environment.
         level: any of its levels (for the spaces).
         head_size: K, outputs of the second head; the objective says how many.
+        zero_outputs: how many of them, the first ones, are 0 at first.
 
     Raises:
         ValueError: actions that no policy fits, or a network that the observations do not fit.
@@ -168,7 +171,7 @@ def make_agent(config: AgentConfig, env: Environment, level: Any, head_size: int
     space = env.observation_space(level)
     policy = policy_for(env.action_space(level), config.action_bounds)
     body = NETWORKS[config.network](space, config.hidden, config.activation)
-    network = AgentNetwork(body, policy, head_size, config.shared)
+    network = AgentNetwork(body, policy, head_size, config.shared, zero_outputs)
     if config.clip_together:
         optimiser = optax.chain(_clipped_direction(config), _by_network(config, optax.scale_by_learning_rate))
     else:

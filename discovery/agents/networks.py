@@ -41,8 +41,11 @@ ORTHOGONAL = orthogonal(math.sqrt(2))
 class MakeBody(Protocol):
     """Makes one of an agent's networks."""
 
-    def __call__(self, outputs: int | None, last_scale: float) -> nn.Module:
-        """With so many outputs, the last layer's weights on this scale; None: without a last layer."""
+    def __call__(self, outputs: int | None, last_scale: float, zeros: int = 0) -> nn.Module:
+        """With so many outputs, the last layer's weights on this scale; None: without a last layer.
+
+        The weights of the first `zeros` outputs are 0.
+        """
         ...
 
 
@@ -69,6 +72,7 @@ class MLP(nn.Module):
         dims: axes of one observation.
         outputs: of the last layer; None for the last hidden layer itself.
         last_scale: of the last layer's weights.
+        zeros: outputs, the first ones, whose weights are 0 instead.
     """
 
     hidden: tuple[int, ...]
@@ -76,6 +80,7 @@ class MLP(nn.Module):
     dims: int
     outputs: int | None
     last_scale: float
+    zeros: int = 0
 
     @nn.compact
     def __call__(self, observation: Shaped[Array, "*batch_and_dims"]) -> Float[Array, "*batch outputs"]:
@@ -83,7 +88,7 @@ class MLP(nn.Module):
         x = observation.reshape(*observation.shape[: observation.ndim - self.dims], -1).astype(jnp.float32)
         for width in self.hidden:
             x = ACTIVATIONS[self.activation](nn.Dense(width, kernel_init=ORTHOGONAL)(x))
-        return x if self.outputs is None else last_layer(self.outputs, self.last_scale)(x)
+        return x if self.outputs is None else last_layer(self.outputs, self.last_scale, self.zeros)(x)
 
 
 class CNN(nn.Module):
@@ -93,6 +98,7 @@ class CNN(nn.Module):
     activation: Activation
     outputs: int | None
     last_scale: float
+    zeros: int = 0
 
     @nn.compact
     def __call__(self, observation: Shaped[Array, "*batch H W C"]) -> Float[Array, "*batch outputs"]:
@@ -101,24 +107,32 @@ class CNN(nn.Module):
         x = observation.reshape(-1, *observation.shape[-3:]).astype(jnp.float32)
         x = ACTIVATIONS[self.activation](nn.Conv(16, (3, 3), kernel_init=ORTHOGONAL)(x))
         x = x.reshape(*lead, *x.shape[1:])
-        return MLP(self.hidden, self.activation, 3, self.outputs, self.last_scale)(x)
+        return MLP(self.hidden, self.activation, 3, self.outputs, self.last_scale, self.zeros)(x)
 
 
-def last_layer(outputs: int, scale: float) -> nn.Dense:
-    """Linear, with orthogonal weights."""
-    return nn.Dense(outputs, kernel_init=orthogonal(scale))
+def last_layer(outputs: int, scale: float, zeros: int = 0) -> nn.Dense:
+    """Linear, with orthogonal weights, but for the first `zeros` outputs, whose weights are 0."""
+    initialiser = orthogonal(scale)
+
+    def init(key: Key[Array, ""], shape: tuple[int, ...], dtype: Any = jnp.float32, **_: Any) -> Array:
+        rest = initialiser(key, (shape[0], shape[1] - zeros), dtype)
+        return jnp.pad(rest, ((0, 0), (zeros, 0)))
+
+    return nn.Dense(outputs, kernel_init=init if zeros else initialiser)
 
 
 class AgentNetwork(nn.Module):
     """A policy and a second head, which share nothing or all but their last layers.
 
-    A policy's last layer of zeros makes the first policy uniform, or standard normal.
+    A policy's last layer of zeros makes the first policy uniform, or standard normal; of the second head the
+    first `zero_outputs` are 0 at first.
     """
 
     make_body: MakeBody
     distribution: Policy
     head_size: int
     shared: bool = False
+    zero_outputs: int = 0
 
     def setup(self) -> None:
         """Two bodies of the same kind, or one."""
@@ -130,7 +144,7 @@ class AgentNetwork(nn.Module):
             self.policy: nn.Module = MeanAndDeviation(last(dimensions, 0.0), dimensions)
         else:
             self.policy = last(self.distribution.size, 0.0)
-        self.head = last(self.head_size, 1.0)
+        self.head = last(self.head_size, 1.0, self.zero_outputs)
 
     def __call__(self, observation: Array) -> Outputs:
         """Parameters of the policy and the second head."""
@@ -158,8 +172,8 @@ def table_body(space: Any, hidden: tuple[int, ...], activation: Activation) -> M
     if not is_discrete(space):
         raise ValueError("a tabular agent needs an environment with integer observations: use network='mlp'")
 
-    def make(outputs: int | None, last_scale: float) -> nn.Module:
-        del last_scale
+    def make(outputs: int | None, last_scale: float, zeros: int = 0) -> nn.Module:
+        del last_scale, zeros  # all rows are zeros at first
         if outputs is None:
             raise ValueError("a table has no layers that could be shared: use network='mlp' or shared=False")
         return Table(space.n, outputs)
@@ -170,15 +184,15 @@ def table_body(space: Any, hidden: tuple[int, ...], activation: Activation) -> M
 def mlp_body(space: Any, hidden: tuple[int, ...], activation: Activation) -> MakeBody:
     """MLPs; integer observations are one-hot encoded."""
     if is_discrete(space):
-        return lambda outputs, last_scale: OneHot(space.n, MLP(hidden, activation, 1, outputs, last_scale))
-    return lambda outputs, last_scale: MLP(hidden, activation, len(space.shape), outputs, last_scale)
+        return lambda *last: OneHot(space.n, MLP(hidden, activation, 1, *last))
+    return lambda *last: MLP(hidden, activation, len(space.shape), *last)
 
 
 def cnn_body(space: Any, hidden: tuple[int, ...], activation: Activation) -> MakeBody:
     """CNNs for observations of shape (height, width, planes)."""
     if len(space.shape) != 3:
         raise ValueError("a CNN agent needs observations of shape (height, width, planes): use network='mlp'")
-    return lambda outputs, last_scale: CNN(hidden, activation, outputs, last_scale)
+    return lambda *last: CNN(hidden, activation, *last)
 
 
 class OneHot(nn.Module):

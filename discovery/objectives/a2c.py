@@ -1,17 +1,18 @@
 """Advantage actor-critic (Mnih et al. 2016, arXiv 1602.01783): the hand-written baseline and antagonist.
 
 One update per rollout on `-log pi(a|s) A - c_H H(pi) + c_V (V - target)^2`, with GAE advantages
-normalised over the batch.
+normalised over the batch. With a schedule it is `ta-a2c`.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Num
 
 from discovery.gae import advantages, normalise
 from discovery.objectives.base import Experience, Metrics
+from discovery.objectives.schedule import Scheduled
 from discovery.types import MetaParams, Outputs, Progress
 
 
@@ -23,7 +24,7 @@ class A2CTargets(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class A2C:
+class A2C(Scheduled):
     """Advantage actor-critic; the agent's second head is the value, K = 1.
 
     At `terminated` the next value is 0; at `truncated` it is bootstrapped from the observation
@@ -43,22 +44,30 @@ class A2C:
 
     # Tuned on levels of the distribution `all` that no suite uses (docs/performance.md, "The baseline").
     tabular_learning_rates = (80.0, 4.0)
-    name = "a2c"
     head_size = 1
-    uses_progress = False
     discrete_only = False
 
+    @property
+    def name(self) -> str:
+        """`ta-a2c` with a schedule, else `a2c`."""
+        return "ta-a2c" if self.schedule else "a2c"
+
+    @property
+    def uses_progress(self) -> bool:
+        """Whether there is a schedule."""
+        return self.schedule
+
     def init(self, key: Key[Array, ""]) -> MetaParams:
-        """No meta-parameters."""
+        """The schedule's zeros, or none."""
         del key
-        return {}
+        return self.init_schedule()
 
     def targets(self, meta_params: MetaParams, experience: Experience, progress: Progress) -> A2CTargets:
         """GAE advantages and value targets."""
-        del meta_params, progress
+        discount = self.scales(meta_params, progress).discount(self.discount)
         values = experience.outputs.head[..., 0]
         next_values = experience.next_head[..., 0]
-        advantage = advantages(experience.rollout, values, next_values, self.discount, self.gae_lambda)
+        advantage = advantages(experience.rollout, values, next_values, discount, self.gae_lambda)
         return A2CTargets(advantage=normalise(advantage), value_target=advantage + values)
 
     def loss(
@@ -70,12 +79,23 @@ class A2C:
         progress: Progress,
     ) -> tuple[Float[Array, ""], Metrics]:
         """Policy, entropy and value terms."""
-        del meta_params, progress
+        entropy_coef = self.entropy_coef * self.scales(meta_params, progress).entropy
         policy_loss = -jnp.mean(outputs.log_prob(action) * targets.advantage)
         entropy = jnp.mean(outputs.entropy())
         value_loss = jnp.mean((outputs.head[..., 0] - targets.value_target) ** 2)
-        loss = policy_loss - self.entropy_coef * entropy + self.value_coef * value_loss
+        loss = policy_loss - entropy_coef * entropy + self.value_coef * value_loss
         return loss, {"policy_loss": policy_loss, "entropy": entropy, "value_loss": value_loss}
 
 
-OBJECTIVES = {"a2c": (A2C, "advantage actor-critic with GAE, the hand-written baseline and antagonist")}
+def _temporally_aware(**settings: Any) -> A2C:
+    """A2C with a schedule."""
+    return A2C(**({"schedule": True} | settings))
+
+
+OBJECTIVES = {
+    "a2c": (A2C, "advantage actor-critic with GAE, the hand-written baseline and antagonist"),
+    "ta-a2c": (
+        _temporally_aware,
+        "A2C with a learned schedule of step size and entropy bonus over n/N and N",
+    ),
+}

@@ -94,8 +94,8 @@ class ClosedFormDrift(LearnedDrift):
 
     @property
     def uses_progress(self) -> bool:  # type: ignore[override]
-        """Whether any term has n/N or log N in it."""
-        return any(BASIS[term][2] for term in self.terms)
+        """Whether any term has n/N or log N in it, or there is a schedule."""
+        return self.schedule or any(BASIS[term][2] for term in self.terms)
 
     @property
     def horizon_inputs(self) -> bool:
@@ -110,7 +110,7 @@ class ClosedFormDrift(LearnedDrift):
     def init(self, key: Key[Array, ""]) -> MetaParams:
         """Zeros: PPO in the residual form, no drift in the plain one."""
         del key
-        return {"coefficients": jnp.zeros(len(self.terms))}
+        return {"coefficients": jnp.zeros(len(self.terms))} | self.init_schedule()
 
     def before_relu(
         self,

@@ -1,6 +1,7 @@
 """Drifts written by hand: PPO's clip, DPO, and none at all (A2C in PPO's loop)."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,9 @@ from jaxtyping import Array, Float
 
 from discovery.objectives.mirror import MirrorLearning
 from discovery.types import MetaParams, Progress
+
+CLIPPED = ("step_size", "entropy", "clip_below", "clip_above")
+"""What a schedule changes of rules that clip the ratio."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +26,14 @@ class PPO(MirrorLearning):
 
     clip: float = 0.2
 
-    name = "ppo"
+    @property
+    def name(self) -> str:
+        """`ta-ppo` with a schedule, else `ppo`."""
+        return "ta-ppo" if self.schedule else "ppo"
+
+    @property
+    def _constants(self) -> tuple[str, ...]:
+        return CLIPPED
 
     def drift(
         self,
@@ -32,8 +43,8 @@ class PPO(MirrorLearning):
         progress: Progress,
     ) -> Float[Array, "*batch"]:
         """What the clip takes away."""
-        del meta_params, progress
-        return clip_drift(log_ratio, advantage, self.clip)
+        scales = self.scales(meta_params, progress)
+        return clip_drift(log_ratio, advantage, self.clip * scales.clip_below, self.clip * scales.clip_above)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,15 +97,27 @@ class NoDrift(MirrorLearning):
 
 
 def clip_drift(
-    log_ratio: Float[Array, "*batch"], advantage: Float[Array, "*batch"], clip: float
+    log_ratio: Float[Array, "*batch"],
+    advantage: Float[Array, "*batch"],
+    below: Float[Array, "*batch"] | float,
+    above: Float[Array, "*batch"] | float,
 ) -> Float[Array, "*batch"]:
-    """PPO's drift, `ReLU((r - clip(r, 1 - eps, 1 + eps)) A)`."""
+    """PPO's drift, `ReLU((r - clip(r, 1 - below, 1 + above)) A)`; PPO has the same eps on both sides."""
     ratio = jnp.exp(log_ratio)
-    return jax.nn.relu((ratio - jnp.clip(ratio, 1.0 - clip, 1.0 + clip)) * advantage)
+    return jax.nn.relu((ratio - jnp.clip(ratio, 1.0 - below, 1.0 + above)) * advantage)
+
+
+def _temporally_aware(**settings: Any) -> PPO:
+    """PPO with a schedule."""
+    return PPO(**({"schedule": True} | settings))
 
 
 OBJECTIVES = {
     "ppo": (PPO, "proximal policy optimisation (Schulman et al. 2017)"),
+    "ta-ppo": (
+        _temporally_aware,
+        "PPO with a learned schedule of step size, entropy bonus and clip over n/N and N",
+    ),
     "dpo": (DPO, "discovered policy optimisation, LPO in closed form (Lu et al. 2022)"),
     "no-drift": (NoDrift, "A2C in PPO's loop: no drift at all"),
 }

@@ -9,7 +9,7 @@ from typing import Literal
 import jax
 from jaxtyping import Array, Float
 
-from discovery.objectives.hand_written_drifts import clip_drift
+from discovery.objectives.hand_written_drifts import CLIPPED, clip_drift
 from discovery.objectives.mirror import MirrorLearning
 from discovery.types import MetaParams, Progress
 
@@ -25,13 +25,17 @@ class LearnedDrift(MirrorLearning):
             start from PPO.
         offset: xi, below which f is exactly 0 (LPO paper: 1e-4).
         clip: eps of PPO's drift in the residual form.
-        longest_horizon: N_max, in agent updates, where the horizon is an input.
+        longest_horizon: N_max, in agent updates, where the horizon is an input or there is a schedule.
     """
 
     form: Form = "ppo_residual"
     offset: float = 1e-4
     clip: float = 0.2
     longest_horizon: int = 10_000
+
+    @property
+    def _constants(self) -> tuple[str, ...]:
+        return CLIPPED if self.form == "ppo_residual" else super()._constants
 
     def drift(
         self,
@@ -43,7 +47,9 @@ class LearnedDrift(MirrorLearning):
         """`ReLU(g(x) - xi)`, or `ReLU(PPO's drift + g(x) - xi)`, g being `before_relu`."""
         learned = self.before_relu(meta_params, log_ratio, advantage, progress)
         if self.form == "ppo_residual":
-            learned = clip_drift(log_ratio, advantage, self.clip) + learned
+            scales = self.scales(meta_params, progress)
+            below, above = self.clip * scales.clip_below, self.clip * scales.clip_above
+            learned = clip_drift(log_ratio, advantage, below, above) + learned
         return jax.nn.relu(learned - self.offset)
 
     def before_relu(

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
+from discovery.objectives.horizon import Encoding, scaled_progress
 from discovery.objectives.learned_drift import LearnedDrift
 from discovery.types import MetaParams, Progress
 
@@ -42,11 +43,14 @@ class LPO(LearnedDrift):
         width: hidden units (paper: 128).
         progress_inputs: append n/N times every input (TA-LPO).
         horizon_inputs: append log N / log N_max times every input, where the horizon varies.
+        encoding: `paper`, as above, or `scaled`: n/N and log N both brought to [-1, 1] over the range trained
+            on.
     """
 
     width: int = 128
     progress_inputs: bool = False
     horizon_inputs: bool = False
+    encoding: Encoding = "paper"
 
     @property
     def name(self) -> str:
@@ -55,8 +59,8 @@ class LPO(LearnedDrift):
 
     @property
     def uses_progress(self) -> bool:  # type: ignore[override]
-        """Whether n and N are among the inputs."""
-        return self.progress_inputs or self.horizon_inputs
+        """Whether n and N are among the inputs, or there is a schedule."""
+        return self.schedule or self.progress_inputs or self.horizon_inputs
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -73,7 +77,7 @@ class LPO(LearnedDrift):
 
     def init(self, key: Key[Array, ""]) -> MetaParams:
         """A network that gives 0: PPO in the residual form, no drift in the plain one."""
-        return self.network.init(key, jnp.zeros(len(self.inputs)))["params"]
+        return dict(self.network.init(key, jnp.zeros(len(self.inputs)))["params"]) | self.init_schedule()
 
     def before_relu(
         self,
@@ -94,12 +98,17 @@ class LPO(LearnedDrift):
         of_ratio = jnp.stack([log_ratio, log_ratio**2, step, step**2], axis=-1)
         x = jnp.concatenate([of_ratio, of_ratio * advantage[..., None]], axis=-1)
         parts = [x]
+        stage, length = self._stage(progress)
         if self.progress_inputs:
-            parts.append(jnp.asarray(progress.fraction)[..., None] * x)
+            parts.append(jnp.asarray(stage)[..., None] * x)
         if self.horizon_inputs:
-            length = jnp.log(progress.horizon) / math.log(self.longest_horizon)
             parts.append(jnp.asarray(length)[..., None] * x)
         return jnp.concatenate(parts, axis=-1)
+
+    def _stage(self, progress: Progress) -> tuple[Float[Array, "*lanes"], Float[Array, "*lanes"]]:
+        if self.encoding == "scaled":
+            return scaled_progress(progress, self.shortest_horizon, self.longest_horizon)
+        return progress.fraction, jnp.log(progress.horizon) / math.log(self.longest_horizon)
 
 
 def _temporally_aware(**settings: Any) -> LPO:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Key, Num
 
 from discovery.gae import advantages, normalise
 from discovery.objectives.base import Experience, Metrics
+from discovery.objectives.schedule import Scheduled
 from discovery.types import MetaParams, Outputs, Progress
 
 
@@ -28,7 +29,7 @@ class MirrorTargets(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class MirrorLearning(abc.ABC):
+class MirrorLearning(Scheduled, abc.ABC):
     """What PPO and its relatives share; the agent's second head is the value, K = 1.
 
     At `terminated` the next value is 0; at `truncated` it is bootstrapped from the observation
@@ -50,8 +51,12 @@ class MirrorLearning(abc.ABC):
     value_clip: float = 0.2
 
     head_size = 1
-    uses_progress = False
     discrete_only = False
+
+    @property
+    def uses_progress(self) -> bool:
+        """Whether n and N matter: where there is a schedule, or the drift reads them."""
+        return self.schedule
 
     @abc.abstractmethod
     def drift(
@@ -71,16 +76,16 @@ class MirrorLearning(abc.ABC):
         """
 
     def init(self, key: Key[Array, ""]) -> MetaParams:
-        """No meta-parameters."""
+        """The schedule's zeros, or none."""
         del key
-        return {}
+        return self.init_schedule()
 
     def targets(self, meta_params: MetaParams, experience: Experience, progress: Progress) -> MirrorTargets:
         """GAE advantages, value targets, and what agent and critic said at the time."""
-        del meta_params, progress
+        discount = self.scales(meta_params, progress).discount(self.discount)
         outputs, rollout = experience.outputs, experience.rollout
         values, next_values = outputs.head[..., 0], experience.next_head[..., 0]
-        advantage = advantages(rollout, values, next_values, self.discount, self.gae_lambda)
+        advantage = advantages(rollout, values, next_values, discount, self.gae_lambda)
         return MirrorTargets(
             advantage=advantage,
             value_target=advantage + values,
@@ -103,7 +108,8 @@ class MirrorLearning(abc.ABC):
         policy_loss = jnp.mean(drift - ratio * advantage)
         entropy = jnp.mean(outputs.entropy())
         value_loss = self._value_loss(outputs.head[..., 0], targets)
-        loss = policy_loss - self.entropy_coef * entropy + self.value_coef * value_loss
+        entropy_coef = self.entropy_coef * self.scales(meta_params, progress).entropy
+        loss = policy_loss - entropy_coef * entropy + self.value_coef * value_loss
         return loss, {
             "policy_loss": policy_loss,
             "entropy": entropy,

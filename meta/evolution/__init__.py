@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
+import jax.numpy as jnp
 import optax
 
 from meta.config import EvolutionConfig
@@ -42,12 +43,30 @@ STRATEGIES: dict[str, Entry] = {
 }
 
 
-def schedules(config: EvolutionConfig) -> tuple[Schedule, Schedule]:
-    """Learning rate and sigma as functions of the generation: exponential decay down to a floor."""
-    return (
-        _decay(config.learning_rate, config.learning_rate_decay, config.learning_rate_min),
-        _decay(config.sigma, config.sigma_decay, config.sigma_min),
-    )
+def schedules(config: EvolutionConfig, generations: int) -> tuple[Schedule, Schedule]:
+    """Learning rate and sigma as functions of the generation.
+
+    Args:
+        config: of the strategy.
+        generations: of the whole run, at whose end a linear or cosine schedule is at its minimum.
+    """
+    learning_rate = _falling(config, generations)
+    if config.warmup:
+        learning_rate = _warmed_up(learning_rate, config.warmup)
+    return learning_rate, _decay(config.sigma, config.sigma_decay, config.sigma_min)
+
+
+def _falling(config: EvolutionConfig, generations: int) -> Schedule:
+    start, end = config.learning_rate, config.learning_rate_min
+    if config.learning_rate_schedule == "linear":
+        return optax.linear_schedule(start, end, generations)
+    if config.learning_rate_schedule == "cosine":
+        return optax.cosine_decay_schedule(start, generations, alpha=end / start)
+    return _decay(start, config.learning_rate_decay, end)
+
+
+def _warmed_up(schedule: Schedule, warmup: int) -> Schedule:
+    return lambda generation: schedule(generation) * jnp.minimum((generation + 1) / (warmup + 1), 1.0)
 
 
 def _decay(initial: float, rate: float, floor: float) -> Schedule:

@@ -13,10 +13,15 @@ from typing import Any, Protocol
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
+from discovery.objectives.base import Metrics
 from discovery.types import MetaParams
 
 Schedule = Callable[[Array | int], Array]
 """From the generation's number to a value."""
+
+
+SIGNAL_METRICS = ("noise_ratio", "direction_correlation")
+"""What says whether a strategy learns or walks at random; see docs/runs.md."""
 
 
 class Candidates(Protocol):
@@ -38,8 +43,13 @@ class Strategy(Protocol):
         """The candidates of this generation, determined by state and key."""
         ...
 
-    def tell(self, state: Any, key: Key[Array, ""], fitness: Float[Array, "groups size"]) -> Any:
-        """The state after the candidates that `ask` gave for the same state and key reached `fitness`."""
+    def tell(
+        self, state: Any, key: Key[Array, ""], fitness: Float[Array, "groups size"]
+    ) -> tuple[Any, Metrics]:
+        """The state after the candidates that `ask` gave for the same state and key reached `fitness`.
+
+        The metrics are any of `SIGNAL_METRICS`: a strategy that cannot tell leaves them out.
+        """
         ...
 
     def mean(self, state: Any) -> MetaParams:
@@ -62,6 +72,10 @@ class Problem:
         learning_rate: of the mean, per generation.
         sigma: perturbation scale, per generation.
         mesh: devices to spread the update over.
+        adam_b1: Adam's decay of the mean gradient.
+        weight_decay: decoupled, per step size.
+        scales: factor on the perturbations and steps of each meta-parameter, in the structure of `solution`;
+            None: 1 for all.
     """
 
     solution: MetaParams
@@ -70,3 +84,16 @@ class Problem:
     learning_rate: Schedule
     sigma: Schedule
     mesh: Mesh
+    adam_b1: float = 0.9
+    weight_decay: float = 0.0
+    scales: MetaParams | None = None
+
+    def check_plain(self, strategy: str) -> None:
+        """Refuses what only open_es can do.
+
+        Raises:
+            ValueError: weight decay or scales.
+        """
+        if self.weight_decay or self.scales is not None:
+            name = "es.weight_decay" if self.weight_decay else "es.sigma_per_part"
+            raise ValueError(f"{name} works with es.strategy open_es only, not with {strategy}")

@@ -7,6 +7,7 @@ but fitness crosses devices before the sum. A test holds it against evosax's own
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
 from discovery.blocks import AXIS, ordered_sum
+from discovery.objectives.base import Metrics
 from discovery.types import MetaParams
 from meta.evolution.base import Problem
 from meta.evolution.shaping import centred_ranks, pair_ranks
@@ -29,10 +31,13 @@ MAX_CHUNKS = 64
 
 @struct.dataclass
 class AntitheticCandidates:
-    """`mean + sigma eps_i` and `mean - sigma eps_i` for pair i; a group is one or several pairs."""
+    """`mean + sigma eps_i` and `mean - sigma eps_i` for pair i; a group is one or several pairs.
+
+    `sigma` is a number, or one for each dimension.
+    """
 
     mean: Float[Array, " D"]
-    sigma: Float[Array, ""]
+    sigma: Float[Array, ""] | Float[Array, " D"]
     key: Key[Array, ""]
     pairs_per_group: int = struct.field(pytree_node=False)
     unravel: Any = struct.field(pytree_node=False)
@@ -80,7 +85,7 @@ class StreamedOpenES:
             population_size=2 * self.pairs,
             solution=self.problem.solution,
             use_antithetic_sampling=True,
-            optimizer=optax.adam(self.problem.learning_rate),
+            optimizer=optax.adam(self.problem.learning_rate, b1=self.problem.adam_b1),
             std_schedule=self.problem.sigma,
             fitness_shaping_fn=lambda population, fitness, state, params: fitness,
         )
@@ -96,27 +101,45 @@ class StreamedOpenES:
         _, unravel = ravel_pytree(self.problem.solution)
         return AntitheticCandidates(
             mean=state.mean,
-            sigma=state.std,
+            sigma=state.std if self._scales is None else state.std * self._scales,
             key=key,
             pairs_per_group=self.problem.group_size // 2,
             unravel=unravel,
         )
 
-    def tell(self, state: Any, key: Key[Array, ""], fitness: Float[Array, "groups size"]) -> Any:
-        """One step of Adam on the estimated gradient, ascending fitness."""
+    def tell(
+        self, state: Any, key: Key[Array, ""], fitness: Float[Array, "groups size"]
+    ) -> tuple[Any, Metrics]:
+        """One step of Adam on the estimated gradient, ascending fitness.
+
+        With `Problem.scales` s it is Adam in coordinates z of `theta = s z`, where all perturbations are
+        alike.
+        """
+        problem = self.problem
         shape = pair_ranks if self.problem.group_size == 2 else centred_ranks
         ranks = shape(fitness).reshape(self.pairs, 2)
-        total = self._weighted_noise(key, ranks[:, 0] - ranks[:, 1], state.mean.size)
+        signs = ranks[:, 0] - ranks[:, 1]
+        total = self._weighted_noise(key, signs, state.mean.size)
         # evosax's estimate, (1 / (2 P sigma)) sum_i F_i (+-eps_i), for the minimised -F.
         gradient = -total / (2 * self.pairs * state.std)
-        updates, opt_state = self.evosax.optimizer.update(gradient, state.opt_state, state.mean)
+        steps, opt_state = self.evosax.optimizer.update(gradient, state.opt_state, state.mean)
+        updates = steps if self._scales is None else steps * self._scales
+        learning_rate = jnp.asarray(problem.learning_rate(state.generation_counter), jnp.float32)
+        if problem.weight_decay:
+            updates -= learning_rate * problem.weight_decay * state.mean
         generation = state.generation_counter + 1
-        return state.replace(
+        new_state = state.replace(
             mean=optax.apply_updates(state.mean, updates),
-            std=jnp.asarray(self.problem.sigma(generation), jnp.float32),
+            std=jnp.asarray(problem.sigma(generation), jnp.float32),
             opt_state=opt_state,
             generation_counter=generation,
         )
+        # Adam's mean gradient is that of -F.
+        recent = -optax.tree_utils.tree_get(state.opt_state, "mu")
+        return new_state, {
+            "noise_ratio": self._noise_ratio(steps, learning_rate),
+            "direction_correlation": _correlation(total, recent, signs),
+        }
 
     def mean(self, state: Any) -> MetaParams:
         """The distribution's mean."""
@@ -125,6 +148,18 @@ class StreamedOpenES:
     def sigma(self, state: Any) -> Float[Array, ""]:
         """The scheduled scale."""
         return state.std
+
+    @property
+    def _scales(self) -> Float[Array, " D"] | None:
+        return None if self.problem.scales is None else ravel_pytree(self.problem.scales)[0]
+
+    def _noise_ratio(self, steps: Float[Array, " D"], learning_rate: Float[Array, ""]) -> Float[Array, ""]:
+        """How long the step is, as a multiple of what Adam makes of pure noise after its first
+        generations.
+        """
+        b1 = self.problem.adam_b1
+        of_noise = learning_rate * math.sqrt(steps.size * (1 - b1) / (1 + b1))
+        return jnp.linalg.norm(steps) / jnp.where(of_noise > 0, of_noise, jnp.nan)
 
     def _weighted_noise(self, key: Array, weights: Float[Array, " P"], size: int) -> Float[Array, " D"]:
         """sum_i w_i eps_i, added in an order that does not depend on the number of devices.
@@ -150,3 +185,16 @@ class StreamedOpenES:
             on_device, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec(AXIS), check_vma=False
         )(key, weights)
         return ordered_sum(partial_sums, mesh)
+
+
+def _correlation(
+    total: Float[Array, " D"], direction: Float[Array, " D"], signs: Float[Array, " P"]
+) -> Float[Array, ""]:
+    """Correlation over pairs of `sign_i`, who won, with `eps_i . direction`; NaN where there is no direction
+    yet.
+
+    `total` is the sum of `sign_i eps_i`, and an `eps_i` has deviation 1 along any direction, so no noise is
+    drawn again. Of pure noise it is 0 with a standard error of one over the root of the number of pairs.
+    """
+    length = jnp.linalg.norm(direction) * jnp.sqrt(signs.size * jnp.sum(signs**2))
+    return jnp.dot(total, direction) / jnp.where(length > 0, length, jnp.nan)

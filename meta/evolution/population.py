@@ -16,6 +16,7 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key
 
+from discovery.objectives.base import Metrics
 from discovery.types import MetaParams
 from meta.evolution.base import Problem
 from meta.evolution.shaping import centred_ranks, pair_ranks
@@ -51,7 +52,8 @@ class EvosaxStrategy:
     antithetic: bool
 
     def __post_init__(self) -> None:
-        """Checks that mirrored strategies have groups of two."""
+        """Checks that mirrored strategies have groups of two, and that nothing else is asked for."""
+        self.problem.check_plain(type(self.evosax).__name__)
         if self.antithetic and self.problem.group_size != 2:
             raise ValueError(f"antithetic pairs need es.group_size 2, not {self.problem.group_size}")
 
@@ -77,12 +79,14 @@ class EvosaxStrategy:
         flat = jax.vmap(lambda member: ravel_pytree(member)[0])(population)
         return PopulationCandidates(population=flat, groups=self.problem.groups, unravel=unravel)
 
-    def tell(self, state: Any, key: Key[Array, ""], fitness: Float[Array, "groups size"]) -> Any:
+    def tell(
+        self, state: Any, key: Key[Array, ""], fitness: Float[Array, "groups size"]
+    ) -> tuple[Any, Metrics]:
         """evosax's update on shaped fitness, its sign turned: evosax minimises."""
         shaped = pair_ranks(fitness) if self.antithetic else centred_ranks(fitness)
         population, state = self._ask(state, key)
         # (group, member) to evosax's row member * groups + group.
-        return self.evosax.tell(key, population, -shaped.T.ravel(), state, self.params)[0]
+        return self.evosax.tell(key, population, -shaped.T.ravel(), state, self.params)[0], {}
 
     def mean(self, state: Any) -> MetaParams:
         """The distribution's mean."""
@@ -117,7 +121,7 @@ def pgpe(problem: Problem) -> EvosaxStrategy:
     """Parameter-exploring policy gradients (Sehnke et al. 2010) with Adam."""
 
     def make(size: int, solution: MetaParams, problem: Problem) -> Any:
-        optimizer = optax.adam(problem.learning_rate)
+        optimizer = optax.adam(problem.learning_rate, b1=problem.adam_b1)
         return algorithms.PGPE(size, solution, optimizer=optimizer, fitness_shaping_fn=_identity)
 
     return EvosaxStrategy(problem, make, _scale, antithetic=True)

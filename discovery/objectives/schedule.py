@@ -1,0 +1,98 @@
+"""Schedules: how a rule's constants change over a lifetime, as a linear map that evolution can find.
+
+A rule with a schedule multiplies its step size, its entropy bonus, the clip of its ratio and 1 - gamma by
+`exp(W [1, u, v, u^2, u v])`, where u and v are n/N and log N, scaled (`horizon.scaled_progress`). At W = 0 it
+is the rule itself. Ten to twenty numbers, which people can read, plot and paste into a loop of their own.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from discovery.objectives.horizon import scaled_progress
+from discovery.types import MetaParams, Progress
+
+FEATURES = ("1", "u", "v", "u^2", "u v")
+"""What a schedule is linear in."""
+
+LARGEST_LOG = 5.0
+"""Factors are held between exp(-5) and exp(5)."""
+
+
+class Scales(NamedTuple):
+    """Factors on a rule's constants at one point of a lifetime; 1 is the rule itself.
+
+    Attributes:
+        step_size: on the optimiser's step (with Adam a scaled loss would change nothing).
+        entropy: on the weight of the entropy bonus.
+        clip_below: on eps of the ratio's lower bound 1 - eps.
+        clip_above: on eps of its upper bound 1 + eps.
+        one_minus_gamma: on 1 - gamma, which is kept within [0, 1].
+    """
+
+    step_size: Float[Array, "*lanes"] | float = 1.0
+    entropy: Float[Array, "*lanes"] | float = 1.0
+    clip_below: Float[Array, "*lanes"] | float = 1.0
+    clip_above: Float[Array, "*lanes"] | float = 1.0
+    one_minus_gamma: Float[Array, "*lanes"] | float = 1.0
+
+    def discount(self, gamma: float) -> Float[Array, "*lanes"] | float:
+        """gamma with its distance from 1 scaled."""
+        if isinstance(self.one_minus_gamma, float) and self.one_minus_gamma == 1.0:
+            return gamma
+        return jnp.clip(1.0 - self.one_minus_gamma * (1.0 - gamma), 0.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scheduled:
+    """A rule that may carry a schedule.
+
+    Attributes:
+        schedule: whether it does.
+        schedule_discount: whether the schedule also bends gamma.
+        shortest_horizon: smallest N trained on, in agent updates.
+        longest_horizon: largest N trained on.
+    """
+
+    schedule: bool = False
+    schedule_discount: bool = False
+    shortest_horizon: int = 10
+    longest_horizon: int = 250
+
+    @property
+    def scheduled(self) -> tuple[str, ...]:
+        """Names of the factors that the schedule gives, fields of `Scales`; none without a schedule."""
+        if not self.schedule:
+            return ()
+        return (*self._constants, *(("one_minus_gamma",) if self.schedule_discount else ()))
+
+    @property
+    def _constants(self) -> tuple[str, ...]:
+        """Which of the rule's constants a schedule changes, gamma apart."""
+        return ("step_size", "entropy")
+
+    def init_schedule(self) -> dict[str, Any]:
+        """Meta-parameters of the schedule, zeros: an empty dict without one."""
+        if not self.schedule:
+            return {}
+        return {"schedule": jnp.zeros((len(FEATURES), len(self.scheduled)))}
+
+    def scales(self, meta_params: MetaParams, progress: Progress) -> Scales:
+        """The factors at this point of a lifetime; all 1 without a schedule."""
+        if not self.schedule:
+            return Scales()
+        u, v = scaled_progress(progress, self.shortest_horizon, self.longest_horizon)
+        u, v = jnp.broadcast_arrays(u, v)
+        features = jnp.stack([jnp.ones_like(u), u, v, u * u, u * v], axis=-1)
+        logs = jnp.clip(features @ meta_params["schedule"], -LARGEST_LOG, LARGEST_LOG)
+        factors = jnp.exp(logs)
+        return Scales(**{name: factors[..., i] for i, name in enumerate(self.scheduled)})
+
+
+def step_scale(rule: Any, meta_params: MetaParams, progress: Progress) -> Float[Array, ""] | None:
+    """The factor of a rule's schedule on the optimiser's step; None where there is none."""
+    if not isinstance(rule, Scheduled) or not rule.schedule:
+        return None
+    return jnp.asarray(rule.scales(meta_params, progress).step_size)
