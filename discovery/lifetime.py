@@ -35,11 +35,15 @@ fold it with 0 and 1."""
 
 @struct.dataclass
 class Life:
-    """An agent and its workers somewhere in a lifetime; with a critic where one is asked for."""
+    """An agent and its workers somewhere in a lifetime; with a critic where one is asked for.
+
+    `reward_sum` adds up the mean reward per step of each update; None where nobody asks for it.
+    """
 
     agent: AgentState
     workers: acting.Workers
     critic: CriticState | None = None
+    reward_sum: Float[Array, ""] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Learner:
         objective: the rule.
         rollout_steps: T.
         critic: learns beside the agent; None where nobody needs its values.
+        sums_rewards: whether rewards are added up over the lifetime.
     """
 
     env: Environment
@@ -59,6 +64,7 @@ class Learner:
     objective: Objective
     rollout_steps: int
     critic: Critic | None = None
+    sums_rewards: bool = False
 
     @property
     def workers(self) -> int:
@@ -70,7 +76,8 @@ class Learner:
         agent_key, env_key = jax.random.split(jax.random.fold_in(key, START))
         workers = acting.start(self.env, env_key, level, self.workers)
         critic = None if self.critic is None else self.critic.init(jax.random.fold_in(key, CRITIC))
-        return Life(agent=self.agent.init(agent_key), workers=workers, critic=critic)
+        reward_sum = jnp.float32(0) if self.sums_rewards else None
+        return Life(agent=self.agent.init(agent_key), workers=workers, critic=critic, reward_sum=reward_sum)
 
     def update(
         self, meta_params: MetaParams, level: EnvParams, key: Key[Array, ""], progress: Progress, life: Life
@@ -111,7 +118,8 @@ class Learner:
         critic = life.critic
         if self.critic is not None and critic is not None:
             critic = self.critic.step(critic, rollout)
-        return Life(agent=agent, workers=workers, critic=critic), metrics
+        reward_sum = None if life.reward_sum is None else life.reward_sum + reward_per_step
+        return Life(agent=agent, workers=workers, critic=critic, reward_sum=reward_sum), metrics
 
     def collect(
         self, level: EnvParams, key: Key[Array, ""], life: Life, *, remember: bool = False
@@ -285,11 +293,13 @@ def keep_where(alive: Bool[Array, ""], new: Life, old: Life) -> Life:
     would cost time.
     """
     keep = functools.partial(jnp.where, alive)
-    agent, critic = jax.tree.map(keep, (new.agent, new.critic), (old.agent, old.critic))
+    agent, critic, reward_sum = jax.tree.map(
+        keep, (new.agent, new.critic, new.reward_sum), (old.agent, old.critic, old.reward_sum)
+    )
     workers = new.workers
     if critic is not None:
         workers = jax.tree.map(keep, new.workers, old.workers)
-    return Life(agent=agent, workers=workers, critic=critic)
+    return Life(agent=agent, workers=workers, critic=critic, reward_sum=reward_sum)
 
 
 def evaluate_block(

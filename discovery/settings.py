@@ -5,6 +5,7 @@ these.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from gymnax.environments.environment import Environment
@@ -130,3 +131,18 @@ def with_own_rates(config: AgentConfig, rule: Any) -> AgentConfig:
     if config.network != "tabular" or rates is None:
         return config
     return dataclasses.replace(config, policy_learning_rate=rates[0], head_learning_rate=rates[1])
+
+
+def with_trained_rates(config: AgentConfig, card: Mapping[str, Any]) -> AgentConfig:
+    """The settings with the step sizes that a learned objective's agents had, where both are tables.
+
+    A rule that was evolved with one step size loses with another. Cards without them change nothing.
+    """
+    trained = (card.get("config") or {}).get("agent") or {}
+    names = ("policy_learning_rate", "head_learning_rate")
+    rates: dict[str, Any] = {
+        name: float(trained[name]) for name in names if isinstance(trained.get(name), int | float)
+    }
+    if config.network != "tabular" or trained.get("network") != "tabular" or len(rates) < len(names):
+        return config
+    return dataclasses.replace(config, **rates)

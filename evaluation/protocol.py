@@ -121,7 +121,7 @@ def _trials(objectives: Mapping[str, TrainedObjective], suite: Suite, workers: i
     for environment in suite.levels(LEVELS_SEED):
         task = prepare(*environment)
         for label, objective in objectives.items():
-            yield Trial(suite.name, task, label, objective, task.agent_for(objective.rule, workers))
+            yield Trial(suite.name, task, label, objective, task.agent_for(objective, workers))
 
 
 class _Reporter:

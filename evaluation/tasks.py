@@ -9,8 +9,8 @@ from gymnax.environments.environment import Environment
 from jaxtyping import Float
 
 from discovery.agents.agent import AgentConfig
-from discovery.objectives.base import Objective, TrainedObjective
-from discovery.settings import default_config
+from discovery.objectives.base import TrainedObjective
+from discovery.settings import default_config, with_trained_rates
 from discovery.types import EnvParams
 from envs import registry
 from evaluation.errors import EvaluationError
@@ -58,9 +58,12 @@ class Task:
         """Which levels have a score."""
         return np.asarray(self.optimal - self.random > MIN_SPAN)  # False for NaN
 
-    def agent_for(self, rule: Objective, workers: int | None) -> AgentConfig:
-        """The settings of agents that learn it with this rule, with as many workers as were asked for."""
-        config = default_config(self.env, self.level, rule)
+    def agent_for(self, objective: TrainedObjective, workers: int | None) -> AgentConfig:
+        """The settings of agents that learn it with this objective, with as many workers as were asked
+        for.
+        """
+        config = default_config(self.env, self.level, objective.rule)
+        config = with_trained_rates(config, objective.card)
         return config if workers is None else dataclasses.replace(config, workers=workers)
 
     def scores(self, returns: Float[np.ndarray, "*batch levels"]) -> Float[np.ndarray, "*batch levels"]:

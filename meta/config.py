@@ -274,6 +274,8 @@ class RunConfig:
     """The agents that are trained with it."""
     trainer: Literal["es", "meta_gradient"] = "es"
     """How the objective is searched: by evolution, or by gradients through the agents' updates."""
+    fitness: str = "final_return"
+    """One of `list fitness`: what evolution selects for."""
     es: EvolutionConfig = EvolutionConfig()
     """The evolution strategy, where `trainer` is es."""
     meta_gradient: MetaGradientConfig = MetaGradientConfig()

@@ -20,6 +20,7 @@ from meta.errors import ConfigError
 from meta.evolution import Problem, Schedule, Strategy, make_strategy, schedules
 from meta.evolution.base import SIGNAL_METRICS, Candidates
 from meta.evolution.reduction import check_reducible, nearer, shorter
+from meta.fitness import find as find_fitness
 from meta.keys import CANDIDATES, INIT, LANES, LEVELS, REFERENCES, TASKS, USES, keys_of_generation
 from meta.lanes import Lanes
 from meta.parts import make_parts
@@ -187,8 +188,10 @@ def _shares(config: RunConfig) -> Iterator[tuple[RunConfig, int]]:
 
 def _task(config: RunConfig, devices: int | None, first_group: int) -> Task:
     parts = make_parts(config, devices)
+    fitness = find_fitness(config.fitness)
     lanes = Lanes(
-        learner=parts.learner,
+        learner=dataclasses.replace(parts.learner, sums_rewards=fitness.reads_rewards),
+        fitness=fitness,
         score=parts.curriculum.score,
         first_group=first_group,
         groups=config.groups,

@@ -16,6 +16,7 @@ from discovery.lifetime import Learner, train_block
 from discovery.types import MetaParams
 from meta.curriculum import Score, Served
 from meta.evolution.base import Candidates
+from meta.fitness import FITNESS, Fitness
 from meta.results import Results, judge
 
 
@@ -43,6 +44,7 @@ class Lanes:
         group_size: candidates per level.
         block_size: lanes side by side on a device.
         mesh: the devices.
+        fitness: what is selected for; where it reads rewards, the learner sums them.
     """
 
     learner: Learner
@@ -52,6 +54,7 @@ class Lanes:
     group_size: int
     block_size: int
     mesh: Mesh
+    fitness: Fitness = FITNESS["final_return"]
 
     def run(self, candidates: Candidates, served: Served, key: Key[Array, ""]) -> Results:
         """Trains an agent from scratch in every lane and returns how well it ends up.
@@ -79,8 +82,14 @@ class Lanes:
             keys = keys_of(key, self.first_group + groups)
             meta_params = jax.vmap(candidates.member)(self.first_group + groups, members)
             lives = train_block(self.learner, meta_params, params, horizons, keys)
-            return jax.vmap(functools.partial(judge, self.learner, self.score))(
-                params, keys, lives, served.reference_return[groups], served.best_return[groups]
+            judge_lane = functools.partial(judge, self.learner, self.score, fitness=self.fitness)
+            return jax.vmap(lambda *lane, horizon: judge_lane(*lane, horizon=horizon))(
+                params,
+                keys,
+                lives,
+                served.reference_return[groups],
+                served.best_return[groups],
+                horizon=horizons,
             )
 
         costs = jnp.repeat(served.levels.horizon.astype(jnp.float32), self.group_size)

@@ -180,7 +180,7 @@ def meta_step(program: MetaGradient, state: GradientState) -> tuple[GradientStat
     gradient, advanced = lanes.advance(state.meta_params, population, keys[AGENTS], keys[LANES])
     meta_params, opt_state = _follow(program, state, gradient / jnp.maximum(jnp.sum(advanced.sound), 1))
     results, finished = advanced.results, advanced.finished
-    played = Played(agent_return=results.fitness, score=results.score, best_return=results.best_return)
+    played = Played(agent_return=results.mean_return, score=results.score, best_return=results.best_return)
     new_state = GradientState(
         generation=now + 1,
         meta_params=meta_params,

@@ -45,6 +45,24 @@ _TA_LPG_CPU = RunConfig(
     held_out=HeldOutConfig(every=50),
 )
 
+# Starts from A2C, with the step sizes that A2C was tuned to, and learns what to add: a small GRU whose heads
+# are scaled down, and a schedule (docs/studies).
+_TA_LPG_A2C_CPU = dataclasses.replace(
+    _TA_LPG_CPU,
+    preset="ta-lpg-a2c-cpu",
+    generations=3_300,
+    objective=ObjectiveConfig(form="a2c_residual", schedule=True, encoding="scaled", width=8),
+    agent=AgentConfig(workers=16, policy_learning_rate=80.0, head_learning_rate=4.0),
+    es=EvolutionConfig(
+        pairs=64, sigma=0.2, learning_rate=3e-2, learning_rate_decay=0.9985, average_decay=0.95
+    ),
+)
+
+# Nothing but a schedule: ten numbers.
+_TA_A2C_CPU = dataclasses.replace(
+    _TA_LPG_A2C_CPU, preset="ta-a2c-cpu", generations=330, objective=ObjectiveConfig(kind="ta-a2c")
+)
+
 
 # GROOVE (Jackson et al. 2023): the released code's defaults, and its curriculum.
 _META_GRADIENT = RunConfig(
@@ -69,6 +87,22 @@ _META_GRADIENT_CPU = dataclasses.replace(
     block_size=4,
     # A meta-step is 5 updates, an evaluation a whole lifetime: as long as 5 meta-steps.
     held_out=HeldOutConfig(every=500),
+)
+
+# First gradients, which find the way soon, then evolution, which does not stop where they do.
+_TA_META_GRADIENT_CPU = dataclasses.replace(
+    _META_GRADIENT_CPU,
+    preset="ta-lpg-meta-gradient-cpu",
+    generations=1_660,
+    objective=ObjectiveConfig(encoding="scaled", width=32),
+    levels=LevelsConfig(distribution="all_vrandlife"),
+    meta_gradient=MetaGradientConfig(lanes=64, learning_rate=1e-3),
+)
+_TWO_STAGE_CPU = dataclasses.replace(
+    _TA_LPG_CPU,
+    preset="ta-lpg-two-stage-cpu",
+    objective=ObjectiveConfig(encoding="scaled", width=32),
+    start_from="preset:ta-lpg-meta-gradient-cpu",
 )
 _REGRET_CPU = dataclasses.replace(_REGRET, buffer_size=1000)
 
@@ -149,6 +183,17 @@ def _aware(config: RunConfig, name: str, **inputs: Any) -> RunConfig:
     return dataclasses.replace(config, preset=name, drift=drift)
 
 
+# Nothing but a schedule: twenty numbers.
+_TA_PPO_CPU = dataclasses.replace(
+    _DRIFTS_CPU,
+    preset="ta-ppo-cpu",
+    generations=330,
+    objective=ObjectiveConfig(kind="ta-ppo"),
+    drift=DriftConfig(),
+    es=EvolutionConfig(pairs=64, sigma=0.2, learning_rate=3e-2, learning_rate_decay=0.99, average_decay=0.95),
+    levels=LevelsConfig(distribution="all_vrandlife"),
+)
+
 # A third of the candidates each: what suits tables only does not win. Gridworlds live as in ta-lpo-cpu, the
 # others for about 50,000 steps.
 _LPO_MANY_CPU = dataclasses.replace(
@@ -193,6 +238,21 @@ PRESETS: dict[str, Preset] = {
         _TA_LPG_CPU, "TA-LPG in about 2 hours on 2 CPU cores; made the shipped objective `ta-lpg`"
     ),
     "lpg-cpu": Preset(_blind(_TA_LPG_CPU, "lpg-cpu"), "the same budget without horizon inputs"),
+    "ta-lpg-a2c-cpu": Preset(
+        _TA_LPG_A2C_CPU, "TA-LPG that starts from A2C and learns what to add, about 3 hours on 2 CPU cores"
+    ),
+    "ta-a2c-cpu": Preset(
+        _TA_A2C_CPU, "A2C with a learned schedule of step size and entropy bonus, 20 minutes on 2 CPU cores"
+    ),
+    "ta-ppo-cpu": Preset(
+        _TA_PPO_CPU, "PPO with a learned schedule of step size, entropy bonus and clip, on 2 CPU cores"
+    ),
+    "ta-lpg-meta-gradient-cpu": Preset(
+        _TA_META_GRADIENT_CPU, "TA-LPG by meta-gradients: the first stage of ta-lpg-two-stage-cpu"
+    ),
+    "ta-lpg-two-stage-cpu": Preset(
+        _TWO_STAGE_CPU, "TA-LPG by meta-gradients first, then by evolution, for 2 CPU cores"
+    ),
     "ta-lpg": Preset(
         _TA_LPG, "the paper's TA-LPG: 512 pairs, 64 workers, GRU 256, 2,500 generations; for a GPU"
     ),

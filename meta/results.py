@@ -1,5 +1,7 @@
 """How a lane's lifetime ended: fitness, and what the curriculum wants to know of it."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from discovery.lifetime import Learner, Life
 from discovery.types import EnvParams
 from meta.config import RunConfig
 from meta.curriculum import Outcome, Played, Score
+from meta.fitness import FITNESS, Fitness, Lifetime
 
 
 def env_steps_of(config: RunConfig, updates: Int[np.ndarray, " environments"]) -> int:
@@ -25,13 +28,15 @@ class Results:
     """Of lanes of any leading shape.
 
     Attributes:
-        fitness: mean undiscounted return at the end of the lifetime; NaN for an agent of NaNs.
+        fitness: of the agent; NaN for an agent of NaNs.
+        mean_return: of the final agent, undiscounted; NaN for an agent of NaNs.
         score: of the level, by this agent.
         best_return: highest return of an episode on the level, earlier plays included; discounted where
             the score reads the values of a critic, which are.
     """
 
     fitness: Float[Array, "*lanes"]
+    mean_return: Float[Array, "*lanes"]
     score: Float[Array, "*lanes"]
     best_return: Float[Array, "*lanes"]
 
@@ -44,6 +49,8 @@ def judge(
     life: Life,
     reference_return: Float[Array, ""],
     best_return: Float[Array, ""],
+    fitness: Fitness = FITNESS["final_return"],
+    horizon: Int[Array, ""] | int = 1,
 ) -> Results:
     """Evaluates the agent of one lane and scores its level.
 
@@ -55,16 +62,26 @@ def judge(
         life: at the end of the lifetime.
         reference_return: of the level.
         best_return: on the level before.
+        fitness: what is selected for.
+        horizon: N, over which rewards were summed, where the fitness reads them.
 
     Returns:
         The lane's results.
     """
     discount = learner.critic.discount if score.critic and learner.critic is not None else 1.0
     episodes = learner.episodes(level, key, life, discount)
-    fitness = jnp.where(_alive(life), jnp.mean(episodes.returns), jnp.nan)
+    mean_return = jnp.where(_alive(life), jnp.mean(episodes.returns), jnp.nan)
     best = jnp.maximum(best_return, jnp.max(episodes.discounted))
+    reward_per_step = jnp.float32(0) if life.reward_sum is None else life.reward_sum / jnp.maximum(horizon, 1)
+    value = fitness.function(Lifetime(returns=episodes.returns, reward_per_step=reward_per_step))
+    results = Results(
+        fitness=jnp.where(jnp.isfinite(mean_return), value, jnp.nan),
+        mean_return=mean_return,
+        score=jnp.zeros_like(mean_return),
+        best_return=best,
+    )
     if score.function is None:
-        return Results(fitness=fitness, score=jnp.zeros_like(fitness), best_return=best)
+        return results
     values = advantages = jnp.zeros((1, 1))
     if score.critic:
         values, advantages = learner.assess(level, key, life)
@@ -75,14 +92,14 @@ def judge(
         values=values,
         advantages=advantages,
     )
-    value = jnp.where(jnp.isfinite(fitness), score.function(outcome), jnp.nan)
-    return Results(fitness=fitness, score=value, best_return=best)
+    level_score = jnp.where(jnp.isfinite(mean_return), score.function(outcome), jnp.nan)
+    return dataclasses.replace(results, score=level_score)
 
 
 def by_level(results: Results) -> Played:
     """From the members of each group to its level: means of what is finite, the best of all."""
     return Played(
-        agent_return=_finite_mean(results.fitness),
+        agent_return=_finite_mean(results.mean_return),
         score=_finite_mean(results.score),
         best_return=jnp.max(results.best_return, axis=1),
     )

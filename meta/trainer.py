@@ -26,13 +26,14 @@ from meta.config import RunConfig, validate
 from meta.divergence import Evaluation, Trend, evaluation_of, trend
 from meta.errors import DivergedError
 from meta.held_out import HeldOut
+from meta.presets import find
 from meta.program import Program, compile_step, make_program, reduced
 from meta.results import env_steps_of
 from meta.run_dir import BEST_OBJECTIVE, RunDirectory
 from meta.saving import Saver, due
 from meta.signals import StopRequest, wait_for
 from meta.tracing import Tracer
-from meta.warm_start import starting_point
+from meta.warm_start import START, first_stage, source, starting_point
 from meta.watch import Watcher, watchers
 
 logger = logging.getLogger("rl_discovery")
@@ -77,6 +78,9 @@ def meta_train(config: RunConfig, run_dir: Path, console: Console, *, profile: b
             `held_out.on_divergence` is stop.
     """
     config = validate(config)
+    stopped = _first_stage(config, run_dir, console)
+    if stopped is not None:
+        return stopped
     watch = processes.Watch(
         lambda line: console.print(line, style="red", highlight=False, markup=False, soft_wrap=True)
     )
@@ -93,6 +97,18 @@ def meta_train(config: RunConfig, run_dir: Path, console: Console, *, profile: b
     return outcome
 
 
+def _first_stage(config: RunConfig, run_dir: Path, console: Console) -> Outcome | None:
+    """Runs the preset that the run starts from, unless that is done; what a stop signal left of it, or
+    None.
+    """
+    name = first_stage(config.start_from)
+    if name is None or (run_dir / "config.json").exists():
+        return None
+    stage = dataclasses.replace(find(name).config, seed=config.seed, logging=config.logging)
+    outcome = meta_train(stage, run_dir / START, console)
+    return None if outcome.signal is None else outcome
+
+
 def _meta_train(config: RunConfig, run_dir: Path, console: Console, profile: bool) -> Outcome:
     """The same, once there is somebody to miss a process."""
     with contextlib.ExitStack() as stack:
@@ -105,7 +121,7 @@ def _meta_train(config: RunConfig, run_dir: Path, console: Console, profile: boo
         processes.check_same(config)
         program = make_program(config)  # before the directory holds a configuration that cannot work
         if config.start_from is not None and not (run_dir / "config.json").exists():
-            starting_point(config.start_from, program.objective)  # likewise
+            starting_point(source(config.start_from, run_dir), program.objective)  # likewise
         directory = processes.lead(lambda: RunDirectory(run_dir, config))
         if directory is not None:
             stack.callback(directory.close)
@@ -322,7 +338,7 @@ class _Run:
     def _start(self) -> MetaParams | None:
         """Where the search begins, if not at the rule's own meta-parameters."""
         name = self.config.start_from
-        return None if name is None else starting_point(name, self.program.objective)
+        return None if name is None else starting_point(source(name, self.path), self.program.objective)
 
     def _resume_metrics(self, generation: int) -> None:
         """What process 0 knows of the generations before."""

@@ -5,6 +5,7 @@ is widened with zeros, so that it does at first what it did before.
 """
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,6 +20,9 @@ from meta.errors import ConfigError
 PRESET = "preset:"
 """What `start_from` begins with where it names a run that is to be made first."""
 
+START = "start"
+"""Folder of that run in the run directory."""
+
 WIDENED = {"horizon_inputs": False, "progress_inputs": False, "schedule": False, "schedule_discount": False}
 """Settings that the other rule may lack, and what they are without: zeros stand for what they add."""
 
@@ -27,7 +31,17 @@ FREE = ("encoding", "shortest_horizon", "longest_horizon", "precision")
 too."""
 
 
-def starting_point(name: str, rule: Objective) -> MetaParams:
+def first_stage(name: str | None) -> str | None:
+    """The preset that `start_from` says is run first; None where it names an objective."""
+    return name.removeprefix(PRESET) if name is not None and name.startswith(PRESET) else None
+
+
+def source(name: str, run_dir: Path) -> str | Path:
+    """What is started from: an objective by name, or the run of the first stage inside the run directory."""
+    return run_dir / START if first_stage(name) else name
+
+
+def starting_point(name: str | Path, rule: Objective) -> MetaParams:
     """The meta-parameters of another objective, as ones of `rule`.
 
     Args:
@@ -41,7 +55,7 @@ def starting_point(name: str, rule: Objective) -> MetaParams:
         found = load_objective(name)
     except CheckpointError as error:
         raise ConfigError(f"start_from: {error}") from None
-    return fitted(found, rule, name)
+    return fitted(found, rule, str(name))
 
 
 def fitted(found: TrainedObjective, rule: Objective, name: str) -> MetaParams:

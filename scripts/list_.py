@@ -10,7 +10,7 @@ import tyro
 from scripts import output
 from scripts.arguments import parse
 
-Kind = Literal["presets", "envs", "distributions", "suites", "objectives", "strategies", "scores"]
+Kind = Literal["presets", "envs", "distributions", "suites", "objectives", "strategies", "scores", "fitness"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +110,11 @@ def scores() -> list[dict[str, Any]]:
     return _described(importlib.import_module("meta.curriculum").SCORES)
 
 
+def fitness() -> list[dict[str, Any]]:
+    """What evolution selects for, for `meta-train --fitness`."""
+    return _described(importlib.import_module("meta.fitness").FITNESS)
+
+
 KINDS: dict[Kind, Callable[[], list[dict[str, Any]]]] = {
     "presets": presets,
     "envs": environments,
@@ -118,6 +123,7 @@ KINDS: dict[Kind, Callable[[], list[dict[str, Any]]]] = {
     "objectives": objectives,
     "strategies": strategies,
     "scores": scores,
+    "fitness": fitness,
 }
 
 

@@ -93,7 +93,7 @@ class ClosedFormDrift(LearnedDrift):
             raise ValueError(f"longest_horizon must be at least 2, not {self.longest_horizon}")
 
     @property
-    def uses_progress(self) -> bool:  # type: ignore[override]
+    def uses_progress(self) -> bool:
         """Whether any term has n/N or log N in it, or there is a schedule."""
         return self.schedule or any(BASIS[term][2] for term in self.terms)
 

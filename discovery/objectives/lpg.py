@@ -221,7 +221,7 @@ class LPG(Scheduled):
     @property
     def inputs(self) -> tuple[str, ...]:
         """What the rule sees of each step, for its card."""
-        seen = ("reward", "done", "pi(a|s)", "phi(y(s))", "phi(y(s'))")
+        seen: tuple[str, ...] = ("reward", "done", "pi(a|s)", "phi(y(s))", "phi(y(s'))")
         if self.is_residual:
             seen += ("A", "V(s)")
         return (*seen, "n/N", "log N") if self.horizon_inputs else seen

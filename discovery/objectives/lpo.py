@@ -58,7 +58,7 @@ class LPO(LearnedDrift):
         return "ta-lpo" if self.uses_progress else "lpo"
 
     @property
-    def uses_progress(self) -> bool:  # type: ignore[override]
+    def uses_progress(self) -> bool:
         """Whether n and N are among the inputs, or there is a schedule."""
         return self.schedule or self.progress_inputs or self.horizon_inputs
 

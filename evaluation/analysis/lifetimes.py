@@ -65,7 +65,7 @@ class Setting:
 
     def agent(self, objective: TrainedObjective) -> AgentConfig:
         """The agents' settings."""
-        return self.task.agent_for(objective.rule, self.workers)
+        return self.task.agent_for(objective, self.workers)
 
     def learner(self, objective: TrainedObjective) -> Learner:
         """The static side of the agents.

@@ -140,4 +140,4 @@ def test_other_settings_change_steps_and_entropy_bonus_alone():
 def with_settings_of(name, settings):
     task = prepare(*SUITE.levels(0)[0])
     (objective,) = objectives(name).values()
-    return with_settings(Trial("test", task, name, objective, task.agent_for(objective.rule, 4)), settings)
+    return with_settings(Trial("test", task, name, objective, task.agent_for(objective, 4)), settings)

@@ -1,0 +1,192 @@
+"""What an environment step of meta-training teaches: the levers of evolution, one at a time.
+
+Three families of objectives, each with a base and arms that change one thing of it, on one budget of
+environment steps and several seeds. Scores are those of the `validation` suite, whose levels no run trains on
+and no other study
+reports: what wins here goes into the presets. Stop and start the script as you like; --study names the
+    families.
+
+    python docs/studies/efficiency.py --out runs/efficiency
+"""
+
+import argparse
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from harness import Arm, Estimate, curve, evaluate, scores, train
+
+HORIZONS = (5, 10, 25, 50, 100, 250)
+AGENT_SEEDS = 4
+WORKERS = 16
+SUITE = "validation"
+
+
+def family(preset: str, base: str, arms: dict[str, str]) -> list[Arm]:
+    """The base and its variations: flags of an arm come after those of the base."""
+    return [Arm("base", preset, tuple(base.split()))] + [
+        Arm(name, preset, tuple(base.split()) + tuple(flags.split())) for name, flags in arms.items()
+    ]
+
+
+RESIDUAL = family(
+    "ta-lpg-cpu",
+    "--objective.form a2c_residual --objective.schedule --objective.encoding scaled --objective.width 8"
+    " --agent.policy-learning-rate 80 --agent.head-learning-rate 4"
+    " --es.sigma 0.2 --es.learning-rate 3e-2 --es.learning-rate-decay 0.995 --es.average-decay 0.95",
+    {
+        "gru-2": "--objective.width 2",
+        "gru-16": "--objective.width 16",
+        "no-schedule": "--objective.no-schedule",
+        "no-horizon-inputs": "--objective.no-horizon-inputs",
+        "discount-schedule": "--objective.schedule-discount",
+        "scale-1": "--objective.residual-scale 1.0",
+        "sigma-0.1": "--es.sigma 0.1",
+        "sigma-0.4": "--es.sigma 0.4",
+        "sigma-per-part": "--es.sigma-per-part",
+        "b1-0.99": "--es.adam-b1 0.99",
+        "zero-mean": "--es.initial-mean zeros",
+        "cosine": "--es.learning-rate-schedule cosine --es.learning-rate-min 0",
+        "constant": "--es.learning-rate-decay 1.0",
+        "no-average": "--es.average-decay None",
+        "pairs-256": "--es.pairs 256",
+        "pairs-16": "--es.pairs 16",
+        "area-under-curve": "--fitness area_under_curve",
+    },
+)
+
+FREE = family(
+    "ta-lpg-cpu",
+    "--objective.encoding scaled --objective.width 32 --es.learning-rate 3e-2 --es.learning-rate-decay 0.997"
+    " --es.average-decay 0.95",
+    {
+        "paper-encoding": "--objective.encoding paper",
+        "gru-8": "--objective.width 8",
+        "gru-16": "--objective.width 16",
+        "b1-0.99": "--es.adam-b1 0.99",
+        "zero-mean": "--es.initial-mean zeros",
+        "weight-decay": "--es.weight-decay 0.1",
+        "constant": "--es.learning-rate-decay 1.0",
+        "cosine": "--es.learning-rate-schedule cosine --es.learning-rate-min 0",
+        "no-average": "--es.average-decay None",
+        "sigma-0.2": "--es.sigma 0.2",
+        "sigma-per-part": "--es.sigma-per-part",
+        "pairs-256": "--es.pairs 256",
+        "area-under-curve": "--fitness area_under_curve",
+        "scaled-rewards": "--agent.scale-rewards",
+        "normalised-pihat": "--objective.normalise-pihat --objective.schedule",
+        "rates-80-4": "--agent.policy-learning-rate 80",
+        "rates-80-12": "--agent.policy-learning-rate 80 --agent.head-learning-rate 12",
+        "meta-gradients-first": "--start-from preset:ta-lpg-meta-gradient-cpu",
+    },
+)
+
+SCHEDULES = [
+    *family(
+        "ta-ppo-cpu",
+        "",
+        {
+            "no-average": "--es.average-decay None",
+            "b1-0.99": "--es.adam-b1 0.99",
+            "constant": "--es.learning-rate-decay 1.0",
+            "sigma-0.1": "--es.sigma 0.1",
+            "pairs-256": "--es.pairs 256",
+        },
+    ),
+    Arm("ta-a2c", "ta-a2c-cpu"),
+]
+
+STUDIES = {
+    "residual": (RESIDUAL, 2e8),
+    "free": (FREE, 5e8),
+    "schedules": (SCHEDULES, 2e8),
+}
+"""Arms, and environment steps of each run."""
+
+
+def main() -> None:
+    """Runs what is missing, then writes tables, numbers and figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the study")
+    parser.add_argument("--study", nargs="+", choices=STUDIES, default=list(STUDIES), help="families")
+    parser.add_argument("--arms", nargs="+", help="of these families, these arms only (default: all)")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each arm (default: 3)")
+    parser.add_argument("--report", action="store_true", help="write up what there is, run nothing")
+    arguments = parser.parse_args()
+    for study in arguments.study:
+        arms, steps = STUDIES[study]
+        arms = [arm for arm in arms if arguments.arms is None or arm.name in arguments.arms]
+        out = arguments.out / study
+        for seed, arm in itertools.product(range(arguments.seeds), arms):
+            run = out / f"{arm.name}-{seed}"
+            if not arguments.report and not (run / "evaluation" / "results.json").exists():
+                train(arm, seed, run, steps)
+                evaluate([run], run / "evaluation", SUITE, HORIZONS, AGENT_SEEDS, "--workers", WORKERS)
+        baselines = out / "baselines"
+        if not arguments.report:
+            evaluate(["a2c", "ppo"], baselines, SUITE, HORIZONS, AGENT_SEEDS, "--workers", WORKERS)
+        report(out, arms, arguments.seeds)
+
+
+def report(out: Path, arms: Sequence[Arm], seeds: int) -> None:
+    """The table, the numbers and the curves of what has been evaluated."""
+    found, curves = {}, {}
+    for arm in arms:
+        runs = [out / f"{arm.name}-{seed}" for seed in range(seeds)]
+        runs = [run for run in runs if (run / "evaluation" / "results.json").exists()]
+        if runs:
+            found[arm.name] = np.stack([scores(run / "evaluation", HORIZONS).mean(axis=0) for run in runs])
+            curves[arm.name] = [curve(run) for run in runs]
+    hand_written = {name: scores(out / "baselines", HORIZONS, name).mean(axis=0) for name in ("a2c", "ppo")}
+    rows = [f"| arm | seeds | {' | '.join(map(str, HORIZONS))} | mean |", "|---" * (len(HORIZONS) + 3) + "|"]
+    for name, row in hand_written.items():
+        rows.append(f"| {name} | | {' | '.join(f'{x:.3f}' for x in row)} | {row.mean():.3f} |")
+    for name, matrix in sorted(found.items(), key=lambda item: -item[1].mean()):
+        columns = " | ".join(f"{x:.3f}" for x in matrix.mean(axis=0))
+        rows.append(f"| {name} | {len(matrix)} | {columns} | {Estimate.of(matrix.mean(axis=1))} |")
+    (out / "results.md").write_text("\n".join(rows) + "\n")
+    document = {
+        "suite": SUITE,
+        "horizons": HORIZONS,
+        "baselines": {name: row.tolist() for name, row in hand_written.items()},
+        "scores": {name: matrix.tolist() for name, matrix in found.items()},
+        "flags": {arm.name: " ".join(arm.flags) for arm in arms if arm.name in found},
+    }
+    (out / "results.json").write_text(json.dumps(document, indent=1) + "\n")
+    draw(out / "curves.png", curves)
+    print("\n".join(rows))
+
+
+def draw(path: Path, curves: dict[str, list[tuple[np.ndarray, np.ndarray]]]) -> None:
+    """Score on held-out levels over environment steps, a panel for each arm beside the base."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    others = [name for name in curves if name != "base"]
+    if "base" not in curves or not others:
+        return
+    columns = min(4, len(others))
+    lines = -(-len(others) // columns)
+    figure = Figure(figsize=(3.0 * columns, 2.3 * lines), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+    for ax, name in zip(panels.flat, others, strict=False):
+        for of, colour in (("base", "#999999"), (name, "#0072B2")):
+            for steps, score in curves[of]:
+                ax.plot(steps / 1e6, score, color=colour, linewidth=1.2)
+        ax.set_title(name, loc="left", fontsize=10)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(axis="y", color="#E8E8E8")
+    for ax in panels.flat[len(others) :]:
+        ax.set_visible(False)
+    figure.supxlabel("million environment steps of meta-training", fontsize=10)
+    figure.supylabel("score on held-out levels", fontsize=10)
+    figure.savefig(path, dpi=130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""What the studies of meta-training share: arms on a budget of environment steps, their scores, and
+intervals.
+
+An arm is a preset with flags. Every run resumes and finished work is kept, so that a study can be stopped and
+started as one likes; seeds come one after the other, so that an unfinished study is a balanced one.
+"""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESAMPLES = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One way of learning an objective: a preset with flags on top, as the command line takes them."""
+
+    name: str
+    preset: str
+    flags: tuple[str, ...] = ()
+
+    def config(self) -> Any:
+        """The configuration that the flags make of the preset."""
+        from scripts.meta_train import parse_arguments
+
+        return parse_arguments(["--preset", self.preset, *self.flags]).config
+
+
+def command(*words: object) -> None:
+    """One command of this project, in a process of its own."""
+    print("rl-discovery", *words, flush=True)
+    subprocess.run([sys.executable, "-m", "scripts.cli", *map(str, words)], check=True)
+
+
+def generations(config: Any, env_steps: float) -> int:
+    """How many generations cost the budget on average."""
+    steps = 0.0
+    for task in config.tasks:
+        low, high = task.levels.build().horizon
+        numbers = np.arange(low, high + 1)
+        shares = np.log((numbers + 1) / numbers) / np.log((high + 1) / low)
+        per_lane = float(numbers @ shares)
+        if config.trainer == "meta_gradient":
+            # K updates and the rollout of the meta-loss; a lifetime's last meta-step has what is left of it.
+            meta_steps = np.ceil(numbers / config.meta_gradient.updates)
+            per_lane = float((numbers + meta_steps) @ shares / (meta_steps @ shares))
+        steps += task.lanes * per_lane * task.agent.steps_per_update
+    return round(env_steps / steps)
+
+
+def train(arm: Arm, seed: int, run: Path, env_steps: float, evaluations: int = 12) -> None:
+    """One run on the budget, looking at held-out levels now and then; nothing to do where it is finished."""
+    count = generations(arm.config(), env_steps)
+    every = max(1, count // evaluations)
+    command(
+        "meta-train", "--preset", arm.preset, *arm.flags, "--run-dir", run, "--seed", seed,
+        "--generations", count, "--held-out.every", every, "--checkpoint.every", every,
+        "--logging.no-tensorboard",
+    )  # fmt: skip
+
+
+def evaluate(
+    objectives: Sequence[object], out: Path, suite: str, horizons: Sequence[int], seeds: int, *more: object
+) -> None:
+    """Scores of objectives that can be compared pair by pair, once."""
+    if not (out / "results.json").exists():
+        command(
+            "evaluate", *objectives, "--suite", suite, "--horizons", *horizons, "--seeds", seeds,
+            *more, "--out", out,
+        )  # fmt: skip
+
+
+def scores(out: Path, horizons: Sequence[int], objective: str | None = None) -> np.ndarray:
+    """Mean score over levels, by agent seed and horizon; of the one objective, or of that named."""
+    cells = json.loads((out / "results.json").read_text())["cells"]
+    names = {cell["objective"] for cell in cells}
+    name = objective or names.pop()
+    found = {(cell["seed"], cell["horizon"]): cell["score"] for cell in cells if cell["objective"] == name}
+    seeds = sorted({seed for seed, _ in found})
+    return np.array([[found[seed, horizon] for horizon in horizons] for seed in seeds])
+
+
+def curve(run: Path, metric: str = "held_out_score") -> tuple[np.ndarray, np.ndarray]:
+    """Environment steps and the metric, where it was measured."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    known = [(row["env_steps"], row[metric]) for row in rows if row.get(metric) is not None]
+    return tuple(np.array(column) for column in zip(*known, strict=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A mean over meta-training seeds with its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, *groups: np.ndarray, sign: Sequence[int] = (1,)) -> "Estimate":
+        """The signed sum of the groups' means; each group is resampled on its own."""
+        generator = np.random.default_rng(0)
+        drawn = sum(
+            s * group[generator.integers(len(group), size=(RESAMPLES, len(group)))].mean(axis=1)
+            for s, group in zip(sign, groups, strict=True)
+        )
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        mean = sum(s * group.mean() for s, group in zip(sign, groups, strict=True))
+        return cls(float(mean), float(low), float(high))
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
