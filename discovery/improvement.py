@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, Int, Key
 
 from discovery.agents.agent import Agent, AgentState
 from discovery.objectives.base import Experience, Metrics, Objective
-from discovery.objectives.schedule import step_scale
 from discovery.types import AgentParams, MetaParams, Outputs, Progress, Rollout
 
 MOST_POSITION_BITS = 16
@@ -42,10 +41,7 @@ def improve(
     Returns:
         The agent afterwards, and the loss's metrics (means over minibatches).
     """
-    scale = step_scale(objective, meta_params, progress)
-    if agent.anneal:
-        left = 1.0 - progress.fraction
-        scale = left if scale is None else left * scale
+    scale = _step_scale(objective, meta_params, agent, progress)
     if not agent.revisits:
         grads, metrics = gradients(objective, meta_params, agent, state.params, rollout, progress)
         return agent.step(state, grads, scale), metrics
@@ -76,6 +72,19 @@ def improve(
 
     state, metrics = jax.lax.scan(epoch, state, jax.random.split(key, agent.epochs))
     return state, jax.tree.map(jnp.mean, metrics)
+
+
+def _step_scale(
+    objective: Objective, meta_params: MetaParams, agent: Agent, progress: Progress
+) -> Float[Array, ""] | None:
+    """How long optimiser steps are: annealed by the agent, scaled by the rule's schedule; None: as they
+    are.
+    """
+    scheduled = getattr(objective, "step_scale", lambda *_: None)(meta_params, progress)
+    if not agent.anneal:
+        return scheduled
+    left = 1.0 - progress.fraction
+    return left if scheduled is None else left * scheduled
 
 
 def shuffled(key: Key[Array, ""], size: int) -> Int[Array, " size"]:

@@ -71,6 +71,10 @@ class RunStatus:
         slope: that slope, per 100 generations.
         slope_error: its standard error.
         curve: means of fitness over equal parts of the run, at most 24.
+        noise_ratio: mean over the window of how long the steps are, 1 being what noise alone makes; None
+            where the trainer does not say.
+        direction_correlation: mean over the window of how well the winners of pairs agree with the direction
+            of the last generations, 0 being noise.
         held_out_fitness: the newest on fixed levels that are never trained on; None where there is none.
         held_out_generation: the generation that it is of.
         held_out_best: the highest so far.
@@ -96,6 +100,8 @@ class RunStatus:
     slope: float | None
     slope_error: float | None
     curve: tuple[float | None, ...]
+    noise_ratio: float | None
+    direction_correlation: float | None
     held_out_fitness: float | None
     held_out_generation: int | None
     held_out_best: float | None
@@ -147,6 +153,8 @@ def read_status(path: Path) -> RunStatus:
         slope=None if slope is None else 100 * slope,
         slope_error=None if error is None else 100 * error,
         curve=_curve(fitness),
+        noise_ratio=mean([_number(row, "noise_ratio") for row in recent]),
+        direction_correlation=mean([_number(row, "direction_correlation") for row in recent]),
         held_out_fitness=held_out[-1][0] if held_out else None,
         held_out_generation=held_out[-1][1] if held_out else None,
         held_out_best=max(value for value, _ in held_out) if held_out else None,

@@ -46,7 +46,12 @@ PANELS = {
 """Where TensorBoard and W&B show metrics whose names begin like this; the others are under "meta"."""
 
 GLANCE = {
-    "Is it learning?": ("meta/fitness_mean", "held_out/held_out_fitness"),
+    "Is it learning? (noise ratio: 1 is noise)": (
+        "meta/fitness_mean",
+        "held_out/held_out_fitness",
+        "meta/noise_ratio",
+        "meta/direction_correlation",
+    ),
     "Is the curriculum moving? (scores)": ("curriculum/score_fresh", "curriculum/score_replayed"),
     "Is the curriculum moving? (share replayed)": ("curriculum/replay_fraction",),
     "Is the machine busy? (share of time)": tuple(f"time/share_{use}" for use in (*USES, "idle")),

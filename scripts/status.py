@@ -90,6 +90,7 @@ def _one(status: RunStatus) -> RenderableType:
         "generations": _progress(status),
         "fitness": _fitness(status),
         "trend": _trend(status),
+        "signal": _signal(status),
         "held out": _held_out(status),
         "curriculum": _curriculum(status),
         "env steps": _steps(status),
@@ -159,6 +160,15 @@ def _trend(status: RunStatus) -> str | None:
     words = {"rising": "[green]rising[/]", "falling": "[red]falling[/]", "flat": "no clear one"}[status.trend]
     slope = f"{status.slope:+.3f} ± {status.slope_error:.3f} per 100 generations"
     return f"{words}, {slope} in the newer half"
+
+
+def _signal(status: RunStatus) -> str | None:
+    if status.noise_ratio is None:
+        return None
+    line = f"steps {status.noise_ratio:.2f} times those of pure noise"
+    if status.direction_correlation is None:
+        return line
+    return f"{line}, correlation with the recent direction {status.direction_correlation:+.3f}"
 
 
 def _held_out(status: RunStatus) -> str | None:

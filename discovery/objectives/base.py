@@ -128,3 +128,20 @@ class TrainedObjective:
                 raise ValueError(f"this {self.name} also sees N: give Progress(done=n, horizon=N)")
             progress = Progress(done=jnp.asarray(progress), horizon=jnp.asarray(1))
         return drift(self.meta_params, jnp.log(ratio), advantage, progress)
+
+    def schedule(self, progress: Progress) -> Any:
+        """What the rule's schedule multiplies its constants by, for a loop of your own.
+
+        Args:
+            progress: `Progress(n, N)`, in agent updates.
+
+        Returns:
+            `discovery.objectives.schedule.Scales`: factors on step size, entropy bonus, clip and 1 - gamma.
+
+        Raises:
+            ValueError: the rule has no schedule.
+        """
+        if not getattr(self.rule, "schedule", False):
+            raise ValueError(f"{self.name} has no schedule: ta-ppo, ta-a2c and rules with `schedule` do")
+        rule: Any = self.rule
+        return rule.scales(self.meta_params, progress)

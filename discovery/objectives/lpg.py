@@ -327,12 +327,12 @@ class LPG(Scheduled):
         log_prediction = jax.nn.log_softmax(outputs.head[..., : self.bins])
         divergence = jnp.sum(jnp.exp(log_prediction) * (log_prediction - targets.log_yhat), axis=-1)
         prediction_loss = jnp.mean(divergence)
+        pihat = self.pihat(targets)
         if targets.residual is None:
-            pihat = targets.pihat
             policy_loss = jnp.mean(outputs.log_prob(action) * pihat)
             loss, more = policy_loss, {}
         else:
-            pihat, policy_loss = self._residual_policy_loss(outputs, action, targets.pihat, targets.residual)
+            policy_loss = self._clipped_policy_loss(outputs, action, pihat, targets.residual.log_prob)
             entropy_coef = self.entropy_coef * self.scales(meta_params, progress).entropy
             entropy = outputs.entropy()
             bonus = jnp.mean(jnp.exp(targets.residual.log_entropy) * entropy)
@@ -346,14 +346,24 @@ class LPG(Scheduled):
             "yhat_square": jnp.mean(jnp.sum(jnp.exp(2 * targets.log_yhat), axis=-1)),
         } | more
 
-    def _residual_policy_loss(
-        self, outputs: Outputs, action: Int[Array, "*batch"], delta: Float[Array, "*batch"], learned: Residual
-    ) -> tuple[Float[Array, "*batch"], Float[Array, ""]]:
-        """pihat, and the clipped surrogate of the advantage `-pihat`."""
-        pihat = delta - normalise(learned.advantage) * jnp.exp(learned.log_advantage)
-        log_ratio = outputs.log_prob(action) - learned.log_prob
+    def pihat(self, targets: LPGTargets) -> Float[Array, "*batch"]:
+        """What log pi(a|s) is multiplied by in the agent's loss."""
+        if targets.residual is None:
+            return targets.pihat
+        residual = targets.residual
+        return targets.pihat - normalise(residual.advantage) * jnp.exp(residual.log_advantage)
+
+    def _clipped_policy_loss(
+        self,
+        outputs: Outputs,
+        action: Int[Array, "*batch"],
+        pihat: Float[Array, "*batch"],
+        old_log_prob: Float[Array, "*batch"],
+    ) -> Float[Array, ""]:
+        """PPO's surrogate for the advantage `-pihat`, to be minimised."""
+        log_ratio = outputs.log_prob(action) - old_log_prob
         drift = clip_drift(log_ratio, -pihat, self.clip, self.clip)
-        return pihat, jnp.mean(drift + jnp.exp(log_ratio) * pihat)
+        return jnp.mean(drift + jnp.exp(log_ratio) * pihat)
 
 
 def _held(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:

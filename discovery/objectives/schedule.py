@@ -90,9 +90,6 @@ class Scheduled:
         factors = jnp.exp(logs)
         return Scales(**{name: factors[..., i] for i, name in enumerate(self.scheduled)})
 
-
-def step_scale(rule: Any, meta_params: MetaParams, progress: Progress) -> Float[Array, ""] | None:
-    """The factor of a rule's schedule on the optimiser's step; None where there is none."""
-    if not isinstance(rule, Scheduled) or not rule.schedule:
-        return None
-    return jnp.asarray(rule.scales(meta_params, progress).step_size)
+    def step_scale(self, meta_params: MetaParams, progress: Progress) -> Float[Array, ""] | None:
+        """The schedule's factor on the optimiser's step; None without a schedule."""
+        return jnp.asarray(self.scales(meta_params, progress).step_size) if self.schedule else None

@@ -8,6 +8,7 @@ from evaluation.analysis import drift_figures
 from evaluation.analysis.lifetimes import TRACES
 from evaluation.analysis.looks import draw_horizon_blind, legend, panels, share_colour, title
 from evaluation.analysis.record import Analysis, Lifetime
+from evaluation.analysis.schedule import schedule_figure
 from evaluation.analysis.study import Findings
 from evaluation.plots import COLOURS, FAINT, INK, MARKERS, style
 
@@ -29,6 +30,8 @@ def figures(findings: Findings) -> dict[str, Figure]:
         found["drift"] = drift_figures.drift_figure(analysis)
         found["drift_map"] = drift_figures.map_figure(analysis)
         found["drift_range"] = drift_figures.range_figure(analysis)
+    if analysis.schedule is not None:
+        found["schedule"] = schedule_figure(analysis.objective.name, analysis.schedule)
     if findings.formula is not None:
         found["closed_form"] = drift_figures.closed_form_figure(analysis, findings.formula)
     return found | {"lifetimes": lifetimes_figure(analysis)}

@@ -328,6 +328,28 @@ class ClosedForm(Record):
     """Share of the points met by agents that lie outside the grid's range and were left out."""
 
 
+class ScheduleCurve(Record):
+    """One of the rule's constants over a lifetime."""
+
+    constant: str
+    """What it is called."""
+    horizon: int
+    """N, in agent updates."""
+    values: Row
+    """Over `progress`."""
+
+
+class Schedule(Record):
+    """What a rule's schedule makes of its constants."""
+
+    progress: Row
+    """n/N."""
+    curves: tuple[ScheduleCurve, ...]
+    """Each constant at each N."""
+    plain: dict[str, Row]
+    """Each constant without the schedule."""
+
+
 class Analysis(Record):
     """The whole document."""
 
@@ -345,6 +367,8 @@ class Analysis(Record):
     """How much it matters that it sees the horizon."""
     lifetimes: Lifetimes
     """Agents that learn with it."""
+    schedule: Schedule | None = None
+    """Of a rule that has one."""
     closed_form: ClosedForm | None
     """Of a learned drift; None also where scikit-learn is missing, or agents met too few points."""
     versions: dict[str, str]

@@ -6,7 +6,7 @@ calls this.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -105,10 +105,26 @@ def analyse_response(objective: TrainedObjective, moments: Sequence[Moment]) -> 
 def answer(
     objective: TrainedObjective, rollouts: MadeUp, progress: Progress
 ) -> tuple[Float[Array, "T W"], Float[Array, "T W M"]]:
-    """pihat and log yhat of the objective's own `targets`."""
+    """pihat and log yhat of the objective's own `targets`, each rollout asked alone: some rules normalise
+    over it.
+    """
+
+    def alone(rollout: MadeUp) -> tuple[Array, Array]:
+        one = jax.tree.map(lambda leaf: leaf[:, None], rollout)
+        return jax.tree.map(lambda leaf: leaf[:, 0], _answer(objective, one, progress))
+
+    return jax.vmap(alone, in_axes=1, out_axes=1)(rollouts)
+
+
+def _answer(
+    objective: TrainedObjective, rollouts: MadeUp, progress: Progress
+) -> tuple[Float[Array, "T W"], Float[Array, "T W M"]]:
+    rule = cast(LPG, objective.rule)
     prob = jnp.asarray(rollouts.prob)
     logits = jnp.log(jnp.stack([prob, 1.0 - prob], axis=-1))  # two actions, of which the first is taken
     heads = jnp.log(jnp.asarray(rollouts.prediction))
+    if rule.is_residual:  # values of 0 everywhere
+        heads = jnp.concatenate([heads, jnp.zeros_like(heads[..., :1])], axis=-1)
     policy = Categorical(2)
     nowhere = jnp.zeros_like(prob)  # the objective sees what agents say, not where they are
     rollout = Rollout(
@@ -126,7 +142,8 @@ def answer(
         next_head=heads[1:],
         last_outputs=Outputs(logits[-1], heads[-1], policy),
     )
-    return objective.rule.targets(objective.meta_params, experience, progress)
+    targets = rule.targets(objective.meta_params, experience, progress)
+    return rule.pihat(targets), targets.log_yhat
 
 
 def prediction_ends(

@@ -5,16 +5,19 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from checkpoints.objective_file import is_learned
 from checkpoints.provenance import versions
+from discovery.objectives.a2c import A2C
 from discovery.objectives.base import TrainedObjective
 from discovery.objectives.lpg import LPG
 from discovery.objectives.mirror import MirrorLearning
 from envs.registry import distributions
-from evaluation.analysis import closed_form, drift, lifetimes, response
+from evaluation.analysis import closed_form, drift, lifetimes, response, schedule
 from evaluation.analysis.encounters import meet
 from evaluation.analysis.lifetimes import Setting, analyse_lifetimes
-from evaluation.analysis.moments import horizon_blind, moments
+from evaluation.analysis.moments import Moment, horizon_blind, moments
 from evaluation.analysis.record import Analysis, ClosedForm, Subject
 
 HORIZONS = (10, 50, 250)
@@ -51,7 +54,7 @@ def check(objective: TrainedObjective, setting: Setting) -> None:
     Raises:
         AnalysisError: neither pihat nor a drift, or agents that cannot learn there.
     """
-    if not isinstance(objective.rule, LPG | MirrorLearning):
+    if not isinstance(objective.rule, LPG | MirrorLearning | A2C):
         raise AnalysisError(
             f"there is nothing to analyse in {objective.name}: it has neither a drift nor a learned response"
         )
@@ -86,14 +89,19 @@ def analyse(
     check(objective, setting)
     rule, when = objective.rule, moments(horizons)
     found: dict[str, Any] = {"drift": None, "response": None}
-    if isinstance(rule, LPG):
+    found["schedule"] = schedule.analyse_schedule(objective, horizons, setting.agent(objective).anneal)
+    meanings = {} if found["schedule"] is None else schedule.DEFINITIONS
+    if isinstance(rule, A2C):
+        outputs, over = _schedule_outputs(objective, when), "the factors of the schedule"
+    elif isinstance(rule, LPG):
         progress("response of pihat")
         found["response"], outputs = response.analyse_response(objective, when)
-        over, meanings = "pihat at all points of the response's sweeps", response.DEFINITIONS
+        over = "pihat at all points of the response's sweeps"
+        meanings = meanings | response.DEFINITIONS
     else:
         progress("drift over r and A")
         found["drift"], outputs = drift.analyse_drift(objective, when)
-        over, meanings = "f over the grid of r and A", drift.DEFINITIONS
+        over, meanings = "f over the grid of r and A", meanings | drift.DEFINITIONS
     watched = analyse_lifetimes(objective, setting, lambda view: progress(f"lifetimes, n/N {view}"))
     formula, note = None, None
     record: ClosedForm | None = None
@@ -115,6 +123,13 @@ def analyse(
         versions=versions(),
     )
     return Findings(analysis, formula, (note,) if note else ())
+
+
+def _schedule_outputs(objective: TrainedObjective, when: Sequence[Moment]) -> np.ndarray:
+    """The logarithms of a schedule's factors, a row per moment; zeros without one."""
+    rule: Any = objective.rule
+    scales = [rule.scales(objective.meta_params, moment.progress) for moment in when]
+    return np.log(np.array([[float(factor) for factor in factors] for factors in scales]))
 
 
 def trained_horizons(card: Mapping[str, Any]) -> tuple[int, ...]:

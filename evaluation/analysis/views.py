@@ -67,6 +67,16 @@ class Misled:
         """The objective's."""
         return self.rule.discrete_only
 
+    @property
+    def zero_outputs(self) -> int:
+        """The objective's."""
+        return getattr(self.rule, "zero_outputs", 0)
+
+    def step_scale(self, meta_params: MetaParams, progress: Progress) -> Float[Array, ""] | None:
+        """The objective's, at the time that it is told."""
+        own = getattr(self.rule, "step_scale", None)
+        return None if own is None else own(meta_params, self.misled(progress))
+
     def misled(self, progress: Progress) -> Progress:
         """What it is told; N is true."""
         return Progress(done=self.told[progress.done], horizon=progress.horizon)

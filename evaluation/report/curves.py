@@ -18,7 +18,10 @@ AXES = (
     ("wall_s", "Wall time in hours"),
 )
 
-FIRST = ("fitness_mean", "fitness_best", "pair_agreement", "regret_mean", "update_norm", "meta_param_norm")
+FIRST = (
+    *("fitness_mean", "held_out_score", "held_out_fitness", "noise_ratio", "direction_correlation"),
+    *("fitness_best", "pair_agreement", "regret_mean", "update_norm", "meta_param_norm"),
+)
 """Metrics that head the choice; the others follow by name."""
 
 DIGITS = 5

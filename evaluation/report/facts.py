@@ -36,6 +36,8 @@ def summary(run: RunFiles) -> tuple[Fact, ...]:
         value, count = found
         last_few = f"mean over the last {count:,} generations" if count > 1 else "of the last generation"
         facts.append(Fact("Fitness", number(value), last_few))
+    if (noise := last_mean(run.rows, "noise_ratio")) is not None:
+        facts.append(Fact("Noise ratio", number(noise[0]), "length of the steps; 1 is what pure noise makes"))
     if isinstance(last.get("env_steps"), int | float):
         facts.append(Fact("Environment steps", short(last["env_steps"]), "in meta-training"))
     if isinstance(last.get("wall_s"), int | float):

@@ -1,0 +1,95 @@
+"""What a rule's schedule makes of its constants over a lifetime, beside the rule without it.
+
+Step sizes are relative to the agent's own; where agents anneal them (PPO), both have the factor 1 - n/N.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from discovery.objectives.base import TrainedObjective
+from discovery.objectives.schedule import Scales, Scheduled
+from discovery.types import Progress
+from evaluation.analysis.looks import legend, panels, title
+from evaluation.analysis.record import Schedule, ScheduleCurve
+from evaluation.plots import COLOURS, INK, style
+
+POINTS = 41
+"""Values of n/N."""
+
+DEFINITIONS = {
+    "schedule": "factors on the rule's constants, exp(W [1, u, v, u^2, u v]) with u = 2 n/N - 1 and v = log N "
+    "brought to [-1, 1] over the horizons trained on",
+}
+
+PLAIN: dict[str, Any] = {"color": INK, "linestyle": (0, (4, 2)), "linewidth": 1.4}
+"""The rule without its schedule."""
+
+
+def analyse_schedule(objective: TrainedObjective, horizons: Sequence[int], anneals: bool) -> Schedule | None:
+    """The constants over n/N for several N.
+
+    Args:
+        objective: any.
+        horizons: N, in agent updates.
+        anneals: whether its agents' step sizes fall by 1 - n/N on their own.
+
+    Returns:
+        The record; None where there is no schedule.
+    """
+    rule = objective.rule
+    if not isinstance(rule, Scheduled) or not rule.schedule:
+        return None
+    shares = np.linspace(0.0, 1.0, POINTS)
+    curves = []
+    for horizon in horizons:
+        now = Progress(done=jnp.asarray(shares * horizon), horizon=jnp.full(POINTS, horizon))
+        scales = rule.scales(objective.meta_params, now)
+        for name in rule.scheduled:
+            constant, values = _constant(rule, name, scales, shares, anneals)
+            curves.append(
+                ScheduleCurve(constant=constant, horizon=horizon, values=tuple(np.asarray(values, float)))
+            )
+    plain = {}
+    for name in rule.scheduled:
+        constant, values = _constant(rule, name, Scales(), shares, anneals)
+        plain[constant] = tuple(np.broadcast_to(np.asarray(values, float), shares.shape))
+    return Schedule(progress=tuple(shares), curves=tuple(curves), plain=plain)
+
+
+def _constant(
+    rule: Any, name: str, scales: Scales, shares: np.ndarray, anneals: bool
+) -> tuple[str, np.ndarray]:
+    """A constant as people know it, and its values."""
+    of: dict[str, Callable[[], tuple[str, Any]]] = {
+        "step_size": lambda: ("step size", scales.step_size * (1 - shares if anneals else 1)),
+        "entropy": lambda: ("entropy bonus", rule.entropy_coef * scales.entropy),
+        "clip_below": lambda: ("clip of the ratio, below", 1 - rule.clip * scales.clip_below),
+        "clip_above": lambda: ("clip of the ratio, above", 1 + rule.clip * scales.clip_above),
+        "one_minus_gamma": lambda: ("discount", scales.discount(rule.discount)),
+    }
+    return of[name]()
+
+
+def schedule_figure(name: str, schedule: Schedule) -> Figure:
+    """A panel per constant, a line per N, the rule without its schedule dashed."""
+    constants = list(schedule.plain)
+    figure, axes = panels(1, len(constants), width=3.6, height=3.0)
+    horizons = list(dict.fromkeys(curve.horizon for curve in schedule.curves))
+    for ax, constant in zip(axes.ravel(), constants, strict=True):
+        style(ax, constant.capitalize())
+        ax.plot(schedule.progress, schedule.plain[constant], **PLAIN)
+        for curve in schedule.curves:
+            if curve.constant == constant:
+                colour = COLOURS[horizons.index(curve.horizon) % len(COLOURS)]
+                ax.plot(schedule.progress, curve.values, color=colour, linewidth=1.8)
+        ax.set_xlabel("n/N")
+        if constant in ("step size", "entropy bonus"):
+            ax.set_ylim(bottom=0)
+    title(figure, f"{name}: what its schedule makes of its constants over a lifetime of N updates")
+    lines = [(f"N = {n:,}", {"color": COLOURS[i % len(COLOURS)]}) for i, n in enumerate(horizons)]
+    legend(figure, [*lines, ("without the schedule", PLAIN)])
+    return figure
