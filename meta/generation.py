@@ -239,7 +239,8 @@ def generation(program: Evolution, state: MetaState) -> tuple[MetaState, dict[st
     fitness = told = jnp.concatenate([turn.fitness for turn in turns])
     if len(turns) > 1:
         told = jnp.concatenate([_standardised(turn.fitness) for turn in turns])
-    told_state, signal = strategy.tell(state.strategy, keys[CANDIDATES], told)
+    told_state = strategy.tell(state.strategy, keys[CANDIDATES], told)
+    signal = strategy.signal(state.strategy, told_state, told) if hasattr(strategy, "signal") else {}
     strategy_state = shorter(state.strategy, told_state, state.scale)
     new_state = MetaState(
         generation=state.generation + 1,

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from discovery.objectives.base import Metrics
 from discovery.types import MetaParams
 
 Schedule = Callable[[Array | int], Array]
@@ -21,7 +20,8 @@ Schedule = Callable[[Array | int], Array]
 
 
 SIGNAL_METRICS = ("noise_ratio", "direction_correlation")
-"""What says whether a strategy learns or walks at random; see docs/runs.md."""
+"""What says whether a strategy learns or walks at random (docs/runs.md). A strategy that can tell has a
+method `signal(before, after, fitness)`, from its states around `tell`, that returns them."""
 
 
 class Candidates(Protocol):
@@ -43,13 +43,8 @@ class Strategy(Protocol):
         """The candidates of this generation, determined by state and key."""
         ...
 
-    def tell(
-        self, state: Any, key: Key[Array, ""], fitness: Float[Array, "groups size"]
-    ) -> tuple[Any, Metrics]:
-        """The state after the candidates that `ask` gave for the same state and key reached `fitness`.
-
-        The metrics are any of `SIGNAL_METRICS`: a strategy that cannot tell leaves them out.
-        """
+    def tell(self, state: Any, key: Key[Array, ""], fitness: Float[Array, "groups size"]) -> Any:
+        """The state after the candidates that `ask` gave for the same state and key reached `fitness`."""
         ...
 
     def mean(self, state: Any) -> MetaParams:

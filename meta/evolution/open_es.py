@@ -107,38 +107,46 @@ class StreamedOpenES:
             unravel=unravel,
         )
 
-    def tell(
-        self, state: Any, key: Key[Array, ""], fitness: Float[Array, "groups size"]
-    ) -> tuple[Any, Metrics]:
+    def tell(self, state: Any, key: Key[Array, ""], fitness: Float[Array, "groups size"]) -> Any:
         """One step of Adam on the estimated gradient, ascending fitness.
 
-        With `Problem.scales` s it is Adam in coordinates z of `theta = s z`, where all perturbations are
-        alike.
+        With `Problem.scales` s it is Adam in coordinates z of `theta = s z`, where perturbations are alike.
         """
-        problem = self.problem
-        shape = pair_ranks if self.problem.group_size == 2 else centred_ranks
-        ranks = shape(fitness).reshape(self.pairs, 2)
-        signs = ranks[:, 0] - ranks[:, 1]
+        signs = self._signs(fitness)
         total = self._weighted_noise(key, signs, state.mean.size)
         # evosax's estimate, (1 / (2 P sigma)) sum_i F_i (+-eps_i), for the minimised -F.
         gradient = -total / (2 * self.pairs * state.std)
-        steps, opt_state = self.evosax.optimizer.update(gradient, state.opt_state, state.mean)
-        updates = steps if self._scales is None else steps * self._scales
-        learning_rate = jnp.asarray(problem.learning_rate(state.generation_counter), jnp.float32)
-        if problem.weight_decay:
-            updates -= learning_rate * problem.weight_decay * state.mean
+        updates, opt_state = self.evosax.optimizer.update(gradient, state.opt_state, state.mean)
+        if self._scales is not None:
+            updates = updates * self._scales
+        updates = updates - self._decay(state)
         generation = state.generation_counter + 1
-        new_state = state.replace(
+        return state.replace(
             mean=optax.apply_updates(state.mean, updates),
-            std=jnp.asarray(problem.sigma(generation), jnp.float32),
+            std=jnp.asarray(self.problem.sigma(generation), jnp.float32),
             opt_state=opt_state,
             generation_counter=generation,
         )
-        # Adam's mean gradient is that of -F.
-        recent = -optax.tree_utils.tree_get(state.opt_state, "mu")
-        return new_state, {
-            "noise_ratio": self._noise_ratio(steps, learning_rate),
-            "direction_correlation": _correlation(total, recent, signs),
+
+    def signal(self, before: Any, after: Any, fitness: Float[Array, "groups size"]) -> Metrics:
+        """Whether the step from `before` to `after` was more than noise.
+
+        Returns:
+            `noise_ratio`, the length of the step as a multiple of what Adam makes of pure noise (after its
+            first `2 / (1 - b1)` generations, in which its steps are longer); and `direction_correlation`,
+            over pairs, of who won with the direction of the generations before.
+        """
+        b1, scales = self.problem.adam_b1, 1.0 if self._scales is None else self._scales
+        step = (after.mean - before.mean + self._decay(before)) / scales
+        of_noise = self._learning_rate(before) * math.sqrt(step.size * (1 - b1) / (1 + b1))
+        # Adam's mean gradients, of -F, and the gradient that took it from the one to the other.
+        old, new = (optax.tree_utils.tree_get(state.opt_state, "mu") for state in (before, after))
+        ascent = -(new - b1 * old) / (1 - b1)
+        return {
+            "noise_ratio": jnp.linalg.norm(step) / jnp.where(of_noise > 0, of_noise, jnp.nan),
+            "direction_correlation": _correlation(
+                ascent * 2 * self.pairs * before.std, -old, self._signs(fitness)
+            ),
         }
 
     def mean(self, state: Any) -> MetaParams:
@@ -149,17 +157,23 @@ class StreamedOpenES:
         """The scheduled scale."""
         return state.std
 
+    def _signs(self, fitness: Float[Array, "groups size"]) -> Float[Array, " P"]:
+        """How much each pair's perturbation counts: 1, -1 or 0 in groups of two."""
+        shape = pair_ranks if self.problem.group_size == 2 else centred_ranks
+        ranks = shape(fitness).reshape(self.pairs, 2)
+        return ranks[:, 0] - ranks[:, 1]
+
     @property
     def _scales(self) -> Float[Array, " D"] | None:
         return None if self.problem.scales is None else ravel_pytree(self.problem.scales)[0]
 
-    def _noise_ratio(self, steps: Float[Array, " D"], learning_rate: Float[Array, ""]) -> Float[Array, ""]:
-        """How long the step is, as a multiple of what Adam makes of pure noise after its first
-        generations.
-        """
-        b1 = self.problem.adam_b1
-        of_noise = learning_rate * math.sqrt(steps.size * (1 - b1) / (1 + b1))
-        return jnp.linalg.norm(steps) / jnp.where(of_noise > 0, of_noise, jnp.nan)
+    def _learning_rate(self, state: Any) -> Float[Array, ""]:
+        return jnp.asarray(self.problem.learning_rate(state.generation_counter), jnp.float32)
+
+    def _decay(self, state: Any) -> Float[Array, " D"] | float:
+        """What decoupled weight decay takes from the mean (Loshchilov & Hutter 2019, arXiv 1711.05101)."""
+        decay = self.problem.weight_decay
+        return self._learning_rate(state) * decay * state.mean if decay else 0.0
 
     def _weighted_noise(self, key: Array, weights: Float[Array, " P"], size: int) -> Float[Array, " D"]:
         """sum_i w_i eps_i, added in an order that does not depend on the number of devices.

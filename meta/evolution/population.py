@@ -16,7 +16,6 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key
 
-from discovery.objectives.base import Metrics
 from discovery.types import MetaParams
 from meta.evolution.base import Problem
 from meta.evolution.shaping import centred_ranks, pair_ranks
@@ -79,14 +78,12 @@ class EvosaxStrategy:
         flat = jax.vmap(lambda member: ravel_pytree(member)[0])(population)
         return PopulationCandidates(population=flat, groups=self.problem.groups, unravel=unravel)
 
-    def tell(
-        self, state: Any, key: Key[Array, ""], fitness: Float[Array, "groups size"]
-    ) -> tuple[Any, Metrics]:
+    def tell(self, state: Any, key: Key[Array, ""], fitness: Float[Array, "groups size"]) -> Any:
         """evosax's update on shaped fitness, its sign turned: evosax minimises."""
         shaped = pair_ranks(fitness) if self.antithetic else centred_ranks(fitness)
         population, state = self._ask(state, key)
         # (group, member) to evosax's row member * groups + group.
-        return self.evosax.tell(key, population, -shaped.T.ravel(), state, self.params)[0], {}
+        return self.evosax.tell(key, population, -shaped.T.ravel(), state, self.params)[0]
 
     def mean(self, state: Any) -> MetaParams:
         """The distribution's mean."""

@@ -28,7 +28,7 @@ def distance(solution):
 
 
 def make_problem(
-    groups=16, group_size=2, learning_rate=0.05, sigma=0.1, devices=1, solution=START
+    groups=16, group_size=2, learning_rate=0.05, sigma=0.1, devices=1, solution=START, **more
 ) -> Problem:
     """Groups of candidates for START's structure."""
     return Problem(
@@ -38,6 +38,7 @@ def make_problem(
         learning_rate=optax.constant_schedule(learning_rate),
         sigma=optax.constant_schedule(sigma),
         mesh=make_mesh(devices),
+        **more,
     )
 
 

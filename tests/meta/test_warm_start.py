@@ -1,0 +1,81 @@
+"""Meta-training that begins at another objective: what fits, what is widened, what is refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from discovery.objectives.base import TrainedObjective
+from discovery.objectives.lpg import LPG
+from discovery.objectives.lpo import LPO
+from discovery.objectives.registry import make_objective
+from meta.errors import ConfigError
+from meta.warm_start import first_stage, fitted, starting_point
+from tests.discovery.experience import progress, random_experience, randomised
+
+BLIND = LPG(width=4, bins=3, embedding_width=2, horizon_inputs=False)
+AWARE = LPG(width=4, bins=3, embedding_width=2, horizon_inputs=True, encoding="scaled")
+
+
+def trained(rule):
+    shapes = jax.eval_shape(rule.init, jax.random.key(0))
+    return TrainedObjective(rule, randomised(np.random.default_rng(0), shapes))
+
+
+def test_the_same_rule_starts_where_the_other_ended():
+    found = trained(AWARE)
+    started = fitted(found, AWARE, "x")
+    jax.tree.map(np.testing.assert_array_equal, started, found.meta_params)
+
+
+def test_a_rule_without_horizon_inputs_is_widened_to_one_that_does_the_same_at_first():
+    blind = trained(BLIND)
+    widened = fitted(blind, AWARE, "x")
+    assert widened["gru"]["kernel"].shape[0] == blind.meta_params["gru"]["kernel"].shape[0] + 2
+    experience = random_experience(np.random.default_rng(1), 5, 2, 4, 3)
+    before = BLIND.targets(blind.meta_params, experience, progress(3, 40))
+    after = AWARE.targets(widened, experience, progress(3, 40))
+    np.testing.assert_allclose(after.pihat, before.pihat, rtol=1e-5, atol=1e-6)
+
+
+def test_lpo_is_widened_to_ta_lpo():
+    lpo, ta_lpo = LPO(width=5), LPO(width=5, progress_inputs=True, horizon_inputs=True, schedule=True)
+    found = trained(lpo)
+    widened = fitted(found, ta_lpo, "x")
+    ratios, advantage = jnp.linspace(-0.5, 0.5, 7), jnp.ones(7)
+    before = lpo.drift(found.meta_params, ratios, advantage, progress(3, 40))
+    after = ta_lpo.drift(widened, ratios, advantage, progress(3, 40))
+    np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-6)
+    assert not widened["schedule"].any()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        (LPG(width=4), LPG(width=8), r"width is 4 there and 8 here"),
+        (AWARE, BLIND, r"horizon_inputs is True there and False here"),
+        (LPG(width=4), LPG(width=4, form="a2c_residual"), r"form is free there and a2c_residual here"),
+        (LPG(width=4, encoding="scaled"), LPG(width=4), r"encoding is scaled there and paper here"),
+        (LPO(width=4), LPG(width=4), r"a lpo cannot become a ta-lpg"),
+    ],
+)
+def test_what_does_not_fit_is_one_clear_line(old, new, match):
+    with pytest.raises(ConfigError, match=match) as caught:
+        fitted(trained(old), new, "there")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_hand_written_rule_has_nothing_to_start_from():
+    with pytest.raises(ConfigError, match="start_from ppo: ppo is not learned"):
+        starting_point("ppo", make_objective("ta-ppo"))
+
+
+def test_a_name_of_nothing_is_refused():
+    with pytest.raises(ConfigError, match=r"^start_from: unknown objective 'nothing'"):
+        starting_point("nothing", AWARE)
+
+
+def test_a_preset_to_run_first_is_told_from_an_objective():
+    assert first_stage("preset:ta-lpg-meta-gradient-cpu") == "ta-lpg-meta-gradient-cpu"
+    assert first_stage("ta-lpg") is None
+    assert first_stage(None) is None
