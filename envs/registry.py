@@ -5,7 +5,6 @@ family, and its distributions are known as "family/name". gymnax's own environme
 """
 
 import contextlib
-import copy
 import dataclasses
 import difflib
 import functools
@@ -152,7 +151,7 @@ def _split_options(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def _with_options(env: Any, options: dict[str, Any]) -> Environment:
-    if not hasattr(env, "with_options"):
+    if not hasattr(type(env), "with_options"):  # of the environment inside a wrapper they would unwrap it
         raise UnusableEnvironmentError(f"{env.name} has no options, so not {', '.join(options)} either")
     with _options_of(env.name):
         return env.with_options(**options)
@@ -224,6 +223,6 @@ def register_with_gymnax() -> None:
 def _with_default_params(name: str, seed: int = 0) -> Any:
     """The environment with the level as its `default_params`, which is where gymnax looks for it."""
     env, params = make(name, seed)
-    env = copy.copy(env)
-    env.__class__ = type(type(env).__name__, (type(env),), {"default_params": params})
-    return env
+    own: Any = object.__new__(type(type(env).__name__, (type(env),), {"default_params": params}))
+    vars(own).update(vars(env))  # not by copy, which wrappers with a `__getattr__` do not survive
+    return own
