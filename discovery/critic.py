@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Key
 from discovery.agents.agent import AgentConfig, make_optimiser
 from discovery.agents.networks import NETWORKS
 from discovery.gae import advantages
+from discovery.spaces import observation_space
 from discovery.types import EnvParams, Rollout
 
 
@@ -100,7 +101,7 @@ def make_critic(config: AgentConfig, env: Environment, level: EnvParams) -> Crit
     Raises:
         ValueError: a network that the observations do not fit.
     """
-    space = env.observation_space(level)
+    space = observation_space(env, level)
     network = NETWORKS[config.network](space, config.hidden, config.activation)(1, 1.0)
     critic = Critic(
         network, make_optimiser(config, config.head_learning_rate), tuple(space.shape), space.dtype

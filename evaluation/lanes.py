@@ -149,7 +149,7 @@ def train_lanes(
         return measured(examiner, lives, mine, key), curve[:-1].T
 
     # Lifetimes take equally long; what differs is the last episode.
-    steps = ends[-1] * learner.rollout_steps + levels.max_steps_in_episode
+    steps = ends[-1] * learner.rollout_steps + getattr(levels, "max_steps_in_episode", 0)
     costs = jnp.tile(jnp.broadcast_to(steps, (level_count,)), lanes // level_count).astype(jnp.float32)
     return run_blocks(task, (meta_params, levels, keys, ends), costs, block_size, mesh)
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from discovery.blocks import put, replicated
 from discovery.objectives.base import Objective
+from discovery.spaces import name_of
 from discovery.types import MetaParams
 from meta.config import RunConfig
 from meta.curriculum import Curriculum
@@ -66,7 +67,7 @@ class Task:
     @property
     def name(self) -> str:
         """Of the environment."""
-        return self.lanes.learner.env.name
+        return name_of(self.lanes.learner.env)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Key, Num
 from discovery.agents.networks import NETWORKS, Activation, AgentNetwork
 from discovery.agents.policies import Bounds, Policy, policy_for
 from discovery.agents.statistics import Scaling, Statistics
+from discovery.spaces import action_space, observation_space
 from discovery.types import AgentParams, Outputs
 
 
@@ -165,8 +166,8 @@ def make_agent(config: AgentConfig, env: Environment, level: Any, head_size: int
     Raises:
         ValueError: actions that no policy fits, or a network that the observations do not fit.
     """
-    space = env.observation_space(level)
-    policy = policy_for(env.action_space(level), config.action_bounds)
+    space = observation_space(env, level)
+    policy = policy_for(action_space(env, level), config.action_bounds)
     body = NETWORKS[config.network](space, config.hidden, config.activation)
     network = AgentNetwork(body, policy, head_size, config.shared)
     if config.clip_together:

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key, Shaped
 
-from discovery.agents.policies import DiagonalGaussian, Policy, is_discrete
+from discovery.agents.policies import DiagonalGaussian, Policy
+from discovery.spaces import is_discrete
 from discovery.types import Outputs
 
 Activation = Literal["relu", "tanh"]
@@ -156,7 +157,7 @@ def table_body(space: Any, hidden: tuple[int, ...], activation: Activation) -> M
     """Lookup tables for integer observations."""
     del hidden, activation
     if not is_discrete(space):
-        raise ValueError("a tabular agent needs an environment with integer observations: use network='mlp'")
+        raise ValueError(f"a tabular agent needs Discrete observations, not {space}: use network='mlp'")
 
     def make(outputs: int | None, last_scale: float) -> nn.Module:
         del last_scale
