@@ -11,7 +11,7 @@ import functools
 import importlib
 import pkgutil
 import types
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import gymnax
@@ -21,6 +21,7 @@ from gymnax.environments.environment import Environment
 
 import envs
 from envs.levels import EnvParams, Family, LevelDistribution, UnusableEnvironmentError
+from envs.options import read_options, split_options
 
 REFUSED = {"MNISTBandit-bsuite": "it downloads its images when it is made, and nothing here may download"}
 """gymnax environments that cannot be used, and why."""
@@ -81,7 +82,7 @@ def distribution(name: str, **options: Any) -> LevelDistribution:
         UnknownNameError: there is none, or several families have one.
         UnusableEnvironmentError: it cannot be used here, or not with these options.
     """
-    name, in_name = _split_options(name)
+    name, in_name = split_options(name)
     options = in_name | options
     full = _full_name("level distribution", name, dict(names()))
     if full not in distributions():
@@ -102,7 +103,7 @@ def family_of(name: str) -> Family:
     Raises:
         UnknownNameError: there is no such distribution, or several families have one.
     """
-    full = _full_name("level distribution", _split_options(name)[0], dict(names()))
+    full = _full_name("level distribution", split_options(name)[0], dict(names()))
     return families().get(full.partition("/")[0], GYMNAX)
 
 
@@ -125,47 +126,37 @@ def make(name: str, seed: int = 0, **options: Any) -> tuple[Environment, EnvPara
         UnknownNameError: nothing has this name.
         UnusableEnvironmentError: it cannot be used here, or not with these options.
     """
-    name, in_name = _split_options(name)
+    name, in_name = split_options(name)
     options = in_name | options
     full = _full_name("environment", name, dict(names()))
     family, _, member = full.partition("/")
     if family not in families():
-        with _options_of(full):
+        with _options_of(full, options):
+            if options:
+                options = read_options(options, type(gymnax.make(full)[0]).__init__)
             return gymnax.make(full, **options)
     env, params = families()[family].make(member, seed)
     return (_with_options(env, options) if options else env), params
 
 
-def _split_options(name: str) -> tuple[str, dict[str, Any]]:
-    """A name and what follows it: numbers, true and false, or words."""
-    name, *given = name.split(",")
-    options: dict[str, Any] = {}
-    for text in given:
-        option, equals, value = text.partition("=")
-        if not option.isidentifier() or not equals:
-            raise UnusableEnvironmentError(f"{text!r} is no option of {name}: write {name},OPTION=VALUE")
-        options[option] = (
-            int(value) if value.isdecimal() else {"true": True, "false": False}.get(value, value)
-        )
-    return name, options
-
-
 def _with_options(env: Any, options: dict[str, Any]) -> Environment:
+    name = getattr(env, "name", type(env).__name__)
     if not hasattr(type(env), "with_options"):  # of the environment inside a wrapper they would unwrap it
-        raise UnusableEnvironmentError(f"{env.name} has no options, so not {', '.join(options)} either")
-    with _options_of(env.name):
-        return env.with_options(**options)
+        raise UnusableEnvironmentError(f"{name} has no options, so not {', '.join(options)} either")
+    with _options_of(name, options):
+        return env.with_options(**read_options(options, env.with_options, type(env).__init__))
 
 
 @contextlib.contextmanager
-def _options_of(name: str) -> Iterator[None]:
+def _options_of(name: str, options: Mapping[str, Any]) -> Iterator[None]:
     """What an environment says of options that it does not have or cannot be."""
     try:
         yield
     except UnusableEnvironmentError:
         raise
-    except (TypeError, ValueError) as error:
-        raise UnusableEnvironmentError(f"{name}: {error}") from error
+    except (TypeError, ValueError, AssertionError) as error:
+        reason = str(error) or f"impossible options: {', '.join(options)}"  # an assertion may say nothing
+        raise UnusableEnvironmentError(f"{name}: {reason}") from error
 
 
 def names() -> list[tuple[str, str]]:
