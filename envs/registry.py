@@ -40,14 +40,41 @@ class UnknownNameError(ValueError):
     def __init__(self, kind: str, name: str, known: Collection[str], listing: str) -> None:
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        super().__init__(f"unknown {kind} {name!r}: {hint}`rl-discovery list {listing}` shows them all")
+        skipped = "".join(f"; {module} was skipped: {reason}" for module, reason in broken_modules().items())
+        super().__init__(
+            f"unknown {kind} {name!r}: {hint}`rl-discovery list {listing}` shows them all{skipped}"
+        )
 
 
 @functools.cache
 def modules() -> tuple[types.ModuleType, ...]:
-    """All modules and subpackages of `envs`, imported."""
-    found = sorted(module.name for module in pkgutil.iter_modules(envs.__path__))
-    return tuple(importlib.import_module(f"envs.{name}") for name in found)
+    """All modules and subpackages of `envs` that can be imported."""
+    _broken.clear()
+    found = []
+    for finder, name, _ in sorted(pkgutil.iter_modules(envs.__path__), key=lambda module: module.name):
+        try:
+            found.append(_import(name))
+        except (Exception, SystemExit) as error:  # whatever somebody's file does
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            _broken[f"{getattr(finder, 'path', 'envs')}/{name}"] = reason
+    return tuple(found)
+
+
+_broken: dict[str, str] = {}
+
+
+def broken_modules() -> dict[str, str]:
+    """Those that cannot, by their place, with one line of what they say: they are skipped."""
+    modules()
+    return dict(_broken)
+
+
+def _import(name: str) -> types.ModuleType:
+    module = importlib.import_module(f"envs.{name}")
+    family = getattr(module, "FAMILY", None)
+    if family is not None and not isinstance(family, Family):
+        raise TypeError(f"its FAMILY is a {type(family).__name__}, not an envs.Family")
+    return module
 
 
 @functools.cache

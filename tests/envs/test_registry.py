@@ -1,5 +1,6 @@
 import functools
 import importlib.util
+import sys
 from collections.abc import Sequence
 
 import gymnax
@@ -11,6 +12,7 @@ import pytest
 import envs
 from envs import registry
 from envs.levels import UnusableEnvironmentError
+from scripts import cli, doctor
 from tests.discovery.experience import CARTPOLE
 
 NEW_FAMILY = """
@@ -293,15 +295,17 @@ def test_impossible_options_are_refused_in_one_line(look_up, name, words):
 
 
 @pytest.fixture
-def _toys(tmp_path, monkeypatch):
-    """A module of `envs` that defines a family, for one test."""
-    (tmp_path / "toys.py").write_text(NEW_FAMILY)
+def _toys(tmp_path, monkeypatch, request):
+    """A module of `envs`, one that defines a family unless told otherwise, for one test."""
+    (tmp_path / "toys.py").write_text(getattr(request, "param", NEW_FAMILY))
     monkeypatch.setattr(envs, "__path__", [*envs.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "envs.toys", raising=False)
     caches = (registry.modules, registry.families, registry.distributions)
     for cache in caches:
         cache.cache_clear()
     yield
     monkeypatch.undo()
+    sys.modules.pop("envs.toys", None)
     for cache in caches:
         cache.cache_clear()
 
@@ -313,6 +317,35 @@ def test_a_new_family_is_one_file():
     env, _ = envs.make("tiny")
     assert env is envs.distribution("small").env
     assert envs.suites.discover()["playroom"].environments == ("toys/tiny",)
+
+
+@pytest.mark.parametrize(
+    ("_toys", "reason"),
+    [
+        ("import nothing_of_this_name", "ModuleNotFoundError: No module named 'nothing_of_this_name'"),
+        ("def (", "SyntaxError: "),
+        ("raise SystemExit(2)", "SystemExit: 2"),
+        ("FAMILY = 'Atari'", "TypeError: its FAMILY is a str, not an envs.Family"),
+    ],
+    indirect=["_toys"],
+)
+@pytest.mark.usefixtures("_toys")
+def test_a_broken_file_is_skipped_by_all_others_and_named_where_it_is_asked_for(reason, tmp_path, capsys):
+    assert envs.make("gridworld/dense")[0].max_size == 11
+    ((place, said),) = envs.broken_modules().items()
+    assert (place, said[: len(reason)]) == (f"{tmp_path}/toys", reason)
+    for look_up in (envs.make, envs.distribution, envs.suite):
+        with pytest.raises(envs.UnknownNameError) as caught:
+            look_up("toys/tiny")
+        assert f"{place} was skipped: {reason}" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    for kind in ("envs", "suites"):
+        assert cli.main(["list", kind]) == 0
+        captured = capsys.readouterr()
+        assert f"skipped {place}: {reason}" in captured.err
+        assert "unseen" in captured.out or "gridworld/dense" in captured.out
+    (check,) = doctor.environments()
+    assert (check.name, check.status) == (place, "note")
 
 
 def test_gridworld_has_exact_returns_and_pictures():
