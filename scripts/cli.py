@@ -5,13 +5,12 @@ A command is imported when it is called, so that `--help` is instant.
 
 import difflib
 import importlib
-import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import NamedTuple
 
-from scripts import runtime
+from scripts import runtime, streams
 
 
 class Command(NamedTuple):
@@ -52,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 success, 1 failure, 2 bad usage or configuration, 128 + signal after a
         stop; commands have others of their own.
     """
+    streams.secure()
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else "--help"
     if name in ("--help", "-h"):
@@ -121,8 +121,6 @@ def _survive_closed_pipe(action: Callable[[], int | None]) -> int:
         finally:
             sys.stdout.flush()  # also after `--help`, which ends in SystemExit
     except BrokenPipeError:
-        # Python flushes once more when it exits, and would complain then.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     return status or 0
 
