@@ -7,6 +7,7 @@ import io
 import os
 import select
 import sys
+from pathlib import Path
 from typing import Any, TextIO
 
 STDOUT = "standard output"
@@ -63,22 +64,17 @@ def _occupy() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            nowhere = os.open(os.devnull, os.O_RDWR)
-            if nowhere != descriptor:
-                os.dup2(nowhere, descriptor)
-                os.close(nowhere)
-            os.set_inheritable(descriptor, True)
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest number, this one
 
 
 def _stream(descriptor: int, given: Any, called: str | None, errors: str) -> TextIO:
     """In place of Python's own, or of None where the descriptor was closed."""
     if given is None:
-        return io.TextIOWrapper(io.BufferedWriter(_Output(descriptor, called)), "utf-8", errors)
+        return Path(os.devnull).open("w", encoding="utf-8", errors=errors)
     given.flush()
     return io.TextIOWrapper(
         io.BufferedWriter(_Output(descriptor, called)),
         given.encoding,
         errors,
-        line_buffering=given.line_buffering,
-        write_through=given.write_through,
+        line_buffering=given.line_buffering or given.write_through,
     )

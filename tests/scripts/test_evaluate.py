@@ -187,8 +187,11 @@ def test_a_table_that_cannot_be_printed_is_no_failure_where_the_results_are_kept
     untrained, tmp_path, monkeypatch, capsys
 ):
     class Full(io.StringIO):
+        failures = iter([OSError(errno.ENOSPC, "No space left on device", streams.STDOUT)])
+
         def flush(self):
-            raise OSError(errno.ENOSPC, "No space left on device", streams.STDOUT)
+            for error in self.failures:
+                raise error
 
     few = ("--suite", "small", "--levels", "1", "--seeds", "1", "--horizons", "1")
     monkeypatch.setattr(cli.sys, "stdout", Full())
