@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from checkpoints.errors import (
+    AmbiguousObjectiveError,
     CheckpointError,
     ObjectiveFileError,
     RunCheckpointError,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from checkpoints.objective_file import read_card, read_objective, save_objective
 
 __all__ = [
+    "AmbiguousObjectiveError",
     "CheckpointError",
     "ObjectiveFileError",
     "RunCheckpointError",

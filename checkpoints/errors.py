@@ -20,6 +20,10 @@ class UnknownObjectiveError(CheckpointError, ValueError):
     """There is no objective of that name or at that path."""
 
 
+class AmbiguousObjectiveError(UnknownObjectiveError):
+    """A name is that of an objective and that of a file or folder here."""
+
+
 def one_line(text: str) -> str:
     """The text without line breaks and control characters, cut at a length that people still read."""
     text = " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in text).split())

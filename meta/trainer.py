@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 from rich.console import Console
+from rich.text import Text
 
 from meta import processes
 from meta.clock import Clock
@@ -326,8 +327,10 @@ class _Run:
     def _compile(self, state: Any) -> Any:
         began = time.monotonic()
         self.console.print(
-            f"[bold]{self.config.preset}[/] on {self.program.mesh.size} "
-            f"{jax.default_backend()} device(s): compiling …"
+            Text.assemble(
+                (self.config.preset, "bold"),
+                f" on {self.program.mesh.size} {jax.default_backend()} device(s): compiling …",
+            )
         )
         with self.clock.spent("compile"):
             step = compile_step(self.program, state)

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from scripts import runtime
+from scripts import runtime, streams
 
 
 class Command(NamedTuple):
@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 success, 1 failure, 2 bad usage or configuration, 128 + signal after a
         stop; commands have others of their own.
     """
+    streams.secure()
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else "--help"
     if name in ("--help", "-h"):
@@ -140,8 +141,6 @@ def _survive_closed_pipe(action: Callable[[], int | None]) -> int:
         finally:
             sys.stdout.flush()  # also after `--help`, which ends in SystemExit
     except BrokenPipeError:
-        # Python flushes once more when it exits, and would complain then.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     return status or 0
 

@@ -3,11 +3,12 @@
 import argparse
 import dataclasses
 import json
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+from checkpoints import spelling
+from scripts import output
 from scripts.arguments import parse
 
 
@@ -60,8 +61,6 @@ def main(argv: Sequence[str]) -> int:
     arguments = parse_arguments(argv)
     config = arguments.config
 
-    from rich.console import Console
-
     from meta.config import to_json
     from meta.errors import DivergedError
 
@@ -72,28 +71,22 @@ def main(argv: Sequence[str]) -> int:
     from meta import processes
     from meta.trainer import meta_train
 
-    console = Console(stderr=True)
+    console = output.messages()
     run_dir = arguments.run_dir or Path("runs") / config.preset
     try:
-        outcome = meta_train(config, run_dir, console, profile=arguments.profile)
+        with output.only_json():  # standard output may be full or closed, and a library may print to it
+            outcome = meta_train(config, run_dir, console, profile=arguments.profile)
     except DivergedError as error:
         console.quiet = not processes.leads()
-        console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"error: {error}", style="red", soft_wrap=True)
         return 3
     console.quiet = not processes.leads()
     if outcome.signal is not None:
-        command = shlex.join(["rl-discovery", "meta-train", *argv])
-        console.print(
-            f"stopped at generation {outcome.generations}; resume with\n  {command}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        again = spelling.command("meta-train", *argv)
+        console.print(f"stopped at generation {outcome.generations}; resume with\n  {again}", soft_wrap=True)
         return 128 + outcome.signal
-    console.print(
-        f"done: {outcome.generations} generations in {run_dir}; next: rl-discovery evaluate {run_dir}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    then = spelling.command("evaluate", run_dir)
+    console.print(f"done: {outcome.generations} generations in {run_dir}; next: {then}", soft_wrap=True)
     return 0
 
 

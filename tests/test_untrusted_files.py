@@ -25,9 +25,10 @@ from checkpoints.errors import RunCheckpointError
 from checkpoints.runs import RunCheckpoints
 from discovery.objectives.base import TrainedObjective
 from discovery.objectives.registry import make_objective
+from evaluation.errors import ResultsError
 from evaluation.report.errors import ReportError
 from evaluation.report.files import read_run
-from evaluation.results import Cell, Outcome, Results, ResultsError
+from evaluation.results import Cell, Outcome, Results
 from evaluation.store import Store
 from meta.config import to_json
 from meta.errors import RunError

@@ -110,7 +110,7 @@ class ClosedFormDrift(LearnedDrift):
     def init(self, key: Key[Array, ""]) -> MetaParams:
         """Zeros: PPO in the residual form, no drift in the plain one."""
         del key
-        return {"coefficients": jnp.zeros(len(self.terms))}
+        return {"coefficients": jnp.zeros(len(self.terms), jnp.float32)}
 
     def before_relu(
         self,

@@ -278,3 +278,12 @@ def test_a_run_that_diverges_is_exit_status_3_with_a_diagnosis_and_its_last_chec
     assert len(metrics(tmp_path / "run")) == 1
     assert final_state(tmp_path / "run").generation == 1
     assert read_card(tmp_path / "run" / "objective.safetensors")["generations"] == 1
+
+
+@pytest.mark.parametrize("preset", ["quickstart", "groove-cpu", "lpo-cpu"])
+def test_meta_training_in_64_bits_is_refused_in_one_line_and_leaves_nothing(capsys, tmp_path, preset):
+    with jax.enable_x64(True):
+        code, out, err = called("meta-train", capsys, "--preset", preset, "--run-dir", tmp_path / "run")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "JAX_ENABLE_X64" in err
+    assert not (tmp_path / "run").exists()
