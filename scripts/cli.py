@@ -6,7 +6,6 @@ A command is imported when it is called, so that `--help` is instant.
 import difflib
 import importlib
 import importlib.util
-import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
