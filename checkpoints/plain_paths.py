@@ -1,7 +1,8 @@
 """Names of folders that libraries below read as they are meant.
 
 Orbax globs its own folder without escaping it, takes `:/` for an address and backslashes for slashes, and
-TensorStore opens every name as UTF-8 whatever the locale says. `checkpoints.runs` gives them a name from here.
+TensorStore opens every name as UTF-8 whatever the locale says. `checkpoints.runs` gives them a name from
+here.
 """
 
 import os

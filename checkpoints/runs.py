@@ -245,7 +245,7 @@ class RunCheckpoints:
         return Restored(step, arrays.from_arrays(values, like), record["facts"])
 
     def _check_saved(self, step: int) -> None:
-        """Whether a step can be restored that was just written, while the run can still do something about it."""
+        """Whether a step that was just written can be restored, while the run can still do without it."""
         self._saving = None
         try:
             if self._read_record(step) != self._record:
@@ -263,7 +263,9 @@ class RunCheckpoints:
         args = ocp.args.Composite(record=ocp.args.JsonRestore())
         with self._reading(step):
             record = self._manager.restore(step, args=args)["record"]
-        if not isinstance(record, dict) or record.pop("seal", None) != _seal(record) or not _is_record(record):
+        if not isinstance(record, dict) or record.pop("seal", None) != _seal(record):
+            raise _DamagedError
+        if not _is_record(record):
             raise _DamagedError
         return record
 

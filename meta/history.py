@@ -41,7 +41,7 @@ def extended(entries: Sequence[Entry], generation: int, now: Entry) -> list[Entr
 
 
 def changes(entries: Sequence[Entry]) -> list[str]:
-    """How the newest entry differs from the one before, in words; what only one of them knows is no change."""
+    """How the newest entry differs from the one before, in words, where both know something."""
     if len(entries) < 2:
         return []
     old, new = (dotted(entry) for entry in entries[-2:])

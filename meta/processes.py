@@ -104,8 +104,7 @@ def check_same(config: RunConfig) -> None:
     if (said != said[0]).any():
         other = int(np.flatnonzero(said != said[0])[0])
         raise ConfigError(
-            f"process {other} was started with another configuration or other switches of JAX "
-            "than process 0"
+            f"process {other} was started with another configuration or other switches of JAX than process 0"
         )
 
 

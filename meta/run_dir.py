@@ -30,7 +30,7 @@ WANDB = "wandb"
 """Folder of Weights & Biases, which links its logs to a cache; nothing of ours is in it."""
 
 WANDB_ID = "wandb-id.txt"
-"""The id by which Weights & Biases knows the run; random, so that a place that is used again is another run."""
+"""The id by which Weights & Biases knows the run: random, because a path may come to hold another run."""
 
 OBJECTIVE = "objective.safetensors"
 """The objective as of the newest checkpoint."""

@@ -341,11 +341,8 @@ class _Run:
     def _record_history(self, done: int) -> None:
         """Process 0's."""
         if changes := self.directory.record_history(done):
-            self._say(
-                f"warning: {'; '.join(changes)}: from generation {done} on the run may not be the one that it "
-                "would have been",
-                logging.WARNING,
-            )
+            text = f"warning: {'; '.join(changes)}: from generation {done} on results may be others"
+            self._say(text, logging.WARNING)
 
     def _compile(self, state: Any) -> Any:
         began = time.monotonic()

@@ -73,7 +73,7 @@ def _default_dir(config: "RunConfig") -> Path:
 
 
 def _config_there(run_dir: Path, preset: str | None) -> "RunConfig | None":
-    """The configuration of the run in a directory, which must be of the preset that is asked for, if one is."""
+    """The configuration of the run in a directory, whose preset must be the one asked for, if one is."""
     import jax
 
     from meta.errors import ConfigError
@@ -88,7 +88,7 @@ def _config_there(run_dir: Path, preset: str | None) -> "RunConfig | None":
             f"{run_dir} holds a run of preset {found.preset!r}, not {preset!r}: leave --preset out to go on "
             "with it, or choose another --run-dir"
         )
-    if found.devices is not None and found.devices > jax.device_count():  # the run is on a smaller machine now
+    if found.devices is not None and found.devices > jax.device_count():  # begun on a larger machine
         return dataclasses.replace(found, devices=None)
     return found
 
