@@ -176,9 +176,13 @@ def _plan(arguments: Arguments, common: list[str]) -> tuple["Plan", list["RunCon
 
 def _process(arguments: Arguments, common: list[str], trial: "Trial") -> tuple[list[str], dict[str, str]]:
     """Command line and environment of a trial."""
+    from meta.presets import find
+
+    # Named also where it is the preset's: a trial that was begun has its own number, which may be another.
+    generations = ["--generations", str(find(arguments.preset).config.generations)]
     overrides = [word for name, value in trial.overrides.items() for word in flag(name, value)]
     run_dir = spelling.word(arguments.dir / trial.name)
-    flags = ["--preset", arguments.preset, *common, *overrides, "--run-dir", run_dir]
+    flags = ["--preset", arguments.preset, *generations, *common, *overrides, "--run-dir", run_dir]
     return [*child.COMMAND, "meta-train", *flags], child.environment()
 
 

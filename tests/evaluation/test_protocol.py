@@ -345,9 +345,9 @@ def test_what_would_come_out_otherwise_is_trained(untrained, tmp_path, changed):
     "change",
     [
         lambda patch: patch.setattr(store_module, "SOURCE", "other"),
-        lambda patch: patch.setattr(store_module.metadata, "version", lambda name: "0"),
-        lambda patch: patch.setattr(store_module.platform, "processor", lambda: "other"),
-        lambda patch: patch.setattr(store_module, "SWITCHES", ("jax_platforms",)),
+        lambda patch: patch.setattr("importlib.metadata.version", lambda name: "0"),
+        lambda patch: patch.setattr("platform.processor", lambda: "other"),
+        lambda patch: patch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true"),
     ],
 )
 def test_another_installation_has_other_names(change, monkeypatch):
