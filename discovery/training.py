@@ -22,7 +22,7 @@ from discovery.settings import default_config
 from discovery.types import Progress
 
 PROGRAMS = 16
-"""Combinations of environment, agent and rule whose compiled programs are kept for the next call."""
+"""Combinations of environment, level, agent and rule whose compiled programs are kept for the next call."""
 
 CHUNK = 256
 """Updates between two looks at the metrics, at most."""
@@ -90,7 +90,7 @@ def train(
 ) -> tuple[TrainedAgent, Mapping[str, np.ndarray]]:
     """Trains an agent from scratch, or one per seed side by side.
 
-    The first call for an environment, rule and agent compiles; later ones with other seeds, horizons, levels
+    The first call for an environment, level, rule and agent compiles; later ones with other seeds, horizons
     or meta-parameters of the same shapes do not, as long as `env` is the same object. As everywhere in JAX,
     an environment that was changed in place is not noticed.
 
@@ -129,7 +129,7 @@ def train(
     if config is None:
         config = default_config(env, level, rule)
     learner = make_learner(env, level, config, rule)
-    programs = _programs_of(learner)
+    programs = _programs_of(learner, level)
     keys = jnp.stack([jax.random.key(seed) for seed in all_seeds])
 
     lives = programs.begin(keys, level)
@@ -140,7 +140,7 @@ def train(
         while first < end:
             count = min(CHUNK, end - first)
             progress = Progress(jnp.int32(first), jnp.int32(horizon), constants)
-            lives, chunk = programs.advance(meta_params, level, keys, progress, lives, jnp.int32(count))
+            lives, chunk = programs.advance(meta_params, keys, progress, lives, jnp.int32(count))
             metrics.append({name: values[:, :count] for name, values in jax.device_get(chunk).items()})
             first += count
         returns.append(np.asarray(programs.evaluate(level, keys, lives), np.float64))
@@ -161,7 +161,7 @@ class _Programs(NamedTuple):
 
     Attributes:
         begin: `(keys, level)` to lives.
-        advance: `(meta_params, level, keys, progress, lives, count)` to the lives after `count` more
+        advance: `(meta_params, keys, progress, lives, count)` to the lives after `count` more
             updates and their metrics, S x `CHUNK`, of which the first `count` mean something.
         evaluate: `(level, keys, lives)` to returns.
     """
@@ -171,12 +171,32 @@ class _Programs(NamedTuple):
     evaluate: Callable[..., Float[Array, " S"]]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Constant:
+    """A pytree of arrays that is compared by its contents."""
+
+    value: Any = dataclasses.field(compare=False)
+    contents: Any
+
+    @classmethod
+    def of(cls, tree: Any) -> "_Constant":
+        leaves, structure = jax.tree.flatten(tree)
+        arrays = [np.asarray(leaf) for leaf in leaves]
+        described = (
+            (type(leaf), a.dtype, a.shape, a.tobytes()) for leaf, a in zip(leaves, arrays, strict=True)
+        )
+        return cls(tree, (structure, tuple(described)))
+
+
 @functools.lru_cache(maxsize=PROGRAMS)
-def _programs(learner: Learner) -> _Programs:
+def _programs(learner: Learner, constant: _Constant) -> _Programs:
+    level = constant.value
+
     def begin(keys, level):
         return side_by_side(learner.begin, (0, None))(keys, level)
 
-    def advance(meta_params, level, keys, progress, lives, count):
+    # The level is part of the program: as an operand it would round the last bit of some steps otherwise.
+    def advance(meta_params, keys, progress, lives, count):
         def update(done, key, life):
             now = dataclasses.replace(progress, done=done)
             return learner.update(meta_params, level, key, now, life)
@@ -198,13 +218,14 @@ def _programs(learner: Learner) -> _Programs:
     return _Programs(jax.jit(begin), jax.jit(advance), jax.jit(evaluate))
 
 
-def _programs_of(learner: Learner) -> _Programs:
+def _programs_of(learner: Learner, level: Any) -> _Programs:
     """The programs of an equal learner, if it can be compared; rules of one's own need not be hashable."""
+    constant = _Constant.of(level)
     try:
-        hash(learner)
+        hash((learner, constant))
     except TypeError:
-        return _programs.__wrapped__(learner)
-    return _programs(learner)
+        return _programs.__wrapped__(learner, constant)
+    return _programs(learner, constant)
 
 
 def _bind(objective: TrainedObjective | Objective | str) -> tuple[Objective, Any]:

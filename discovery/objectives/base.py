@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from discovery.objectives.bounds import bounded_advantage, bounded_log_ratio, bounded_ratio
+from discovery.objectives.bounds import bounded_advantage, bounded_log_ratio, bounded_ratio, in_float32
 from discovery.types import MetaParams, Outputs, Progress, Rollout
 
 Metrics = dict[str, Float[Array, ""]]
@@ -141,15 +141,10 @@ class TrainedObjective:
             if getattr(self.rule, "horizon_inputs", False):
                 raise ValueError(f"this {self.name} also sees N: give Progress(done=n, horizon=N)")
             progress = Progress(done=jnp.asarray(progress), horizon=jnp.asarray(1))
-        given = _floats(ratio if log_ratio is None else log_ratio)
-        own_type = jnp.result_type(given, _floats(advantage))
-        wide = jnp.promote_types(own_type, jnp.float32)
-        # Bounded by the exponents of their own type, which gradients come back to.
-        if log_ratio is None:
-            log_ratio = jnp.log(bounded_ratio(given).astype(wide))
-        else:
-            log_ratio = bounded_log_ratio(given).astype(wide)
-        advantage = bounded_advantage(_floats(advantage).astype(wide))
+        given, advantage = (_floats(x) for x in (ratio if log_ratio is None else log_ratio, advantage))
+        own_type = jnp.result_type(given, advantage)
+        given, advantage = in_float32(given), bounded_advantage(in_float32(advantage))
+        log_ratio = jnp.log(bounded_ratio(given)) if log_ratio is None else bounded_log_ratio(given)
         found = drift(self.meta_params, log_ratio, advantage, progress)
         return jnp.minimum(found, jnp.finfo(own_type).max).astype(own_type)
 

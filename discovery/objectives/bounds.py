@@ -7,6 +7,7 @@ then a loss is inf - inf, and all of an agent NaN. Within the bounds these funct
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -15,10 +16,32 @@ SQUARES = 0.25
 float32: r up to 4e9."""
 
 
+def in_float32(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """Numbers of 16 bits as ones of 32, whose gradient comes back at most as large as 16 bits can say."""
+    return _widened(x) if jnp.finfo(x.dtype).bits < 32 else x
+
+
+@jax.custom_vjp
+def _widened(x: Array) -> Array:
+    return x.astype(jnp.float32)
+
+
+def _widened_forward(x: Array) -> tuple[Array, Array]:
+    return _widened(x), jnp.zeros((), x.dtype)
+
+
+def _widened_backward(like: Array, slope: Array) -> tuple[Array]:
+    largest = _largest(like)
+    return (jnp.clip(slope, -largest, largest).astype(like.dtype),)
+
+
+_widened.defvjp(_widened_forward, _widened_backward)
+
+
 def bounded_ratio(ratio: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
     """r where r, r A, 1/r and their gradients are finite numbers of its type; beyond, r is held constant.
 
-    float32: 5e-20 to 2e29; float16: 0.004 to 4,096.
+    float32: 5e-20 to 2e29.
     """
     largest = _largest(ratio)
     return jnp.clip(ratio, largest**-0.5, largest**0.75)

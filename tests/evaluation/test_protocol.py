@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from discovery.agents.agent import AgentConfig
+from discovery import rollout
+from discovery.agents.agent import AgentConfig, AgentState
+from discovery.agents.statistics import Statistics
 from discovery.blocks import make_mesh
 from discovery.objectives.a2c import A2C
 from discovery.objectives.base import TrainedObjective
@@ -219,10 +221,16 @@ def test_an_agent_that_diverged_is_a_failure_though_its_policy_acts():
     assert [(found.failures, found.iqm is None) for found in results.aggregate] == [(2, True), (0, False)]
 
 
+def test_an_episode_that_does_not_end_is_one_line_and_no_return(monkeypatch):
+    monkeypatch.setattr(rollout, "LONGEST_EPISODE", 20)
+    with pytest.raises(EvaluationError, match=r"^an episode of gridworld/dense did not end within 20 steps"):
+        run(suite("gridworld/dense"), horizons=(1,), seeds=(0,), points=2)
+
+
 def test_one_parameter_that_is_not_finite_marks_its_lane_alone():
     params = {"a": np.ones((3, 2, 2)), "b": np.ones(3)}
     params["a"][1, 0, 1] = np.inf
-    states = agent_of(params)
+    states = AgentState(params=params, opt_state=(), statistics=Statistics())
     np.testing.assert_array_equal(jax.vmap(lambda state: state.is_finite)(states), [True, False, True])
 
 
