@@ -14,6 +14,10 @@ class ObjectiveFileError(CheckpointError):
     """A file is not an exported objective, or is damaged."""
 
 
+class AgentFileError(CheckpointError):
+    """A file is not a saved agent, or is damaged."""
+
+
 class RunCheckpointError(CheckpointError):
     """A run's checkpoints cannot be read or written."""
 

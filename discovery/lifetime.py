@@ -122,13 +122,20 @@ class Learner:
         )
 
     def evaluate(self, level: EnvParams, key: Key[Array, ""], life: Life) -> Float[Array, ""]:
-        """Fitness: mean undiscounted return of one episode per worker with the agent as it is."""
-        return jnp.mean(self.episodes(level, key, life).returns)
+        """Fitness of the agent as it is, on one episode per worker: see `fitness`."""
+        return self.fitness(life, self.episodes(level, key, life))
+
+    def fitness(self, life: Life, episodes: acting.Episodes) -> Float[Array, ""]:
+        """Mean undiscounted return of episodes that `life` played; NaN where its agent is not finite.
+
+        Whoever measures an agent does it here. -inf where an episode did not end.
+        """
+        return jnp.where(life.agent.is_finite, jnp.mean(episodes.returns), jnp.nan)
 
     def episodes(
         self, level: EnvParams, key: Key[Array, ""], life: Life, discount: float = 1.0
     ) -> acting.Episodes:
-        """The episodes that `evaluate` takes the mean of."""
+        """The episodes that `evaluate` takes the mean of, also of an agent that is not finite."""
         evaluation_key = jax.random.fold_in(key, EVALUATION)
         return acting.run_episodes(
             self.agent, life.agent, self.env, level, evaluation_key, self.workers, discount=discount

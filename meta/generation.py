@@ -24,7 +24,7 @@ from meta.keys import CANDIDATES, INIT, LANES, LEVELS, REFERENCES, TASKS, USES, 
 from meta.lanes import Lanes
 from meta.parts import make_parts
 from meta.references import References, complete
-from meta.results import by_level
+from meta.results import by_level, endless_share
 
 
 @struct.dataclass
@@ -281,6 +281,7 @@ def _metrics(
         "learning_rate": scale * jnp.asarray(program.learning_rate(state.generation), jnp.float32),
         "sigma": scale * program.strategy.sigma(state.strategy),
         "horizon_mean": jnp.mean(horizons.astype(jnp.float32)),
+        "endless": endless_share(fitness),
         "updates": jnp.stack([jnp.sum(turn.horizons) * turn.fitness.shape[1] for turn in turns]),
     }
     if len(turns) == 1:

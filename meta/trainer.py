@@ -20,11 +20,12 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
+from discovery.rollout import no_end
 from meta import processes
 from meta.clock import Clock
 from meta.config import RunConfig, validate
 from meta.divergence import Evaluation, Trend, evaluation_of, trend
-from meta.errors import DivergedError
+from meta.errors import DivergedError, RunError
 from meta.held_out import HeldOut
 from meta.program import Program, compile_step, make_program, reduced
 from meta.results import env_steps_of
@@ -75,7 +76,8 @@ def meta_train(config: RunConfig, run_dir: Path, console: Console, *, profile: b
         profile: whether to write a trace of the second generation of this call to profile/ in `run_dir`.
 
     Raises:
-        RunError, ConfigError: the run directory cannot be used; see `RunDirectory`.
+        RunError, ConfigError: the run directory cannot be used (see `RunDirectory`), or no agent's episodes
+            end.
         CheckpointError: a checkpoint could not be written.
         DivergedError: no candidate of a generation had a finite fitness, or held-out fitness fell and
             `held_out.on_divergence` is stop.
@@ -162,6 +164,7 @@ class _Run:
         self.trend = Trend()
         self.tracer = Tracer(path / "profile" if profile and processes.leads() else None, self._say)
         self.env_steps = 0
+        self.told_endless = False
         self.last_finish = self.clock.now()
         self.seconds = math.inf  # of the last generation
 
@@ -236,6 +239,7 @@ class _Run:
     def _row(self, number: int, found: dict[str, Any]) -> dict[str, Any]:
         """A generation's metrics, and when it ended."""
         steps = env_steps_of(self.config, found.pop("updates"))
+        self._check_ends(number, found.pop("endless").item())
         values = {name: value.item() for name, value in found.items()}
         if values["nonfinite_candidates"] == self.config.lanes:
             step = ", ".join(
@@ -256,6 +260,16 @@ class _Run:
             "env_steps": self.env_steps,
             "env_steps_per_s": round(steps / max(self.seconds, 1e-9), 1),
         } | values
+
+    def _check_ends(self, number: int, endless: float) -> None:
+        """Says once that there are agents whose episodes do not end, and stops where there are no others."""
+        names = " or ".join(task.levels.distribution for task in self.config.tasks)
+        line = f"generation {number}: {no_end(names)}"
+        if endless == 1:
+            raise RunError(line)
+        if endless > 0 and not self.told_endless:
+            self.told_endless = True
+            self._say(f"warning: {line}; such agents count as lost ({endless:.0%} of them)", logging.WARNING)
 
     def _record(self, row: dict[str, Any], observers: list[Watcher]) -> dict[str, Any]:
         """Writes a generation's metrics, with null for what is not finite."""

@@ -61,8 +61,8 @@ class LPGNetwork(nn.Module):
             next_embedding,
         ]
         if self.horizon_inputs:
-            log_horizon = jnp.log(progress.horizon.astype(inputs.prediction.dtype))
-            features += [jnp.full_like(inputs.reward, v) for v in (progress.fraction, log_horizon)]
+            stages = (progress.fraction, progress.log_horizon)
+            features += [jnp.full_like(inputs.reward, stage) for stage in stages]
         x = jnp.stack(features, axis=-1)
         states = nn.relu(BackwardGRU(self.width, self.precision, name="gru")(x, inputs.done))
         answer = nn.Dense(1 + self.bins, name="heads")(states)

@@ -19,6 +19,7 @@ from rich.console import Console
 from checkpoints import read_card, read_objective
 from checkpoints.errors import CheckpointError
 from checkpoints.runs import RunCheckpoints
+from discovery import rollout
 from meta.config import to_json
 from meta.errors import DivergedError, RunError
 from meta.generation import Evolution
@@ -313,3 +314,12 @@ def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_when_there_is_space(
     assert same(path, finished)
     leftovers = [file.name for file in path.rglob("*") if "tmp" in file.name or file.name.startswith(".m")]
     assert not leftovers
+
+
+def test_a_run_whose_agents_do_not_end_their_episodes_stops_with_a_message(tmp_path, monkeypatch):
+    monkeypatch.setattr(rollout, "LONGEST_EPISODE", 20)
+    config = tiny(levels={"distribution": "CartPole-v1"}, agent={"network": "mlp", "workers": 64})
+    with pytest.raises(RunError, match=r"^generation 0: an episode of CartPole-v1 did not end within 20 "):
+        run(tmp_path / "run", config)
+    written = tmp_path / "run" / "metrics.jsonl"
+    assert not written.exists() or not written.read_text()
