@@ -1,6 +1,7 @@
-"""Run checkpoints, exported objectives, and the objectives that are shipped with the package.
+"""Run checkpoints, exported objectives, saved agents, and the objectives that are shipped with the package.
 
     objective = checkpoints.load_objective("ta-lpg")    # shipped name, path or run directory
+    agent = checkpoints.load_agent("agent.safetensors")
 
 `checkpoints.runs` is not imported here: it needs Orbax, which only a run does. What needs JAX is imported
 when it is first asked for, so that commands that only read files start at once.
@@ -10,6 +11,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from checkpoints.errors import (
+    AgentFileError,
+    AmbiguousObjectiveError,
     CheckpointError,
     ObjectiveFileError,
     RunCheckpointError,
@@ -17,24 +20,36 @@ from checkpoints.errors import (
 )
 
 if TYPE_CHECKING:
+    from checkpoints.agent_file import load_agent, save_agent
     from checkpoints.loading import load_objective, shipped
     from checkpoints.objective_file import read_card, read_objective, save_objective
 
 __all__ = [
+    "AgentFileError",
+    "AmbiguousObjectiveError",
     "CheckpointError",
     "ObjectiveFileError",
     "RunCheckpointError",
     "UnknownObjectiveError",
+    "load_agent",
     "load_objective",
     "read_card",
     "read_objective",
+    "save_agent",
     "save_objective",
     "shipped",
 ]
+
+_MODULES = {
+    "load_agent": "agent_file",
+    "save_agent": "agent_file",
+    "load_objective": "loading",
+    "shipped": "loading",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "loading" if name in ("load_objective", "shipped") else "objective_file"
+    module = _MODULES.get(name, "objective_file")
     return getattr(importlib.import_module(f"checkpoints.{module}"), name)

@@ -3,6 +3,8 @@
 The command line prints the message and nothing else; see `scripts.cli`.
 """
 
+import re
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint or objective file cannot be read or written; says which and what to do."""
@@ -10,6 +12,10 @@ class CheckpointError(RuntimeError):
 
 class ObjectiveFileError(CheckpointError):
     """A file is not an exported objective, or is damaged."""
+
+
+class AgentFileError(CheckpointError):
+    """A file is not a saved agent, or is damaged."""
 
 
 class RunCheckpointError(CheckpointError):
@@ -20,10 +26,22 @@ class UnknownObjectiveError(CheckpointError, ValueError):
     """There is no objective of that name or at that path."""
 
 
+class AmbiguousObjectiveError(UnknownObjectiveError):
+    """A name is that of an objective and that of a file or folder here."""
+
+
 def one_line(text: str) -> str:
     """The text without line breaks and control characters, cut at a length that people still read."""
     text = " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in text).split())
     return text if len(text) <= 200 else text[:199] + "…"
+
+
+def errno_of(error: BaseException) -> int | None:
+    """What the operating system said, where an error is about that; also through storage libraries."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"\[os_error_code='(\d+)'\]", str(error))
+    return int(found[1]) if found else None
 
 
 def reason(error: BaseException) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
-from checkpoints import untrusted
-from checkpoints.errors import ObjectiveFileError, UnknownObjectiveError
+from checkpoints import spelling, untrusted
+from checkpoints.errors import AmbiguousObjectiveError, ObjectiveFileError, UnknownObjectiveError
 from checkpoints.objective_file import is_learned, read_card, read_objective
 from discovery.objectives.base import TrainedObjective
 from discovery.objectives.registry import make_objective, registry
@@ -20,8 +20,8 @@ RUN_FILE = "objective.safetensors"
 def load_objective(name_or_path: str | Path) -> TrainedObjective:
     """Loads an objective.
 
-    A `Path`, or a string with a folder in it ("./ta-lpg"), is always a path. Of other strings, names
-    of shipped and of hand-written objectives come before files of the same name.
+    A `Path`, or a string with a folder in it ("./ta-lpg"), is always a path; "shipped:ta-lpg" is always a
+    name. Other strings are what there is of that name, and refused where there is both.
 
     Args:
         name_or_path: a shipped name ("ta-lpg"), an exported `.safetensors`, a run directory, or the
@@ -32,20 +32,50 @@ def load_objective(name_or_path: str | Path) -> TrainedObjective:
 
     Raises:
         UnknownObjectiveError: nothing has this name; the message lists what there is.
+        AmbiguousObjectiveError: an objective has this name, and so has a file or folder here.
         ObjectiveFileError: the file is no objective of ours, or is damaged.
     """
-    path, name = Path(name_or_path), str(name_or_path)
-    if isinstance(name_or_path, str) and path.name == name:
-        if name in _shipped_files():
-            return _read_shipped(name)
-        if name in registry() and not is_learned(make_objective(name)):
-            rule = make_objective(name)
-            return TrainedObjective(rule, rule.init(jax.random.key(0)))
+    path = find_path(name_or_path)
+    if path is None:
+        return _read_named(str(name_or_path).removeprefix(spelling.SHIPPED))
     if path.is_dir():
         return _read_run(path)
     if path.exists():
         return read_objective(path)
-    raise UnknownObjectiveError(_nothing_called(name))
+    raise UnknownObjectiveError(_nothing_called(str(name_or_path)))
+
+
+def find_path(name_or_path: str | Path) -> Path | None:
+    """Where an objective would lie that is named by a path; None for one that comes with the package.
+
+    Raises:
+        UnknownObjectiveError: "shipped:" and no such name, or `~` and no such home.
+        AmbiguousObjectiveError: it may be either; the message has both spellings.
+    """
+    if isinstance(name_or_path, Path):
+        return name_or_path
+    if name_or_path.startswith(spelling.SHIPPED):
+        if not is_named(name_or_path.removeprefix(spelling.SHIPPED)):
+            raise UnknownObjectiveError(_nothing_called(name_or_path))
+        return None
+    try:
+        path = spelling.path_of(name_or_path)
+    except spelling.HomeError as error:
+        raise UnknownObjectiveError(str(error)) from None
+    if path.name != name_or_path or not is_named(name_or_path):
+        return path
+    if path.exists() or path.is_symlink():
+        kind = "folder" if path.is_dir() else "file"
+        raise AmbiguousObjectiveError(
+            f"{path} is a {kind} here and the name of an objective: say ./{path} for the {kind} "
+            f"or {spelling.SHIPPED}{path} for the objective"
+        )
+    return None
+
+
+def is_named(name: str) -> bool:
+    """Whether a shipped or a hand-written objective has this name."""
+    return name in _shipped_files() or (name in registry() and not is_learned(make_objective(name)))
 
 
 def shipped() -> dict[str, dict[str, Any]]:
@@ -68,7 +98,10 @@ def _shipped_files() -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(".safetensors") for name in files if name.endswith(".safetensors")))
 
 
-def _read_shipped(name: str) -> TrainedObjective:
+def _read_named(name: str) -> TrainedObjective:
+    if name not in _shipped_files():
+        rule = make_objective(name)
+        return TrainedObjective(rule, rule.init(jax.random.key(0)))
     # As a real file, should the package be imported from an archive.
     with resources.as_file(_folder() / f"{name}.safetensors") as path:
         return read_objective(path)
@@ -89,6 +122,7 @@ def _read_run(path: Path) -> TrainedObjective:
 def _nothing_called(name: str) -> str:
     """Why a name cannot be loaded, and what can."""
     learned = [rule for rule in registry() if is_learned(make_objective(rule))]
+    name = name.removeprefix(spelling.SHIPPED)
     if name in learned:
         return (
             f"{name!r} is a learned rule of which no trained objective is shipped: "

@@ -4,24 +4,19 @@ Reading needs no pickle and no network and trusts nothing: the rule is rebuilt t
 and every tensor must be what that rule's `init` makes. Section 6.3 of the design is the contract.
 """
 
-import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pydantic
-import safetensors
-import safetensors.numpy
 from pydantic import JsonValue, NonNegativeInt
 
 from checkpoints import untrusted
-from checkpoints.atomic import replace_file
 from checkpoints.errors import ObjectiveFileError, one_line, reason
+from checkpoints.tensor_file import Kind, Shapes, named, opened, problem, read, shapes, write
 from discovery.objectives.base import Objective, TrainedObjective
 from discovery.objectives.registry import make_objective, registry
 
@@ -31,7 +26,12 @@ FORMAT = 1
 CARD_KEY = "card"
 """Where the file's metadata holds the card."""
 
-_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "I32": "int32"}
+KIND = Kind(
+    name="an exported objective",
+    owner="its card's objective",
+    limit=untrusted.OBJECTIVE,
+    error=ObjectiveFileError,
+)
 
 
 class ObjectiveCard(pydantic.BaseModel, frozen=True, extra="forbid"):
@@ -80,14 +80,9 @@ def save_objective(path: Path | str, objective: TrainedObjective) -> None:
     except (TypeError, ValueError) as error:
         raise ObjectiveFileError(f"cannot write {path}: its card is no JSON: {reason(error)}") from None
     card = _parse_card(text, path)
-    tensors = {name: np.asarray(leaf, order="C") for name, leaf in _named(objective.meta_params).items()}
-    found = {name: (str(tensor.dtype), tensor.shape) for name, tensor in tensors.items()}
-    _check_shapes(found, _expected(_rule(card, path), path), path)
-    _check_finite(tensors, path)
+    expected = _expected(_rule(card, path), path)
     text = json.dumps(card.model_dump(mode="json", exclude_unset=True))
-    if len(text) > untrusted.CARD // 2:
-        raise ObjectiveFileError(f"cannot write {path}: its card is longer than {untrusted.CARD // 2} bytes")
-    replace_file(path, safetensors.numpy.save(tensors, {CARD_KEY: text}))
+    write(path, KIND, named(objective.meta_params), expected, {CARD_KEY: text})
 
 
 def read_objective(path: Path | str) -> TrainedObjective:
@@ -103,18 +98,11 @@ def read_objective(path: Path | str) -> TrainedObjective:
         ObjectiveFileError: it is no objective of ours, damaged, or of a newer format.
     """
     path = Path(path)
-    with _opened(path) as file:
+    with opened(path, KIND) as file:
         card = _parse_card((file.metadata() or {}).get(CARD_KEY), path)
         rule = _rule(card, path)
         expected = _expected(rule, path)
-        # Shapes as the header has them, before any tensor is allocated.
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        found = {
-            n: (_DTYPES.get(s.get_dtype(), s.get_dtype()), tuple(s.get_shape())) for n, s in slices.items()
-        }
-        _check_shapes(found, expected, path)
-        tensors = {name: file.get_tensor(name) for name in expected}
-    _check_finite(tensors, path)
+        tensors = read(file, path, KIND, expected)
     structure = jax.tree.structure(_abstract(rule))
     meta_params = jax.tree.unflatten(structure, [jnp.asarray(tensors[name]) for name in expected])
     return TrainedObjective(rule, meta_params, card.model_dump(mode="json", exclude_unset=True))
@@ -127,7 +115,7 @@ def read_card(path: Path | str) -> dict[str, Any]:
         ObjectiveFileError: as `read_objective`.
     """
     path = Path(path)
-    with _opened(path) as file:
+    with opened(path, KIND) as file:
         card = _parse_card((file.metadata() or {}).get(CARD_KEY), path)
     return card.model_dump(mode="json", exclude_unset=True)
 
@@ -155,12 +143,6 @@ def _abstract(rule: Objective) -> Any:
     return jax.eval_shape(lambda: rule.init(jax.random.key(0)))
 
 
-def _named(tree: Any) -> dict[str, Any]:
-    """Leaves by slash-joined path, in the order of the pytree."""
-    paths = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in paths}
-
-
 def _parse_card(text: str | None, path: Path) -> Card:
     if text is None:
         raise ObjectiveFileError(f"{path} is not an exported objective: it has no card")
@@ -173,19 +155,12 @@ def _parse_card(text: str | None, path: Path) -> Card:
             )
         card = Card.model_validate(document)
     except pydantic.ValidationError as error:
-        raise ObjectiveFileError(f"the card of {path} is damaged: {_problem(error)}") from None
+        raise ObjectiveFileError(f"the card of {path} is damaged: {problem(error)}") from None
     except untrusted.RefusedError as error:
         raise ObjectiveFileError(f"the card of {path} {one_line(str(error))}") from None
     if card.format != FORMAT:
         raise ObjectiveFileError(f"the card of {path} is damaged: format {card.format} never existed")
     return card
-
-
-def _problem(error: pydantic.ValidationError) -> str:
-    """The first field that is wrong, and how."""
-    first = error.errors()[0]
-    where = ".".join(map(str, first["loc"]))
-    return one_line(f"{where}: {first['msg'].lower()}" if where else first["msg"].lower())
 
 
 def _rule(card: Card, path: Path) -> Objective:
@@ -199,7 +174,7 @@ def _rule(card: Card, path: Path) -> Objective:
         declared = pydantic.TypeAdapter(type(rule))
         declared.validate_json(json.dumps(_settings(rule)), strict=True)
     except pydantic.ValidationError as error:
-        raise ObjectiveFileError(f"{path} has impossible settings for {name!r}: {_problem(error)}") from None
+        raise ObjectiveFileError(f"{path} has impossible settings for {name!r}: {problem(error)}") from None
     except (TypeError, ValueError) as error:
         raise ObjectiveFileError(f"{path} has impossible settings for {name!r}: {reason(error)}") from None
     if rule.name != name:
@@ -207,52 +182,12 @@ def _rule(card: Card, path: Path) -> Objective:
     return rule
 
 
-def _expected(rule: Objective, path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+def _expected(rule: Objective, path: Path) -> Shapes:
     """Dtype and shape of each tensor that the rule needs."""
     try:
-        leaves = _named(_abstract(rule))
+        leaves = named(_abstract(rule))
     except Exception as error:  # whatever a width of 0 or 10**30 makes JAX raise
         raise ObjectiveFileError(
             f"{path} has impossible settings for {rule.name!r}: {reason(error)}"
         ) from None
-    return {name: (str(leaf.dtype), leaf.shape) for name, leaf in leaves.items()}
-
-
-def _check_shapes(found: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> None:
-    if missing := [name for name in expected if name not in found]:
-        raise ObjectiveFileError(f"{path} lacks the tensor {missing[0]!r}, which its card's objective needs")
-    if extra := [name for name in found if name not in expected]:
-        raise ObjectiveFileError(f"{path} has a tensor {extra[0]!r} that its card's objective does not know")
-    for name, (dtype, shape) in expected.items():
-        if found[name] != (dtype, shape):
-            other_dtype, other_shape = found[name]
-            raise ObjectiveFileError(
-                f"tensor {name!r} of {path} is {other_dtype}{list(other_shape)}; "
-                f"its card's objective needs {dtype}{list(shape)}"
-            )
-
-
-def _check_finite(tensors: Mapping[str, np.ndarray], path: Path) -> None:
-    for name, tensor in tensors.items():
-        if not np.isfinite(tensor).all():
-            raise ObjectiveFileError(f"tensor {name!r} of {path} has values that are not finite")
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The file, its header checked by safetensors and no tensor read yet."""
-    try:
-        with untrusted.open_file(path, untrusted.OBJECTIVE) as raw:
-            length = int.from_bytes(raw.read(8), "little")
-        if length > untrusted.CARD:
-            raise ObjectiveFileError(f"{path} is not an exported objective: no header of ours is that long")
-        with safetensors.safe_open(path, framework="numpy") as file:
-            yield file
-    except OSError as error:
-        raise ObjectiveFileError(f"cannot read {path}: {reason(error)}") from None
-    except untrusted.RefusedError as error:
-        raise ObjectiveFileError(f"{path} is not an exported objective: it {error}") from None
-    except safetensors.SafetensorError as error:
-        raise ObjectiveFileError(
-            f"{path} is not an exported objective, or is damaged: {reason(error)}"
-        ) from None
+    return shapes(leaves)

@@ -14,6 +14,9 @@ PACKAGES = (
     "orbax-checkpoint",
     "numpy",
     "scipy",
+    "brax",
+    "mujoco",
+    "mujoco-mjx",
 )
 """Packages whose version can change a number."""
 

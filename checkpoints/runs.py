@@ -1,11 +1,13 @@
-"""Checkpoints of a run with Orbax: written in the background, atomic, verified when read.
+"""Checkpoints of a run with Orbax: written in the background, atomic, verified when written and when read.
 
 A step holds the state's arrays and a JSON record with a SHA-256 over them, because Orbax restores
-some damage without a word; `restore` falls back to the newest step that is intact. `meta.trainer`
+some damage without a word; `restore` falls back to the newest step that is intact. `meta.saving`
 is the caller. Importing this module imports Orbax, which is slow: `import checkpoints` does not.
 """
 
+import contextlib
 import dataclasses
+import errno
 import functools
 import hashlib
 import json
@@ -13,7 +15,7 @@ import logging
 import math
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,8 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN,
 from orbax.checkpoint.options import MultiprocessingOptions
 
 from checkpoints import arrays, untrusted
-from checkpoints.errors import RunCheckpointError, reason
+from checkpoints.errors import RunCheckpointError, errno_of, reason
+from checkpoints.plain_paths import PlainPath
 
 FORMAT = 1
 """Version of the record beside the arrays; a higher one is refused."""
@@ -37,6 +40,10 @@ INDEXES = (
 
 PRUNED = "pruned"
 """Folder that steps are moved to, in one rename, before their files are deleted."""
+
+
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+"""What the operating system says of a step that is not whole; all else it says is about the machine."""
 
 
 class _DamagedError(Exception):
@@ -89,6 +96,7 @@ class RunCheckpoints:
     def __init__(self, directory: Path, keep: int = 3) -> None:
         self.directory = Path(directory).absolute()
         self._saving: int | None = None
+        self._record: dict[str, Any] = {}  # of the step that is being saved
         self._best = _KeepBest()
         options = ocp.CheckpointManagerOptions(
             preservation_policy=AnyPreservationPolicy([LatestN(keep), self._best]),
@@ -102,7 +110,8 @@ class RunCheckpoints:
             if self.directory.is_symlink():
                 raise RunCheckpointError(f"{self.directory} is a link: put the folder itself there")
             self.directory.mkdir(parents=True, exist_ok=True)
-            self._manager = ocp.CheckpointManager(self.directory, options=options)
+            self._plain = PlainPath(self.directory)
+            self._manager = ocp.CheckpointManager(self._plain.path, options=options)
         except (OSError, ValueError) as error:  # ValueError: folders whose names look like steps and are none
             raise RunCheckpointError(
                 f"cannot use {self.directory} for checkpoints: {reason(error)}"
@@ -133,31 +142,38 @@ class RunCheckpoints:
         if latest is not None and generation <= latest:  # Orbax would do nothing and say nothing
             raise ValueError(f"generation {generation} is not newer than the latest checkpoint, {latest}")
         values = arrays.to_arrays(state)
-        record = _record(facts, arrays.layout_of(state), values)
+        self._record = _record(facts, arrays.layout_of(state), values)
         self._saving, self._best.step = generation, best
         try:
             self._manager.save(
                 generation,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(arrays.storable(values)),
-                    record=ocp.args.JsonSave(record),
+                    record=ocp.args.JsonSave(self._record | {"seal": _seal(self._record)}),
                 ),
             )
         except Exception as error:  # Orbax and tensorstore raise errors of every kind
             raise self._failed(error) from error
 
     def wait(self) -> None:
-        """Waits until what was saved is on disk.
+        """Waits until what was saved is on disk, and reads it back as a restore would.
 
         Raises:
-            RunCheckpointError: it is not, and why; the earlier checkpoints are still there.
+            RunCheckpointError: it is not there, and why; the earlier checkpoints are.
         """
         try:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
         except Exception as error:  # as in `save`
             raise self._failed(error) from error
+        if self._saving is not None:
+            self._check_saved(self._saving)
         self._delete_pruned()
+
+    def poll(self) -> None:
+        """`wait` for a save that is over; returns at once where one goes on."""
+        if self._saving is not None and not self._manager.is_saving_in_progress():
+            self.wait()
 
     def close(self) -> None:
         """Waits, and lets go of threads and files.
@@ -169,6 +185,7 @@ class RunCheckpoints:
             self.wait()
         finally:
             self._manager.close()
+            self._plain.close()
 
     def restore(self, like: Any) -> Restored | None:
         """The newest intact checkpoint.
@@ -224,15 +241,28 @@ class RunCheckpoints:
                 f"{self.directory / str(step)} holds another state than this run's "
                 f"({arrays.difference(record['layout'], layout)}): another configuration or version saved it"
             )
-        self._check_shapes(step, layout)
-        values = self._read_arrays(step, layout)
-        if arrays.digest(values) != record["sha256"]:
-            raise _DamagedError
+        values = self._read_arrays(step, record)
         return Restored(step, arrays.from_arrays(values, like), record["facts"])
+
+    def _check_saved(self, step: int) -> None:
+        """Whether a step that was just written can be restored, while the run can still do without it."""
+        self._saving = None
+        try:
+            if self._read_record(step) != self._record:
+                raise _DamagedError
+            self._read_arrays(step, self._record)
+        except _DamagedError as error:
+            self._move_aside(step)
+            why = f" ({reason(error.__cause__)})" if error.__cause__ else ""
+            raise RunCheckpointError(
+                f"checkpoint {step} in {self.directory} cannot be read back{why} and is now damaged-{step}; "
+                "earlier checkpoints are intact: look after the disk and run again"
+            ) from None
 
     def _read_record(self, step: int) -> dict[str, Any]:
         args = ocp.args.Composite(record=ocp.args.JsonRestore())
-        record = self._orbax_restore(step, args)["record"]
+        with self._reading(step):
+            record = self._manager.restore(step, args=args)["record"]
         if not isinstance(record, dict) or record.pop("seal", None) != _seal(record):
             raise _DamagedError
         if not _is_record(record):
@@ -252,8 +282,8 @@ class RunCheckpoints:
 
     def _check_shapes(self, step: int, layout: arrays.Layout) -> None:
         """Compares what the files would be read as with the layout, because Orbax believes the files."""
-        folder = self.directory / str(step) / "state"
-        try:
+        folder = self._plain.path / str(step) / "state"
+        with self._reading(step):
             found = ocp.StandardCheckpointHandler().metadata(folder)
             for name, dtype, shape in layout:
                 if 0 in shape:
@@ -263,24 +293,31 @@ class RunCheckpoints:
                     raise _DamagedError
                 if math.prod(array.storage.chunk_shape) > math.prod(shape):  # a chunk is read as a whole
                     raise _DamagedError
-        except MemoryError:
-            raise
-        except Exception as error:  # as in `save`
-            raise _DamagedError from error
 
-    def _read_arrays(self, step: int, layout: arrays.Layout) -> dict[str, np.ndarray]:
-        targets = {name: np.empty(shape, jnp.dtype(dtype)) for name, dtype, shape in layout}
+    def _read_arrays(self, step: int, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """As they were saved, to the last bit."""
+        self._check_shapes(step, record["layout"])
+        targets = {name: np.empty(shape, jnp.dtype(dtype)) for name, dtype, shape in record["layout"]}
         args = ocp.args.Composite(state=ocp.args.StandardRestore(arrays.storable(targets)))
-        return targets | self._orbax_restore(step, args)["state"]
+        with self._reading(step):
+            values = targets | self._manager.restore(step, args=args)["state"]
+        if arrays.digest(values) != record["sha256"]:
+            raise _DamagedError
+        return values
 
-    def _orbax_restore(self, step: int, args: Any) -> Any:
+    @contextlib.contextmanager
+    def _reading(self, step: int) -> Iterator[None]:
+        """What fails inside is damage, unless the machine is at fault: then nothing is moved aside."""
         try:
-            return self._manager.restore(step, args=args)
-        except PermissionError as error:
-            raise RunCheckpointError(f"cannot read {self.directory / str(step)}: {reason(error)}") from None
-        except MemoryError:
+            yield
+        except (MemoryError, _DamagedError):
             raise
         except Exception as error:  # as in `save`
+            if errno_of(error) not in (None, *ABSENT):
+                raise RunCheckpointError(
+                    f"cannot read {self.directory / str(step)}: {reason(error)}; if that stays so, move the "
+                    "folder away to go on from the checkpoint before it"
+                ) from None
             raise _DamagedError from error
 
     def _delete_pruned(self) -> None:
@@ -315,8 +352,7 @@ def _record(
     facts: Mapping[str, Any], layout: arrays.Layout, values: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
     content = {"format": FORMAT, "facts": dict(facts), "layout": layout, "sha256": arrays.digest(values)}
-    content = json.loads(json.dumps(content))  # as it will be read back, so that the seal is of the same
-    return content | {"seal": _seal(content)}
+    return dict(json.loads(json.dumps(content)))  # as it will be read back, so that the seal is of the same
 
 
 def _is_step(name: str) -> bool:

@@ -24,6 +24,9 @@ CARD = 4 * MIB
 OBJECTIVE = 1 * GIB
 """Bytes of an exported objective where all of it is read; ours have at most 2 MB."""
 
+AGENT = 1 * GIB
+"""Bytes of a saved agent; one on CartPole has 100 kB with its optimiser's state."""
+
 METRICS_LINE = 64 * KIB
 """Bytes of one generation's metrics; ours have about 1 kB."""
 

@@ -17,8 +17,9 @@ from gymnax.environments.environment import Environment
 from jaxtyping import Array, Float, Key
 
 from discovery.agents.agent import AgentConfig, make_optimiser
-from discovery.agents.networks import NETWORKS
+from discovery.agents.networks import NETWORKS, Observations
 from discovery.gae import advantages
+from discovery.spaces import observation_space
 from discovery.types import EnvParams, Rollout
 
 
@@ -49,7 +50,7 @@ class Critic:
     Attributes:
         network: flax module from observation to one value.
         optimiser: optax transformation for its parameters.
-        observation_shape, observation_dtype: of one observation, to initialise with.
+        observations: what it sees.
         discount: gamma (LPG and GROOVE's code: 0.99), the agent's where its settings have one.
         gae_lambda: lambda of the advantage estimate (GROOVE's code: 0.95).
         value_coef: weight of the squared error (A2C's).
@@ -57,16 +58,14 @@ class Critic:
 
     network: nn.Module
     optimiser: optax.GradientTransformation
-    observation_shape: tuple[int, ...]
-    observation_dtype: Any
+    observations: Observations
     discount: float = 0.99
     gae_lambda: float = 0.95
     value_coef: float = 0.5
 
     def init(self, key: Key[Array, ""]) -> CriticState:
         """A new critic."""
-        example = jnp.zeros(self.observation_shape, self.observation_dtype)
-        params = self.network.init(key, example)["params"]
+        params = self.network.init(key, self.observations.example())["params"]
         return CriticState(params=params, opt_state=self.optimiser.init(params))
 
     def values(self, params: Any, observation: Array) -> Float[Array, "*batch"]:
@@ -100,9 +99,7 @@ def make_critic(config: AgentConfig, env: Environment, level: EnvParams) -> Crit
     Raises:
         ValueError: a network that the observations do not fit.
     """
-    space = env.observation_space(level)
-    network = NETWORKS[config.network](space, config.hidden, config.activation)(1, 1.0)
-    critic = Critic(
-        network, make_optimiser(config, config.head_learning_rate), tuple(space.shape), space.dtype
-    )
+    seen = Observations.of(observation_space(env, level))
+    network = NETWORKS[config.network](seen, config.hidden, config.activation)(1, 1.0)
+    critic = Critic(network, make_optimiser(config, config.head_learning_rate), seen)
     return critic if config.discount is None else dataclasses.replace(critic, discount=config.discount)

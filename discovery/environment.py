@@ -5,10 +5,14 @@ every step. An environment that can be driven by uniform numbers says so by offe
 and `reset_from` (see `NoiseDriven`); every other gymnax environment is driven by keys that are
 split in bulk, and starts its episodes from states that are drawn in bulk. Both look the same from here
 on: `draw`, `reset`, `step`.
+
+Either way replaces methods of the environment, and is taken only where nobody has overridden what it
+replaces: a subclass or a wrapper that changes a reward is played as it says.
 """
 
 import functools
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Collection
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +25,11 @@ Noise: TypeAlias = Any
 """Randomness of steps: uniform numbers, `Beginnings`, or keys."""
 
 
-@runtime_checkable
 class NoiseDriven(Protocol):
-    """An environment whose transitions are functions of uniform numbers in [0, 1)."""
+    """An environment whose transitions are functions of uniform numbers in [0, 1).
+
+    Its `step_env` and `reset_env` do the same with numbers drawn from their keys, and its `step` is gymnax's.
+    """
 
     step_noise_size: int
     reset_noise_size: int
@@ -58,15 +64,42 @@ class Transition(NamedTuple):
     next_observation: Array
 
 
+def is_noise_driven(env: Any) -> TypeGuard[NoiseDriven]:
+    """Whether uniform numbers drive this environment: it offers that, and nobody would see a difference.
+
+    The class that says what `step_env` does must be one that says what `step_from` does, and likewise for
+    `reset_env`: a subclass that changes one of a pair alone has its reasons.
+    """
+    pairs = (("step_env", "step_from"), ("reset_env", "reset_from"))
+    return _steps_as_gymnax(env) and all(fast in _names(_definer(env, own)) for own, fast in pairs)
+
+
+def _steps_as_gymnax(env: Any) -> bool:
+    """Whether `step` is gymnax's own: `step_env`, and `reset_env` where an episode ends."""
+    return _definer(env, "step") is Environment
+
+
+def _definer(env: Any, name: str) -> Any:
+    """The object itself or the class of it that defines an attribute, or None.
+
+    A wrapper's `__getattr__` defines nothing: what it passes on belongs to the environment inside.
+    """
+    return next((place for place in (env, *type(env).__mro__) if name in _names(place)), None)
+
+
+def _names(place: Any) -> Collection[str]:
+    return getattr(place, "__dict__", {})
+
+
 def draw(env: Environment, key: Key[Array, ""], level: EnvParams, steps: int, workers: int) -> Noise:
     """Randomness for `steps` steps of `workers` workers on a level: leading axis steps.
 
     The next axis is the worker; but for uniform numbers, whose last axis it is.
     """
-    if isinstance(env, NoiseDriven):
+    if is_noise_driven(env):
         return jax.random.uniform(key, (steps, env.step_noise_size + env.reset_noise_size, workers))
     keys = jax.random.split(key, (steps, workers))
-    if type(env).step is not Environment.step:  # it resets in a way of its own
+    if not _steps_as_gymnax(env):  # it steps and resets in a way of its own
         return keys
     begin = functools.partial(_begin, env, level, _begins_at_random(env, level))
     return jax.vmap(jax.vmap(begin))(keys)
@@ -103,7 +136,7 @@ def step(env: Environment, noise: Noise, states: Any, actions: Array, level: Env
     Returns:
         The transition, worker axis first.
     """
-    if isinstance(env, NoiseDriven):
+    if is_noise_driven(env):
         step_worker = functools.partial(_step_from_noise, env)
         return jax.vmap(step_worker, in_axes=(-1, 0, 0, None))(noise, states, actions, level)
     if isinstance(noise, Beginnings):

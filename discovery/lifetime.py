@@ -18,11 +18,12 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from discovery import rollout as acting
 from discovery.agents.agent import Agent, AgentConfig, AgentState, make_agent
-from discovery.agents.policies import is_discrete
 from discovery.critic import Assessment, Critic, CriticState, make_critic
+from discovery.environment_check import check_environment, check_table
 from discovery.improvement import improve
 from discovery.objectives.base import Metrics, Objective
 from discovery.objectives.lpg import LPG
+from discovery.spaces import action_space, is_discrete, name_of
 from discovery.types import EnvParams, MetaParams, Progress, Rollout
 
 START, UPDATES, EVALUATION, CRITIC, LAST_ROLLOUT = range(5)
@@ -130,13 +131,20 @@ class Learner:
         )
 
     def evaluate(self, level: EnvParams, key: Key[Array, ""], life: Life) -> Float[Array, ""]:
-        """Fitness: mean undiscounted return of one episode per worker with the agent as it is."""
-        return jnp.mean(self.episodes(level, key, life).returns)
+        """Fitness of the agent as it is, on one episode per worker: see `fitness`."""
+        return self.fitness(life, self.episodes(level, key, life))
+
+    def fitness(self, life: Life, episodes: acting.Episodes) -> Float[Array, ""]:
+        """Mean undiscounted return of episodes that `life` played; NaN where its agent is not finite.
+
+        Whoever measures an agent does it here. -inf where an episode did not end.
+        """
+        return jnp.where(life.agent.is_finite, jnp.mean(episodes.returns), jnp.nan)
 
     def episodes(
         self, level: EnvParams, key: Key[Array, ""], life: Life, discount: float = 1.0
     ) -> acting.Episodes:
-        """The episodes that `evaluate` takes the mean of."""
+        """The episodes that `evaluate` takes the mean of, also of an agent that is not finite."""
         evaluation_key = jax.random.fold_in(key, EVALUATION)
         return acting.run_episodes(
             self.agent, life.agent, self.env, level, evaluation_key, self.workers, discount=discount
@@ -156,7 +164,13 @@ class Learner:
 
 
 def make_learner(
-    env: Environment, level: EnvParams, config: AgentConfig, objective: Objective, *, critic: bool = False
+    env: Environment,
+    level: EnvParams,
+    config: AgentConfig,
+    objective: Objective,
+    *,
+    critic: bool = False,
+    blank: bool = False,
 ) -> Learner:
     """Puts environment, agent settings and objective together; `level` gives the spaces only.
 
@@ -166,12 +180,19 @@ def make_learner(
         config: the agent's settings; the discounts in it replace the rule's.
         objective: the rule.
         critic: let a critic learn beside the agent.
+        blank: the level is of zeros, and not to be played.
 
     Raises:
+        InvalidEnvironmentError: an environment that does not do what it says.
         ValueError: settings that cannot work, or that do not fit the environment.
     """
-    if objective.discrete_only and not is_discrete(env.action_space(level)):
-        raise ValueError(f"{objective.name} needs discrete actions, and those of {env.name} are continuous")
+    check_environment(env, level)
+    if not blank:
+        check_table(env, level)
+    if objective.discrete_only and not is_discrete(action_space(env, level)):
+        raise ValueError(
+            f"{objective.name} needs discrete actions, and those of {name_of(env)} are continuous"
+        )
     steps = config.steps_per_update
     if steps % config.minibatches:
         raise ValueError(

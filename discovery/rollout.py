@@ -14,6 +14,13 @@ from discovery import environment
 from discovery.agents.agent import Agent, AgentState
 from discovery.types import EnvParams, Rollout, Said
 
+LONGEST_EPISODE = 100_000
+"""Steps after which an episode that has not ended is given up. The longest of ours has 2,000, of Atari's
+27,000; a minute or two on a slow environment."""
+
+UNFINISHED = -jnp.inf
+"""Return of an episode that was given up: part of it would look like a whole one's."""
+
 
 @struct.dataclass
 class Workers:
@@ -117,7 +124,7 @@ class Episodes(NamedTuple):
     """Return of one whole episode per worker.
 
     Attributes:
-        returns: undiscounted.
+        returns: undiscounted; `UNFINISHED` of an episode that does not end.
         discounted: with the discount that was asked for; the same numbers where it is 1.
     """
 
@@ -138,12 +145,13 @@ def run_episodes(
     """One whole episode per worker, acting with the stochastic policy.
 
     Runs in chunks of steps until the last worker has finished, so that short episodes cost little;
-    the level's time limit bounds it.
+    the level's time limit bounds it, and `LONGEST_EPISODE` where there is none.
     """
     start_key, run_key = jax.random.split(key)
+    most_chunks = -(-LONGEST_EPISODE // chunk)
 
     def unfinished(carry):
-        return ~jnp.all(carry[2])
+        return ~jnp.all(carry[2]) & (carry[0] < most_chunks)
 
     def advance(carry):
         i, workers, finished, totals = carry
@@ -164,8 +172,17 @@ def run_episodes(
         jnp.zeros(workers, bool),
         [jnp.zeros(workers) for _ in gammas],
     )
-    totals = jax.lax.while_loop(unfinished, advance, first)[3]
+    _, _, finished, totals = jax.lax.while_loop(unfinished, advance, first)
+    totals = [jnp.where(finished, total, UNFINISHED) for total in totals]
     return Episodes(returns=totals[0], discounted=totals[-1])
+
+
+def no_end(environment_name: str) -> str:
+    """What to tell a person where a return is `UNFINISHED`."""
+    return (
+        f"an episode of {environment_name} did not end within {LONGEST_EPISODE:,} steps: give the level a "
+        "time limit (max_steps_in_episode)"
+    )
 
 
 def _powers(discount: float, first: Int[Array, ""], count: int) -> Float[Array, "count 1"]:

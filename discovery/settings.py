@@ -11,8 +11,8 @@ from typing import Any
 from gymnax.environments.environment import Environment
 
 from discovery.agents.agent import AgentConfig
-from discovery.agents.policies import is_discrete
 from discovery.objectives.mirror import MirrorLearning
+from discovery.spaces import action_space, is_discrete, name_of, observation_space
 
 TABLES = AgentConfig()
 """Tabular agents (LPG paper, table 4)."""
@@ -113,11 +113,15 @@ PPO_TABLES = dataclasses.replace(
 
 
 def default_config(env: Environment, level: Any, rule: Any = None) -> AgentConfig:
-    """The settings for this environment and rule."""
-    tabular = is_discrete(env.observation_space(level))
+    """The settings for this environment and rule.
+
+    Raises:
+        InvalidEnvironmentError: spaces that no agent fits.
+    """
+    tabular = is_discrete(observation_space(env, level))
     if isinstance(rule, MirrorLearning):
-        elsewhere = PPO_ELSEWHERE if is_discrete(env.action_space(level)) else PPO_CONTINUOUS
-        return PPO_TABLES if tabular else PPO_SETTINGS.get(env.name, elsewhere)
+        elsewhere = PPO_ELSEWHERE if is_discrete(action_space(env, level)) else PPO_CONTINUOUS
+        return PPO_TABLES if tabular else PPO_SETTINGS.get(name_of(env), elsewhere)
     return with_own_rates(TABLES if tabular else SMALL_MLP, rule)
 
 

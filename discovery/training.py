@@ -1,8 +1,10 @@
-"""`discovery.train`: one agent on one level with a discovered or hand-written objective."""
+"""`discovery.train`: agents on one level with a discovered or hand-written objective."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+import functools
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,38 +14,67 @@ from jaxtyping import Array, Float, Key, Num
 
 from discovery.agents.agent import Agent, AgentConfig, AgentState
 from discovery.agents.policies import Categorical
-from discovery.lifetime import Life, make_learner
-from discovery.objectives.base import Objective, TrainedObjective
+from discovery.lifetime import Learner, Life, make_learner, side_by_side
+from discovery.objectives.base import Metrics, Objective, TrainedObjective
 from discovery.objectives.registry import make_objective
+from discovery.rollout import UNFINISHED, no_end
 from discovery.settings import default_config
 from discovery.types import Progress
+
+PROGRAMS = 16
+"""Combinations of environment, level, agent and rule whose compiled programs are kept for the next call."""
+
+CHUNK = 256
+"""Updates between two looks at the metrics, at most."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainedAgent:
-    """An agent at the end of its lifetime.
+    """An agent at the end of its lifetime, or one per seed side by side.
 
     Attributes:
         agent: network and optimiser.
-        state: the network's parameters, and the statistics that it looks through.
+        state: the network's parameters, and the statistics that it looks through; with seeds, every
+            leaf has a leading axis of them.
+        seeds: that `train` was given several of; None for a single agent.
     """
 
     agent: Agent
     state: AgentState
+    seeds: tuple[int, ...] | None = None
 
     def policy(self, observation: Array) -> Float[Array, "*batch A"]:
-        """Action probabilities for observations of any leading shape.
+        """Action probabilities for observations of any leading shape; with seeds, their axis comes first.
 
         Raises:
             ValueError: the actions are continuous.
         """
         if not isinstance(self.agent.policy, Categorical):
             raise ValueError("only discrete actions have probabilities: use act()")
-        return jax.nn.softmax(self.agent.look(self.state, observation).parameters)
+        look = self.agent.look if self.seeds is None else jax.vmap(self.agent.look, in_axes=(0, None))
+        return jax.nn.softmax(look(self.state, observation).parameters)
 
     def act(self, key: Key[Array, ""], observation: Array) -> Num[Array, "*batch_and_action"]:
-        """Sampled actions for observations of any leading shape, as the environment takes them."""
-        return self.agent.act(self.state, key, observation)
+        """Sampled actions for observations of any leading shape, as the environment takes them.
+
+        With seeds, their axis comes first, and each agent has random numbers of its own.
+        """
+        if self.seeds is None:
+            return self.agent.act(self.state, key, observation)
+        keys = jax.random.split(key, len(self.seeds))
+        return jax.vmap(self.agent.act, in_axes=(0, 0, None))(self.state, keys, observation)
+
+    def __getitem__(self, index: int) -> "TrainedAgent":
+        """The agent of one of several seeds, by its place among them.
+
+        Raises:
+            TypeError: there is a single agent.
+            IndexError: there are not so many.
+        """
+        if self.seeds is None:
+            raise TypeError("this is a single agent: train with seeds=range(8) for several")
+        place = range(len(self.seeds))[index]
+        return TrainedAgent(self.agent, jax.tree.map(lambda leaf: leaf[place], self.state))
 
 
 def train(
@@ -53,10 +84,15 @@ def train(
     horizon: int,
     seed: int = 0,
     *,
+    seeds: Iterable[int] | None = None,
     config: AgentConfig | None = None,
     evaluations: int = 20,
 ) -> tuple[TrainedAgent, Mapping[str, np.ndarray]]:
-    """Trains one agent from scratch.
+    """Trains an agent from scratch, or one per seed side by side.
+
+    The first call for an environment, level, rule and agent compiles; later ones with other seeds, horizons
+    or meta-parameters of the same shapes do not, as long as `env` is the same object. As everywhere in JAX,
+    an environment that was changed in place is not noticed.
 
     Args:
         objective: from `checkpoints.load_objective`, or a hand-written one or its name ("a2c").
@@ -64,54 +100,132 @@ def train(
         level: its parameters.
         horizon: N, the lifetime in agent updates.
         seed: determines everything random.
+        seeds: of several agents, in place of `seed`. Each is the agent that `seed` alone would give, but
+            for rounding.
         config: the agent's settings; by default the published ones for environment and rule.
         evaluations: how many times the return is measured, evenly over the lifetime, last at its end.
 
     Returns:
-        The agent, and its history: arrays `update`, `env_steps` and `return` (mean undiscounted
-        return of W whole episodes) per evaluation, and one array over all updates for each metric
-        of the objective (`policy_loss`, `reward_per_step` ...).
+        The agent, and its history: arrays `update` and `env_steps` per evaluation, `return` (mean
+        undiscounted return of W whole episodes; NaN where the agent is not finite) per evaluation, and one
+        array over all updates for each metric of the objective (`policy_loss`, `reward_per_step` ...). With
+        `seeds`, all but the first two have a leading axis of seeds.
 
     Raises:
-        ValueError: a horizon or number of evaluations below 1, continuous actions with a rule for
-            discrete ones, or an objective that has meta-parameters but comes without them.
+        ValueError: a horizon or number of evaluations below 1, no seeds, continuous actions with a rule for
+            discrete ones, an objective that has meta-parameters but comes without them, or an episode
+            that does not end.
 
     Example:
         >>> env, level = envs.make("gridworld/dense")
-        >>> agent, history = discovery.train("a2c", env, level, horizon=500)
+        >>> agent, history = discovery.train("a2c", env, level, horizon=500, seeds=range(8))
     """
     if horizon < 1 or evaluations < 1:
         raise ValueError(f"horizon and evaluations must be at least 1, not {horizon} and {evaluations}")
+    all_seeds = (seed,) if seeds is None else tuple(seeds)
+    if not all_seeds or (seeds is not None and seed != 0):
+        raise ValueError(f"give one seed, or at least one in seeds, not {seed} and {seeds}")
     rule, meta_params = _bind(objective)
     if config is None:
         config = default_config(env, level, rule)
     learner = make_learner(env, level, config, rule)
-    key = jax.random.key(seed)
+    programs = _programs_of(learner, level)
+    keys = jnp.stack([jax.random.key(seed) for seed in all_seeds])
 
-    @jax.jit
-    def updates(life: Life, first: Array, numbers: Array) -> tuple[Life, Any]:
-        def advance(life, n):
-            progress = Progress(done=first + n, horizon=jnp.int32(horizon))
-            return learner.update(meta_params, level, key, progress, life)
-
-        return jax.lax.scan(advance, life, numbers)
-
-    evaluate = jax.jit(learner.evaluate)
-    life = jax.jit(learner.begin)(key, level)
+    lives = programs.begin(keys, level)
     ends = np.unique(np.linspace(0, horizon, min(evaluations, horizon) + 1).round().astype(int))[1:]
+    constants = jnp.float32(1 / horizon), jnp.float32(math.log(horizon))
     metrics, returns, first = [], [], 0
-    for end in ends:
-        life, chunk = updates(life, jnp.int32(first), jnp.arange(end - first))
-        metrics.append(jax.device_get(chunk))
-        returns.append(float(evaluate(level, key, life)))
-        first = int(end)
-    steps_per_update = learner.workers * learner.rollout_steps
-    history = {
-        "update": ends,
-        "env_steps": ends * steps_per_update,
-        "return": np.array(returns),
-    } | {name: np.concatenate([chunk[name] for chunk in metrics]) for name in metrics[0]}
-    return TrainedAgent(learner.agent, life.agent), history
+    for end in ends.tolist():
+        while first < end:
+            count = min(CHUNK, end - first)
+            progress = Progress(jnp.int32(first), jnp.int32(horizon), constants)
+            lives, chunk = programs.advance(meta_params, keys, progress, lives, jnp.int32(count))
+            metrics.append({name: values[:, :count] for name, values in jax.device_get(chunk).items()})
+            first += count
+        returns.append(np.asarray(programs.evaluate(level, keys, lives), np.float64))
+        if (returns[-1] == UNFINISHED).any():
+            raise ValueError(no_end(env.name))
+    by_seed = {"return": np.stack(returns, axis=1)} | {
+        name: np.concatenate([chunk[name] for chunk in metrics], axis=1) for name in metrics[0]
+    }
+    history = {"update": ends, "env_steps": ends * config.steps_per_update}
+    trained = TrainedAgent(learner.agent, lives.agent, all_seeds)
+    if seeds is not None:
+        return trained, history | by_seed
+    return trained[0], history | {name: values[0] for name, values in by_seed.items()}
+
+
+class _Programs(NamedTuple):
+    """What training runs, compiled for S seeds when it is first called with so many.
+
+    Attributes:
+        begin: `(keys, level)` to lives.
+        advance: `(meta_params, keys, progress, lives, count)` to the lives after `count` more
+            updates and their metrics, S x `CHUNK`, of which the first `count` mean something.
+        evaluate: `(level, keys, lives)` to returns.
+    """
+
+    begin: Callable[..., Life]
+    advance: Callable[..., tuple[Life, Metrics]]
+    evaluate: Callable[..., Float[Array, " S"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Constant:
+    """A pytree of arrays that is compared by its contents."""
+
+    value: Any = dataclasses.field(compare=False)
+    contents: Any
+
+    @classmethod
+    def of(cls, tree: Any) -> "_Constant":
+        leaves, structure = jax.tree.flatten(tree)
+        arrays = [np.asarray(leaf) for leaf in leaves]
+        described = (
+            (type(leaf), a.dtype, a.shape, a.tobytes()) for leaf, a in zip(leaves, arrays, strict=True)
+        )
+        return cls(tree, (structure, tuple(described)))
+
+
+@functools.lru_cache(maxsize=PROGRAMS)
+def _programs(learner: Learner, constant: _Constant) -> _Programs:
+    level = constant.value
+
+    def begin(keys, level):
+        return side_by_side(learner.begin, (0, None))(keys, level)
+
+    # The level is part of the program: as an operand it would round the last bit of some steps otherwise.
+    def advance(meta_params, keys, progress, lives, count):
+        def update(done, key, life):
+            now = dataclasses.replace(progress, done=done)
+            return learner.update(meta_params, level, key, now, life)
+
+        update_all = side_by_side(update, (None, 0, 0))
+        shapes = jax.eval_shape(update_all, progress.done, keys, lives)[1]
+        metrics = jax.tree.map(lambda s: jnp.zeros((*s.shape, CHUNK), s.dtype), shapes)
+
+        def step(i, carry):
+            lives, metrics = carry
+            lives, found = update_all(progress.done + i, keys, lives)
+            return lives, jax.tree.map(lambda all_, new: all_.at[:, i].set(new), metrics, found)
+
+        return jax.lax.fori_loop(0, count, step, (lives, metrics))
+
+    def evaluate(level, keys, lives):
+        return side_by_side(learner.evaluate, (None, 0, 0))(level, keys, lives)
+
+    return _Programs(jax.jit(begin), jax.jit(advance), jax.jit(evaluate))
+
+
+def _programs_of(learner: Learner, level: Any) -> _Programs:
+    """The programs of an equal learner, if it can be compared; rules of one's own need not be hashable."""
+    constant = _Constant.of(level)
+    try:
+        hash((learner, constant))
+    except TypeError:
+        return _programs.__wrapped__(learner, constant)
+    return _programs(learner, constant)
 
 
 def _bind(objective: TrainedObjective | Objective | str) -> tuple[Objective, Any]:

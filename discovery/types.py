@@ -7,6 +7,7 @@ bins (K: width of any second head), G hidden width of the GRU, N horizon in agen
 
 from typing import Any, TypeAlias
 
+import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Num
 
@@ -53,15 +54,25 @@ class Progress:
     Attributes:
         done: n, agent updates done so far; where only the share n/N is known, that share, and N = 1.
         horizon: N, agent updates in the whole lifetime.
+        constants: 1/N and log N, where the caller knows N. A program for any N divides and takes logarithms
+            itself, and rounds the last bit otherwise than one for this N, in which they are constants.
     """
 
     done: Num[Array, "*lanes"]
     horizon: Int[Array, "*lanes"]
+    constants: tuple[Float[Array, ""], Float[Array, ""]] | None = None
 
     @property
     def fraction(self) -> Float[Array, "*lanes"]:
         """n/N, in [0, 1)."""
-        return self.done / self.horizon
+        return self.done / self.horizon if self.constants is None else self.done * self.constants[0]
+
+    @property
+    def log_horizon(self) -> Float[Array, "*lanes"]:
+        """log N."""
+        if self.constants is None:
+            return jnp.log(jnp.asarray(self.horizon, jnp.float32))
+        return self.constants[1]
 
 
 @struct.dataclass

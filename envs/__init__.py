@@ -9,6 +9,7 @@ Importing this package registers the families with gymnax, so that `gymnax.make`
 from envs.levels import Family, Level, LevelDistribution
 from envs.registry import (
     UnknownNameError,
+    broken_modules,
     distribution,
     distributions,
     families,
@@ -26,6 +27,7 @@ __all__ = [
     "LevelDistribution",
     "Suite",
     "UnknownNameError",
+    "broken_modules",
     "distribution",
     "distributions",
     "families",

@@ -6,6 +6,7 @@ first one began: a new initial state each time would cost as much as a step. Bra
 """
 
 import contextlib
+import copy
 import functools
 import importlib.util
 import io
@@ -115,19 +116,23 @@ class BraxEnvironment(environment.Environment[BraxState, BraxParams]):
             raise UnusableEnvironmentError(
                 f"{self.name} has no option {', '.join(unknown)}; it has {', '.join(own)}"
             )
-        return BraxEnvironment(self.task, **(own | options))
+        # A copy, so that a subclass stays what it is.
+        changed = copy.copy(self)
+        BraxEnvironment.__init__(changed, self.task, **(own | options))
+        return changed
 
     def __eq__(self, other: object) -> bool:
-        """Same task and options: environments are static arguments of jitted functions."""
-        return isinstance(other, BraxEnvironment) and self._identity == other._identity
+        """Same task and options: environments are static arguments of jitted functions.
+
+        What a subclass adds is not known here, so each object of one is its own.
+        """
+        if type(self) is type(other) is BraxEnvironment:
+            return vars(self) == vars(other)
+        return self is other
 
     def __hash__(self) -> int:
         """Of task and options."""
-        return hash(self._identity)
-
-    @property
-    def _identity(self) -> tuple[str, str, int]:
-        return self.task, self.backend, self.action_repeat
+        return hash((self.task, self.backend, self.action_repeat))
 
     @property
     def name(self) -> str:

@@ -5,14 +5,13 @@ family, and its distributions are known as "family/name". gymnax's own environme
 """
 
 import contextlib
-import copy
 import dataclasses
 import difflib
 import functools
 import importlib
 import pkgutil
 import types
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import gymnax
@@ -22,6 +21,7 @@ from gymnax.environments.environment import Environment
 
 import envs
 from envs.levels import EnvParams, Family, LevelDistribution, UnusableEnvironmentError
+from envs.options import read_options, split_options
 
 REFUSED = {"MNISTBandit-bsuite": "it downloads its images when it is made, and nothing here may download"}
 """gymnax environments that cannot be used, and why."""
@@ -40,14 +40,41 @@ class UnknownNameError(ValueError):
     def __init__(self, kind: str, name: str, known: Collection[str], listing: str) -> None:
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        super().__init__(f"unknown {kind} {name!r}: {hint}`rl-discovery list {listing}` shows them all")
+        skipped = "".join(f"; {module} was skipped: {reason}" for module, reason in broken_modules().items())
+        super().__init__(
+            f"unknown {kind} {name!r}: {hint}`rl-discovery list {listing}` shows them all{skipped}"
+        )
 
 
 @functools.cache
 def modules() -> tuple[types.ModuleType, ...]:
-    """All modules and subpackages of `envs`, imported."""
-    found = sorted(module.name for module in pkgutil.iter_modules(envs.__path__))
-    return tuple(importlib.import_module(f"envs.{name}") for name in found)
+    """All modules and subpackages of `envs` that can be imported."""
+    _broken.clear()
+    found = []
+    for finder, name, _ in sorted(pkgutil.iter_modules(envs.__path__), key=lambda module: module.name):
+        try:
+            found.append(_import(name))
+        except (Exception, SystemExit) as error:  # whatever somebody's file does
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            _broken[f"{getattr(finder, 'path', 'envs')}/{name}"] = reason
+    return tuple(found)
+
+
+_broken: dict[str, str] = {}
+
+
+def broken_modules() -> dict[str, str]:
+    """Those that cannot, by their place, with one line of what they say: they are skipped."""
+    modules()
+    return dict(_broken)
+
+
+def _import(name: str) -> types.ModuleType:
+    module = importlib.import_module(f"envs.{name}")
+    family = getattr(module, "FAMILY", None)
+    if family is not None and not isinstance(family, Family):
+        raise TypeError(f"its FAMILY is a {type(family).__name__}, not an envs.Family")
+    return module
 
 
 @functools.cache
@@ -82,7 +109,7 @@ def distribution(name: str, **options: Any) -> LevelDistribution:
         UnknownNameError: there is none, or several families have one.
         UnusableEnvironmentError: it cannot be used here, or not with these options.
     """
-    name, in_name = _split_options(name)
+    name, in_name = split_options(name)
     options = in_name | options
     full = _full_name("level distribution", name, dict(names()))
     if full not in distributions():
@@ -103,7 +130,7 @@ def family_of(name: str) -> Family:
     Raises:
         UnknownNameError: there is no such distribution, or several families have one.
     """
-    full = _full_name("level distribution", _split_options(name)[0], dict(names()))
+    full = _full_name("level distribution", split_options(name)[0], dict(names()))
     return families().get(full.partition("/")[0], GYMNAX)
 
 
@@ -126,47 +153,37 @@ def make(name: str, seed: int = 0, **options: Any) -> tuple[Environment, EnvPara
         UnknownNameError: nothing has this name.
         UnusableEnvironmentError: it cannot be used here, or not with these options.
     """
-    name, in_name = _split_options(name)
+    name, in_name = split_options(name)
     options = in_name | options
     full = _full_name("environment", name, dict(names()))
     family, _, member = full.partition("/")
     if family not in families():
-        with _options_of(full):
+        with _options_of(full, options):
+            if options:
+                options = read_options(options, type(gymnax.make(full)[0]).__init__)
             return gymnax.make(full, **options)
     env, params = families()[family].make(member, seed)
     return (_with_options(env, options) if options else env), params
 
 
-def _split_options(name: str) -> tuple[str, dict[str, Any]]:
-    """A name and what follows it: numbers, true and false, or words."""
-    name, *given = name.split(",")
-    options: dict[str, Any] = {}
-    for text in given:
-        option, equals, value = text.partition("=")
-        if not option.isidentifier() or not equals:
-            raise UnusableEnvironmentError(f"{text!r} is no option of {name}: write {name},OPTION=VALUE")
-        options[option] = (
-            int(value) if value.isdecimal() else {"true": True, "false": False}.get(value, value)
-        )
-    return name, options
-
-
 def _with_options(env: Any, options: dict[str, Any]) -> Environment:
-    if not hasattr(env, "with_options"):
-        raise UnusableEnvironmentError(f"{env.name} has no options, so not {', '.join(options)} either")
-    with _options_of(env.name):
-        return env.with_options(**options)
+    name = getattr(env, "name", type(env).__name__)
+    if not hasattr(type(env), "with_options"):  # of the environment inside a wrapper they would unwrap it
+        raise UnusableEnvironmentError(f"{name} has no options, so not {', '.join(options)} either")
+    with _options_of(name, options):
+        return env.with_options(**read_options(options, env.with_options, type(env).__init__))
 
 
 @contextlib.contextmanager
-def _options_of(name: str) -> Iterator[None]:
+def _options_of(name: str, options: Mapping[str, Any]) -> Iterator[None]:
     """What an environment says of options that it does not have or cannot be."""
     try:
         yield
     except UnusableEnvironmentError:
         raise
-    except (TypeError, ValueError) as error:
-        raise UnusableEnvironmentError(f"{name}: {error}") from error
+    except (TypeError, ValueError, AssertionError) as error:
+        reason = str(error) or f"impossible options: {', '.join(options)}"  # an assertion may say nothing
+        raise UnusableEnvironmentError(f"{name}: {reason}") from error
 
 
 def names() -> list[tuple[str, str]]:
@@ -224,6 +241,6 @@ def register_with_gymnax() -> None:
 def _with_default_params(name: str, seed: int = 0) -> Any:
     """The environment with the level as its `default_params`, which is where gymnax looks for it."""
     env, params = make(name, seed)
-    env = copy.copy(env)
-    env.__class__ = type(type(env).__name__, (type(env),), {"default_params": params})
-    return env
+    own: Any = object.__new__(type(type(env).__name__, (type(env),), {"default_params": params}))
+    vars(own).update(vars(env))  # not by copy, which wrappers with a `__getattr__` do not survive
+    return own

@@ -9,10 +9,10 @@ Imports discovery, envs and checkpoints only. The command is `rl-discovery evalu
 """
 
 from evaluation.curves import curves_figure, profiles_figure
-from evaluation.errors import EvaluationError
+from evaluation.errors import EvaluationError, ResultsError
 from evaluation.plots import evaluation_figure, learning_figure, save_both, save_figure
 from evaluation.protocol import CURVE_POINTS, Stage, evaluate
-from evaluation.results import Aggregate, Cell, Improvement, Outcome, Point, Results, ResultsError
+from evaluation.results import Aggregate, Cell, Improvement, Outcome, Point, Results
 from evaluation.statistics import (
     Interval,
     bootstrap_interval,

@@ -17,13 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from discovery.agents.agent import AgentConfig
 from discovery.blocks import run_blocks
 from discovery.keys import keys_of
-from discovery.lifetime import Learner, Life, evaluate_block, live_on, make_learner, side_by_side
-from discovery.types import AgentParams, EnvParams, MetaParams
+from discovery.lifetime import Learner, evaluate_block, live_on, make_learner, side_by_side
+from discovery.rollout import UNFINISHED, no_end
+from discovery.types import EnvParams, MetaParams
 from evaluation.errors import EvaluationError
 from evaluation.tasks import Trial, count
 
@@ -69,7 +70,8 @@ def make_trainer(trial: Trial, mesh: Mesh, block_size: int, points: int) -> Trai
         points: of the learning curve, the end included.
 
     Raises:
-        EvaluationError: agents that do not fit the environment or the rule.
+        EvaluationError: agents that do not fit the environment or the rule; when it is called: an episode
+            that does not end.
     """
     task = trial.task
     try:
@@ -85,6 +87,7 @@ def make_trainer(trial: Trial, mesh: Mesh, block_size: int, points: int) -> Trai
         shape = len(seeds), task.count
         final = np.asarray(final, np.float64).reshape(shape)
         curve = np.moveaxis(np.asarray(curve, np.float64).reshape(*shape, points - 1), -1, 0)
+        check_ended(task.name, final, curve)
         # A short lifetime has fewer updates than points: the first of equal ones stays.
         kept = np.flatnonzero(np.diff(ends, prepend=0) > 0)
         return Returns(final, ends[kept], np.concatenate([curve, final[None]])[[*kept[:-1], -1]])
@@ -114,7 +117,7 @@ def train_lanes(
 
     Returns:
         Mean undiscounted return of `EPISODES` episodes at the end, and of `CURVE_EPISODES` at each
-        earlier point; NaN where the agent's parameters are not finite.
+        earlier point; NaN where the agent is not finite.
     """
     examiner, glance = (
         dataclasses.replace(learner, agent=dataclasses.replace(learner.agent, workers=episodes))
@@ -137,7 +140,7 @@ def train_lanes(
             seen = jax.lax.cond(
                 last,
                 lambda lives: jnp.zeros(block_size),
-                lambda lives: measured(glance, lives, mine, key),
+                lambda lives: evaluate_block(glance, lives, mine, key),
                 lives,
             )
             return lives, seen
@@ -146,26 +149,22 @@ def train_lanes(
         last = jnp.arange(len(ends)) == len(ends) - 1
         lives = side_by_side(learner.begin)(key, mine)
         lives, curve = jax.lax.scan(part, lives, (starts, ends, last))
-        return measured(examiner, lives, mine, key), curve[:-1].T
+        return evaluate_block(examiner, lives, mine, key), curve[:-1].T
 
     # Lifetimes take equally long; what differs is the last episode.
-    steps = ends[-1] * learner.rollout_steps + levels.max_steps_in_episode
+    steps = ends[-1] * learner.rollout_steps + getattr(levels, "max_steps_in_episode", 0)
     costs = jnp.tile(jnp.broadcast_to(steps, (level_count,)), lanes // level_count).astype(jnp.float32)
     return run_blocks(task, (meta_params, levels, keys, ends), costs, block_size, mesh)
 
 
-def measured(
-    examiner: Learner, lives: Life, levels: EnvParams, keys: Key[Array, " lanes"]
-) -> Float[Array, " lanes"]:
-    """Returns of agents; NaN of those that diverged, whose policies still act, though without any sense."""
-    returns = evaluate_block(examiner, lives, levels, keys)
-    return jnp.where(sound(lives.agent.params), returns, jnp.nan)
+def check_ended(environment: str, *returns: Float[np.ndarray, "..."]) -> None:
+    """Refuses returns of episodes that did not end.
 
-
-def sound(params: AgentParams) -> Bool[Array, " lanes"]:
-    """Whether all parameters of each lane's agent are finite."""
-    leaves = [jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1) for leaf in jax.tree.leaves(params)]
-    return jnp.stack(leaves).all(axis=0)
+    Raises:
+        EvaluationError: there is one.
+    """
+    if any((found == UNFINISHED).any() for found in returns):
+        raise EvaluationError(no_end(environment))
 
 
 def lane_keys(seeds: Sequence[int], levels: int) -> Key[Array, " lanes"]:

@@ -7,7 +7,6 @@ needs no JAX.
 
 import csv
 import io
-import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,8 @@ from checkpoints import untrusted
 from checkpoints.atomic import replace_file
 from checkpoints.errors import one_line, reason
 from checkpoints.provenance import versions
+from evaluation.errors import RaggedError, ResultsError
+from evaluation.matrices import environments_with_scores, group_name, groups_of, score_matrix
 from evaluation.statistics import (
     Estimate,
     bootstrap_interval,
@@ -38,10 +39,6 @@ COLUMNS = (
     *("updates", "env_steps", "levels", "unscored_levels"),
 )
 """Of `results.csv`."""
-
-
-class ResultsError(RuntimeError):
-    """A file that holds no results of a known format."""
 
 
 def _finite(value: Any) -> Any:
@@ -208,23 +205,13 @@ class Results(Record):
     @model_validator(mode="after")
     def _check_whole(self) -> "Results":
         """Refuses documents with parts missing, of which no aggregate or figure could be made."""
-        groups = _groups(self.cells)
-        for name, cells in groups.items():
-            seeds: dict[str, list[int]] = {}
-            curves: dict[str, set[int]] = {}
-            for cell in cells:
-                seeds.setdefault(cell.environment, []).append(cell.seed)
-                curves.setdefault(cell.environment, set()).add(len(cell.curve))
-            if len({tuple(sorted(mine)) for mine in seeds.values()}) > 1:
-                raise ValueError(f"{_where(*name)} has other seeds on one environment than on another")
-            if any(len(lengths) > 1 for lengths in curves.values()):
-                raise ValueError(f"{_where(*name)} has learning curves of several lengths")
+        groups = groups_of(self.cells)
         for aggregate in self.aggregate:
             name = (aggregate.objective, aggregate.suite, aggregate.horizon)
             if name not in groups:
-                raise ValueError(f"{_where(*name)} has an aggregate but no cells")
+                raise ValueError(f"{group_name(*name)} has an aggregate but no cells")
             if aggregate.seeds != len({cell.seed for cell in groups[name]}):
-                raise ValueError(f"{_where(*name)} has cells of other seeds than its aggregate")
+                raise ValueError(f"{group_name(*name)} has cells of other seeds than its aggregate")
         return self
 
     @classmethod
@@ -237,6 +224,9 @@ class Results(Record):
             cells: every seed.
             baselines: labels of the objectives that the others are to beat.
             tuned: settings that were searched for.
+
+        Raises:
+            ResultsError: runs are missing, in one line.
         """
         return cls(
             cells=tuple(cells),
@@ -322,18 +312,27 @@ def summarise(cells: Sequence[Cell]) -> tuple[Aggregate, ...]:
     Environments without scores are left out. A run that failed (its return is not finite) leaves no
     aggregate: a mean over the others would flatter the objective.
     """
-    return tuple(_aggregate(*name, group) for name, group in _groups(cells).items())
+    return tuple(_aggregate(*name, group) for name, group in groups_of(cells).items())
 
 
 def improvements(cells: Sequence[Cell], baselines: Sequence[str]) -> tuple[Improvement, ...]:
-    """Every objective over every baseline on each suite at each horizon, where both have scores."""
-    matrices = {name: score_matrix(group) for name, group in _groups(cells).items()}
+    """Every objective over every baseline on each suite at each horizon, where both have scores.
+
+    Raises:
+        RaggedError: on different environments.
+    """
+    groups = groups_of(cells)
+    matrices = {name: score_matrix(group) for name, group in groups.items()}
     found = []
     for (objective, suite, horizon), scores in matrices.items():
         for baseline in baselines:
             others = matrices.get((baseline, suite, horizon))
             if objective in baselines or scores is None or others is None:
                 continue
+            ours, theirs = (groups[label, suite, horizon] for label in (objective, baseline))
+            if environments_with_scores(ours) != environments_with_scores(theirs):
+                here = group_name(objective, suite, horizon)
+                raise RaggedError(f"{here} and {baseline} there have scores on different environments")
             interval = improvement_interval(scores, others)
             found.append(
                 Improvement(
@@ -347,18 +346,6 @@ def improvements(cells: Sequence[Cell], baselines: Sequence[str]) -> tuple[Impro
                 )
             )
     return tuple(found)
-
-
-def _where(objective: str, suite: str, horizon: int) -> str:
-    return f"{objective} on {suite} at horizon {horizon}"
-
-
-def _groups(cells: Sequence[Cell]) -> dict[tuple[str, str, int], list[Cell]]:
-    """Cells by objective, suite and horizon, in the order in which they first appear."""
-    groups: dict[tuple[str, str, int], list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault((cell.objective, cell.suite, cell.horizon), []).append(cell)
-    return groups
 
 
 def _aggregate(objective: str, suite: str, horizon: int, cells: Sequence[Cell]) -> Aggregate:
@@ -381,23 +368,3 @@ def _aggregate(objective: str, suite: str, horizon: int, cells: Sequence[Cell]) 
         scored=0 if scores is None else scores.shape[1],
         failures=sum(cell.failed for cell in cells),
     )
-
-
-def score_matrix(
-    cells: Sequence[Cell], number: Literal["score", "efficiency"] = "score"
-) -> np.ndarray | None:
-    """Scores as runs x environments, of those that have any; None where there are none or a run failed.
-
-    Args:
-        cells: of one objective on one suite at one horizon.
-        number: which number of the scored cells.
-    """
-    if any(cell.failed for cell in cells):
-        return None
-    ordered = sorted(cells, key=lambda cell: (cell.environment, cell.seed))
-    tasks = [list(group) for _, group in itertools.groupby(ordered, key=lambda cell: cell.environment)]
-    scored = [task for task in tasks if all(cell.score is not None for cell in task)]
-    columns = [[getattr(cell, number) for cell in task] for task in scored]
-    if any(None in column for column in columns):
-        return None
-    return np.array(columns, np.float64).T if columns else None

@@ -1,19 +1,19 @@
 """Finished outcomes by content, so that nothing is trained twice: evaluations resume, baselines are kept.
 
 An outcome's name is a hash of all that decides it: objective and meta-parameters, environment, agents,
-lifetime, seed, our own source and the packages underneath. An entry that cannot be read is as good as
-none, and one that cannot be written is no reason to stop.
+lifetime, seed, our own source and the user's, JAX's switches and the packages underneath. An entry that
+cannot be read is as good as none, and one that cannot be written is no reason to stop.
 """
 
-import contextlib
 import dataclasses
+import functools
 import hashlib
 import importlib.util
+import inspect
 import json
 import os
-import platform
+import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from pydantic import ValidationError
 
-from checkpoints import untrusted
+from checkpoints import numerics, untrusted
 from checkpoints.atomic import replace_file
 from checkpoints.errors import CheckpointError
 from checkpoints.provenance import versions
@@ -35,11 +35,9 @@ SOURCES = (
 )
 """Packages and modules of ours whose code can change an outcome."""
 
-PHYSICS = ("brax", "mujoco", "mujoco-mjx")
-"""Packages of environments that `checkpoints.provenance` does not name."""
 
-SWITCHES = ("jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl")
-"""Of JAX, that change numbers."""
+class _UnknownCodeError(Exception):
+    """Nobody can tell whether a class is still what it was."""
 
 
 def default_folder() -> Path | None:
@@ -87,7 +85,7 @@ class Store:
 
 
 def names_of(trial: Trial, updates: int, seeds: Sequence[int], setting: Mapping[str, Any]) -> dict[int, str]:
-    """For each seed the hash of everything that decides its outcome.
+    """For each seed the hash of everything that decides its outcome; none where the code of that is unknown.
 
     Args:
         trial: objective, environment and agents.
@@ -96,17 +94,20 @@ def names_of(trial: Trial, updates: int, seeds: Sequence[int], setting: Mapping[
         setting: what else does: block size, points of the curve.
     """
     task = trial.task
+    try:
+        environment, rule_code = _described(task.env), _code(trial.objective.rule)
+    except _UnknownCodeError:
+        return {}
     content = {
-        "objective": fingerprint(trial.objective),
-        "environment": (task.name, type(task.env).__qualname__, _fields(task.env)),
+        "objective": (fingerprint(trial.objective), rule_code),
+        "environment": (task.name, environment),
         "levels": _digest(task.levels),
         "ends": _digest((task.optimal, task.random)),
         "agent": dataclasses.asdict(trial.agent),
         "updates": updates,
         "setting": dict(setting),
-        "device": (jax.devices()[0].device_kind, platform.machine(), platform.processor()),
-        "switches": [str(getattr(jax.config, name)) for name in SWITCHES],
-        "versions": versions() | _physics(),
+        "numerics": numerics.identity() | numerics.rounding(),
+        "versions": versions(),
         "source": SOURCE,
     }
     shared = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
@@ -120,10 +121,41 @@ def fingerprint(objective: TrainedObjective) -> str:
     return f"{type(rule).__qualname__} {settings} {_digest(objective.meta_params)}"
 
 
-def _fields(env: Any) -> dict[str, str]:
-    """An environment's own settings, without those that print an address in memory."""
-    described = {name: repr(value) for name, value in vars(env).items()}
-    return {name: text for name, text in described.items() if " at 0x" not in text}
+def _described(thing: Any) -> dict[str, Any]:
+    """Class, code and settings of an environment, and of those and the functions that it holds."""
+    fields: dict[str, Any] = {}
+    for name, value in getattr(thing, "__dict__", {}).items():
+        if (hasattr(value, "step") and not inspect.ismodule(value)) or inspect.isfunction(value):
+            fields[name] = _described(value)
+        elif " at 0x" not in (text := repr(value)):  # not what prints an address in memory
+            fields[name] = text
+    return {"class": type(thing).__qualname__, "code": _code(thing), "fields": fields}
+
+
+def _code(thing: Any) -> dict[str, str]:
+    """Hashes of the modules that define an instance's classes, or a function, by their names.
+
+    Raises:
+        _UnknownCodeError: it was typed in somewhere and is in no file.
+    """
+    names = {getattr(kind, "__module__", None) for kind in (*type(thing).__mro__, thing)}
+    ours = {name for name in names if isinstance(name, str) and not _is_standard(name)}
+    return {name: _module_hash(name) for name in sorted(ours)}
+
+
+def _is_standard(module: str) -> bool:
+    return module.partition(".")[0] in sys.stdlib_module_names
+
+
+@functools.cache
+def _module_hash(name: str) -> str:
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if file is None:
+        raise _UnknownCodeError
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except OSError:
+        raise _UnknownCodeError from None
 
 
 def _digest(tree: Any) -> str:
@@ -134,15 +166,6 @@ def _digest(tree: Any) -> str:
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape} ".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def _physics() -> dict[str, str]:
-    """Versions of those of `PHYSICS` that are installed."""
-    found = {}
-    for package in PHYSICS:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
 
 
 def _source() -> str:

@@ -96,7 +96,7 @@ class Gallery:
         self._curriculum = curriculum
         self._render = render
         self._path = path
-        self._agent = make_learner(distribution.env, params, config.agent, program.objective)
+        self._agent = make_learner(distribution.env, params, config.agent, program.objective, blank=True)
         self._antagonist = antagonist(config, distribution, params)
         self._exhibit = jax.jit(self.exhibit)
 

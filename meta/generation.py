@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from discovery.blocks import put, replicated
 from discovery.objectives.base import Objective
+from discovery.spaces import name_of
 from discovery.types import MetaParams
 from meta.config import RunConfig
 from meta.curriculum import Curriculum
@@ -25,7 +26,7 @@ from meta.keys import CANDIDATES, INIT, LANES, LEVELS, REFERENCES, TASKS, USES, 
 from meta.lanes import Lanes
 from meta.parts import make_parts
 from meta.references import References, complete
-from meta.results import by_level
+from meta.results import by_level, endless_share
 
 
 @struct.dataclass
@@ -70,7 +71,7 @@ class Task:
     @property
     def name(self) -> str:
         """Of the environment."""
-        return self.lanes.learner.env.name
+        return name_of(self.lanes.learner.env)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -328,6 +329,7 @@ def _metrics(
         "sigma": scale * program.strategy.sigma(state.strategy),
         "horizon_mean": jnp.mean(horizons.astype(jnp.float32)),
         **{name: signal.get(name, jnp.float32(jnp.nan)) for name in SIGNAL_METRICS},
+        "endless": endless_share(fitness),
         "updates": jnp.stack([jnp.sum(turn.horizons) * turn.fitness.shape[1] for turn in turns]),
     }
     if len(turns) == 1:

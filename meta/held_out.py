@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Key, UInt32
 from discovery.blocks import replicated
 from discovery.keys import keys_of
 from discovery.lifetime import make_learner
+from discovery.spaces import name_of
 from discovery.types import MetaParams
 from envs.levels import Family, Level, LevelDistribution, log_uniform_int
 from envs.registry import family_of
@@ -164,7 +165,7 @@ class HeldOut:
         if known:
             metrics["held_out_score"] = jnp.mean(jnp.stack(known))
         if len(fitness) > 1:
-            names = (exam.lanes.learner.env.name for exam in self._exams)
+            names = (name_of(exam.lanes.learner.env) for exam in self._exams)
             metrics |= {f"held_out_fitness.{i}.{name}": means[i] for i, name in enumerate(names)}
         return metrics
 
@@ -177,7 +178,9 @@ def _exam(config: RunConfig, program: Program, levels: int) -> _Exam:
     """The held-out levels of one environment; its agents have no critic, which only training needs."""
     distribution = config.levels.build()
     lanes = Lanes(
-        learner=make_learner(distribution.env, distribution.blank().params, config.agent, program.objective),
+        learner=make_learner(
+            distribution.env, distribution.blank().params, config.agent, program.objective, blank=True
+        ),
         score=SCORES["random"],
         first_group=0,
         groups=levels,

@@ -26,6 +26,7 @@ from meta.keys import AGENTS, INIT, LANES, LEVELS, REFERENCES, keys_of_generatio
 from meta.parts import Parts, make_parts
 from meta.population import Advanced, LivingLanes, Population, chunks, usable_devices
 from meta.references import References, complete
+from meta.results import endless_share
 
 
 @struct.dataclass
@@ -238,5 +239,6 @@ def _metrics(
         "learning_rate": scale * jnp.float32(program.learning_rate),
         "horizon_mean": jnp.mean(new_state.population.served.levels.horizon.astype(jnp.float32)),
         "lifetimes_ended": jnp.sum(advanced.finished),
+        "endless": endless_share(fitness),
         "updates": jnp.sum(advanced.updates, keepdims=True),
     } | {f"meta_{name}": masked_mean(value, sound) for name, value in advanced.terms._asdict().items()}

@@ -2,12 +2,14 @@
 
 import dataclasses
 
+import jax
 from jax.sharding import Mesh
 
 from discovery.blocks import make_mesh
+from discovery.environment_check import check_table, looks_up_tables
 from discovery.lifetime import Learner, make_learner
 from discovery.objectives.base import Objective
-from envs.levels import Level, LevelDistribution
+from envs.levels import Level, LevelDistribution, sample_params
 from envs.registry import family_of
 from meta.config import RunConfig
 from meta.curriculum import Curriculum, make_curriculum
@@ -58,13 +60,16 @@ def make_parts(
     score = curriculum.score
     # Some environments compute bounds of their spaces from a level.
     level = distribution.blank()
+    learner = make_learner(
+        distribution.env, level.params, config.agent, objective, critic=critic or score.critic, blank=True
+    )
+    if looks_up_tables(learner.env, level.params):
+        check_table(learner.env, sample_params(distribution, jax.random.key(config.seed)))
     return Parts(
         objective=objective,
         distribution=distribution,
         blank=level,
-        learner=make_learner(
-            distribution.env, level.params, config.agent, objective, critic=critic or score.critic
-        ),
+        learner=learner,
         curriculum=curriculum,
         references=make_references(
             config, score, family_of(config.levels.distribution), distribution, level.params, mesh

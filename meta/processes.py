@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from checkpoints import arrays
+from checkpoints import arrays, numerics
 from checkpoints.errors import CheckpointError
 from checkpoints.runs import Restored, RunCheckpoints
 from discovery.blocks import replicated
@@ -97,12 +97,15 @@ def check_same(config: RunConfig) -> None:
         ConfigError: they were not.
     """
     document = {name: value for name, value in to_json(config).items() if name not in LEADERS}
+    document["jax"] = numerics.identity()
     found = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).digest()
     # What float32 holds exactly.
     said = agree({"configuration": int.from_bytes(found[:3], "big")})["configuration"]
     if (said != said[0]).any():
         other = int(np.flatnonzero(said != said[0])[0])
-        raise ConfigError(f"process {other} was started with another configuration than process 0")
+        raise ConfigError(
+            f"process {other} was started with another configuration or other switches of JAX than process 0"
+        )
 
 
 def restore(checkpoints: RunCheckpoints | None, like: Any) -> Restored | None:

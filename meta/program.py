@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
@@ -61,8 +62,11 @@ def make_program(config: RunConfig) -> Program:
     """Builds the static side of a run from its configuration.
 
     Raises:
-        ConfigError: parts that do not fit each other or this machine (strategy, network, devices).
+        ConfigError: parts that do not fit each other or this machine (strategy, network, devices), or
+            JAX computes in 64 bits.
     """
+    if jnp.result_type(float) == jnp.float64:
+        raise ConfigError("meta-training is in 32 bits, and JAX_ENABLE_X64 asks for 64: unset it")
     try:
         return make_evolution(config) if config.trainer == "es" else make_meta_gradient(config)
     except ValueError as error:

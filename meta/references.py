@@ -146,4 +146,4 @@ def make_references(
 def antagonist(config: RunConfig, distribution: LevelDistribution, level: EnvParams) -> Learner:
     """A learner by A2C: the same network, workers and rollouts; for tables A2C's own step sizes."""
     rule = A2C()
-    return make_learner(distribution.env, level, with_own_rates(config.agent, rule), rule)
+    return make_learner(distribution.env, level, with_own_rates(config.agent, rule), rule, blank=True)

@@ -2,13 +2,13 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from discovery.lifetime import Learner, Life
+from discovery.rollout import UNFINISHED
 from discovery.types import EnvParams
 from meta.config import RunConfig
 from meta.curriculum import Outcome, Played, Score
@@ -28,8 +28,8 @@ class Results:
     """Of lanes of any leading shape.
 
     Attributes:
-        fitness: of the agent; NaN for an agent of NaNs.
-        mean_return: of the final agent, undiscounted; NaN for an agent of NaNs.
+        fitness: of the agent; NaN for an agent of NaNs, -inf for one whose episodes do not end.
+        mean_return: of the final agent, undiscounted; NaN and -inf likewise.
         score: of the level, by this agent.
         best_return: highest return of an episode on the level, earlier plays included; discounted where
             the score reads the values of a critic, which are.
@@ -70,12 +70,12 @@ def judge(
     """
     discount = learner.critic.discount if score.critic and learner.critic is not None else 1.0
     episodes = learner.episodes(level, key, life, discount)
-    mean_return = jnp.where(_alive(life), jnp.mean(episodes.returns), jnp.nan)
+    mean_return = learner.fitness(life, episodes)
     best = jnp.maximum(best_return, jnp.max(episodes.discounted))
     reward_per_step = jnp.float32(0) if life.reward_sum is None else life.reward_sum / jnp.maximum(horizon, 1)
     value = fitness.function(Lifetime(returns=episodes.returns, reward_per_step=reward_per_step))
     results = Results(
-        fitness=jnp.where(jnp.isfinite(mean_return), value, jnp.nan),
+        fitness=jnp.where(jnp.isfinite(mean_return), value, mean_return),
         mean_return=mean_return,
         score=jnp.zeros_like(mean_return),
         best_return=best,
@@ -112,9 +112,7 @@ def _finite_mean(values: Float[Array, "groups size"]) -> Float[Array, " groups"]
     return jnp.sum(jnp.where(finite, values, 0.0), axis=1) / jnp.where(count > 0, count, jnp.nan)
 
 
-def _alive(life: Life) -> Bool[Array, ""]:
-    """Whether all parameters of an agent are finite.
-
-    An agent of NaNs still acts (it takes one and the same action) and would have a finite return.
-    """
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(life.agent.params)]).all()
+def endless_share(fitness: Float[Array, "*lanes"]) -> Float[Array, ""]:
+    """Share of the agents measured so far whose episodes did not end; 0 where there are none."""
+    measured = jnp.sum(~jnp.isnan(fitness))
+    return jnp.sum(fitness == UNFINISHED) / jnp.maximum(measured, 1)

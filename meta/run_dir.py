@@ -13,10 +13,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from checkpoints import untrusted
+from checkpoints import numerics, untrusted
 from checkpoints.atomic import replace_file
-from checkpoints.errors import reason
+from checkpoints.errors import one_line, reason
 from checkpoints.provenance import versions
+from meta import history
 from meta.config import RunConfig, from_json, identity, to_json
 from meta.errors import ConfigError, RunError
 from meta.fields import differences
@@ -27,6 +28,9 @@ TOTALS = ("env_steps", "wall_s")
 
 WANDB = "wandb"
 """Folder of Weights & Biases, which links its logs to a cache; nothing of ours is in it."""
+
+WANDB_ID = "wandb-id.txt"
+"""The id by which Weights & Biases knows the run: random, because a path may come to hold another run."""
 
 OBJECTIVE = "objective.safetensors"
 """The objective as of the newest checkpoint."""
@@ -49,11 +53,13 @@ class RunDirectory:
     Raises:
         RunError: not writable, in use by a live process, damaged, of a newer format, or with a link
             that leads out of it.
-        ConfigError: of another configuration.
+        ConfigError: of another configuration, or begun with other switches of JAX.
     """
 
     def __init__(self, path: Path, config: RunConfig) -> None:
         self.path = path
+        self._config = config
+        self._history: list[history.Entry] = [{"generation": 0, **history.present()}]
         self.metrics_path = path / "metrics.jsonl"
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -68,7 +74,8 @@ class RunDirectory:
         try:
             self._check_confined()
             self._remove_leftovers()
-            self._check_or_write_config(config)
+            self._check_config()
+            self._write_config()
         except BaseException:
             self._lock.release()
             raise
@@ -112,6 +119,19 @@ class RunDirectory:
             raise self._unwritable(error) from None
         return last
 
+    def record_history(self, generation: int) -> list[str]:
+        """Keeps what computes the run from `generation` on; returns how that differs from before, in words.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        found = history.extended(self._history, generation, history.present())
+        if found == self._history:
+            return []
+        self._history = found
+        self._write_config()
+        return list(map(one_line, history.changes(found)))
+
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Adds one generation; on disk when this returns."""
         try:
@@ -137,26 +157,36 @@ class RunDirectory:
     def _remove_leftovers(self) -> None:
         """What a killed process was writing; nobody else writes while we hold the lock."""
         for name in (
-            "config.json",
-            "metrics.jsonl",
-            OBJECTIVE,
-            LAST_OBJECTIVE,
-            BEST_OBJECTIVE,
-            "gallery.png",
+            *("config.json", "metrics.jsonl", "gallery.png", WANDB_ID),
+            *(OBJECTIVE, LAST_OBJECTIVE, BEST_OBJECTIVE),
         ):
             for leftover in self.path.glob(f".{name}.*"):
                 leftover.unlink(missing_ok=True)
 
-    def _check_or_write_config(self, config: RunConfig) -> None:
+    def _check_config(self) -> None:
         path = self.path / "config.json"
         if path.exists():
-            _refuse_changes(read_config(path), config, self.path)
+            document = read_document(path)
+            _refuse_changes(_config_of(document, path), self._config, self.path)
+            try:
+                _refuse_switches(document.get("jax", {}), self.path)
+                self._history = history.read(document)
+            except untrusted.RefusedError as error:
+                raise foreign(path, error) from None
         elif self.metrics_path.exists():
             raise RunError(
                 f"{self.path} has metrics of something else (no config.json); choose another --run-dir"
             )
-        document = {"format": FORMAT, "config": to_json(config), "versions": versions()}
-        replace_file(path, (json.dumps(document, indent=2) + "\n").encode())
+
+    def _write_config(self) -> None:
+        document = {
+            "format": FORMAT,
+            "config": to_json(self._config),
+            "versions": versions(),
+            "jax": numerics.identity(),
+            "history": self._history,
+        }
+        replace_file(self.path / "config.json", (json.dumps(document, indent=2) + "\n").encode())
 
 
 def read_config(path: Path) -> RunConfig:
@@ -165,7 +195,10 @@ def read_config(path: Path) -> RunConfig:
     Raises:
         RunError: unreadable, damaged, foreign, or of a newer format.
     """
-    document = read_document(path)
+    return _config_of(read_document(path), path)
+
+
+def _config_of(document: dict[str, Any], path: Path) -> RunConfig:
     try:
         return from_json(document["config"])
     except ValueError as error:
@@ -180,4 +213,18 @@ def _refuse_changes(old: RunConfig, new: RunConfig, path: Path) -> None:
     if differ := differences(identity(old), identity(new)):
         raise ConfigError(
             f"{path} holds a run of another configuration ({'; '.join(differ)}); choose another --run-dir"
+        )
+
+
+def _refuse_switches(old: Any, path: Path) -> None:
+    """Switches of JAX that one of the two does not know were not thought of when the run began."""
+    if not isinstance(old, dict):
+        raise untrusted.RefusedError("holds switches of JAX that are none")
+    new = numerics.identity()
+    changed = [name for name in new if name in old and old[name] != new[name]]
+    if changed:
+        words = "; ".join(f"{name} was {one_line(str(old[name]))}, now {new[name]}" for name in changed)
+        raise ConfigError(
+            f"{path} holds a run that began with other switches of JAX ({words}); set "
+            f"{' and '.join(map(str.upper, changed))} back or choose another --run-dir"
         )

@@ -97,6 +97,15 @@ class Saver:
         """
         processes.lead(lambda: self._checkpoints.wait() if self._checkpoints else None)
 
+    def poll(self) -> None:
+        """Process 0's: reports a checkpoint that could not be written as soon as that is known.
+
+        Raises:
+            RunCheckpointError: as `wait`.
+        """
+        if self._checkpoints is not None:
+            self._checkpoints.poll()
+
     def close(self) -> None:
         """Lets go of threads and files; waits for the last checkpoint, too."""
         if self._checkpoints is not None:

@@ -1,6 +1,7 @@
 """Orderly stops: SIGTERM and SIGINT set a flag that the host loop polls between generations."""
 
 import signal
+import threading
 import time
 import types
 from collections.abc import Callable
@@ -24,14 +25,19 @@ def wait_for(values: Any) -> Any:
 class StopRequest:
     """Catches stop signals while it is open; the second one of a kind does what it always did.
 
+    Only the main thread of a process can: elsewhere nothing is caught.
+
     Attributes:
         signal: the first stop signal that arrived, or None.
+        catches: whether any can arrive.
     """
 
     def __init__(self, on_request: Callable[[signal.Signals], None]) -> None:
         self.signal: signal.Signals | None = None
         self._on_request = on_request
-        self._previous = {number: signal.signal(number, self._catch) for number in STOPPING}
+        self.catches = threading.current_thread() is threading.main_thread()
+        caught = STOPPING if self.catches else ()
+        self._previous = {number: signal.signal(number, self._catch) for number in caught}
 
     def _catch(self, number: int, frame: types.FrameType | None) -> None:
         del frame

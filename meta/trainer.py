@@ -18,18 +18,21 @@ from typing import Any
 import jax
 import numpy as np
 from rich.console import Console
+from rich.text import Text
 
+from discovery.rollout import no_end
 from discovery.types import MetaParams
 from meta import processes
 from meta.clock import Clock
 from meta.config import RunConfig, validate
 from meta.divergence import Evaluation, Trend, evaluation_of, trend
-from meta.errors import DivergedError
+from meta.errors import DivergedError, RunError
 from meta.held_out import HeldOut
 from meta.presets import find
 from meta.program import Program, compile_step, make_program, reduced
 from meta.results import env_steps_of
 from meta.run_dir import BEST_OBJECTIVE, RunDirectory
+from meta.run_log import run_log
 from meta.saving import Saver, due
 from meta.signals import StopRequest, wait_for
 from meta.tracing import Tracer
@@ -37,7 +40,6 @@ from meta.warm_start import START, first_stage, source, starting_point
 from meta.watch import Watcher, watchers
 
 logger = logging.getLogger("rl_discovery")
-logger.addHandler(logging.NullHandler())  # or warnings of processes that have no log would be printed
 
 LOOK_AHEAD_SECONDS = 2.0
 """Generations shorter than this are dispatched one ahead."""
@@ -47,6 +49,11 @@ NOBODY = {"es": "candidate had a finite fitness", "meta_gradient": "lane had a f
 
 LOWER = {"es": "es.learning_rate or es.sigma", "meta_gradient": "meta_gradient.learning_rate"}
 """What may keep a run from diverging."""
+
+
+NAN_SWITCHES = {"jax_debug_nans": jax.debug_nans, "jax_debug_infs": jax.debug_infs}
+"""They would end every run: candidates and strategies begin with the worst fitness there is, metrics that
+have no value are NaN."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +79,8 @@ def meta_train(config: RunConfig, run_dir: Path, console: Console, *, profile: b
         profile: whether to write a trace of the second generation of this call to profile/ in `run_dir`.
 
     Raises:
-        RunError, ConfigError: the run directory cannot be used; see `RunDirectory`.
+        RunError, ConfigError: the run directory cannot be used (see `RunDirectory`), or no agent's episodes
+            end.
         CheckpointError: a checkpoint could not be written.
         DivergedError: no candidate of a generation had a finite fitness, or held-out fitness fell and
             `held_out.on_divergence` is stop.
@@ -118,6 +126,8 @@ def _meta_train(config: RunConfig, run_dir: Path, console: Console, profile: boo
             )
         )
         stack.callback(stop.close)
+        notes = [] if stop.catches else ["not in the main thread: signals do not stop this run in order"]
+        notes += stack.enter_context(_without_debugging())
         processes.check_same(config)
         program = make_program(config)  # before the directory holds a configuration that cannot work
         if config.start_from is not None and not (run_dir / "config.json").exists():
@@ -125,7 +135,9 @@ def _meta_train(config: RunConfig, run_dir: Path, console: Console, profile: boo
         directory = processes.lead(lambda: RunDirectory(run_dir, config))
         if directory is not None:
             stack.callback(directory.close)
-        processes.lead(lambda: stack.enter_context(_log(run_dir / "train.log")))
+        processes.lead(lambda: stack.enter_context(run_log(run_dir / "train.log")))
+        for note in notes:
+            _say(console, note)
         return _Run(config, program, run_dir, directory, console, stop, profile).run()
 
 
@@ -172,6 +184,7 @@ class _Run:
         self.trend = Trend()
         self.tracer = Tracer(path / "profile" if profile and processes.leads() else None, self._say)
         self.env_steps = 0
+        self.told_endless = False
         self.last_finish = self.clock.now()
         self.seconds = math.inf  # of the last generation
 
@@ -189,6 +202,7 @@ class _Run:
             if done >= self.config.generations:
                 self._say(f"already done: {done} generations in {self.path}")
                 return Outcome(done, None)
+            processes.lead(lambda: self._record_history(done))
             # Before the compilation, so that nobody waits for it to hear that wandb is not installed.
             observers = processes.lead(lambda: watchers(self.config, self.path, self.console, done)) or []
             try:
@@ -245,6 +259,7 @@ class _Run:
     def _row(self, number: int, found: dict[str, Any]) -> dict[str, Any]:
         """A generation's metrics, and when it ended."""
         steps = env_steps_of(self.config, found.pop("updates"))
+        self._check_ends(number, found.pop("endless").item())
         values = {name: value.item() for name, value in found.items()}
         if values["nonfinite_candidates"] == self.config.lanes:
             step = ", ".join(
@@ -266,6 +281,16 @@ class _Run:
             "env_steps_per_s": round(steps / max(self.seconds, 1e-9), 1),
         } | values
 
+    def _check_ends(self, number: int, endless: float) -> None:
+        """Says once that there are agents whose episodes do not end, and stops where there are no others."""
+        names = " or ".join(task.levels.distribution for task in self.config.tasks)
+        line = f"generation {number}: {no_end(names)}"
+        if endless == 1:
+            raise RunError(line)
+        if endless > 0 and not self.told_endless:
+            self.told_endless = True
+            self._say(f"warning: {line}; such agents count as lost ({endless:.0%} of them)", logging.WARNING)
+
     def _record(self, row: dict[str, Any], observers: list[Watcher]) -> dict[str, Any]:
         """Writes a generation's metrics, with null for what is not finite."""
         row = {"generation": row["generation"]} | self.clock.row() | row
@@ -273,10 +298,15 @@ class _Run:
             name: None if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in row.items()
         }
-        processes.lead(lambda: self.directory.append_metrics(row))
+        processes.lead(lambda: self._keep(row))
         for observer in observers:
             observer.generation(row)
         return row
+
+    def _keep(self, row: dict[str, Any]) -> None:
+        self.directory.append_metrics(row)
+        with self.clock.spent("checkpoint"):
+            self.saver.poll()
 
     def _asked(self) -> signal.Signals | None:
         """The signal that asked any of the processes to stop."""
@@ -348,11 +378,19 @@ class _Run:
             self.clock.resume(last)
         self.trend = trend(self.directory.rows(), self.config.held_out)
 
+    def _record_history(self, done: int) -> None:
+        """Process 0's."""
+        if changes := self.directory.record_history(done):
+            text = f"warning: {'; '.join(changes)}: from generation {done} on results may be others"
+            self._say(text, logging.WARNING)
+
     def _compile(self, state: Any) -> Any:
         began = time.monotonic()
         self.console.print(
-            f"[bold]{self.config.preset}[/] on {self.program.mesh.size} "
-            f"{jax.default_backend()} device(s): compiling …"
+            Text.assemble(
+                (self.config.preset, "bold"),
+                f" on {self.program.mesh.size} {jax.default_backend()} device(s): compiling …",
+            )
         )
         with self.clock.spent("compile"):
             step = compile_step(self.program, state)
@@ -374,39 +412,25 @@ class _Run:
             self.saver.show_levels(state, observers)
 
     def _say(self, message: str, level: int = logging.INFO) -> None:
-        self.console.print(message, highlight=False, markup=False, soft_wrap=True)
-        logger.log(level, message)
+        _say(self.console, message, level)
+
+
+def _say(console: Console, message: str, level: int = logging.INFO) -> None:
+    console.print(message, highlight=False, markup=False, soft_wrap=True)
+    logger.log(level, message)
+
+
+@contextlib.contextmanager
+def _without_debugging() -> Iterator[list[str]]:
+    """Inside, JAX lets NaN and infinities pass; yields a line for each switch that would not have."""
+    asked = [name for name in NAN_SWITCHES if getattr(jax.config, name)]
+    with contextlib.ExitStack() as stack:
+        for name in asked:
+            stack.enter_context(NAN_SWITCHES[name](False))
+        yield [f"{name} is off in this run, in which NaN and inf are values like others" for name in asked]
 
 
 def _signal(said: np.ndarray) -> signal.Signals | None:
     """The signal that asked one of the processes to stop, where they said 0 or its number."""
     number = int(said.max())
     return signal.Signals(number) if number else None
-
-
-class _RunLog(logging.FileHandler):
-    """train.log. Where it cannot be written, the error that ended the run must stay the one that is seen."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
-        """Says nothing."""
-        del record
-
-    def close(self) -> None:
-        """Closes the file, whatever could not be written to it."""
-        with contextlib.suppress(OSError):
-            super().close()
-
-
-@contextlib.contextmanager
-def _log(path: Path) -> Iterator[None]:
-    """What is logged inside goes to this file."""
-    handler = _RunLog(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        handler.close()

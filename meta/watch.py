@@ -8,6 +8,9 @@ import contextlib
 import hashlib
 import io
 import logging
+import os
+import re
+import secrets
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,9 +30,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from checkpoints import untrusted
+from checkpoints.atomic import replace_file
 from meta.clock import USES, shares
 from meta.config import RunConfig, to_json
-from meta.errors import ConfigError
+from meta.errors import ConfigError, RunError
+from meta.run_dir import WANDB, WANDB_ID
 
 logger = logging.getLogger("rl_discovery")
 
@@ -67,6 +73,9 @@ FLUSH_SECONDS = 10.0
 
 BINS = 64
 """Of a histogram."""
+
+ID_BYTES = 64
+"""Of the file with the id of Weights & Biases; ours have 17."""
 
 PACE_GENERATIONS = 200
 """Newest generations whose mean time tells the hours to go: checkpoints and evaluations count in it."""
@@ -258,7 +267,7 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """Scalars of every generation in Weights & Biases, resumed under the same id."""
+    """Scalars of every generation in Weights & Biases, resumed under the id that the run directory keeps."""
 
     def __init__(self, config: RunConfig, directory: Path) -> None:
         try:
@@ -273,8 +282,7 @@ class WeightsAndBiases:
             project=config.logging.wandb_project,
             config=to_json(config),
             dir=str(directory),
-            # The path, because many a run is called runs/quickstart.
-            id=hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16],
+            id=_wandb_id(directory),
             name=directory.resolve().name,
             resume="allow",
         )
@@ -308,6 +316,28 @@ def watchers(config: RunConfig, directory: Path, console: Console, done: int) ->
     if config.logging.tensorboard:
         found.append(TensorBoard(directory / "tb", config.generations, done))
     return [*found, Terminal(console, config.generations, done)]
+
+
+def _wandb_id(directory: Path) -> str:
+    """The run's id, made and kept in its directory where it has none yet: places are used again.
+
+    Raises:
+        RunError: what is kept is no id.
+        CheckpointError, OSError: it cannot be kept or read.
+    """
+    path = directory / WANDB_ID
+    if not path.exists():
+        # Ids were made of the path once: a run that began so goes on so.
+        former = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
+        began = any((directory / WANDB).glob(f"*run-*-{former}"))
+        replace_file(path, f"{former if began else secrets.token_hex(8)}\n".encode())
+    try:
+        kept = untrusted.read_bytes(path, ID_BYTES).decode().strip()
+    except (untrusted.RefusedError, UnicodeDecodeError):
+        kept = ""
+    if not re.fullmatch(r"[0-9a-z]{1,32}", kept):
+        raise RunError(f"{path} holds no id of Weights & Biases; delete it to begin a new run there")
+    return kept
 
 
 def _panel(name: str) -> str:

@@ -1,17 +1,16 @@
 """`rl-discovery analyse OBJECTIVE`: what evolution found, as figures and numbers."""
 
 import dataclasses
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from checkpoints import load_objective, save_objective
+from checkpoints.loading import find_path
 from discovery.blocks import make_mesh
 from envs import suites
 from evaluation import analysis
@@ -74,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parse(Arguments, argv, "analyse")
     _check(arguments)
     suite = dataclasses.replace(suites.suite(arguments.suite), levels_per_environment=arguments.levels)
-    console = Console(stderr=True)
+    console = output.messages()
     out = _folder(arguments)
     with output.only_json():
         objective = load_objective(arguments.objective)
@@ -93,17 +92,18 @@ def main(argv: Sequence[str]) -> int:
             setting,
             arguments.horizons or analysis.trained_horizons(objective.card),
             most_terms=arguments.terms,
-            progress=lambda stage: console.print(stage, highlight=False, markup=False, soft_wrap=True),
+            progress=lambda stage: console.print(stage, soft_wrap=True),
         )
         written = save(findings, out)
     if arguments.json:
         output.print_json(findings.analysis.document())
     else:
-        printer = Console(width=None if sys.stdout.isatty() else 120)
-        for part in report(findings.analysis):
-            printer.print(part, highlight=False)
+        printer = output.results(output.WIDTH)
+        with output.of_finished_work():
+            for part in report(findings.analysis):
+                printer.print(part)
     for line in (*findings.notes, *(f"wrote {path}" for path in written)):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     return 0
 
 
@@ -120,8 +120,9 @@ def _folder(arguments: Arguments) -> Path:
     """Where to write."""
     if arguments.out is not None:
         return arguments.out
-    if Path(arguments.objective).is_dir():
-        return Path(arguments.objective) / "analysis"
+    path = find_path(arguments.objective)
+    if path is not None and path.is_dir():
+        return path / "analysis"
     raise UsageError("where to? give --out DIR")
 
 
@@ -137,7 +138,7 @@ def save(findings: analysis.Findings, out: Path) -> list[Path]:
     return written
 
 
-def report(found: Analysis) -> Iterator[Table | str]:
+def report(found: Analysis) -> Iterator[Table | Text | str]:
     """What a person sees: the main numbers at one N, the ablation, the formula."""
     if found.drift is not None:
         yield _drift_table(found)
@@ -151,8 +152,8 @@ def report(found: Analysis) -> Iterator[Table | str]:
     )
     yield _lifetimes_table(found)
     if found.closed_form is not None:
-        yield "[bold]Formula[/bold]"
-        yield escape(found.closed_form.formula)
+        yield Text("Formula", "bold")
+        yield found.closed_form.formula
         for error in found.closed_form.errors:
             where = {"met": "points that agents met", "grid": "the grid"}[error.points]
             yield f"  {error.of} on {where}: R^2 {_number(error.r2, 4)}, RMS error {_number(error.rms, 4)}"
@@ -220,8 +221,8 @@ def _lifetimes_table(found: Analysis) -> Table:
 
 def _table(title: str, caption: str) -> Table:
     return Table(
-        title=escape(title),
-        caption=escape(caption),
+        title=title,
+        caption=caption,
         title_justify="left",
         caption_justify="left",
         min_width=60,
@@ -241,11 +242,11 @@ def _share(value: Number) -> str:
 
 
 def _interval(value: Estimated | None, digits: int) -> str:
-    """As in "0.812 [0.783, 0.834]", escaped for rich."""
+    """As in "0.812 [0.783, 0.834]"."""
     if value is None:
         return "–"
     ends = "" if value.low is None else f" [{_number(value.low, digits)}, {_number(value.high, digits)}]"
-    return f"{_number(value.mean, digits)}{escape(ends)}"
+    return f"{_number(value.mean, digits)}{ends}"
 
 
 def _number(value: float | None, digits: int = 2) -> str:

@@ -3,11 +3,30 @@
 import contextlib
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 
+from checkpoints import spelling
+
 T = TypeVar("T")
+
+CONSTRUCTORS = tyro.constructors.ConstructorRegistry()
+
+
+@CONSTRUCTORS.primitive_rule
+def _path(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+    """Paths as a person means them: a shell leaves the `~` of `--run-dir=~/x` to us."""
+    if info.type is not Path:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda words: spelling.path_of(words[0]),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda path: [str(path)],
+    )
 
 
 class UsageError(ValueError):
@@ -43,8 +62,11 @@ def parse(
                 prog=f"rl-discovery {command}",
                 args=list(argv),
                 description=description,
+                registry=CONSTRUCTORS,
                 config=() if negative_switches else (tyro.conf.FlagCreatePairsOff,),
             )
+    except spelling.HomeError as error:  # no ValueError, of which tyro would make something longer
+        raise UsageError(str(error)) from None
     except SystemExit as stop:
         if not stop.code:
             raise

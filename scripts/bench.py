@@ -8,14 +8,12 @@ import dataclasses
 import math
 import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from scripts import bench_scaling, runtime
+from scripts import bench_scaling, output, runtime
 from scripts.arguments import parse
-from scripts.output import only_json, print_json
 
 if TYPE_CHECKING:
     from meta.config import RunConfig
@@ -69,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     counts = bench_scaling.device_counts(arguments.devices)
     result: Any
     show: Callable[[Any], None]
-    with only_json():
+    with output.only_json():
         config = _config(arguments, counts[0] if counts else None)
         if len(counts) <= 1:
             result, show = _measure(config, arguments.repeats), _show
@@ -79,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
         else:
             raise ConfigError("weak scaling is measured with evolution: choose a preset of another trainer")
     if arguments.json:
-        print_json(result)
+        output.print_json(result)
     else:
         show(result)
     return 0
@@ -299,10 +297,9 @@ def _gemm_gflops(config: "RunConfig", size: int = 1024, products: int = 20) -> f
 
 
 def _show(result: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title="throughput", show_header=False)
     for name, value in result.items():
         table.add_row(name, f"{value:,}" if isinstance(value, int | float) else str(value))
-    Console(file=sys.stdout).print(table)
+    output.results().print(table)

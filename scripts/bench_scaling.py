@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from scripts import child
+from scripts import child, output
 from scripts.arguments import UsageError
 from scripts.runtime import HOST_DEVICES
 
@@ -67,7 +67,6 @@ def measure(counts: Sequence[int], pairs: int, argv: Sequence[str], cores: int) 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
     """A table, one row per count."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title="weak scaling")
@@ -75,7 +74,7 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
         table.add_column(title, justify="right")
     for row in rows:
         table.add_row(*(_text(name, row[name]) for name in SHOWN))
-    Console(file=sys.stdout).print(table)
+    output.results().print(table)
 
 
 def _environment() -> dict[str, str]:

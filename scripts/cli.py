@@ -5,13 +5,14 @@ A command is imported when it is called, so that `--help` is instant.
 
 import difflib
 import importlib
-import os
+import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import NamedTuple
 
-from scripts import runtime
+from scripts import runtime, streams
 
 
 class Command(NamedTuple):
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 success, 1 failure, 2 bad usage or configuration, 128 + signal after a
         stop; commands have others of their own.
     """
+    streams.secure()
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else "--help"
     if name in ("--help", "-h"):
@@ -83,7 +85,24 @@ def overview() -> str:
     )
 
 
+def hidden() -> str | None:
+    """What is wrong where Python finds somebody's folder in place of one of our packages; None if nothing."""
+    for name in sorted(OUR_PACKAGES):
+        ours = Path(__file__).resolve().parents[1] / name
+        spec = importlib.util.find_spec(name)
+        places = [] if spec is None else [*(spec.submodule_search_locations or [spec.origin or "?"])]
+        if ours not in [Path(place).resolve() for place in places]:
+            found = ", ".join(places) or "nothing"
+            return (
+                f"Python finds {found} where rl-discovery has its package {name!r} ({ours}): "
+                "rename that, or call the command where it is not on Python's path (PYTHONPATH, -m)"
+            )
+    return None
+
+
 def _run(command: Command, argv: list[str]) -> int:
+    if problem := hidden():
+        return _fail(problem, FAILURE)
     if "jax" not in sys.modules:  # it is in tests and notebooks, where they decide
         runtime.configure(_devices(argv))
     return guarded(lambda: importlib.import_module(command.module).main(argv))
@@ -121,8 +140,6 @@ def _survive_closed_pipe(action: Callable[[], int | None]) -> int:
         finally:
             sys.stdout.flush()  # also after `--help`, which ends in SystemExit
     except BrokenPipeError:
-        # Python flushes once more when it exits, and would complain then.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     return status or 0
 

@@ -1,5 +1,6 @@
 """`rl-discovery doctor`: versions, devices, what is missing and how to install it."""
 
+import contextlib
 import dataclasses
 import importlib
 import os
@@ -70,6 +71,7 @@ def main(argv: Sequence[str]) -> int:
             *software(),
             *packages(requirements()),
             *imports(),
+            *environments(),
             *hardware(),
             *devices(),
             *extras(requirements()),
@@ -165,6 +167,15 @@ def imports() -> Iterator[Check]:
         except Exception as error:  # a broken dependency may raise anything
             problem = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             yield Check(f"import {name}", "broken", problem, "install the versions that this command names")
+
+
+def environments() -> Iterator[Check]:
+    """Files in the folder of environments that are skipped, because they cannot be imported."""
+    with contextlib.suppress(Exception):  # `imports` says what is wrong
+        import envs
+
+        for module, reason in envs.broken_modules().items():
+            yield Check(module, "note", f"skipped: {reason}", "mend it, or move it out of the folder")
 
 
 def devices() -> Iterator[Check]:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import evaluation
-from checkpoints import load_objective, untrusted
+from checkpoints import load_objective, spelling, untrusted
 from checkpoints.atomic import replace_file
+from checkpoints.loading import find_path
 from discovery.blocks import make_mesh
 from discovery.objectives.base import TrainedObjective
 from envs import suites
@@ -39,7 +39,8 @@ class Arguments:
     """
 
     objectives: tyro.conf.Positional[tuple[str, ...]]
-    """Run directories, exported .safetensors, shipped names, or hand-written ones (a2c, ppo, dpo, random)."""
+    """Run directories, exported .safetensors, shipped names, or hand-written ones (a2c, ppo, dpo, random).
+    A name of which there is a file or folder too is spelled shipped:NAME or ./NAME."""
 
     suite: tuple[str, ...] = ("unseen",)
     """What to train on, one or several (`rl-discovery list suites`)."""
@@ -50,7 +51,7 @@ class Arguments:
     seeds: int = 5
     """Agents per level; fewer than three give no confidence interval."""
 
-    baselines: tuple[str, ...] = ("a2c", "random")
+    baselines: tuple[str, ...] = (f"{spelling.SHIPPED}a2c", f"{spelling.SHIPPED}random")
     """Objectives to compare with, named as OBJECTIVE is."""
 
     tune: Flag = False
@@ -89,12 +90,13 @@ def main(argv: Sequence[str]) -> int:
     chosen = [suites.suite(name) for name in dict.fromkeys(arguments.suite)]
     if arguments.levels is not None:
         chosen = [dataclasses.replace(suite, levels_per_environment=arguments.levels) for suite in chosen]
-    console = Console(stderr=True)
+    console = output.messages()
     with output.only_json():
         objectives, baselines = load(arguments.objectives, arguments.baselines)
         tune = _to_tune(objectives) if arguments.tune else []
         # Results of several objectives belong to none of them.
-        runs = [Path(name) for name in arguments.objectives if Path(name).is_dir()]
+        paths = [find_path(name) for name in arguments.objectives]
+        runs = [path for path in paths if path is not None and path.is_dir()]
         run = runs[0] if len(arguments.objectives) == len(runs) == 1 else None
         out = arguments.out or run
         if out is not None:
@@ -119,13 +121,14 @@ def main(argv: Sequence[str]) -> int:
     if arguments.json:
         output.print_json(json.loads(results.to_json()))
     else:
-        wide = Console(width=None if sys.stdout.isatty() else 120)
-        for suite in chosen:
-            wide.print(*tables(results, suite, objectives))
+        printer = output.results(output.WIDTH)
+        with contextlib.nullcontext() if out is None else output.of_finished_work():
+            for suite in chosen:
+                printer.print(*tables(results, suite, objectives))
     for path in written:
-        console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+        console.print(f"wrote {path}", soft_wrap=True)
     if out is None and not arguments.json:
-        console.print("nothing was written; --out DIR keeps results and figures", highlight=False)
+        console.print("nothing was written; --out DIR keeps results and figures")
     return 0
 
 
@@ -161,7 +164,8 @@ def load(names: Sequence[str], baselines: Sequence[str]) -> tuple[dict[str, Trai
 
     A label is the rule's name, with where it came from where that is not unique.
     """
-    loaded = {name: load_objective(name) for name in dict.fromkeys([*names, *baselines])}
+    loaded = {_one_spelling(name): load_objective(name) for name in dict.fromkeys([*names, *baselines])}
+    names, baselines = [_one_spelling(name) for name in names], [_one_spelling(name) for name in baselines]
     rules = [objective.name for objective in loaded.values()]
     labels = {
         name: objective.name
@@ -172,6 +176,11 @@ def load(names: Sequence[str], baselines: Sequence[str]) -> tuple[dict[str, Trai
     return {labels[name]: objective for name, objective in loaded.items()}, [
         labels[name] for name in dict.fromkeys(baselines) if name not in names
     ]
+
+
+def _one_spelling(name: str) -> str:
+    """What is shipped is named without `shipped:`: whoever says it both ways means one objective."""
+    return name.removeprefix(spelling.SHIPPED) if find_path(name) is None else name
 
 
 def trained_workers(objectives: Mapping[str, TrainedObjective], chosen: Sequence[suites.Suite]) -> int | None:
@@ -222,12 +231,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 def _display(console: Console) -> Iterator[Callable[[evaluation.Stage], None]]:
     """A progress bar on a terminal, a line per stage elsewhere."""
     if not console.is_terminal:
-        yield lambda stage: console.print(
-            f"{stage.done:4.0%} {_describe(stage)}", highlight=False, soft_wrap=True
-        )
+        yield lambda stage: console.print(f"{stage.done:4.0%} {_describe(stage)}", soft_wrap=True)
         return
     columns = (BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("{task.description}"), console=console, transient=True) as bar:
+    what = TextColumn("{task.description}", markup=False)
+    with Progress(*columns, what, console=console, transient=True) as bar:
         task = bar.add_task("preparing levels", total=1.0)
         yield lambda stage: bar.update(task, completed=stage.done, description=_describe(stage))
 

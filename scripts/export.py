@@ -1,14 +1,14 @@
 """`rl-discovery export RUN FILE`: the objective of a run as one file, with its card."""
 
 import dataclasses
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import tyro
 
-from checkpoints import ObjectiveFileError, load_objective, read_card, save_objective
+from checkpoints import ObjectiveFileError, load_objective, read_card, save_objective, spelling
+from checkpoints.loading import is_named
 from evaluation.results import Results
 from scripts import output
 from scripts.arguments import parse
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     with output.only_json():
         objective = load_objective(arguments.run)
         if arguments.evaluation is not None:
-            quoted = _quote(Results.load(arguments.evaluation), arguments.file.stem, objective.name)
+            quoted = _quote(Results.load(arguments.evaluation), arguments.file, objective.name)
             card = dict(objective.card) | {"evaluation": quoted}
             objective = dataclasses.replace(objective, card=card)
         save_objective(arguments.file, objective)
@@ -55,11 +55,12 @@ def main(argv: Sequence[str]) -> int:
         return 0
     generations = card.get("generations")
     after = "" if generations is None else f" after {generations:,} generations"
-    print(f"{arguments.file}: {objective.name}{after}, {arguments.file.stat().st_size:,} bytes")
+    with output.of_finished_work():
+        print(f"{arguments.file}: {objective.name}{after}, {arguments.file.stat().st_size:,} bytes")
     return 0
 
 
-def _quote(results: Results, name: str, label: str) -> dict[str, Any]:
+def _quote(results: Results, file: Path, label: str) -> dict[str, Any]:
     """What a card says of an evaluation: scores beside the baselines', every seed, and the command."""
     suites = list(dict.fromkeys(cell.suite for cell in results.cells))
     horizons = sorted({cell.horizon for cell in results.cells})
@@ -67,11 +68,13 @@ def _quote(results: Results, name: str, label: str) -> dict[str, Any]:
     baselines = list(dict.fromkeys(c.objective for c in results.cells if c.objective != label))
     if len(suites) != 1 or len(baselines) == len({cell.objective for cell in results.cells}):
         raise ExportTargetError(f"the evaluation must be of {label} on one suite")
-    arguments = ["evaluate", name, "--suite", suites[0], "--horizons", *map(str, horizons)]
-    arguments += ["--seeds", str(seeds), "--baselines", *baselines]
+    # A file that is named as what is shipped is to be shipped in its place.
+    subject = file.stem if is_named(file.stem) else Path(file.name)
+    arguments = ["--suite", suites[0], "--horizons", *map(str, horizons), "--seeds", str(seeds)]
+    arguments += ["--baselines", *baselines]
     cells = [cell for cell in results.cells if cell.objective == label]
     return {
-        "command": shlex.join(["rl-discovery", *arguments]),
+        "command": spelling.command("evaluate", subject, *arguments),
         "aggregate": [entry.model_dump(mode="json", by_alias=True) for entry in results.aggregate],
         "cells": [cell.model_dump(mode="json", by_alias=True) for cell in cells],
         "versions": results.versions,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -33,6 +34,11 @@ def main(argv: Sequence[str]) -> int:
         output.print_json(entries)
     else:
         print(output.columns([[str(value) for value in _in_columns(entry)] for entry in entries]))
+    if arguments.kind in OF_ENVS:
+        import envs
+
+        for module, reason in envs.broken_modules().items():
+            print(f"skipped {module}: {reason}", file=sys.stderr)
     return 0
 
 
@@ -125,6 +131,10 @@ KINDS: dict[Kind, Callable[[], list[dict[str, Any]]]] = {
     "scores": scores,
     "fitness": fitness,
 }
+
+
+OF_ENVS: tuple[Kind, ...] = ("envs", "distributions", "suites")
+"""What modules of `envs` bring."""
 
 
 def _described(registry: dict[str, Any]) -> list[dict[str, Any]]:

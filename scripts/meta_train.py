@@ -3,25 +3,37 @@
 import argparse
 import dataclasses
 import json
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from scripts.arguments import parse
+from checkpoints import spelling
+from scripts import output
+from scripts.arguments import UsageError, parse
+
+if TYPE_CHECKING:
+    from meta.config import RunConfig
+
+DEFAULT_PRESET = "ta-lpg-cpu"
 
 
-def parse_arguments(argv: Sequence[str]) -> Any:
+def parse_arguments(argv: Sequence[str], *, resume: bool = False) -> Any:
     """What the command is asked to do; `sweep` asks it of its trials.
 
+    Args:
+        argv: what follows the command's name.
+        resume: begin with the configuration of the run directory, where that holds one, in place of the
+            preset's.
+
     Returns:
-        `config`, the preset with the flags applied, validated; `run_dir`; `print_config`.
+        `config`, with the flags applied, validated; `run_dir`; `print_config`.
 
     Raises:
-        UsageError, ConfigError: in one line; see `parse` and `validate`.
+        UsageError, ConfigError, RunError: in one line; see `parse`, `validate` and `read_config`.
     """
     pre = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    pre.add_argument("--preset", default="ta-lpg-cpu")
+    pre.add_argument("--preset")
+    pre.add_argument("--run-dir", "--run_dir")
     known, _ = pre.parse_known_args(argv)
 
     import tyro
@@ -29,13 +41,20 @@ def parse_arguments(argv: Sequence[str]) -> Any:
     from meta.config import RunConfig, validate
     from meta.presets import PRESETS, find
 
-    preset = find(known.preset)
+    base = find(known.preset or DEFAULT_PRESET).config
+    if resume:
+        try:
+            run_dir = spelling.path_of(known.run_dir) if known.run_dir else _default_dir(base)
+        except spelling.HomeError as error:
+            raise UsageError(str(error)) from None
+        base = _config_there(run_dir, known.preset) or base
 
     @dataclasses.dataclass(frozen=True)
     class Arguments:
-        config: Annotated[RunConfig, tyro.conf.arg(name="")] = preset.config
+        config: Annotated[RunConfig, tyro.conf.arg(name="")] = base
         run_dir: Path | None = None
-        """Where the run is kept; the same directory again resumes it (default: runs/PRESET)."""
+        """Where the run is kept; the same directory again resumes it with its own configuration (default:
+        runs/PRESET)."""
         profile: bool = False
         """Write a trace of this call's second generation to profile/ in the run directory."""
         print_config: bool = False
@@ -54,13 +73,36 @@ def parse_arguments(argv: Sequence[str]) -> Any:
     return dataclasses.replace(arguments, config=validate(arguments.config))
 
 
+def _default_dir(config: "RunConfig") -> Path:
+    return Path("runs") / config.preset
+
+
+def _config_there(run_dir: Path, preset: str | None) -> "RunConfig | None":
+    """The configuration of the run in a directory, whose preset must be the one asked for, if one is."""
+    import jax
+
+    from meta.errors import ConfigError
+    from meta.run_dir import read_config
+
+    path = run_dir / "config.json"
+    if not path.exists():
+        return None
+    found = read_config(path)
+    if preset not in (None, found.preset):
+        raise ConfigError(
+            f"{run_dir} holds a run of preset {found.preset!r}, not {preset!r}: leave --preset out to go on "
+            "with it, or choose another --run-dir"
+        )
+    if found.devices is not None and found.devices > jax.device_count():  # begun on a larger machine
+        return dataclasses.replace(found, devices=None)
+    return found
+
+
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit status."""
     _join(argv)
-    arguments = parse_arguments(argv)
+    arguments = parse_arguments(argv, resume=True)
     config = arguments.config
-
-    from rich.console import Console
 
     from meta.config import to_json
     from meta.errors import DivergedError
@@ -72,28 +114,22 @@ def main(argv: Sequence[str]) -> int:
     from meta import processes
     from meta.trainer import meta_train
 
-    console = Console(stderr=True)
-    run_dir = arguments.run_dir or Path("runs") / config.preset
+    console = output.messages()
+    run_dir = arguments.run_dir or _default_dir(config)
     try:
-        outcome = meta_train(config, run_dir, console, profile=arguments.profile)
+        with output.only_json():  # standard output may be full or closed, and a library may print to it
+            outcome = meta_train(config, run_dir, console, profile=arguments.profile)
     except DivergedError as error:
         console.quiet = not processes.leads()
-        console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"error: {error}", style="red", soft_wrap=True)
         return 3
     console.quiet = not processes.leads()
     if outcome.signal is not None:
-        command = shlex.join(["rl-discovery", "meta-train", *argv])
-        console.print(
-            f"stopped at generation {outcome.generations}; resume with\n  {command}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        again = spelling.command("meta-train", *argv)
+        console.print(f"stopped at generation {outcome.generations}; resume with\n  {again}", soft_wrap=True)
         return 128 + outcome.signal
-    console.print(
-        f"done: {outcome.generations} generations in {run_dir}; next: rl-discovery evaluate {run_dir}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    then = spelling.command("evaluate", run_dir)
+    console.print(f"done: {outcome.generations} generations in {run_dir}; next: {then}", soft_wrap=True)
     return 0
 
 

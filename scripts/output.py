@@ -1,4 +1,4 @@
-"""What commands print: one JSON document, or columns for people."""
+"""What commands print: one JSON document, columns and tables for people."""
 
 import contextlib
 import json
@@ -7,6 +7,55 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+from rich.console import Console
+
+from scripts import streams
+
+WIDTH = 120
+"""Of tables that go to a file or a pipe, in columns."""
+
+
+class _Plain(Console):
+    """Prints text as it is: paths and names are the user's, and `[x]` or `:car:` in them mean nothing.
+
+    What is bold or coloured is a `rich.text.Text`.
+    """
+
+    def __init__(self, file: Any, width: int | None = None) -> None:
+        # The file is named: rich takes the encoding from it.
+        super().__init__(file=file, width=width, markup=False, emoji=False, highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        """Leaves it to the caller, where rich would end the process with status 1."""
+        raise
+
+
+def messages() -> Console:
+    """Standard error, for progress and messages."""
+    return _Plain(sys.stderr)
+
+
+def results(width: int | None = None) -> Console:
+    """Standard output, for tables.
+
+    Args:
+        width: in columns, where it is no terminal; rich's default there is 80.
+    """
+    return _Plain(sys.stdout, None if sys.stdout.isatty() else width)
+
+
+@contextlib.contextmanager
+def of_finished_work() -> Iterator[None]:
+    """What is printed inside tells of work that is done and in files: not being able to is no failure."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        if error.filename != streams.STDOUT:
+            raise
+        if not isinstance(error, BrokenPipeError):
+            messages().print(f"{error.filename}: {error.strerror}; all files are written", soft_wrap=True)
 
 
 @contextlib.contextmanager

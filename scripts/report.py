@@ -2,14 +2,12 @@
 
 import dataclasses
 import datetime
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 
-from checkpoints import load_objective
+from checkpoints import load_objective, spelling
 from checkpoints.atomic import replace_file
 from checkpoints.loading import RUN_FILE
 from checkpoints.provenance import versions
@@ -58,19 +56,19 @@ def main(argv: Sequence[str]) -> int:
     _check(arguments)
     report.require()
     out = arguments.out or arguments.runs[0] / "report.html"
-    console = Console(stderr=True)
+    console = output.messages()
     with output.only_json():
         sources = _sources(arguments)
         check_writable(out.parent)
         document = report.gather(
             sources,
             made=_made(),
-            command=shlex.join(["rl-discovery", "report", *argv]),
-            progress=lambda stage: console.print(stage, highlight=False, markup=False, soft_wrap=True),
+            command=spelling.command("report", *argv),
+            progress=lambda stage: console.print(stage, soft_wrap=True),
         )
         page = report.render(document).encode()
         replace_file(out, page)
-    console.print(f"wrote {out} ({len(page) / 1e6:.1f} MB)", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"wrote {out} ({len(page) / 1e6:.1f} MB)", soft_wrap=True)
     return 0
 
 
@@ -142,10 +140,10 @@ def reproduce(config: RunConfig, run_dir: Path) -> str:
     """
     preset = config.preset if config.preset in PRESETS else "ta-lpg"
     base = to_json(dataclasses.replace(PRESETS[preset].config, preset=config.preset))
-    words = ["rl-discovery", "meta-train", "--preset", preset, "--run-dir", str(run_dir)]
+    words = ["--preset", preset, "--run-dir", spelling.word(run_dir)]
     for name, value in changed(to_json(config), base).items():
         words += flag(name, value)
-    return shlex.join(words)
+    return spelling.command("meta-train", *words)
 
 
 def _made() -> str:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import tyro
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -60,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
     elif arguments.watch:
         _watch(arguments.runs, found)
     else:
-        Console().print(_show(found))
+        output.results().print(_show(found))
     return 0
 
 
@@ -69,7 +68,7 @@ def _read(runs: Sequence[Path]) -> list[RunStatus]:
 
 
 def _watch(runs: Sequence[Path], found: list[RunStatus]) -> None:
-    with Live(_show(found), auto_refresh=False) as live:
+    with Live(_show(found), console=output.results(), auto_refresh=False) as live:
         while not all(status.state == "done" for status in found):
             time.sleep(REFRESH_SECONDS)
             found = _read(runs)
@@ -86,7 +85,7 @@ def _one(status: RunStatus) -> RenderableType:
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
     rows: dict[str, RenderableType | None] = {
-        "preset": escape(status.preset),
+        "preset": status.preset,
         "generations": _progress(status),
         "fitness": _fitness(status),
         "trend": _trend(status),
@@ -121,7 +120,7 @@ def _several(found: Sequence[RunStatus]) -> Table:
     for status in found:
         rate, age = status.env_steps_per_s, status.age_s
         table.add_row(
-            escape(status.run if spread else Path(status.run).name),
+            status.run if spread else Path(status.run).name,
             Text(status.state, STYLES[status.state]),
             f"{status.generations:,}/{status.total:,}",
             f"{number(status.fitness)} {ARROWS[status.trend]}".strip(),
@@ -143,23 +142,23 @@ def _progress(status: RunStatus) -> RenderableType:
     return line
 
 
-def _fitness(status: RunStatus) -> str:
+def _fitness(status: RunStatus) -> RenderableType:
     if status.fitness is None:
         return "none yet" if status.generations else "none yet: the first generation is not over"
     means = [value for value in status.curve if value is not None]
     low, high = min(means), max(means)
     scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
     line = "".join(" " if v is None else BLOCKS[round((v - low) * scale)] for v in status.curve)
-    newest = f"mean of the last {status.window:,}"
-    return f"[bold]{number(status.fitness)}[/], {newest}\n{line}  [dim]{number(low)} to {number(high)}[/]"
+    newest, ends = f"mean of the last {status.window:,}", f"{number(low)} to {number(high)}"
+    return Text.assemble((number(status.fitness), "bold"), f", {newest}\n{line}  ", (ends, "dim"))
 
 
-def _trend(status: RunStatus) -> str | None:
+def _trend(status: RunStatus) -> RenderableType | None:
     if status.trend is None or status.slope is None:
         return None
-    words = {"rising": "[green]rising[/]", "falling": "[red]falling[/]", "flat": "no clear one"}[status.trend]
+    words = {"rising": ("rising", "green"), "falling": ("falling", "red"), "flat": ("no clear one", "")}
     slope = f"{status.slope:+.3f} ± {status.slope_error:.3f} per 100 generations"
-    return f"{words}, {slope} in the newer half"
+    return Text.assemble(words[status.trend], f", {slope} in the newer half")
 
 
 def _signal(status: RunStatus) -> str | None:
@@ -171,11 +170,12 @@ def _signal(status: RunStatus) -> str | None:
     return f"{line}, correlation with the recent direction {status.direction_correlation:+.3f}"
 
 
-def _held_out(status: RunStatus) -> str | None:
+def _held_out(status: RunStatus) -> RenderableType | None:
     if status.held_out_fitness is None:
         return None
     when = f"at generation {status.held_out_generation:,}"
-    return f"[bold]{number(status.held_out_fitness)}[/] {when}, best {number(status.held_out_best)}"
+    best = number(status.held_out_best)
+    return Text.assemble((number(status.held_out_fitness), "bold"), f" {when}, best {best}")
 
 
 def _curriculum(status: RunStatus) -> str | None:
@@ -195,7 +195,7 @@ def _steps(status: RunStatus) -> str:
 
 def _time(status: RunStatus) -> str | None:
     shares = sorted(status.time_shares.items(), key=lambda item: -item[1])
-    return ", ".join(f"{TIMES.get(name, escape(name))} {share:.0%}" for name, share in shares) or None
+    return ", ".join(f"{TIMES.get(name, name)} {share:.0%}" for name, share in shares) or None
 
 
 def _checkpoint(status: RunStatus) -> str:

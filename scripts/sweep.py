@@ -1,8 +1,8 @@
 """`rl-discovery sweep`: a grid or random search over fields, each trial a `meta-train` of its own."""
 
+import contextlib
 import dataclasses
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from checkpoints import spelling
 from meta.signals import StopRequest
 from scripts import child, output
 from scripts.arguments import UsageError, check_positive, parse
@@ -109,10 +109,11 @@ def main(argv: Sequence[str]) -> int:
         if trial in unfinished:
             _become(arguments, common, trial)
         return 0
-    again = shlex.join(["rl-discovery", "sweep", *argv])
+    again = spelling.command("sweep", *argv)
     status = _Runner(arguments, common, plan, again).run(unfinished)
     if status < 128:
-        _print_comparison(arguments, plan)
+        with contextlib.nullcontext() if arguments.json else output.of_finished_work():
+            _print_comparison(arguments, plan)
     return status
 
 
@@ -175,8 +176,13 @@ def _plan(arguments: Arguments, common: list[str]) -> tuple["Plan", list["RunCon
 
 def _process(arguments: Arguments, common: list[str], trial: "Trial") -> tuple[list[str], dict[str, str]]:
     """Command line and environment of a trial."""
+    from meta.presets import find
+
+    # Named also where it is the preset's: a trial that was begun has its own number, which may be another.
+    generations = ["--generations", str(find(arguments.preset).config.generations)]
     overrides = [word for name, value in trial.overrides.items() for word in flag(name, value)]
-    flags = ["--preset", arguments.preset, *common, *overrides, "--run-dir", str(arguments.dir / trial.name)]
+    run_dir = spelling.word(arguments.dir / trial.name)
+    flags = ["--preset", arguments.preset, *generations, *common, *overrides, "--run-dir", run_dir]
     return [*child.COMMAND, "meta-train", *flags], child.environment()
 
 
@@ -255,7 +261,7 @@ class _Runner:
 
 
 def _say(message: str, style: str | None = None) -> None:
-    Console(stderr=True).print(message, style=style, highlight=False, markup=False, soft_wrap=True)
+    output.messages().print(message, style=style, soft_wrap=True)
 
 
 def _print_plan(arguments: Arguments, plan: "Plan") -> None:
@@ -281,7 +287,7 @@ def _print_comparison(arguments: Arguments, plan: "Plan") -> None:
         trials = [dataclasses.asdict(result) for result in results]
         output.print_json({"format": sweep.FORMAT, "trials": trials})
     else:
-        Console().print(_comparison(results))
+        output.results().print(_comparison(results))
 
 
 def _comparison(results: Sequence["Result"]) -> Table:
@@ -299,8 +305,8 @@ def _comparison(results: Sequence["Result"]) -> Table:
         style = STYLES.get(result.state, "red" if result.state == "damaged" else "dim")
         table.add_row(
             result.name.partition("_")[0],
-            *(escape(str(result.overrides.get(name, ""))) for name in names),
-            f"[{style}]{result.state}[/]",
+            *(str(result.overrides.get(name, "")) for name in names),
+            Text(result.state, style),
             f"{result.generations:,}{total}",
             *([number(result.held_out_fitness)] if held_out else []),
             number(result.fitness),

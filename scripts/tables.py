@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from discovery.objectives.base import TrainedObjective
 from envs.suites import Suite
@@ -52,15 +52,16 @@ def _scores(results: Results, suite: Suite, objectives: Mapping[str, TrainedObje
     for horizon in horizons:
         table.add_column(f"{horizon:,}", justify="right")
     for label in labels:
-        table.add_row(escape(label), *(_score(aggregates[label, horizon]) for horizon in horizons))
+        table.add_row(label, *(_score(aggregates[label, horizon]) for horizon in horizons))
     return table
 
 
-def _score(aggregate: Aggregate) -> str:
+def _score(aggregate: Aggregate) -> Text:
     if aggregate.failures:
-        return f"[red]{aggregate.failures} failed[/red]"
+        return Text(f"{aggregate.failures} failed", "red")
     below = f"gap {_number(aggregate.optimality_gap)}  eff. {_number(aggregate.efficiency)}"
-    return f"{_interval(aggregate.iqm, aggregate.ci_low, aggregate.ci_high)}\n[dim]{below}[/dim]"
+    interval = _interval(aggregate.iqm, aggregate.ci_low, aggregate.ci_high)
+    return Text.assemble(interval, "\n", (below, "dim"))
 
 
 def _returns(results: Results, suite: Suite, objectives: Mapping[str, TrainedObjective]) -> Table:
@@ -80,7 +81,7 @@ def _returns(results: Results, suite: Suite, objectives: Mapping[str, TrainedObj
         for label in labels:
             row = [results.environment_return(aggregates[label, n], environment) for n in horizons]
             numbers = (_interval(*(estimate or (None,) * 3)) for estimate in row)
-            table.add_row(environment if label == labels[0] else "", escape(label), *numbers)
+            table.add_row(environment if label == labels[0] else "", label, *numbers)
         table.add_section()
     return table
 
@@ -101,7 +102,7 @@ def _improvement(results: Results, suite: Suite) -> Table:
     for objective, over in dict.fromkeys((entry.objective, entry.over) for entry in entries):
         row = [found.get((objective, over, horizon)) for horizon in horizons]
         numbers = ("–" if e is None else _interval(e.probability, e.ci_low, e.ci_high) for e in row)
-        table.add_row(escape(f"{objective} over {over}"), *numbers)
+        table.add_row(f"{objective} over {over}", *numbers)
     return table
 
 
@@ -122,7 +123,7 @@ def _tuned(results: Results, suite: Suite) -> Table:
             f"x {entry.step_factor:.2g}",
             f"{entry.entropy_coef:.3g}",
         )
-        table.add_row(escape(entry.objective), entry.environment, f"{entry.horizon:,}", *numbers)
+        table.add_row(entry.objective, entry.environment, f"{entry.horizon:,}", *numbers)
     return table
 
 
@@ -132,7 +133,7 @@ def _table(title: str, caption: str, objectives: Mapping[str, TrainedObjective])
         caption += f"\nWithout horizon inputs: {', '.join(blind)}"
     return Table(
         title=title,
-        caption=escape(caption),
+        caption=caption,
         title_justify="left",
         caption_justify="left",
         min_width=70,
@@ -161,10 +162,10 @@ def _interval_words(cells: list[Cell]) -> str:
     return "[95 % interval]" if enough else "(no interval with fewer than three seeds)"
 
 
-def _interval(middle: float | None, low: float | None, high: float | None) -> str:
-    """As in "0.81 [0.78, 0.83]", escaped for rich."""
-    ends = "" if low is None else escape(f" [{_number(low)}, {_number(high)}]")
-    return f"[bold]{_number(middle)}[/bold]{ends}"
+def _interval(middle: float | None, low: float | None, high: float | None) -> Text:
+    """As in "0.81 [0.78, 0.83]"."""
+    ends = "" if low is None else f" [{_number(low)}, {_number(high)}]"
+    return Text.assemble((_number(middle), "bold"), ends)
 
 
 def _number(value: float | None) -> str:

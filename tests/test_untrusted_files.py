@@ -17,17 +17,30 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
+from gymnax.environments.classic_control.cartpole import CartPole
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from checkpoints import ObjectiveFileError, load_objective, read_card, read_objective, save_objective
+from checkpoints import (
+    AgentFileError,
+    ObjectiveFileError,
+    load_agent,
+    load_objective,
+    read_card,
+    read_objective,
+    save_agent,
+    save_objective,
+)
 from checkpoints.errors import RunCheckpointError
 from checkpoints.runs import RunCheckpoints
+from discovery import AgentConfig, TrainedAgent
+from discovery.agents.agent import make_agent
 from discovery.objectives.base import TrainedObjective
 from discovery.objectives.registry import make_objective
+from evaluation.errors import ResultsError
 from evaluation.report.errors import ReportError
 from evaluation.report.files import read_run
-from evaluation.results import Cell, Outcome, Results, ResultsError
+from evaluation.results import Cell, Outcome, Results
 from evaluation.store import Store
 from meta.config import to_json
 from meta.errors import RunError
@@ -45,6 +58,7 @@ INPUTS = {
     **{"report_config": 500, "report_metrics": 700, "report_results": 500, "report_analysis": 900},
     **{"objective": 500, "card": 700, "run_objective": 500},
     **{"status_config": 300, "status_metrics": 500, "sweep": 500},
+    **{"agent": 300, "agent_card": 300},
 }
 """Files that are tried on each loader."""
 
@@ -148,12 +162,30 @@ def with_card(path: Path) -> None:
     read_objective(path)
 
 
+@functools.cache
+def agent() -> TrainedAgent:
+    env = CartPole()
+    made = make_agent(AgentConfig(network="mlp", hidden=(2,), workers=2), env, env.default_params, 1)
+    return TrainedAgent(made, made.init(jax.random.key(0)))
+
+
 @pytest.fixture(scope="module")
 def loaders(tmp_path_factory) -> dict[str, Loader]:
     file = tmp_path_factory.mktemp("intact") / "objective.safetensors"
     save_objective(file, objective())
     with safetensors.safe_open(file, "numpy") as opened:
         card = opened.metadata()["card"].encode()
+    agent_file = file.with_name("agent.safetensors")
+    save_agent(agent_file, agent())
+    with safetensors.safe_open(agent_file, "numpy") as opened:
+        agent_card = opened.metadata()["agent"].encode()
+    agent_tensors = safetensors.numpy.load_file(agent_file)
+
+    def with_agent_card(path: Path) -> None:
+        text = path.read_bytes().decode("utf-8", "replace")
+        path.write_bytes(safetensors.numpy.save(agent_tensors, {"agent": text}))
+        load_agent(path)
+
     config = json.dumps({"format": 1, "config": to_json(TINY), "versions": {"jax": "0"}}).encode()
     metrics = b"".join(json.dumps(ROW | {"generation": i}).encode() + b"\n" for i in range(3))
     cells = [Cell.model_validate(CELL | {"seed": seed}) for seed in range(3)]
@@ -202,6 +234,8 @@ def loaders(tmp_path_factory) -> dict[str, Loader]:
         "sweep": Loader("sweep.json", SWEEP, lambda path: read_plan(path.parent), (RunError,)),
         "objective": Loader("any.safetensors", file.read_bytes(), read_objective, damaged),
         "card": Loader("any.safetensors", card, with_card, damaged),
+        "agent": Loader("any.safetensors", agent_file.read_bytes(), load_agent, (AgentFileError,)),
+        "agent_card": Loader("any.safetensors", agent_card, with_agent_card, (AgentFileError,)),
         "run_objective": Loader("objective.safetensors", file.read_bytes(), run_objective, damaged),
     }
 

@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 from gymnax.environments.environment import Environment
-from jaxtyping import Array, Float, Key, Num
+from jaxtyping import Array, Bool, Float, Key, Num
 
-from discovery.agents.networks import NETWORKS, Activation, AgentNetwork
+from discovery.agents.networks import NETWORKS, Activation, AgentNetwork, Observations
 from discovery.agents.policies import Bounds, Policy, policy_for
 from discovery.agents.statistics import Scaling, Statistics
+from discovery.spaces import action_space, observation_space
 from discovery.types import AgentParams, Outputs
 
 
@@ -83,47 +84,86 @@ class AgentState:
     opt_state: optax.OptState
     statistics: Statistics
 
+    @property
+    def is_finite(self) -> Bool[Array, ""]:
+        """Whether all that the agent acts by is finite.
+
+        An agent of NaNs still acts: it takes one and the same action, for which it gets a return that
+        means nothing.
+        """
+        acts_by = (self.params, self.statistics.observations)
+        return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(acts_by)]).all()
+
 
 @dataclasses.dataclass(frozen=True)
 class Agent:
     """The static side of an agent; build it with `make_agent`.
 
+    It is data and nothing else: equal agents share compiled programs, and one can be pickled or written
+    to a file.
+
     Attributes:
-        network: flax module from observation to `Outputs`.
-        optimiser: optax transformation for the network's parameters.
-        observation_shape, observation_dtype: of one observation, to initialise with.
-        epochs, minibatches: passes over each rollout, and optimiser steps in each.
-        anneal: whether step sizes fall to 0 over the lifetime.
-        scaling: which running statistics it keeps and looks through.
+        config: of network and optimiser.
+        observations: what it sees.
+        policy: the kind of distribution that it acts by.
+        head_size: K, outputs of the second head.
         workers: W, copies of the environment that it acts in; each has a running return.
+        zero_outputs: of the second head, the first ones, that are 0 at first.
     """
 
-    network: AgentNetwork
-    optimiser: optax.GradientTransformation
-    observation_shape: tuple[int, ...]
-    observation_dtype: Any
-    epochs: int = 1
-    minibatches: int = 1
-    anneal: bool = False
-    scaling: Scaling = dataclasses.field(default_factory=Scaling)
+    config: AgentConfig
+    observations: Observations
+    policy: Policy
+    head_size: int
     workers: int = 1
+    zero_outputs: int = 0
 
     def init(self, key: Key[Array, ""]) -> AgentState:
         """A new agent."""
-        example = jnp.zeros(self.observation_shape, self.observation_dtype)
-        params = self.network.init(key, example)["params"]
-        statistics = self.scaling.init(self.observation_shape, self.workers)
+        params = self.network.init(key, self.observations.example())["params"]
+        statistics = self.scaling.init(self.observations.shape, self.workers)
         return AgentState(params=params, opt_state=self.optimiser.init(params), statistics=statistics)
+
+    @property
+    def network(self) -> AgentNetwork:
+        """flax module from observation to `Outputs`."""
+        config = self.config
+        body = NETWORKS[config.network](self.observations, config.hidden, config.activation)
+        return AgentNetwork(body, self.policy, self.head_size, config.shared, self.zero_outputs)
+
+    @property
+    def optimiser(self) -> optax.GradientTransformation:
+        """optax transformation for the network's parameters."""
+        config = self.config
+        if config.clip_together:
+            steps = _by_network(config, optax.scale_by_learning_rate)
+            return optax.chain(_clipped_direction(config), steps)
+        return _by_network(config, functools.partial(make_optimiser, config))
+
+    @property
+    def scaling(self) -> Scaling:
+        """Which running statistics it keeps and looks through."""
+        return Scaling(self.config.scale_observations, self.config.scale_rewards)
+
+    @property
+    def epochs(self) -> int:
+        """Passes over each rollout."""
+        return self.config.epochs
+
+    @property
+    def minibatches(self) -> int:
+        """Optimiser steps in each pass."""
+        return self.config.minibatches
+
+    @property
+    def anneal(self) -> bool:
+        """Whether step sizes fall to 0 over the lifetime."""
+        return self.config.anneal
 
     @property
     def revisits(self) -> bool:
         """Whether an update passes over its rollout in several optimiser steps (PPO)."""
         return self.epochs * self.minibatches > 1
-
-    @property
-    def policy(self) -> Policy:
-        """The kind of distribution that the agent acts by."""
-        return self.network.distribution
 
     def apply(self, params: AgentParams, observation: Array) -> Outputs:
         """Policy and second head for observations of any leading shape."""
@@ -168,24 +208,15 @@ def make_agent(
     Raises:
         ValueError: actions that no policy fits, or a network that the observations do not fit.
     """
-    space = env.observation_space(level)
-    policy = policy_for(env.action_space(level), config.action_bounds)
-    body = NETWORKS[config.network](space, config.hidden, config.activation)
-    network = AgentNetwork(body, policy, head_size, config.shared, zero_outputs)
-    if config.clip_together:
-        optimiser = optax.chain(_clipped_direction(config), _by_network(config, optax.scale_by_learning_rate))
-    else:
-        optimiser = _by_network(config, functools.partial(make_optimiser, config))
+    seen = Observations.of(observation_space(env, level))
+    NETWORKS[config.network](seen, config.hidden, config.activation)  # refuses what does not fit, here
     return Agent(
-        network=network,
-        optimiser=optimiser,
-        observation_shape=tuple(space.shape),
-        observation_dtype=space.dtype,
-        epochs=config.epochs,
-        minibatches=config.minibatches,
-        anneal=config.anneal,
-        scaling=Scaling(config.scale_observations, config.scale_rewards),
+        config=config,
+        observations=seen,
+        policy=policy_for(action_space(env, level), config.action_bounds),
+        head_size=head_size,
         workers=config.workers,
+        zero_outputs=zero_outputs,
     )
 
 

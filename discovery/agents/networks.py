@@ -5,6 +5,7 @@ papers train them with learning rates of their own; or one `body` with two last 
 observations of any leading shape.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
@@ -14,7 +15,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key, Shaped
 
-from discovery.agents.policies import DiagonalGaussian, Policy, is_discrete
+from discovery.agents.policies import DiagonalGaussian, Policy
+from discovery.spaces import is_discrete
 from discovery.types import Outputs
 
 Activation = Literal["relu", "tanh"]
@@ -166,31 +168,61 @@ class MeanAndDeviation(nn.Module):
         return jnp.concatenate([mean, jnp.broadcast_to(log_std, mean.shape)], axis=-1)
 
 
-def table_body(space: Any, hidden: tuple[int, ...], activation: Activation) -> MakeBody:
+@dataclasses.dataclass(frozen=True)
+class Observations:
+    """What a network has to know of an observation space.
+
+    Attributes:
+        shape: of one observation.
+        dtype: its name.
+        states: S where observations are the integers below it, None elsewhere.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    states: int | None = None
+
+    @classmethod
+    def of(cls, space: Any) -> "Observations":
+        """Of gymnax's space."""
+        states = int(space.n) if is_discrete(space) else None
+        return cls(tuple(space.shape), jnp.dtype(space.dtype).name, states)
+
+    def example(self) -> Array:
+        """One observation, to initialise with."""
+        return jnp.zeros(self.shape, self.dtype)
+
+
+def table_body(seen: Observations, hidden: tuple[int, ...], activation: Activation) -> MakeBody:
     """Lookup tables for integer observations."""
     del hidden, activation
-    if not is_discrete(space):
-        raise ValueError("a tabular agent needs an environment with integer observations: use network='mlp'")
+    states = seen.states
+    if states is None:
+        raise ValueError(
+            f"a tabular agent needs Discrete observations, not {seen.dtype} arrays of shape {seen.shape}: "
+            "use network='mlp'"
+        )
 
     def make(outputs: int | None, last_scale: float, zeros: int = 0) -> nn.Module:
         del last_scale, zeros  # all rows are zeros at first
         if outputs is None:
             raise ValueError("a table has no layers that could be shared: use network='mlp' or shared=False")
-        return Table(space.n, outputs)
+        return Table(states, outputs)
 
     return make
 
 
-def mlp_body(space: Any, hidden: tuple[int, ...], activation: Activation) -> MakeBody:
+def mlp_body(seen: Observations, hidden: tuple[int, ...], activation: Activation) -> MakeBody:
     """MLPs; integer observations are one-hot encoded."""
-    if is_discrete(space):
-        return lambda *last: OneHot(space.n, MLP(hidden, activation, 1, *last))
-    return lambda *last: MLP(hidden, activation, len(space.shape), *last)
+    states = seen.states
+    if states is not None:
+        return lambda *last: OneHot(states, MLP(hidden, activation, 1, *last))
+    return lambda *last: MLP(hidden, activation, len(seen.shape), *last)
 
 
-def cnn_body(space: Any, hidden: tuple[int, ...], activation: Activation) -> MakeBody:
+def cnn_body(seen: Observations, hidden: tuple[int, ...], activation: Activation) -> MakeBody:
     """CNNs for observations of shape (height, width, planes)."""
-    if len(space.shape) != 3:
+    if len(seen.shape) != 3:
         raise ValueError("a CNN agent needs observations of shape (height, width, planes): use network='mlp'")
     return lambda *last: CNN(hidden, activation, *last)
 
@@ -206,7 +238,7 @@ class OneHot(nn.Module):
         return self.inner(jax.nn.one_hot(observation, self.size))
 
 
-NETWORKS: dict[str, Callable[[Any, tuple[int, ...], Activation], MakeBody]] = {
+NETWORKS: dict[str, Callable[[Observations, tuple[int, ...], Activation], MakeBody]] = {
     "tabular": table_body,
     "mlp": mlp_body,
     "cnn": cnn_body,

@@ -15,6 +15,8 @@ import numpy as np
 from gymnax.environments import spaces
 from jaxtyping import Array, Float, Int, Key, Num
 
+from discovery.spaces import is_discrete
+
 Bounds = Literal["clip", "tanh"]
 
 
@@ -146,11 +148,6 @@ class DiagonalGaussian:
         if self.bounds == "clip":
             return jnp.clip(action, low, high)
         return low + (high - low) * (jnp.tanh(action) + 1) / 2
-
-
-def is_discrete(space: Any) -> bool:
-    """Whether actions or observations are one of so many."""
-    return isinstance(space, spaces.Discrete)
 
 
 def policy_for(space: Any, bounds: Bounds = "clip") -> Categorical | DiagonalGaussian:

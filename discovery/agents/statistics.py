@@ -11,7 +11,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from discovery.types import Rollout
 
@@ -33,7 +33,7 @@ class Moments:
     mean: Float[Array, "*shape"]
     variance: Float[Array, "*shape"]
 
-    def merge(self, batch: Float[Array, "n *shape"]) -> "Moments":
+    def merge(self, batch: Shaped[Array, "n *shape"]) -> "Moments":
         """With a batch of more."""
         count = self.count + batch.shape[0]
         mean, variance = jnp.mean(batch, axis=0), jnp.var(batch, axis=0)
@@ -43,7 +43,9 @@ class Moments:
         merged = (1 - share) * self.variance + share * variance + share * (1 - share) * difference**2
         return Moments(count=count, mean=self.mean + share * difference, variance=merged)
 
-    def scale(self, x: Float[Array, "*batch_and_shape"], *, centre: bool) -> Float[Array, "*batch_and_shape"]:
+    def scale(
+        self, x: Shaped[Array, "*batch_and_shape"], *, centre: bool
+    ) -> Float[Array, "*batch_and_shape"]:
         """In standard deviations, from the mean or from zero."""
         x = x - self.mean if centre else x
         return jnp.clip(x / jnp.sqrt(self.variance + 1e-8), -CLIP, CLIP)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from discovery.objectives.bounds import bounded_advantage, bounded_log_ratio, bounded_ratio, in_float32
 from discovery.types import MetaParams, Outputs, Progress, Rollout
 
 Metrics = dict[str, Float[Array, ""]]
@@ -103,31 +104,49 @@ class TrainedObjective:
 
     def drift(
         self,
-        ratio: Float[Array, "*batch"],
-        advantage: Float[Array, "*batch"],
+        ratio: Float[Array, "*batch"] | None = None,
+        advantage: Float[Array, "*batch"] | None = None,
         progress: Progress | float | Array = 0.0,
+        *,
+        log_ratio: Float[Array, "*batch"] | None = None,
     ) -> Float[Array, "*batch"]:
         """f of mirror learning, for a PPO of your own: maximise `mean(ratio * advantage - f)`.
+
+        Value and gradient are finite for all ratios from 0 to infinity: f is computed in float32 or wider,
+        and constant where the ratio leaves what its type can hold (float32: below 5e-20 and above 2e29).
 
         Args:
             ratio: pi/pi_old of the actions taken, to be differentiated.
             advantage: A, normalised; a constant.
             progress: n/N, the share of the training that is done; `Progress(n, N)` for a drift that was
                 evolved with log N as well.
+            log_ratio: log pi - log pi_old, in place of `ratio`: exact where the ratio is nearly 0, and with a
+                gradient where `exp` of it has none.
+
+        Returns:
+            f in the type of ratio and advantage.
 
         Raises:
             ValueError: the objective is none of this family, or needs to know N.
+            TypeError: no advantage, or not one of ratio and log_ratio.
         """
         drift = getattr(self.rule, "drift", None)
         if drift is None:
             raise ValueError(
                 f"{self.name} has no drift: only objectives in PPO's loop do (ppo, dpo, lpo ...)"
             )
+        if advantage is None or (ratio is None) == (log_ratio is None):
+            raise TypeError("drift needs an advantage, and either a ratio or log_ratio=")
         if not isinstance(progress, Progress):
-            if getattr(self.rule, "horizon_inputs", False):
+            if getattr(self.rule, "horizon_inputs", False) or getattr(self.rule, "schedule", False):
                 raise ValueError(f"this {self.name} also sees N: give Progress(done=n, horizon=N)")
             progress = Progress(done=jnp.asarray(progress), horizon=jnp.asarray(1))
-        return drift(self.meta_params, jnp.log(ratio), advantage, progress)
+        given, advantage = (_floats(x) for x in (ratio if log_ratio is None else log_ratio, advantage))
+        own_type = jnp.result_type(given, advantage)
+        given, advantage = in_float32(given), bounded_advantage(in_float32(advantage))
+        log_ratio = jnp.log(bounded_ratio(given)) if log_ratio is None else bounded_log_ratio(given)
+        found = drift(self.meta_params, log_ratio, advantage, progress)
+        return jnp.minimum(found, jnp.finfo(own_type).max).astype(own_type)
 
     def schedule(self, progress: Progress) -> Any:
         """What the rule's schedule multiplies its constants by, for a loop of your own.
@@ -145,3 +164,7 @@ class TrainedObjective:
             raise ValueError(f"{self.name} has no schedule: ta-ppo, ta-a2c and rules with `schedule` do")
         rule: Any = self.rule
         return rule.scales(self.meta_params, progress)
+
+
+def _floats(x: Any) -> Array:
+    return jnp.asarray(x, jnp.result_type(float, x))

@@ -14,16 +14,22 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from discovery.objectives.bounds import SQUARES, bounded_log_ratio
 from discovery.objectives.learned_drift import LearnedDrift
 from discovery.types import MetaParams, Progress
 
 Factor = Callable[[Array, Array], Array]
 
+
+def _bounded(log_ratio: Array) -> Array:
+    return bounded_log_ratio(log_ratio, SQUARES)
+
+
 POLYNOMIAL: Mapping[str, Factor] = {
-    "log r": lambda log_ratio, advantage: log_ratio,
-    "(log r)^2": lambda log_ratio, advantage: log_ratio**2,
-    "(r-1)": lambda log_ratio, advantage: jnp.expm1(log_ratio),
-    "(r-1)^2": lambda log_ratio, advantage: jnp.expm1(log_ratio) ** 2,
+    "log r": lambda log_ratio, advantage: _bounded(log_ratio),
+    "(log r)^2": lambda log_ratio, advantage: _bounded(log_ratio) ** 2,
+    "(r-1)": lambda log_ratio, advantage: jnp.expm1(_bounded(log_ratio)),
+    "(r-1)^2": lambda log_ratio, advantage: jnp.expm1(_bounded(log_ratio)) ** 2,
 }
 """First factors of a term, of log r and A, that grow with the ratio: LPO's inputs."""
 
@@ -110,7 +116,7 @@ class ClosedFormDrift(LearnedDrift):
     def init(self, key: Key[Array, ""]) -> MetaParams:
         """Zeros: PPO in the residual form, no drift in the plain one."""
         del key
-        return {"coefficients": jnp.zeros(len(self.terms))} | self.init_schedule()
+        return {"coefficients": jnp.zeros(len(self.terms), jnp.float32)} | self.init_schedule()
 
     def before_relu(
         self,
@@ -132,7 +138,7 @@ def evaluate_terms(
     longest_horizon: int,
 ) -> Float[Array, "*batch terms"]:
     """The values of terms by name; all 0 at r = 1."""
-    length = jnp.log(progress.horizon) / math.log(longest_horizon)
+    length = progress.log_horizon / math.log(longest_horizon)
     stages: tuple[Any, ...] = (1.0, progress.fraction, length)
     of_progress = dict(zip(PROGRESS, stages, strict=True))
     values = []

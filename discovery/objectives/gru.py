@@ -38,10 +38,10 @@ class BackwardGRU(nn.Module):
             The state at every step, last step computed first.
         """
         G = self.width
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (inputs.shape[-1], 3 * G))
-        recurrent = self.param("recurrent_kernel", _orthogonal_gates, (G, 3 * G))
-        bias = self.param("bias", nn.initializers.zeros, (3 * G,))
-        candidate_bias = self.param("candidate_bias", nn.initializers.zeros, (G,))
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (inputs.shape[-1], 3 * G), jnp.float32)
+        recurrent = self.param("recurrent_kernel", _orthogonal_gates, (G, 3 * G), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (3 * G,), jnp.float32)
+        candidate_bias = self.param("candidate_bias", nn.initializers.zeros, (G,), jnp.float32)
         wide = inputs.dtype  # float32; float64 in tests against finite differences
         dtype = wide if self.precision == "float32" else jnp.dtype(self.precision)
         recurrent = recurrent.astype(dtype)

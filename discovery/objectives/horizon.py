@@ -34,7 +34,7 @@ def scaled_progress(
     """
     low, high = math.log(shortest), math.log(longest)
     half = (high - low) / 2 or ONE_HORIZON_WIDTH
-    length = (jnp.log(jnp.asarray(progress.horizon, jnp.float32)) - (low + high) / 2) / half
+    length = (progress.log_horizon - (low + high) / 2) / half
     return 2.0 * jnp.asarray(progress.fraction) - 1.0, jnp.clip(length, -FURTHEST, FURTHEST)
 
 

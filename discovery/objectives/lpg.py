@@ -271,7 +271,7 @@ class LPG(Scheduled):
             action_prob=jnp.exp(log_prob),
             prediction=prediction,
             next_prediction=jnp.concatenate([prediction[1:], last_prediction[None]]),
-            horizon=self._horizon(progress, prediction.dtype) if self.horizon_inputs else None,
+            horizon=self._horizon(progress) if self.horizon_inputs else None,
         )
         if self.is_residual:
             return self._residual_targets(meta_params, inputs, experience, log_prob, progress)
@@ -310,10 +310,10 @@ class LPG(Scheduled):
             ),
         )
 
-    def _horizon(self, progress: Progress, dtype: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    def _horizon(self, progress: Progress) -> tuple[Float[Array, ""], Float[Array, ""]]:
         if self.encoding == "scaled":
             return scaled_progress(progress, self.shortest_horizon, self.longest_horizon)
-        return progress.fraction, jnp.log(progress.horizon.astype(dtype))
+        return progress.fraction, progress.log_horizon
 
     def loss(
         self,

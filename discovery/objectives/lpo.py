@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
+from discovery.objectives.bounds import SQUARES, bounded_log_ratio
 from discovery.objectives.horizon import Encoding, scaled_progress
 from discovery.objectives.learned_drift import LearnedDrift
 from discovery.types import MetaParams, Progress
@@ -94,6 +95,7 @@ class LPO(LearnedDrift):
         self, log_ratio: Float[Array, "*batch"], advantage: Float[Array, "*batch"], progress: Progress
     ) -> Float[Array, "*batch inputs"]:
         """x: all zero at r = 1."""
+        log_ratio = bounded_log_ratio(log_ratio, SQUARES)
         step = jnp.expm1(log_ratio)
         of_ratio = jnp.stack([log_ratio, log_ratio**2, step, step**2], axis=-1)
         x = jnp.concatenate([of_ratio, of_ratio * advantage[..., None]], axis=-1)
@@ -108,7 +110,7 @@ class LPO(LearnedDrift):
     def _stage(self, progress: Progress) -> tuple[Float[Array, "*lanes"], Float[Array, "*lanes"]]:
         if self.encoding == "scaled":
             return scaled_progress(progress, self.shortest_horizon, self.longest_horizon)
-        return progress.fraction, jnp.log(progress.horizon) / math.log(self.longest_horizon)
+        return progress.fraction, progress.log_horizon / math.log(self.longest_horizon)
 
 
 def _temporally_aware(**settings: Any) -> LPO:

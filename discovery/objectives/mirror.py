@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Key, Num
 
 from discovery.gae import advantages, normalise
 from discovery.objectives.base import Experience, Metrics
+from discovery.objectives.bounds import bounded_log_ratio
 from discovery.objectives.schedule import Scheduled
 from discovery.types import MetaParams, Outputs, Progress
 
@@ -70,7 +71,7 @@ class MirrorLearning(Scheduled, abc.ABC):
 
         Args:
             meta_params: of a learned drift.
-            log_ratio: log r.
+            log_ratio: log r, from `bounded_log_ratio`; a drift that takes powers of r bounds them itself.
             advantage: A, normalised.
             progress: n and N.
         """
@@ -102,7 +103,8 @@ class MirrorLearning(Scheduled, abc.ABC):
         progress: Progress,
     ) -> tuple[Float[Array, ""], Metrics]:
         """Surrogate, entropy and value terms; `drift` and `kl` show how far the policy went."""
-        log_ratio = outputs.log_prob(action) - targets.log_prob
+        # Where a ratio overflowed, r A - f would be inf - inf, and the agent's parameters NaN.
+        log_ratio = bounded_log_ratio(outputs.log_prob(action) - targets.log_prob)
         ratio, advantage = jnp.exp(log_ratio), normalise(targets.advantage)
         drift = self.drift(meta_params, log_ratio, advantage, progress)
         policy_loss = jnp.mean(drift - ratio * advantage)

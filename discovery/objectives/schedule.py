@@ -77,7 +77,7 @@ class Scheduled:
         """Meta-parameters of the schedule, zeros: an empty dict without one."""
         if not self.schedule:
             return {}
-        return {"schedule": jnp.zeros((len(FEATURES), len(self.scheduled)))}
+        return {"schedule": jnp.zeros((len(FEATURES), len(self.scheduled)), jnp.float32)}
 
     def scales(self, meta_params: MetaParams, progress: Progress) -> Scales:
         """The factors at this point of a lifetime; all 1 without a schedule."""

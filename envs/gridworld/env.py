@@ -8,6 +8,7 @@ Every random draw of a step is a uniform number handed in from outside (`step_fr
 rollout can draw them all at once; gymnax's keyed `step` and `reset` are thin shells around that.
 """
 
+import copy
 from typing import Any
 
 import jax
@@ -120,13 +121,17 @@ class GridWorld(environment.Environment[GridState, GridLevel]):
         Raises:
             ValueError: as the constructor.
         """
-        return GridWorld(
+        # A copy, so that a subclass stays what it is.
+        changed = copy.copy(self)
+        GridWorld.__init__(
+            changed,
             self.max_size,
             self.max_objects,
             random_placement=self.random_placement,
             observation=observation or self.observation,
             diagonal=self.num_actions == len(DIAGONAL_MOVES) if diagonal is None else diagonal,
         )
+        return changed
 
     def step_from(
         self,

@@ -18,13 +18,13 @@ from jaxtyping import Array, Float, Int, Key
 
 from discovery.agents.agent import AgentConfig
 from discovery.blocks import run_blocks
-from discovery.lifetime import Learner, Life, make_learner, side_by_side
+from discovery.lifetime import Learner, Life, evaluate_block, make_learner, side_by_side
 from discovery.objectives.base import TrainedObjective
 from discovery.types import EnvParams, MetaParams, Progress
 from envs.suites import Suite
 from evaluation.analysis.record import Estimated, Lifetime, Lifetimes, Trace
 from evaluation.analysis.views import PLAIN, Misled, views
-from evaluation.lanes import EPISODES, default_block_size, lane_keys, measured
+from evaluation.lanes import EPISODES, check_ended, default_block_size, lane_keys
 from evaluation.protocol import LEVELS_SEED
 from evaluation.statistics import bootstrap_interval, interquartile_mean, mean_estimate
 from evaluation.tasks import Task, count, prepare
@@ -119,6 +119,7 @@ def trainer(
 
     def train(told: np.ndarray) -> dict[str, np.ndarray]:
         found = jax.device_get(run(objective.meta_params, levels, keys, told))
+        check_ended(setting.task.name, found["return"])
         shape = (setting.seeds, level_count)
         return {name: np.asarray(x, np.float64).reshape(*shape, *x.shape[1:]) for name, x in found.items()}
 
@@ -145,7 +146,7 @@ def watch_lanes(
         mine = jax.tree.map(lambda leaf: leaf[lane % level_count], levels)
         live = functools.partial(watched_life, misled, told.shape[0], meta_params)
         lives, traces = side_by_side(live)(keys[lane], mine)
-        return traces | {"return": measured(examiner, lives, mine, keys[lane])}
+        return traces | {"return": evaluate_block(examiner, lives, mine, keys[lane])}
 
     return run_blocks(task, (meta_params, levels, keys, told), jnp.ones(lanes), block_size, mesh)
 

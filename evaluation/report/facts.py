@@ -1,13 +1,13 @@
 """What a run is and where its numbers come from: summary, configuration, provenance, commands."""
 
-import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from checkpoints import shipped
-from checkpoints.objective_file import is_learned
+from checkpoints import spelling
+from checkpoints.loading import is_named
 from checkpoints.provenance import versions
-from discovery.objectives.registry import make_objective, registry
+from checkpoints.spelling import SHIPPED
 from evaluation.report.curves import last_mean
 from evaluation.report.document import Fact, Table
 from evaluation.report.files import RunFiles
@@ -144,8 +144,8 @@ def evaluate_commands(run: RunFiles) -> tuple[tuple[str, str], ...]:
     found = []
     for suite in suites:
         words = _evaluate_words(run.results, suite)
-        out = ["--out", str(run.path / f"evaluation-{slug(suite)}")] if several else []
-        found.append((suite, shlex.join(["rl-discovery", "evaluate", str(run.path), *out, *words])))
+        out = ["--out", spelling.word(run.path / f"evaluation-{slug(suite)}")] if several else []
+        found.append((suite, spelling.command("evaluate", run.path, *out, *words)))
     return tuple(found)
 
 
@@ -158,12 +158,9 @@ def _evaluate_words(results: Results, suite: str) -> list[str]:
     words += ["--levels", str(max(cell.levels for cell in cells))]
     words += ["--tune"] if any(entry.suite == suite for entry in results.tuned) else []
     _, *others = dict.fromkeys(cell.objective for cell in results.cells)
-    return [*words, "--baselines", *(label for label in others if _is_argument(label))]
-
-
-def _is_argument(label: str) -> bool:
-    """Whether `evaluate` finds an objective by its label: a shipped or a hand-written one."""
-    return label in shipped() or (label in registry() and not is_learned(make_objective(label)))
+    named = [label for label in others if is_named(label)]
+    # Somebody may have a file or folder of that name here.
+    return [*words, "--baselines", *(f"{SHIPPED}{n}" if Path(n).exists() else n for n in named)]
 
 
 def analyse_command(run: RunFiles) -> str | None:
@@ -171,10 +168,10 @@ def analyse_command(run: RunFiles) -> str | None:
     if run.analysis is None:
         return None
     lives = run.analysis.lifetimes
-    words = ["rl-discovery", "analyse", str(run.path), "--suite", lives.suite, "--levels", str(lives.levels)]
-    words += ["--seeds", str(lives.seeds), "--lifetime", str(lives.horizon), "--workers", str(lives.workers)]
+    words = ["--suite", lives.suite, "--levels", str(lives.levels), "--seeds", str(lives.seeds)]
+    words += ["--lifetime", str(lives.horizon), "--workers", str(lives.workers)]
     horizons = dict.fromkeys(d.horizon for d in run.analysis.horizon_blind.distances)
-    return shlex.join([*words, "--horizons", *map(str, horizons)])
+    return spelling.command("analyse", run.path, *words, "--horizons", *map(str, horizons))
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -16,8 +16,9 @@ from checkpoints import untrusted
 from checkpoints.errors import one_line, reason
 from checkpoints.loading import RUN_FILE
 from evaluation.analysis.record import Analysis
+from evaluation.errors import ResultsError
 from evaluation.report.errors import ReportError
-from evaluation.results import Results, ResultsError, first_problem
+from evaluation.results import Results, first_problem
 
 FORMAT = 1
 """Version of config.json and analysis.json; a higher one is refused."""

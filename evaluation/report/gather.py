@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
+from checkpoints import spelling
 from evaluation.report import boards, facts
 from evaluation.report.agents import POINTS, Lesson, Subject, levels_of, watch
 from evaluation.report.curves import curves
@@ -81,8 +82,8 @@ def _part(index: int, source: Source, command: str, progress: Callable[[str], No
         provenance=facts.provenance(run, {} if source.subject is None else source.subject.objective.card),
         commands=tuple((what, line) for what, line in made if line is not None),
         hints={
-            "evaluation": f"rl-discovery evaluate {run.path}",
-            "analysis": f"rl-discovery analyse {run.path}",
+            "evaluation": spelling.command("evaluate", run.path),
+            "analysis": spelling.command("analyse", run.path),
         },
         evaluated=run.results is not None,
         no_agents="No agents were asked for."

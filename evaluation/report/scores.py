@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from evaluation.curves import THRESHOLDS
+from evaluation.matrices import score_matrix
 from evaluation.plots import horizon_unit
 from evaluation.report.document import Evaluation, Figure, Table
 from evaluation.report.files import RunFiles
 from evaluation.report.looks import band, colours_of, faint, figure, line, slug
 from evaluation.report.merging import merged
 from evaluation.report.words import interval
-from evaluation.results import Aggregate, Improvement, Results, score_matrix
+from evaluation.results import Aggregate, Improvement, Results
 from evaluation.statistics import MIN_RUNS, performance_profile, profile_band
 
 NOTE = (

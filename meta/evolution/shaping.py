@@ -19,12 +19,17 @@ def centred_ranks(fitness: Float[Array, "groups size"]) -> Float[Array, "groups 
     """Ranks of all candidates in [-0.5, 0.5] after normalising per level; ties share their mean rank.
 
     Candidates of a group met the same level: subtracting its mean and dividing by its standard
-    deviation removes the level's scale. A candidate whose fitness is not finite comes last.
+    deviation removes the level's scale; where all of them tie, they are all at 0. A candidate whose
+    fitness is not finite comes last.
     """
     finite = jnp.isfinite(fitness)
     count = jnp.maximum(jnp.sum(finite, axis=1, keepdims=True), 1)
-    mean = jnp.sum(jnp.where(finite, fitness, 0.0), axis=1, keepdims=True) / count
-    deviation = jnp.where(finite, fitness - mean, 0.0)
+    # From the smallest on, because the mean of equal numbers is not that number but for rounding: 100.3 six
+    # times has a mean of 100.30001, and what is left would be a rank of its own.
+    lowest = jnp.min(jnp.where(finite, fitness, jnp.inf), axis=1, keepdims=True)
+    above = jnp.where(finite, fitness - lowest, 0.0)
+    mean = jnp.sum(above, axis=1, keepdims=True) / count
+    deviation = jnp.where(finite, above - mean, 0.0)
     spread = jnp.sqrt(jnp.sum(deviation**2, axis=1, keepdims=True) / count)
     normalised = jnp.where(finite, deviation / (spread + 1e-8), -jnp.inf).ravel()
     below = jnp.sum(normalised[None, :] < normalised[:, None], axis=1)

@@ -2,13 +2,21 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 import checkpoints
-from checkpoints import ObjectiveFileError, UnknownObjectiveError, load_objective, loading, save_objective
+from checkpoints import (
+    AmbiguousObjectiveError,
+    ObjectiveFileError,
+    UnknownObjectiveError,
+    load_objective,
+    loading,
+    save_objective,
+)
 from checkpoints.objective_file import is_learned
 from discovery.objectives.base import TrainedObjective
 from discovery.objectives.registry import make_objective, registry
@@ -72,13 +80,42 @@ def test_hand_written_objective_needs_no_parameters(shelf, name):
     assert (loaded.name, jax.tree.leaves(loaded.meta_params)) == (name, [])
 
 
-def test_names_come_before_files_and_a_folder_in_the_path_says_file(shelf):
-    for name in ("ta-lpg", "random"):
-        (shelf / name).mkdir()
-        save_objective(shelf / name / "objective.safetensors", trained("lpg", seed=6))
-    assert load_objective("ta-lpg").card["seed"] == 77
-    assert load_objective("random").name == "random"
-    assert load_objective("./ta-lpg").card["seed"] == 6
+NAMES = ["ta-lpg", *(name for name in registry() if not is_learned(make_objective(name)))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_name_of_both_an_objective_and_something_here_is_refused_with_both_spellings(shelf, name, kind):
+    (shelf / "run").mkdir()
+    save_objective(shelf / "run" / "objective.safetensors", trained("lpg", seed=6))
+    (shelf / "run" if kind == "folder" else shelf / "run" / "objective.safetensors").rename(shelf / name)
+    with pytest.raises(AmbiguousObjectiveError) as caught:
+        load_objective(name)
+    assert f"./{name} for the {kind} or shipped:{name} for the objective" in str(caught.value)
+    for path in (f"./{name}", Path(name)):
+        assert load_objective(path).card["seed"] == 6
+    named = load_objective(f"shipped:{name}")
+    assert (named.name, named.card.get("seed")) == (name, 77 if name == "ta-lpg" else None)
+
+
+def test_shipped_before_a_name_that_is_not_says_what_there_is(shelf):
+    (shelf / "mine").mkdir()
+    for name, words in (
+        ("ta_lpg", "did you mean 'ta-lpg'"),
+        ("lpg", "no trained objective"),
+        ("mine", "unknown objective 'mine'"),
+    ):
+        with pytest.raises(UnknownObjectiveError, match=words):
+            load_objective(f"shipped:{name}")
+
+
+def test_home_is_home_and_a_folder_called_so_is_spelled_out(shelf, monkeypatch):
+    monkeypatch.setenv("HOME", str(shelf / "home"))
+    for place, seed in ((shelf / "home" / "run", 1), (shelf / "~" / "run", 2)):
+        place.mkdir(parents=True)
+        save_objective(place / "objective.safetensors", trained("lpg", seed=seed))
+    assert load_objective("~/run").card["seed"] == 1
+    assert load_objective("./~/run").card["seed"] == 2
 
 
 def test_run_directory_named_as_an_unshipped_rule_is_found(shelf):

@@ -1,5 +1,6 @@
 """Run checkpoints: what was saved comes back bit for bit, or an earlier one does and says so."""
 
+import errno
 import json
 import os
 import resource
@@ -284,6 +285,73 @@ def test_failed_write_is_reported_and_leaves_the_earlier_ones(tmp_path, tiny_fil
     restored = restore(tmp_path, big)
     assert (restored.generation, restored.damaged) == (5, ())
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["state", "state/manifest.ocdbt", "state/_METADATA", "state/d/*", "state/**/d/*", "record/metadata"],
+)
+def test_a_step_that_lacks_what_a_restore_needs_is_reported_after_its_save(copy, what):
+    run = RunCheckpoints(copy)
+    run.save(4, make_state(4), {})
+    run._manager.wait_until_finished()
+    lost = max((copy / "4").glob(what), key=lambda path: path.stat().st_size)
+    lost.rename(copy.parent / "lost")
+    with pytest.raises(RunCheckpointError, match=r"checkpoint 4 in .* cannot be read back") as caught:
+        run.poll()
+    assert "\n" not in str(caught.value)
+    assert run.latest() == 3
+    run.close()
+    assert (copy / "damaged-4").is_dir()
+    assert restore(copy).generation == 3
+
+
+def test_a_library_that_writes_less_than_it_says_is_noticed_at_the_first_save(tmp_path, monkeypatch):
+    """As Orbax does where it finds no arrays to merge: it logs a warning."""
+
+    async def nothing(*_, **__):
+        pass
+
+    monkeypatch.setattr(
+        "orbax.checkpoint._src.serialization.ocdbt_utils.merge_ocdbt_per_process_files", nothing
+    )
+    run = RunCheckpoints(tmp_path)
+    run.save(1, {"x": jnp.ones(2)}, {})
+    with pytest.raises(RunCheckpointError, match=r"checkpoint 1 in .* cannot be read back .*damaged-1"):
+        run.close()
+    assert names(tmp_path) == ["damaged-1"]
+
+
+def test_a_save_that_goes_on_is_not_waited_for(tmp_path, monkeypatch):
+    run = RunCheckpoints(tmp_path)
+    run.poll()
+    run.save(1, {"x": jnp.ones(2)}, {})
+    with monkeypatch.context() as patch:
+        patch.setattr(run._manager, "is_saving_in_progress", lambda: True)
+        patch.setattr(run, "wait", lambda: pytest.fail("waited"))
+        run.poll()
+    run.close()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES, errno.ENOMEM, errno.ESTALE])
+@pytest.mark.parametrize("library", ["python", "tensorstore"])
+def test_what_the_machine_cannot_read_now_is_not_called_damaged_and_stays(copy, monkeypatch, number, library):
+    said = OSError(number, os.strerror(number))
+    if library == "tensorstore":
+        said = ValueError(f"Failed to open: \"x\": {os.strerror(number)} [os_error_code='{number}']")
+    run = RunCheckpoints(copy)
+
+    def fail(*_, **__):
+        raise said
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run._manager, "restore", fail)
+        with pytest.raises(RunCheckpointError, match=f"cannot read .*3: {os.strerror(number)}") as caught:
+            run.restore(make_state(0))
+    assert "damaged" not in str(caught.value)
+    assert names(copy) == ["1", "2", "3"]
+    assert run.restore(make_state(0)).generation == 3
+    run.close()
 
 
 WRITER = """

@@ -3,9 +3,12 @@
 import shlex
 
 import jax
+import numpy as np
 import pytest
 
 import checkpoints
+import discovery
+import envs
 from discovery.blocks import make_mesh
 from envs.suites import suite
 from evaluation.protocol import evaluate
@@ -47,3 +50,20 @@ def test_quoted_evaluation_is_computed_again(name: str):
 
 def test_ta_lpg_ships():
     assert "ta-lpg" in SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_is_shipped_is_the_same_in_64_bits(name: str):
+    narrow = checkpoints.load_objective(name)
+    with jax.enable_x64(True):
+        wide = checkpoints.load_objective(name)
+    assert wide.rule == narrow.rule
+    jax.tree.map(np.testing.assert_array_equal, wide.meta_params, narrow.meta_params)
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(wide.meta_params)} == {"float32"}
+
+
+def test_agents_learn_with_ta_lpg_in_64_bits():
+    env, level = envs.make("gridworld/dense")
+    with jax.enable_x64(True):
+        _, history = discovery.train(checkpoints.load_objective("ta-lpg"), env, level, horizon=2)
+    assert np.isfinite(history["return"]).all()

@@ -1,6 +1,7 @@
 """Both ways of driving environments (by uniform numbers, by keys) against gymnax's own step."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -40,13 +41,13 @@ def uniforms_of(env, keys):
     step_keys, reset_keys = keys[:, 0], keys[:, 1]
     steps = jax.vmap(lambda key: jax.random.uniform(key, (env.step_noise_size,)))(step_keys)
     resets = jax.vmap(lambda key: jax.random.uniform(key, (env.reset_noise_size,)))(reset_keys)
-    return np.concatenate([steps, resets], axis=1).T
+    return jnp.concatenate([steps, resets], axis=1).T
 
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_uniform_numbers_drive_a_gridworld_as_gymnax_would(name):
     env, rng = GRIDS[name], np.random.default_rng(0)
-    assert isinstance(env, environment.NoiseDriven)
+    assert environment.is_noise_driven(env)
     endings = {"terminated": 0, "truncated": 0}
     for seed in range(3):
         level = random_level(rng, env, longest=5)
@@ -72,7 +73,7 @@ class Fixed(type(CARTPOLE)):
 
 @pytest.mark.parametrize("env", [CARTPOLE, Fixed()], ids=["at random", "always the same"])
 def test_keys_drive_any_other_environment_as_a_loop_over_gymnax_steps_would(env):
-    assert not isinstance(env, environment.NoiseDriven)
+    assert not environment.is_noise_driven(env)
     level = env.default_params.replace(max_steps_in_episode=15)
     key, steps = jax.random.key(0), 30
     noise, keys = environment.draw(env, key, level, steps, W), jax.random.split(key, (steps, W))

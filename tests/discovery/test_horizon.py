@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discovery.objectives.base import TrainedObjective
@@ -26,6 +26,7 @@ def progress(n, N):
     return Progress(done=jnp.int32(n), horizon=jnp.int32(N))
 
 
+@settings(deadline=None)
 @given(ends=st.tuples(HORIZONS, HORIZONS), N=HORIZONS, share=st.floats(0, 1, exclude_max=True))
 def test_scaled_inputs_are_bounded_whatever_the_horizon(ends, N, share):
     low, high = min(ends), max(ends)

@@ -31,6 +31,7 @@ WORLDS = {
         AgentConfig(network="mlp", hidden=(4,), workers=4, rollout_steps=9),
     ),
 }
+KEY = jax.random.key(0)
 EVERY = pytest.mark.parametrize("name", sorted(registry()))
 
 
@@ -133,3 +134,12 @@ def test_a_name_like_no_other_is_answered_with_all_there_are():
     with pytest.raises(UnknownRuleError, match=", ".join(sorted(registry()))) as caught:
         make_objective("quicksort")
     assert "did you mean" not in str(caught.value)
+
+
+@EVERY
+def test_meta_parameters_are_of_32_bits_whatever_jax_is_told(name):
+    rule = make_objective(name)
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), jax.eval_shape(rule.init, KEY))
+    narrow = jax.tree.map(lambda leaf: (leaf.shape, "float32"), jax.eval_shape(rule.init, KEY))
+    assert wide == narrow

@@ -85,7 +85,7 @@ def walk(kind, env, level, params, worker, workers, keys, chunk):
         for t in range(chunk):
             logits, _ = naive_networks.apply(kind, params, observation, 0)
             action = np.searchsorted(np.cumsum(softmax(logits)), float(draws[t, worker]), side="right")
-            if isinstance(env, environment.NoiseDriven):
+            if environment.is_noise_driven(env):
                 size = env.step_noise_size
                 following, state, reward, terminated = step_from_jit(
                     env, noise[t, :size, worker], state, action, level

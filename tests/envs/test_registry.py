@@ -1,5 +1,7 @@
 import functools
 import importlib.util
+import sys
+from collections.abc import Sequence
 
 import gymnax
 import jax
@@ -10,6 +12,8 @@ import pytest
 import envs
 from envs import registry
 from envs.levels import UnusableEnvironmentError
+from scripts import cli, doctor
+from tests.discovery.experience import CARTPOLE
 
 NEW_FAMILY = """
 from envs.gridworld import DISTRIBUTIONS
@@ -155,6 +159,121 @@ def test_options_may_follow_a_name():
     assert envs.family_of("all,diagonal=true") is envs.families()["gridworld"]
 
 
+class Switches(type(CARTPOLE)):
+    """One option of each kind, as `taken` shows them."""
+
+    def __init__(
+        self,
+        switch: bool = True,
+        count: int = 1,
+        share: float = 0.5,
+        word: str | None = "x",
+        cells: Sequence[int] | None = None,
+        unsaid=2,
+        unknown=None,
+    ):
+        self.taken = (switch, count, share, word, cells, unsaid, unknown)
+
+    def with_options(self, **options):
+        return Switches(**options)
+
+
+@pytest.fixture(params=["a family's", "gymnax's"])
+def switches(request, monkeypatch):
+    """What an environment with these options takes, as a member of a family and as one of gymnax."""
+    distribution = registry.LevelDistribution(
+        "all", "", Switches(), lambda key: CARTPOLE.default_params, (1, 1)
+    )
+    family = registry.Family("switches", "", {"all": distribution}, make=lambda *_: (Switches(), None))
+    if request.param == "gymnax's":
+        monkeypatch.setitem(gymnax.registration._registry, "Switches-v0", Switches)
+        monkeypatch.setattr(gymnax.registration, "registered_envs", ["Switches-v0"])
+        monkeypatch.setattr(gymnax, "registered_envs", ["Switches-v0"])
+        name = "Switches-v0"
+    else:
+        monkeypatch.setattr(registry, "families", lambda: {"switches": family})
+        monkeypatch.setattr(registry, "distributions", lambda: {"switches/all": distribution})
+        name = "switches/all"
+    return lambda options, **more: envs.make(f"{name},{options}".rstrip(","), **more)[0].taken
+
+
+DEFAULTS = dict(
+    zip(
+        ("switch", "count", "share", "word", "cells", "unsaid", "unknown"),
+        Switches().taken,
+        strict=True,
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *((f"switch={text}", False) for text in ("false", "False", "FALSE", "0")),
+        *((f"switch={text}", True) for text in ("true", "True", "1")),
+        *((f"count={text}", int(text)) for text in ("7", "-7", "+7")),
+        *((f"share={text}", float(text)) for text in ("0.25", "-.5", "1e-3", "2")),
+        *((f"word={text}", text) for text in ("8x8", "7", "true")),
+        ("word=none", None),
+        ("cells=[1,-2]", [1, -2]),
+        ("cells=(1,2)", [1, 2]),
+        ("cells=None", None),
+        ("unsaid=-3", -3),
+        *((f"unknown={text}", value) for text, value in (("False", False), ("-1.5", -1.5), ("word", "word"))),
+    ],
+)
+def test_an_option_in_a_name_is_what_the_constructor_takes(switches, text, value):
+    option = text.partition("=")[0]
+    taken = dict(zip(DEFAULTS, switches(f"{text},count=3" if option != "count" else text), strict=True))
+    assert taken == DEFAULTS | {"count": 3} | {option: value}
+    assert type(taken[option]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("switch=no", "switch must be true or false, not 'no'"),
+        ("switch=2", "switch must be true or false, not '2'"),
+        ("count=many", "count must be a whole number, not 'many'"),
+        ("count=1.5", "count must be a whole number, not '1.5'"),
+        ("count=true", "count must be a whole number, not 'true'"),
+        ("share=half", "share must be a number, not 'half'"),
+        ("cells=7", r"cells must be a list such as \[1,2\] or none, not '7'"),
+        ("unsaid=word", "unsaid must be a whole number, not 'word'"),
+    ],
+)
+def test_text_for_a_number_or_a_switch_is_refused(switches, text, words):
+    with pytest.raises(UnusableEnvironmentError, match=words):
+        switches(text)
+
+
+def test_text_from_python_is_refused_too(switches):
+    with pytest.raises(UnusableEnvironmentError, match="switch must be true or false, not 'False'"):
+        switches("", switch="False")
+    assert switches("", word="7", count=np.int64(3))[1:4] == (3, 0.5, "7")
+
+
+@pytest.mark.parametrize("name", ["MetaMaze-misc,maze_size=4"])
+def test_an_assertion_of_a_constructor_is_one_line(name):
+    with pytest.raises(UnusableEnvironmentError, match="MetaMaze-misc: impossible options: maze_size"):
+        envs.make(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "attribute", "value"),
+    [
+        ("gridworld/dense,diagonal=False", "num_actions", 5),
+        ("gridworld/dense,diagonal=TRUE", "num_actions", 9),
+        ("FrozenLake-misc,is_slippery=False", "is_slippery", False),
+        ("FrozenLake-misc,success_rate=0.25,map_name=8x8", "success_rate", 0.25),
+        ("FrozenLake-misc,map_name=8x8", "nrow", 8),
+        ("Breakout-MinAtar,use_minimal_action_set=False", "num_actions", 6),
+    ],
+)
+def test_options_of_real_environments(name, attribute, value):
+    assert getattr(envs.make(name)[0], attribute) == value
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -176,15 +295,17 @@ def test_impossible_options_are_refused_in_one_line(look_up, name, words):
 
 
 @pytest.fixture
-def _toys(tmp_path, monkeypatch):
-    """A module of `envs` that defines a family, for one test."""
-    (tmp_path / "toys.py").write_text(NEW_FAMILY)
+def _toys(tmp_path, monkeypatch, request):
+    """A module of `envs`, one that defines a family unless told otherwise, for one test."""
+    (tmp_path / "toys.py").write_text(getattr(request, "param", NEW_FAMILY))
     monkeypatch.setattr(envs, "__path__", [*envs.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "envs.toys", raising=False)
     caches = (registry.modules, registry.families, registry.distributions)
     for cache in caches:
         cache.cache_clear()
     yield
     monkeypatch.undo()
+    sys.modules.pop("envs.toys", None)
     for cache in caches:
         cache.cache_clear()
 
@@ -196,6 +317,35 @@ def test_a_new_family_is_one_file():
     env, _ = envs.make("tiny")
     assert env is envs.distribution("small").env
     assert envs.suites.discover()["playroom"].environments == ("toys/tiny",)
+
+
+@pytest.mark.parametrize(
+    ("_toys", "reason"),
+    [
+        ("import nothing_of_this_name", "ModuleNotFoundError: No module named 'nothing_of_this_name'"),
+        ("def (", "SyntaxError: "),
+        ("raise SystemExit(2)", "SystemExit: 2"),
+        ("FAMILY = 'Atari'", "TypeError: its FAMILY is a str, not an envs.Family"),
+    ],
+    indirect=["_toys"],
+)
+@pytest.mark.usefixtures("_toys")
+def test_a_broken_file_is_skipped_by_all_others_and_named_where_it_is_asked_for(reason, tmp_path, capsys):
+    assert envs.make("gridworld/dense")[0].max_size == 11
+    ((place, said),) = envs.broken_modules().items()
+    assert (place, said[: len(reason)]) == (f"{tmp_path}/toys", reason)
+    for look_up in (envs.make, envs.distribution, envs.suite):
+        with pytest.raises(envs.UnknownNameError) as caught:
+            look_up("toys/tiny")
+        assert f"{place} was skipped: {reason}" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    for kind in ("envs", "suites"):
+        assert cli.main(["list", kind]) == 0
+        captured = capsys.readouterr()
+        assert f"skipped {place}: {reason}" in captured.err
+        assert "unseen" in captured.out or "gridworld/dense" in captured.out
+    (check,) = doctor.environments()
+    assert (check.name, check.status) == (place, "note")
 
 
 def test_gridworld_has_exact_returns_and_pictures():

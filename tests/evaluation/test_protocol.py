@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from discovery.agents.agent import AgentConfig
+from discovery import rollout
+from discovery.agents.agent import AgentConfig, AgentState
+from discovery.agents.statistics import Statistics
 from discovery.blocks import make_mesh
 from discovery.objectives.a2c import A2C
 from discovery.objectives.base import TrainedObjective
@@ -20,7 +22,7 @@ from envs.suites import Suite
 from evaluation import lanes, tasks
 from evaluation import store as store_module
 from evaluation.errors import EvaluationError
-from evaluation.lanes import lane_keys, sound
+from evaluation.lanes import lane_keys
 from evaluation.protocol import evaluate
 from evaluation.results import Results
 from evaluation.runner import efficiency, groups
@@ -219,10 +221,17 @@ def test_an_agent_that_diverged_is_a_failure_though_its_policy_acts():
     assert [(found.failures, found.iqm is None) for found in results.aggregate] == [(2, True), (0, False)]
 
 
+def test_an_episode_that_does_not_end_is_one_line_and_no_return(monkeypatch):
+    monkeypatch.setattr(rollout, "LONGEST_EPISODE", 20)
+    with pytest.raises(EvaluationError, match=r"^an episode of gridworld/dense did not end within 20 steps"):
+        run(suite("gridworld/dense"), horizons=(1,), seeds=(0,), points=2)
+
+
 def test_one_parameter_that_is_not_finite_marks_its_lane_alone():
     params = {"a": np.ones((3, 2, 2)), "b": np.ones(3)}
     params["a"][1, 0, 1] = np.inf
-    np.testing.assert_array_equal(sound(params), [True, False, True])
+    states = AgentState(params=params, opt_state=(), statistics=Statistics())
+    np.testing.assert_array_equal(jax.vmap(lambda state: state.is_finite)(states), [True, False, True])
 
 
 def test_progress_is_told_for_each_group_of_seeds(untrained):
@@ -345,9 +354,9 @@ def test_what_would_come_out_otherwise_is_trained(untrained, tmp_path, changed):
     "change",
     [
         lambda patch: patch.setattr(store_module, "SOURCE", "other"),
-        lambda patch: patch.setattr(store_module.metadata, "version", lambda name: "0"),
-        lambda patch: patch.setattr(store_module.platform, "processor", lambda: "other"),
-        lambda patch: patch.setattr(store_module, "SWITCHES", ("jax_platforms",)),
+        lambda patch: patch.setattr("importlib.metadata.version", lambda name: "0"),
+        lambda patch: patch.setattr("platform.processor", lambda: "other"),
+        lambda patch: patch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true"),
     ],
 )
 def test_another_installation_has_other_names(change, monkeypatch):

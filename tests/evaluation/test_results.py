@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from evaluation.results import Cell, Results, ResultsError, summarise
+from evaluation.errors import ResultsError
+from evaluation.results import Cell, Results, improvements, summarise
 
 
 def cell(**changes):
@@ -183,3 +184,34 @@ def test_the_table_of_cells_has_a_row_each():
     assert [row["score"] for row in rows] == ["0.1", "0.2", "0.5"]
     assert rows[2]["return"] == ""
     assert rows[0]["env_steps"] == "3200"
+
+
+def pair_of(*changes):
+    """Cells of two environments with two seeds each, and changes to some."""
+    every = [*cells([0.1, 0.2], environment="e"), *cells([0.3, 0.4], environment="f")]
+    return [*every, *(cell(**change) for change in changes)]
+
+
+@pytest.mark.parametrize(
+    ("ragged", "message"),
+    [
+        (pair_of({"seed": 2}), "a2c on s at horizon 10 has other seeds on one environment"),
+        (pair_of()[1:], "a2c on s at horizon 10 has other seeds on one environment"),
+        (pair_of()[:3], "a2c on s at horizon 10 has other seeds on one environment"),
+        (
+            [cell(curve=[{"env_steps": 1, "return": 0.0}]), cell(seed=1)],
+            "a2c on s at horizon 10 has learning curves of several lengths",
+        ),
+    ],
+)
+@pytest.mark.parametrize("made", [Results.of, summarise, lambda cells: improvements(cells, ["random"])])
+def test_runs_with_parts_missing_are_refused_in_the_line_that_documents_get(made, ragged, message):
+    with pytest.raises(ResultsError, match=f"^{message}"):
+        made(ragged)
+
+
+@pytest.mark.parametrize("environments", [("e", "g"), ("e",)])
+def test_objectives_on_different_environments_are_not_compared(environments):
+    others = [c for name in environments for c in cells([0.3, 0.4], objective="random", environment=name)]
+    with pytest.raises(ResultsError, match=r"^a2c on s at horizon 10 and random there have scores on"):
+        Results.of([*pair_of(), *others], ["random"])

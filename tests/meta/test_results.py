@@ -12,7 +12,7 @@ from discovery.agents.agent import AgentConfig
 from discovery.lifetime import EVALUATION, LAST_ROLLOUT, make_learner
 from discovery.objectives.a2c import A2C
 from meta.curriculum import SCORES
-from meta.results import Results, by_level, judge
+from meta.results import Results, by_level, endless_share, judge
 from tests.discovery.experience import randomised, small_grid
 from tests.discovery.test_gae import naive_advantages
 
@@ -122,3 +122,29 @@ def test_a_level_gets_the_means_of_its_finite_members_and_the_best_of_all():
     np.testing.assert_array_equal(found.agent_return, [2.0, 4.0, NAN, 2.0])
     np.testing.assert_array_equal(found.score, [5.5, 7.0, NAN, 1.0])
     np.testing.assert_array_equal(found.best_return, [1.0, 3.0, -INF, -1.0])
+
+
+@pytest.mark.parametrize(
+    ("fitness", "share"),
+    [
+        ([[1.0, 2.0]], 0.0),
+        ([[NAN, NAN]], 0.0),
+        ([[1.0, -INF], [NAN, 2.0]], 1 / 3),
+        ([[NAN, -INF]], 1.0),
+    ],
+)
+def test_agents_whose_episodes_do_not_end_are_told_from_those_that_died(fitness, share):
+    assert float(endless_share(jnp.array(fitness))) == pytest.approx(share)
+
+
+def test_an_episode_that_does_not_end_costs_its_agent_the_fitness_but_the_level_not_its_best_return(
+    life, monkeypatch
+):
+    monkeypatch.setattr(acting, "LONGEST_EPISODE", 20)
+    _, endless = small_grid(end_probs=[0.0, 0.0], max_steps_in_episode=30)
+    score = SCORES["random"]
+    found = jax.jit(lambda best: judge(LEARNER, score, endless, KEY, life, REFERENCE, best))(
+        jnp.float32(0.25)
+    )
+    assert found.fitness == -INF
+    assert found.best_return == 0.25

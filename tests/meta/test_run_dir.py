@@ -7,13 +7,14 @@ from pathlib import Path
 import jax
 import pytest
 
-from checkpoints import untrusted
+from checkpoints import numerics, untrusted
 from checkpoints.errors import CheckpointError
 from meta.config import to_json
 from meta.errors import ConfigError, RunError
 from meta.run_dir import RunDirectory, read_config
 from meta.run_files import FORMAT, read_metrics
 from meta.status import read_status
+from tests.checkpoints.switches import switched
 from tests.meta.processes import environment
 from tests.meta.tiny import TINY, tiny
 
@@ -128,6 +129,86 @@ def test_what_does_not_decide_results_may_change_and_is_recorded(path):
     longer = tiny(generations=60, devices=2, checkpoint={"every": 3}, logging={"tensorboard": True})
     RunDirectory(path, longer).close()
     assert read_config(path / "config.json") == longer
+
+
+@pytest.mark.parametrize("name", [name for name in numerics.IDENTITY if name in jax.config.values])
+def test_a_run_that_began_with_another_switch_of_jax_is_refused_and_named(path, name):
+    RunDirectory(path, TINY).close()
+    with switched(name):
+        message = refusal(path, kind=ConfigError)
+    assert f"{name} was " in message
+    assert f"set {name.upper()} back" in message
+    RunDirectory(path, TINY).close()
+
+
+def history(path):
+    return json.loads((path / "config.json").read_text())["history"]
+
+
+def recorded(path, generation):
+    """What a run is told that goes on from a generation."""
+    directory = RunDirectory(path, TINY)
+    changes = directory.record_history(generation)
+    directory.close()
+    return changes
+
+
+def test_a_new_run_knows_what_computes_it_from_the_first_generation(path):
+    assert recorded(path, 0) == []
+    (entry,) = history(path)
+    assert entry["generation"] == 0
+    assert entry["versions"]["jax"] == jax.__version__
+    assert entry["numerics"]["device"].startswith("cpu")
+    assert recorded(path, 4) == []
+    assert history(path) == [entry]
+
+
+def with_version(monkeypatch, version):
+    monkeypatch.setattr("meta.history.versions", lambda: {"jax": version, "numpy": "2"})
+
+
+def test_the_versions_that_computed_a_part_of_a_run_are_kept_and_what_changed_is_told_once(path, monkeypatch):
+    for version, generation, told in [
+        ("1", 0, []),
+        ("2", 4, ["jax was 1, now 2"]),
+        ("2", 4, []),
+        ("2", 6, []),
+        ("1", 8, ["jax was 2, now 1"]),
+        ("3", 8, ["jax was 2, now 3"]),  # killed before a checkpoint: nothing of version 1 is left
+    ]:
+        with_version(monkeypatch, version)
+        assert recorded(path, generation) == told
+    kept = [(entry["generation"], entry["versions"]["jax"]) for entry in history(path)]
+    assert kept == [(0, "1"), (4, "2"), (8, "3")]
+
+
+@pytest.mark.parametrize("name", [name for name in numerics.ROUNDING if name in jax.config.values])
+def test_a_switch_that_makes_another_program_is_told_and_kept(path, name):
+    recorded(path, 0)
+    with switched(name):
+        (line,) = recorded(path, 2)
+    assert line.startswith(f"{name} was ")
+    assert [entry["generation"] for entry in history(path)] == [0, 2]
+
+
+def test_a_run_of_before_there_was_a_history_goes_on_and_keeps_its_versions(path, monkeypatch):
+    with_version(monkeypatch, "2")
+    path.mkdir(parents=True)
+    document = {"format": 1, "config": to_json(TINY), "versions": {"jax": "1", "numpy": "2"}}
+    (path / "config.json").write_text(json.dumps(document))
+    assert recorded(path, 3) == ["jax was 1, now 2"]
+    old, new = history(path)
+    assert old == {"generation": 0, "versions": {"jax": "1", "numpy": "2"}}
+    assert (new["generation"], new["versions"]["jax"]) == (3, "2")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"history": 3}, {"history": [3]}, {"history": [{"generation": "x"}]}, {"jax": [1]}]
+)
+def test_a_history_that_is_none_is_refused_and_kept(path, changes):
+    path.mkdir(parents=True)
+    (path / "config.json").write_text(json.dumps({"format": 1, "config": to_json(TINY)} | changes))
+    assert "not a configuration of rl-discovery (holds" in refusal(path)
 
 
 @pytest.mark.parametrize(

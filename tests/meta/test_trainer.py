@@ -5,8 +5,10 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +19,14 @@ from rich.console import Console
 from checkpoints import read_card, read_objective
 from checkpoints.errors import CheckpointError
 from checkpoints.runs import RunCheckpoints
+from discovery import rollout
 from meta.config import to_json
 from meta.errors import DivergedError, RunError
 from meta.generation import Evolution
 from meta.lanes import Lanes
 from meta.program import make_program
 from meta.results import Results
+from meta.signals import STOPPING
 from meta.trainer import meta_train
 from tests.meta.processes import metrics
 from tests.meta.tiny import TINY, tiny
@@ -138,6 +142,54 @@ def test_raising_the_generations_goes_on_as_if_it_had_been_one_run(finished, tmp
     run(tmp_path / "run", tiny(generations=3))
     assert "resumed at generation 3" in run(tmp_path / "run")
     assert same(tmp_path / "run", finished)
+
+
+def test_a_run_in_another_thread_is_the_same_and_says_once_that_signals_do_not_stop_it(finished, tmp_path):
+    handlers = [signal.getsignal(number) for number in STOPPING]
+    with ThreadPoolExecutor(1) as pool:
+        text = pool.submit(run, tmp_path / "run").result()
+    assert text.count("not in the main thread: signals do not stop this run in order") == 1
+    assert same(tmp_path / "run", finished)
+    assert [signal.getsignal(number) for number in STOPPING] == handlers
+
+
+@pytest.mark.parametrize("switch", ["jax_debug_nans", "jax_debug_infs"])
+def test_a_run_goes_on_where_jax_is_asked_to_end_at_nan_and_says_so(finished, tmp_path, switch):
+    jax.config.update(switch, True)
+    try:
+        text = run(tmp_path / "run")
+        assert getattr(jax.config, switch), "is as it was afterwards"
+    finally:
+        jax.config.update(switch, False)
+    assert text.count(f"{switch} is off in this run") == 1
+    assert same(tmp_path / "run", finished)
+
+
+def test_versions_that_changed_between_two_starts_are_told_in_one_line_and_kept(tmp_path, monkeypatch):
+    run(tmp_path / "run", tiny(generations=2))
+    monkeypatch.setattr("meta.history.versions", lambda: {"jax": "0.0.1"})
+    lines = [line for line in run(tmp_path / "run", tiny(generations=3)).splitlines() if "warning" in line]
+    assert lines == [
+        f"warning: jax was {jax.__version__}, now 0.0.1: from generation 2 on results may be others"
+    ]
+    assert lines[0] in (tmp_path / "run" / "train.log").read_text()
+    kept = json.loads((tmp_path / "run" / "config.json").read_text())["history"]
+    assert [(entry["generation"], entry["versions"]["jax"]) for entry in kept] == [
+        (0, jax.__version__),
+        (2, "0.0.1"),
+    ]
+
+
+def test_a_checkpoint_that_cannot_be_read_back_ends_the_run_at_once(tmp_path, monkeypatch):
+    async def nothing(*_, **__):
+        pass
+
+    monkeypatch.setattr(
+        "orbax.checkpoint._src.serialization.ocdbt_utils.merge_ocdbt_per_process_files", nothing
+    )
+    with pytest.raises(CheckpointError, match=r"checkpoint 2 in .* cannot be read back"):
+        run(tmp_path / "run", tiny(generations=1000, checkpoint={"every": 2}))
+    assert len(metrics(tmp_path / "run")) < 100
 
 
 def test_a_damaged_latest_checkpoint_is_named_and_the_one_before_is_used(finished, copy):
@@ -262,3 +314,12 @@ def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_when_there_is_space(
     assert same(path, finished)
     leftovers = [file.name for file in path.rglob("*") if "tmp" in file.name or file.name.startswith(".m")]
     assert not leftovers
+
+
+def test_a_run_whose_agents_do_not_end_their_episodes_stops_with_a_message(tmp_path, monkeypatch):
+    monkeypatch.setattr(rollout, "LONGEST_EPISODE", 20)
+    config = tiny(levels={"distribution": "CartPole-v1"}, agent={"network": "mlp", "workers": 64})
+    with pytest.raises(RunError, match=r"^generation 0: an episode of CartPole-v1 did not end within 20 "):
+        run(tmp_path / "run", config)
+    written = tmp_path / "run" / "metrics.jsonl"
+    assert not written.exists() or not written.read_text()

@@ -1,7 +1,9 @@
+import hashlib
 import io
 import itertools
 import json
 import os
+import re
 import sys
 import types
 
@@ -14,7 +16,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.layout_pb2 import Layout
 from tensorboardX.record_writer import masked_crc32c
 
-from meta.errors import ConfigError
+from meta.errors import ConfigError, RunError
 from meta.trainer import meta_train
 from meta.watch import (
     GLANCE,
@@ -164,6 +166,55 @@ def test_wandb_is_given_the_gallery_and_histograms_at_the_step_of_the_generation
     watcher.histograms({"age": np.array([1, 2])}, 3)
     watcher.gallery(picture(), 3)
     assert logged == [(3, {"curriculum/age": [1, 2]}), (3, {"curriculum/gallery": (20, 40, 3)})]
+
+
+@pytest.fixture
+def began(monkeypatch):
+    """Ids that Weights & Biases was given, in their order."""
+    ids = []
+    run = types.SimpleNamespace(finish=lambda: None)
+
+    def init(**settings):
+        ids.append(settings["id"])
+        return run
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init, Histogram=None, Image=None))
+    return ids
+
+
+WANDB = tiny(logging={"wandb_project": "objectives"})
+
+
+def test_wandb_knows_a_run_by_its_directory_wherever_that_is_and_no_other_run_in_its_place(tmp_path, began):
+    place, elsewhere = tmp_path / "run", tmp_path / "moved"
+    place.mkdir()
+    WeightsAndBiases(WANDB, place)
+    WeightsAndBiases(WANDB, place)
+    place.rename(elsewhere)
+    WeightsAndBiases(WANDB, elsewhere)
+    place.mkdir()
+    WeightsAndBiases(WANDB, place)
+    first, resumed, moved, another = began
+    assert first == resumed == moved != another
+    assert re.fullmatch("[0-9a-f]{16}", first)
+
+
+@pytest.mark.parametrize("folder", ["run-20260101_120000-", "offline-run-20260101_120000-"])
+def test_a_run_that_wandb_knew_by_its_path_goes_on_so(tmp_path, began, folder):
+    former = hashlib.sha256(str(tmp_path.resolve()).encode()).hexdigest()[:16]
+    (tmp_path / "wandb" / f"{folder}{former}").mkdir(parents=True)
+    for _ in range(2):
+        WeightsAndBiases(WANDB, tmp_path)
+    assert began == [former, former]
+
+
+@pytest.mark.parametrize("content", [b"", b"a b", b"../x", b"\xff", b"a" * 1000])
+def test_an_id_that_is_none_is_one_line_and_kept(tmp_path, began, content):
+    (tmp_path / "wandb-id.txt").write_bytes(content)
+    with pytest.raises(RunError, match="holds no id of Weights & Biases; delete it"):
+        WeightsAndBiases(WANDB, tmp_path)
+    assert (tmp_path / "wandb-id.txt").read_bytes() == content
+    assert not began
 
 
 def test_the_panel_of_time_shows_shares_and_that_of_held_out_levels_their_fitness(tmp_path, monkeypatch):

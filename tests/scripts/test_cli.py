@@ -174,3 +174,21 @@ def test_fresh_process_starts_fast_configures_jax_and_survives_a_closed_pipe(tmp
     )
     assert done.stderr == ""
     assert done.returncode == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize("file", ["envs/__init__.py", "envs.py", "meta/__init__.py"])
+def test_a_project_with_a_folder_named_as_one_of_ours_is_told_whose_it_is(tmp_path, file):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).touch()
+    # Ours is found last, as from an editable installation.
+    code = f"import sys; sys.path.append({str(ROOT)!r}); from scripts import cli; sys.exit(cli.main())"
+    command = [sys.executable, "-c", code, "list", "envs"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    theirs = tmp_path / file.removesuffix("/__init__.py")
+    assert done.stderr.startswith(f"error: Python finds {theirs} where rl-discovery has its package")
+    assert done.stderr.count("\n") == 1
+
+
+def test_nothing_hides_our_packages_here():
+    assert cli.hidden() is None

@@ -1,7 +1,10 @@
 """The command, once for real in a process of its own and tiny; otherwise with the training left out."""
 
+import errno
+import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +20,7 @@ from discovery.objectives.base import TrainedObjective
 from discovery.objectives.registry import make_objective
 from envs.suites import suite
 from evaluation import Results
-from scripts import cli
+from scripts import cli, streams
 from scripts import evaluate as command
 from tests import quick
 
@@ -161,6 +164,42 @@ def test_without_a_folder_nothing_is_written(untrained, tmp_path, monkeypatch, c
     assert cli.main(["evaluate", "a2c", *TINY, "--baselines", "random"]) == 0
     assert "wrote" not in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_means_the_objective_and_a_path_the_run_whatever_lies_here(
+    untrained, run_dir, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a2c", "ppo", "random"):
+        shutil.copytree(run_dir, name)
+    before = sorted(Path().rglob("*"))
+    few = ("--suite", "small", "--levels", "1", "--seeds", "1", "--horizons", "1")
+    assert cli.main(["evaluate", "shipped:ppo", *few, "--json"]) == 0  # and the default baselines
+    cells = json.loads(capsys.readouterr().out)["cells"]
+    assert [cell["objective"] for cell in cells] == ["ppo", "a2c", "random"]
+    assert sorted(Path().rglob("*")) == before
+    assert cli.main(["evaluate", "./ppo", *few, "--baselines", "shipped:ppo"]) == 0
+    cells = Results.load(Path("ppo/results.json")).cells
+    assert [cell.objective for cell in cells] == ["ta-lpg", "ppo"]
+
+
+def test_a_table_that_cannot_be_printed_is_no_failure_where_the_results_are_kept(
+    untrained, tmp_path, monkeypatch, capsys
+):
+    class Full(io.StringIO):
+        failures = iter([OSError(errno.ENOSPC, "No space left on device", streams.STDOUT)])
+
+        def flush(self):
+            for error in self.failures:
+                raise error
+
+    few = ("--suite", "small", "--levels", "1", "--seeds", "1", "--horizons", "1")
+    monkeypatch.setattr(cli.sys, "stdout", Full())
+    status = cli.main(["evaluate", "a2c", *few, "--out", str(tmp_path)])
+    monkeypatch.undo()
+    assert Results.load(tmp_path / "results.json").cells
+    assert "all files are written" in capsys.readouterr().err
+    assert status == 0
 
 
 def test_fewer_than_three_seeds_show_no_interval(untrained, capsys):

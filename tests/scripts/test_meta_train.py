@@ -15,7 +15,7 @@ from checkpoints.runs import RunCheckpoints
 from meta.config import from_json, to_json
 from meta.presets import PRESETS, find
 from meta.program import make_program
-from meta.run_dir import read_config
+from meta.run_dir import RunDirectory, read_config
 from tests.meta.processes import Command, count_rows, metrics
 from tests.scripts.called import called
 
@@ -237,22 +237,69 @@ def test_a_run_directory_that_cannot_be_written_is_one_line_and_exit_status_1(ca
     assert (tmp_path / "file").read_text() == "precious"
 
 
+TWELVE = to_json(find("quickstart").config) | {
+    "objective": to_json(find("quickstart").config)["objective"] | {"width": 12}
+}
+"""A quickstart whose GRU is narrower than the preset's."""
+
+
 @pytest.mark.parametrize(
     ("document", "status", "words"),
     [
         ({"name": "something else"}, 1, "not a configuration of rl-discovery"),
         ({"format": 99, "config": {}}, 1, "format 99, newer than 1"),
-        ({"format": 1, "config": to_json(find("lpg").config)}, 2, "objective.width was 256, now 32"),
+        (
+            {"format": 1, "config": to_json(find("lpg").config)},
+            2,
+            "holds a run of preset 'lpg', not 'quickstart'",
+        ),
+        ({"format": 1, "config": TWELVE}, 2, "objective.width was 12, now 32"),
     ],
 )
 def test_a_run_directory_of_something_else_is_one_line(capsys, tmp_path, document, status, words):
     (tmp_path / "config.json").write_text(json.dumps(document))
-    found, out, err = answer(capsys, "--preset", "quickstart", "--run-dir", tmp_path)
+    width = ("--objective.width", "32") if document.get("config") == TWELVE else ()
+    found, out, err = answer(capsys, "--preset", "quickstart", *width, "--run-dir", tmp_path)
     assert (found, out) == (status, "")
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert words in err
     assert json.loads((tmp_path / "config.json").read_text()) == document
+
+
+@pytest.fixture(params=["given", "default"])
+def begun(request, tmp_path, monkeypatch):
+    """A run that was begun with flags of its own, its configuration, and the flags that name its place."""
+    monkeypatch.chdir(tmp_path)
+    config = dataclasses.replace(find("lpg-cpu").config, seed=9, generations=7, devices=1000)
+    run_dir = tmp_path / "mine" if request.param == "given" else tmp_path / "runs" / "lpg-cpu"
+    RunDirectory(run_dir, config).close()
+    return run_dir, config, ("--run-dir", run_dir) if request.param == "given" else ("--preset", "lpg-cpu")
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_run_directory_supplies_its_own_configuration_and_flags_go_over_it(capsys, begun, named):
+    run_dir, config, place = begun
+    preset = ("--preset", "lpg-cpu") if named and "--preset" not in place else ()
+    status, out, err = answer(capsys, *place, *preset, "--checkpoint.every", "3", "--print-config")
+    assert (status, err) == (0, "")
+    every = dataclasses.replace(config.checkpoint, every=3)
+    # It was begun on a machine with more devices.
+    assert from_json(json.loads(out)) == dataclasses.replace(config, checkpoint=every, devices=None)
+    assert read_config(run_dir / "config.json") == config
+
+
+@pytest.mark.parametrize("spelling", ["--run-dir={}", "--run_dir={}"])
+def test_a_preset_that_is_not_the_runs_is_refused(capsys, tmp_path, spelling):
+    config = find("lpg-cpu").config
+    RunDirectory(tmp_path, config).close()
+    status, out, err = answer(capsys, "--preset", "quickstart", spelling.format(tmp_path))
+    assert (status, out) == (2, "")
+    assert err == (
+        f"error: {tmp_path} holds a run of preset 'lpg-cpu', not 'quickstart': leave --preset out to go on "
+        "with it, or choose another --run-dir\n"
+    )
+    assert read_config(tmp_path / "config.json") == config
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -278,3 +325,12 @@ def test_a_run_that_diverges_is_exit_status_3_with_a_diagnosis_and_its_last_chec
     assert len(metrics(tmp_path / "run")) == 1
     assert final_state(tmp_path / "run").generation == 1
     assert read_card(tmp_path / "run" / "objective.safetensors")["generations"] == 1
+
+
+@pytest.mark.parametrize("preset", ["quickstart", "groove-cpu", "lpo-cpu"])
+def test_meta_training_in_64_bits_is_refused_in_one_line_and_leaves_nothing(capsys, tmp_path, preset):
+    with jax.enable_x64(True):
+        code, out, err = called("meta-train", capsys, "--preset", preset, "--run-dir", tmp_path / "run")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "JAX_ENABLE_X64" in err
+    assert not (tmp_path / "run").exists()

@@ -1,5 +1,6 @@
 """The command: real trials, stopped and gone on with; what it refuses; trials that fail, played by others."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -10,8 +11,12 @@ import sys
 
 import pytest
 
+from meta.presets import find
+from meta.run_dir import RunDirectory
 from meta.run_files import read_metrics
+from meta.sweep import Trial
 from scripts import child, sweep
+from scripts.meta_train import parse_arguments
 from tests.meta.processes import Command, count_rows
 from tests.meta.recorded import record
 from tests.meta.tiny import tiny
@@ -242,3 +247,25 @@ def test_a_directory_that_cannot_be_written_is_one_line(tmp_path, capfd):
     status, out, err = answer(capfd, *SEARCH, "--dir", tmp_path / "file" / "sweep", "--plan")
     assert (status, out) == (1, "")
     assert err.startswith(f"error: cannot write to {tmp_path / 'file' / 'sweep'}: ")
+
+
+@pytest.mark.parametrize(("common", "generations"), [([], 160), (["--generations", "30"], 30)])
+def test_a_trial_that_was_begun_with_fewer_generations_gets_the_plans(tmp_path, common, generations):
+    preset = find("quickstart").config
+    assert preset.generations == 160
+    trial = Trial(name="000_seed=1", overrides={"seed": 1})
+    RunDirectory(tmp_path / trial.name, dataclasses.replace(preset, seed=1, generations=20)).close()
+    arguments = sweep.Arguments(dir=tmp_path)
+    arguments = dataclasses.replace(arguments, preset="quickstart")
+    words, _ = sweep._process(arguments, common, trial)
+    asked = parse_arguments(words[words.index("meta-train") + 1 :], resume=True)
+    assert (asked.config.seed, asked.config.generations) == (1, generations)
+
+
+def test_a_sweep_begins_at_the_preset_though_a_run_of_it_is_where_runs_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    begun = dataclasses.replace(find("quickstart").config, seed=77)
+    RunDirectory(tmp_path / "runs" / "quickstart", begun).close()
+    status, out, _ = answer(capsys, *SEARCH, "--dir", tmp_path / "sweep", "--plan", "--json")
+    assert status == 0
+    assert json.loads(out)["fixed"] == {}

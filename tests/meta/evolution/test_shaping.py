@@ -78,6 +78,37 @@ def test_centred_ranks_do_not_let_a_level_of_large_returns_dominate():
     assert ranks[:, 0].max() < ranks[:, 1].min() <= ranks[:, 1].max() < ranks[:, 2].min()
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    value=st.floats(-1e6, 1e6, width=32),
+    size=st.integers(2, 9),
+    lost=st.integers(0, 3),
+    broken=BROKEN,
+)
+def test_a_level_on_which_all_candidates_tie_is_in_the_middle_of_a_level_that_tells_them_apart(
+    value, size, lost, broken
+):
+    # What is lost comes last and leaves the others' order alone.
+    tied = np.float32([value] * size + [broken] * lost)
+    spread = np.float32([*range(size), *[broken] * lost])
+    ranks = np.asarray(centred_ranks(jnp.asarray([tied, spread])))
+    middle = (lost * 2 + (2 * size - 1) / 2) / (2 * (size + lost) - 1) - 0.5
+    np.testing.assert_allclose(ranks[0, :size], middle, atol=1e-6)
+    assert (np.diff(ranks[1, :size]) > 0).all()
+
+
+def test_centred_ranks_of_six_times_100_3_are_zero():
+    ranks = centred_ranks(jnp.array([[100.3] * 6, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]]))
+    np.testing.assert_array_equal(ranks[0], 0.0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(fitness_of((4, 3)), fitness_of((4, 1), RETURNS))
+def test_centred_ranks_do_not_depend_on_a_levels_offset(fitness, offset):
+    moved = centred_ranks(jnp.asarray(fitness + offset))
+    np.testing.assert_array_equal(moved, centred_ranks(jnp.asarray(fitness)))
+
+
 @settings(max_examples=50, deadline=None)
 @given(fitness_of((4, 3)))
 def test_centred_ranks_are_finite_and_sum_to_zero(fitness):

@@ -131,5 +131,5 @@ def test_adam_b1_is_adams():
 def test_other_strategies_refuse_what_they_cannot_do(name, lever):
     value = 0.1 if lever == "weight_decay" else problems.START
     problem = dataclasses.replace(problems.make_problem(groups=4), **{lever: value})
-    with pytest.raises(ValueError, match="works with es.strategy open_es only"):
+    with pytest.raises(ValueError, match=r"works with es\.strategy open_es only"):
         make_strategy(name, problem)

@@ -1,0 +1,39 @@
+"""How objectives and run directories are spelled where a person names them, and where we print a command.
+
+A word without a folder in it may be a name; `shipped:ta-lpg` always is one, and `./ta-lpg` always a path.
+"""
+
+import os
+import shlex
+from pathlib import Path
+
+SHIPPED = "shipped:"
+"""Before the name of an objective that comes with the package, learned or hand-written."""
+
+
+class HomeError(RuntimeError):
+    """A path begins with somebody's home, and there is no such person."""
+
+
+def path_of(text: str) -> Path:
+    """The path that a person means: `~` is home, also where a shell leaves it (`--run-dir=~/x`).
+
+    Raises:
+        HomeError: nobody has that name.
+    """
+    expanded = os.path.expanduser(text)  # noqa: PTH111 - a Path has forgotten the `./` of `./~`
+    if expanded.startswith("~"):
+        raise HomeError(f"{text}: nobody here is called {text.partition('/')[0]}; ./{text} is a folder here")
+    return Path(expanded)
+
+
+def word(path: Path | str) -> str:
+    """A path as an argument that is taken for no name, no flag and no home; not yet quoted."""
+    text = str(path)
+    bare = os.sep not in text and text not in (os.curdir, os.pardir)
+    return f"./{text}" if bare or text.startswith(("-", "~", SHIPPED)) else text
+
+
+def command(*words: Path | str) -> str:
+    """A command line of ours that can be pasted into a shell as it is; paths are spelled by `word`."""
+    return shlex.join(["rl-discovery", *(word(w) if isinstance(w, Path) else w for w in words)])
