@@ -50,6 +50,9 @@ class RunDirectory:
         config: the configuration to run; must be the one that the directory was started with in all
             that decides results.
 
+    Attributes:
+        notes: what a user should know of how the run differs from what it was.
+
     Raises:
         RunError: not writable, in use by a live process, damaged, of a newer format, or with a link
             that leads out of it.
@@ -60,6 +63,7 @@ class RunDirectory:
         self.path = path
         self._config = config
         self._history: list[history.Entry] = [{"generation": 0, **history.present()}]
+        self.notes: list[str] = []
         self.metrics_path = path / "metrics.jsonl"
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -167,7 +171,9 @@ class RunDirectory:
         path = self.path / "config.json"
         if path.exists():
             document = read_document(path)
-            _refuse_changes(_config_of(document, path), self._config, self.path)
+            before = _config_of(document, path)
+            _refuse_changes(before, self._config, self.path)
+            self.notes = _new_schedule(before, self._config)
             try:
                 _refuse_switches(document.get("jax", {}), self.path)
                 self._history = history.read(document)
@@ -214,6 +220,19 @@ def _refuse_changes(old: RunConfig, new: RunConfig, path: Path) -> None:
         raise ConfigError(
             f"{path} holds a run of another configuration ({'; '.join(differ)}); choose another --run-dir"
         )
+
+
+def _new_schedule(old: RunConfig, new: RunConfig) -> list[str]:
+    """What it means that a run is to have other generations than it had, where its step size depends on
+    that.
+    """
+    schedule = new.es.learning_rate_schedule
+    if new.trainer != "es" or schedule == "exponential" or old.generations == new.generations:
+        return []
+    return [
+        f"{new.generations} generations in place of {old.generations}: from here on the learning rate follows the "
+        f"{schedule} schedule of a run that long, and rises where it had fallen further"
+    ]
 
 
 def _refuse_switches(old: Any, path: Path) -> None:

@@ -363,6 +363,8 @@ class _Run:
         # The process may have died between the two, or the newest checkpoint may be damaged.
         self.saver.save_objective(restored.state, self.env_steps)
         self._say(f"resumed at generation {restored.generation}")
+        for note in processes.lead(lambda: self.directory.notes) or []:
+            self._say(note)
         return self.program.place(restored.state)
 
     def _start(self) -> MetaParams | None:

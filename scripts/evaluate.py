@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from checkpoints.atomic import replace_file
 from checkpoints.loading import find_path
 from discovery.blocks import make_mesh
 from discovery.objectives.base import TrainedObjective
+from discovery.objectives.horizon import furthest_horizons
+from discovery.objectives.schedule import Scheduled
 from envs import suites
 from evaluation.tuning import tunable
 from scripts import output
@@ -125,6 +128,8 @@ def main(argv: Sequence[str]) -> int:
         with contextlib.nullcontext() if out is None else output.of_finished_work():
             for suite in chosen:
                 printer.print(*tables(results, suite, objectives))
+    for note in held_horizons(results, objectives):
+        console.print(note, soft_wrap=True)
     for path in written:
         console.print(f"wrote {path}", soft_wrap=True)
     if out is None and not arguments.json:
@@ -197,6 +202,21 @@ def trained_workers(objectives: Mapping[str, TrainedObjective], chosen: Sequence
         if isinstance(found, int) and found > 0:
             return found
     return None
+
+
+def held_horizons(results: evaluation.Results, objectives: Mapping[str, TrainedObjective]) -> Iterator[str]:
+    """Which lifetimes were so far from those an objective was evolved for that it did not see how far."""
+    for label, objective in objectives.items():
+        rule = objective.rule
+        if not isinstance(rule, Scheduled) or not rule.scales_horizon:
+            continue
+        low, high = furthest_horizons(rule.shortest_horizon, rule.longest_horizon)
+        lifetimes = sorted({cell.updates for cell in results.cells if cell.objective == label})
+        if outside := [f"{n:,}" for n in lifetimes if not low <= n <= high]:
+            yield (
+                f"{label} was evolved for lifetimes of {rule.shortest_horizon:,} to {rule.longest_horizon:,} updates: "
+                f"with {', '.join(outside)} it saw the nearest of {math.ceil(low):,} and {math.floor(high):,}"
+            )
 
 
 def save(results: evaluation.Results, out: Path, run: Path | None) -> list[Path]:

@@ -69,6 +69,12 @@ class Scheduled:
         return (*self._constants, *(("one_minus_gamma",) if self.schedule_discount else ()))
 
     @property
+    def scales_horizon(self) -> bool:
+        """Whether log N is seen as scaled to the range trained on, and held near it."""
+        encoding, sees = getattr(self, "encoding", "paper"), getattr(self, "horizon_inputs", False)
+        return self.schedule or (sees and encoding == "scaled")
+
+    @property
     def _constants(self) -> tuple[str, ...]:
         """Which of the rule's constants a schedule changes, gamma apart."""
         return ("step_size", "entropy")
