@@ -214,8 +214,8 @@ def held_horizons(results: evaluation.Results, objectives: Mapping[str, TrainedO
         lifetimes = sorted({cell.updates for cell in results.cells if cell.objective == label})
         if outside := [f"{n:,}" for n in lifetimes if not low <= n <= high]:
             yield (
-                f"{label} was evolved for lifetimes of {rule.shortest_horizon:,} to {rule.longest_horizon:,} updates: "
-                f"with {', '.join(outside)} it saw the nearest of {math.ceil(low):,} and {math.floor(high):,}"
+                f"{label} was evolved for lifetimes of {rule.shortest_horizon:,} to {rule.longest_horizon:,} "
+                f"updates: with {', '.join(outside)} it saw the nearest of {math.ceil(low):,} and {math.floor(high):,}"
             )
 
 

@@ -176,5 +176,5 @@ def test_sigma_per_part_needs_a_rule_whose_parts_differ():
     scales = program.strategy.problem.scales
     assert float(scales["gru"]["kernel"][0, 0]) == pytest.approx(len(program.objective.inputs) ** -0.5)
     assert float(scales["heads"]["bias"][0]) == 1.0
-    with pytest.raises(ConfigError, match="es.sigma_per_part: ta-a2c does not say how its parts differ"):
+    with pytest.raises(ConfigError, match=r"es\.sigma_per_part: ta-a2c does not say how its parts differ"):
         make_program(tiny(objective={"kind": "ta-a2c"}, es={"sigma_per_part": True}))
