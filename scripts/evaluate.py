@@ -215,7 +215,8 @@ def held_horizons(results: evaluation.Results, objectives: Mapping[str, TrainedO
         if outside := [f"{n:,}" for n in lifetimes if not low <= n <= high]:
             yield (
                 f"{label} was evolved for lifetimes of {rule.shortest_horizon:,} to {rule.longest_horizon:,} "
-                f"updates: with {', '.join(outside)} it saw the nearest of {math.ceil(low):,} and {math.floor(high):,}"
+                f"updates: with {', '.join(outside)} it saw {math.ceil(low):,} or {math.floor(high):,}, "
+                "the nearest that it can tell"
             )
 
 
