@@ -230,8 +230,8 @@ def _new_schedule(old: RunConfig, new: RunConfig) -> list[str]:
     if new.trainer != "es" or schedule == "exponential" or old.generations == new.generations:
         return []
     return [
-        f"{new.generations} generations in place of {old.generations}: from here on the learning rate is that "
-        f"of a {schedule} schedule over as many, and rises where it had fallen further"
+        f"{new.generations} generations in place of {old.generations}: from here on its learning rate is "
+        f"that of a {schedule} schedule over as many, and rises where it had fallen further"
     ]
 
 
