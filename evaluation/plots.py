@@ -6,7 +6,7 @@ differ as well.
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,24 +45,31 @@ class Panel(NamedTuple):
     environment: str | None
 
 
-def learning_figure(rows: Sequence[Mapping[str, Any]], results: Results) -> Figure:
+def learning_figure(
+    rows: Sequence[Mapping[str, Any]],
+    results: Results,
+    draw_more: Sequence[Callable[[Axes], None]] = (),
+) -> Figure:
     """A run at a glance: how fitness rose, and what the result is worth.
 
     Args:
         rows: of the run's metrics.jsonl.
         results: evaluation of its objective.
+        draw_more: draws what else there is to see of it, a panel each.
 
     Returns:
-        Meta-training curve (left) and evaluation (right, panels as in `evaluation_figure`).
+        Meta-training curve (left), evaluation (panels as in `evaluation_figure`), and what else there is.
 
     Raises:
         ValueError: no rows, or rows without generation and fitness.
     """
     panels = _panels(results)
-    figure, (first, *others) = grid(1 + len(panels))
+    figure, (first, *others) = grid(1 + len(panels) + len(draw_more))
     _draw_learning(first, rows)
-    for ax, panel in zip(others, panels, strict=True):
+    for ax, panel in zip(others, panels, strict=False):
         _draw_panel(ax, results, panel)
+    for ax, draw in zip(others[len(panels) :], draw_more, strict=True):
+        draw(ax)
     return figure
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+from matplotlib.axes import Axes
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -17,11 +18,13 @@ import evaluation
 from checkpoints import load_objective, spelling, untrusted
 from checkpoints.atomic import replace_file
 from checkpoints.loading import find_path
+from checkpoints.objective_file import is_learned
 from discovery.blocks import make_mesh
 from discovery.objectives.base import TrainedObjective
 from discovery.objectives.horizon import furthest_horizons
 from discovery.objectives.schedule import Scheduled
 from envs import suites
+from evaluation.analysis.schedule import draw_factors
 from evaluation.tuning import tunable
 from scripts import output
 from scripts.arguments import UsageError, check_devices, check_horizons, check_positive, parse
@@ -120,7 +123,8 @@ def main(argv: Sequence[str]) -> int:
                 store=evaluation.Store(evaluation.default_folder() if arguments.cache else None),
                 progress=progress,
             )
-        written = [] if out is None else save(results, out, run)
+        own = None if run is None else next(iter(objectives.values()))
+        written = [] if out is None else save(results, out, run, own)
     if arguments.json:
         output.print_json(json.loads(results.to_json()))
     else:
@@ -128,7 +132,7 @@ def main(argv: Sequence[str]) -> int:
         with contextlib.nullcontext() if out is None else output.of_finished_work():
             for suite in chosen:
                 printer.print(*tables(results, suite, objectives))
-    for note in held_horizons(results, objectives):
+    for note in (*beginnings(objectives), *held_horizons(results, objectives)):
         console.print(note, soft_wrap=True)
     for path in written:
         console.print(f"wrote {path}", soft_wrap=True)
@@ -204,6 +208,16 @@ def trained_workers(objectives: Mapping[str, TrainedObjective], chosen: Sequence
     return None
 
 
+def beginnings(objectives: Mapping[str, TrainedObjective]) -> Iterator[str]:
+    """What evolution began from, of objectives that did not begin from nothing."""
+    for label, objective in objectives.items():
+        start = getattr(objective.rule, "begins_as", None)
+        if start is not None and is_learned(objective.rule):
+            generations, steps = (objective.card.get(name) for name in ("generations", "env_steps"))
+            after = f", and was evolved over {steps:,} environment steps" if generations and steps else ""
+            yield f"{label} began as {start}{after}"
+
+
 def held_horizons(results: evaluation.Results, objectives: Mapping[str, TrainedObjective]) -> Iterator[str]:
     """Which lifetimes were so far from those an objective was evolved for that it did not see how far."""
     for label, objective in objectives.items():
@@ -220,8 +234,10 @@ def held_horizons(results: evaluation.Results, objectives: Mapping[str, TrainedO
             )
 
 
-def save(results: evaluation.Results, out: Path, run: Path | None) -> list[Path]:
-    """Writes results and figures; `summary.png` too where a run's metrics are at hand."""
+def save(
+    results: evaluation.Results, out: Path, run: Path | None, objective: TrainedObjective | None = None
+) -> list[Path]:
+    """Writes results and figures; `summary.png` too where a run's metrics are at hand, with its schedule."""
     results.save(out / "results.json")
     replace_file(out / "results.csv", results.to_csv().encode())
     written = [out / "results.json", out / "results.csv"]
@@ -232,11 +248,21 @@ def save(results: evaluation.Results, out: Path, run: Path | None) -> list[Path]
     }
     rows = [] if run is None else read_metrics(run / "metrics.jsonl")
     if rows:
-        figures["summary"] = evaluation.learning_figure(rows, results)
+        figures["summary"] = evaluation.learning_figure(rows, results, _draw_more(results, objective))
     for name, figure in figures.items():
         if figure is not None:
             written += evaluation.save_both(figure, out, name)
     return written
+
+
+def _draw_more(
+    results: evaluation.Results, objective: TrainedObjective | None
+) -> list[Callable[[Axes], None]]:
+    """The schedule of a rule that has one, at the lifetimes of the evaluation."""
+    if objective is None or not getattr(objective.rule, "schedule", False):
+        return []
+    lifetimes = sorted({cell.updates for cell in results.cells})
+    return [lambda ax: draw_factors(ax, objective, lifetimes)]
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -53,6 +53,11 @@ class A2C(Scheduled):
         return "ta-a2c" if self.schedule else "a2c"
 
     @property
+    def begins_as(self) -> str:
+        """The rule without its schedule."""
+        return "a2c"
+
+    @property
     def uses_progress(self) -> bool:
         """Whether there is a schedule."""
         return self.schedule

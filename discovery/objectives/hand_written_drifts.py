@@ -32,6 +32,11 @@ class PPO(MirrorLearning):
         return "ta-ppo" if self.schedule else "ppo"
 
     @property
+    def begins_as(self) -> str:
+        """The rule without its schedule."""
+        return "ppo"
+
+    @property
     def _constants(self) -> tuple[str, ...]:
         return CLIPPED
 

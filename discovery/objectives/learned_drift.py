@@ -34,6 +34,11 @@ class LearnedDrift(MirrorLearning):
     longest_horizon: int = 10_000
 
     @property
+    def begins_as(self) -> str | None:
+        """The rule that it is before anything is learned; None where it is no drift at all."""
+        return "ppo" if self.form == "ppo_residual" else None
+
+    @property
     def _constants(self) -> tuple[str, ...]:
         return CLIPPED if self.form == "ppo_residual" else super()._constants
 

@@ -192,6 +192,11 @@ class LPG(Scheduled):
         return self.form == "a2c_residual"
 
     @property
+    def begins_as(self) -> str | None:
+        """The rule that it is before anything is learned; None where it is random."""
+        return "a2c" if self.is_residual else None
+
+    @property
     def head_size(self) -> int:
         """M, the logits of the agent's prediction; M + 1 with a value after them."""
         return self.bins + self.is_residual

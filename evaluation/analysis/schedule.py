@@ -8,6 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from discovery.objectives.base import TrainedObjective
@@ -93,3 +94,20 @@ def schedule_figure(name: str, schedule: Schedule) -> Figure:
     lines = [(f"N = {n:,}", {"color": COLOURS[i % len(COLOURS)]}) for i, n in enumerate(horizons)]
     legend(figure, [*lines, ("without the schedule", PLAIN)])
     return figure
+
+
+def draw_factors(ax: Axes, objective: TrainedObjective, horizons: Sequence[int]) -> None:
+    """Step size and entropy bonus of a schedule in one panel, as factors on the rule's own."""
+    style(ax, "Discovered schedule")
+    shares = jnp.linspace(0.0, 1.0, POINTS)
+    for i, horizon in enumerate(horizons):
+        scales = objective.schedule(Progress(done=shares * horizon, horizon=jnp.full(POINTS, horizon)))
+        colour = COLOURS[i % len(COLOURS)]
+        ax.plot(shares, scales.step_size, color=colour, linewidth=1.8, label=f"N = {horizon:,}")
+        if "entropy" in objective.rule.scheduled:  # type: ignore[attr-defined]
+            ax.plot(shares, scales.entropy, color=colour, linewidth=1.2, linestyle=(0, (1, 1.4)))
+    ax.axhline(1, color=INK, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
+    ax.set_ylim(bottom=0)
+    ax.set_xlabel("n/N, share of the lifetime that is over")
+    ax.set_ylabel("factor on the step size (dotted: entropy bonus)")
+    ax.legend(frameon=False, fontsize=9)
