@@ -195,7 +195,7 @@ def _programs(learner: Learner, constant: _Constant) -> _Programs:
     def begin(keys, level):
         return side_by_side(learner.begin, (0, None))(keys, level)
 
-    # Level and meta-parameters are constants: as operands they would round the last bit of some steps otherwise.
+    # Level and meta-parameters are constants: as operands they would round some last bits otherwise.
     def advance(keys, progress, lives, count):
         def update(done, key, life):
             now = dataclasses.replace(progress, done=done)
