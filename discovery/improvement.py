@@ -83,7 +83,7 @@ def _step_scale(
     scheduled = getattr(objective, "step_scale", lambda *_: None)(meta_params, progress)
     if not agent.anneal:
         return scheduled
-    left = 1.0 - progress.fraction
+    left = 1.0 - progress.done / progress.horizon
     return left if scheduled is None else left * scheduled
 
 

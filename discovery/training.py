@@ -22,7 +22,7 @@ from discovery.settings import default_config
 from discovery.types import Progress
 
 PROGRAMS = 16
-"""Combinations of environment, level, agent and rule whose compiled programs are kept for the next call."""
+"""Combinations of environment, level, objective and agent whose programs are kept for the next call."""
 
 CHUNK = 256
 """Updates between two looks at the metrics, at most."""
@@ -90,9 +90,9 @@ def train(
 ) -> tuple[TrainedAgent, Mapping[str, np.ndarray]]:
     """Trains an agent from scratch, or one per seed side by side.
 
-    The first call for an environment, level, rule and agent compiles; later ones with other seeds, horizons
-    or meta-parameters of the same shapes do not, as long as `env` is the same object. As everywhere in JAX,
-    an environment that was changed in place is not noticed.
+    The first call for an environment, level, objective and agent compiles; later ones with other seeds (as
+    many of them) and horizons do not, as long as `env` is the same object. As everywhere in JAX, an
+    environment that was changed in place is not noticed.
 
     Args:
         objective: from `checkpoints.load_objective`, or a hand-written one or its name ("a2c").
@@ -129,7 +129,7 @@ def train(
     if config is None:
         config = default_config(env, level, rule)
     learner = make_learner(env, level, config, rule)
-    programs = _programs_of(learner, level)
+    programs = _programs_of(learner, level, meta_params)
     keys = jnp.stack([jax.random.key(seed) for seed in all_seeds])
 
     lives = programs.begin(keys, level)
@@ -140,7 +140,7 @@ def train(
         while first < end:
             count = min(CHUNK, end - first)
             progress = Progress(jnp.int32(first), jnp.int32(horizon), constants)
-            lives, chunk = programs.advance(meta_params, keys, progress, lives, jnp.int32(count))
+            lives, chunk = programs.advance(keys, progress, lives, jnp.int32(count))
             metrics.append({name: values[:, :count] for name, values in jax.device_get(chunk).items()})
             first += count
         returns.append(np.asarray(programs.evaluate(level, keys, lives), np.float64))
@@ -161,7 +161,7 @@ class _Programs(NamedTuple):
 
     Attributes:
         begin: `(keys, level)` to lives.
-        advance: `(meta_params, keys, progress, lives, count)` to the lives after `count` more
+        advance: `(keys, progress, lives, count)` to the lives after `count` more
             updates and their metrics, S x `CHUNK`, of which the first `count` mean something.
         evaluate: `(level, keys, lives)` to returns.
     """
@@ -190,13 +190,13 @@ class _Constant:
 
 @functools.lru_cache(maxsize=PROGRAMS)
 def _programs(learner: Learner, constant: _Constant) -> _Programs:
-    level = constant.value
+    level, meta_params = constant.value
 
     def begin(keys, level):
         return side_by_side(learner.begin, (0, None))(keys, level)
 
-    # The level is part of the program: as an operand it would round the last bit of some steps otherwise.
-    def advance(meta_params, keys, progress, lives, count):
+    # Level and meta-parameters are constants: as operands they would round some last bits otherwise.
+    def advance(keys, progress, lives, count):
         def update(done, key, life):
             now = dataclasses.replace(progress, done=done)
             return learner.update(meta_params, level, key, now, life)
@@ -218,9 +218,9 @@ def _programs(learner: Learner, constant: _Constant) -> _Programs:
     return _Programs(jax.jit(begin), jax.jit(advance), jax.jit(evaluate))
 
 
-def _programs_of(learner: Learner, level: Any) -> _Programs:
+def _programs_of(learner: Learner, level: Any, meta_params: Any) -> _Programs:
     """The programs of an equal learner, if it can be compared; rules of one's own need not be hashable."""
-    constant = _Constant.of(level)
+    constant = _Constant.of((level, meta_params))
     try:
         hash((learner, constant))
     except TypeError:

@@ -105,10 +105,11 @@ def test_the_card_says_what_it_is_an_agent_of(file):
     [
         (lambda card: card.update(format=2), "has format 2, newer than 1: install a newer"),
         (lambda card: card.pop("format"), "has no field 'format'"),
-        (lambda card: card["config"].update(hidden=[4, 10**30]), "is damaged|impossible settings"),
+        (lambda card: card["config"].update(hidden=[4, 10**30]), "a number of more than 20 digits"),
+        (lambda card: card["config"].update(hidden=[4, 10**19]), "is damaged: config|impossible settings"),
         (lambda card: card["config"].update(hidden=[4] * 100), "more than 64 hidden layers"),
         (lambda card: card["config"].update(network="pickle"), r"is damaged: config\.network"),
-        (lambda card: card["config"].update(hidden=[5, 3]), r"needs float32\[4, 5\]"),
+        (lambda card: card["config"].update(hidden=[5, 3]), r"needs float32\[5\]"),
         (lambda card: card["observations"].update(dtype="nonsense"), "impossible settings"),
         (lambda card: card.update(policy={}), "is damaged: policy"),
         (lambda card: card.update(seeds=[1]), r"needs float32\[1, "),

@@ -171,7 +171,7 @@ def test_only_the_first_call_compiles(seeds):
     with compilations() as again:
         train(a_learned_objective(), level, 3, 7, 2)
         train(a_learned_objective(), level, 11, 7, 4)
-        train(a_learned_objective(1), small_grid()[1], 3, 7, 1)
+        train(a_learned_objective(), small_grid()[1], 3, 7, 1)
     assert not again
 
 
