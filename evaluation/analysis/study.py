@@ -54,7 +54,8 @@ def check(objective: TrainedObjective, setting: Setting) -> None:
     Raises:
         AnalysisError: neither pihat nor a drift, or agents that cannot learn there.
     """
-    if not isinstance(objective.rule, LPG | MirrorLearning | A2C):
+    scheduled = isinstance(objective.rule, A2C) and objective.rule.schedule
+    if not (scheduled or isinstance(objective.rule, LPG | MirrorLearning)):
         raise AnalysisError(
             f"there is nothing to analyse in {objective.name}: it has neither a drift nor a learned response"
         )
