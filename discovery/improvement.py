@@ -40,7 +40,7 @@ def improve(
     Returns:
         The agent afterwards, and the loss's metrics (means over minibatches).
     """
-    scale = 1.0 - progress.done / progress.horizon if agent.anneal else None
+    scale = progress.remaining if agent.anneal else None
     if not agent.revisits:
         grads, metrics = gradients(objective, meta_params, agent, state.params, rollout, progress)
         return agent.step(state, grads, scale), metrics
