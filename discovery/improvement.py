@@ -83,8 +83,7 @@ def _step_scale(
     scheduled = getattr(objective, "step_scale", lambda *_: None)(meta_params, progress)
     if not agent.anneal:
         return scheduled
-    left = 1.0 - progress.done / progress.horizon
-    return left if scheduled is None else left * scheduled
+    return progress.remaining if scheduled is None else progress.remaining * scheduled
 
 
 def shuffled(key: Key[Array, ""], size: int) -> Int[Array, " size"]:

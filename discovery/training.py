@@ -134,13 +134,11 @@ def train(
 
     lives = programs.begin(keys, level)
     ends = np.unique(np.linspace(0, horizon, min(evaluations, horizon) + 1).round().astype(int))[1:]
-    constants = jnp.float32(1 / horizon), jnp.float32(math.log(horizon))
     metrics, returns, first = [], [], 0
     for end in ends.tolist():
         while first < end:
             count = min(CHUNK, end - first)
-            progress = Progress(jnp.int32(first), jnp.int32(horizon), constants)
-            lives, chunk = programs.advance(keys, progress, lives, jnp.int32(count))
+            lives, chunk = programs.advance(keys, _stages(first, horizon), lives, jnp.int32(count))
             metrics.append({name: values[:, :count] for name, values in jax.device_get(chunk).items()})
             first += count
         returns.append(np.asarray(programs.evaluate(level, keys, lives), np.float64))
@@ -161,7 +159,7 @@ class _Programs(NamedTuple):
 
     Attributes:
         begin: `(keys, level)` to lives.
-        advance: `(keys, progress, lives, count)` to the lives after `count` more
+        advance: `(keys, stages, lives, count)` to the lives after `count` more
             updates and their metrics, S x `CHUNK`, of which the first `count` mean something.
         evaluate: `(level, keys, lives)` to returns.
     """
@@ -196,18 +194,18 @@ def _programs(learner: Learner, constant: _Constant) -> _Programs:
         return side_by_side(learner.begin, (0, None))(keys, level)
 
     # Level and meta-parameters are constants: as operands they would round some last bits otherwise.
-    def advance(keys, progress, lives, count):
-        def update(done, key, life):
-            now = dataclasses.replace(progress, done=done)
+    def advance(keys, stages, lives, count):
+        def update(i, key, life):
+            now = jax.tree.map(lambda leaf: leaf[i], stages)
             return learner.update(meta_params, level, key, now, life)
 
         update_all = side_by_side(update, (None, 0, 0))
-        shapes = jax.eval_shape(update_all, progress.done, keys, lives)[1]
+        shapes = jax.eval_shape(update_all, count, keys, lives)[1]
         metrics = jax.tree.map(lambda s: jnp.zeros((*s.shape, CHUNK), s.dtype), shapes)
 
         def step(i, carry):
             lives, metrics = carry
-            lives, found = update_all(progress.done + i, keys, lives)
+            lives, found = update_all(i, keys, lives)
             return lives, jax.tree.map(lambda all_, new: all_.at[:, i].set(new), metrics, found)
 
         return jax.lax.fori_loop(0, count, step, (lives, metrics))
@@ -216,6 +214,15 @@ def _programs(learner: Learner, constant: _Constant) -> _Programs:
         return side_by_side(learner.evaluate, (None, 0, 0))(level, keys, lives)
 
     return _Programs(jax.jit(begin), jax.jit(advance), jax.jit(evaluate))
+
+
+def _stages(first: int, horizon: int) -> Progress:
+    """Progress at the next `CHUNK` updates, rounded as XLA does where N is a constant: n times 1/N."""
+    done, inverse = np.arange(first, first + CHUNK, dtype=np.int32), np.float32(1 / horizon)
+    exact = done * np.float64(inverse)  # a product of two such numbers has no more bits than there are
+    log = np.full(CHUNK, math.log(horizon))
+    known = tuple(jnp.asarray(x, jnp.float32) for x in (exact, 1 - exact, log))
+    return Progress(jnp.asarray(done), jnp.full(CHUNK, horizon, jnp.int32), known)  # type: ignore[arg-type]
 
 
 def _programs_of(learner: Learner, level: Any, meta_params: Any) -> _Programs:

@@ -54,25 +54,30 @@ class Progress:
     Attributes:
         done: n, agent updates done so far; where only the share n/N is known, that share, and N = 1.
         horizon: N, agent updates in the whole lifetime.
-        constants: 1/N and log N, where the caller knows N. A program for any N divides and takes logarithms
-            itself, and rounds the last bit otherwise than one for this N, in which they are constants.
+        known: n/N, 1 - n/N and log N, where the caller knows them. A program for any N computes them itself,
+            and rounds the last bit otherwise than one for this N, in which N is a constant.
     """
 
     done: Num[Array, "*lanes"]
     horizon: Int[Array, "*lanes"]
-    constants: tuple[Float[Array, ""], Float[Array, ""]] | None = None
+    known: tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]] | None = None
 
     @property
     def fraction(self) -> Float[Array, "*lanes"]:
         """n/N, in [0, 1)."""
-        return self.done / self.horizon if self.constants is None else self.done * self.constants[0]
+        return self.done / self.horizon if self.known is None else self.known[0]
+
+    @property
+    def remaining(self) -> Float[Array, "*lanes"]:
+        """1 - n/N, in (0, 1]."""
+        return 1.0 - self.fraction if self.known is None else self.known[1]
 
     @property
     def log_horizon(self) -> Float[Array, "*lanes"]:
         """log N."""
-        if self.constants is None:
+        if self.known is None:
             return jnp.log(jnp.asarray(self.horizon, jnp.float32))
-        return self.constants[1]
+        return self.known[2]
 
 
 @struct.dataclass

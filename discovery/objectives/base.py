@@ -13,7 +13,13 @@ from typing import Any, NamedTuple, Protocol
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from discovery.objectives.bounds import bounded_advantage, bounded_log_ratio, bounded_ratio, in_float32
+from discovery.objectives.bounds import (
+    SQUARES,
+    bounded_advantage,
+    bounded_log_ratio,
+    bounded_ratio,
+    in_float32,
+)
 from discovery.types import MetaParams, Outputs, Progress, Rollout
 
 Metrics = dict[str, Float[Array, ""]]
@@ -113,7 +119,8 @@ class TrainedObjective:
         """f of mirror learning, for a PPO of your own: maximise `mean(ratio * advantage - f)`.
 
         Value and gradient are finite for all ratios from 0 to infinity: f is computed in float32 or wider,
-        and constant where the ratio leaves what its type can hold (float32: below 5e-20 and above 2e29).
+        and constant where its arithmetic would leave the numbers there are (float32: for ratios below 5e-20,
+        and above 4e9 for a learned drift, 2e29 for a hand-written one).
 
         Args:
             ratio: pi/pi_old of the actions taken, to be differentiated.
@@ -144,7 +151,11 @@ class TrainedObjective:
         given, advantage = (_floats(x) for x in (ratio if log_ratio is None else log_ratio, advantage))
         own_type = jnp.result_type(given, advantage)
         given, advantage = in_float32(given), bounded_advantage(in_float32(advantage))
-        log_ratio = jnp.log(bounded_ratio(given)) if log_ratio is None else bounded_log_ratio(given)
+        power = getattr(self.rule, "ratio_power", SQUARES)
+        if log_ratio is None:
+            log_ratio = jnp.log(bounded_ratio(given, power))
+        else:
+            log_ratio = bounded_log_ratio(given, power)
         found = drift(self.meta_params, log_ratio, advantage, progress)
         return jnp.minimum(found, jnp.finfo(own_type).max).astype(own_type)
 

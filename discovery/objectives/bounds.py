@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-SQUARES = 0.25
-"""`power` of `bounded_log_ratio` where (r-1)^2 is taken: it leaves room for A^2 and for weights.
-float32: r up to 4e9."""
+LINEAR, SQUARES = 0.75, 0.25
+"""`power` below, for drifts that take r itself, and (r-1)^2: they leave room for A, A^2 and weights.
+float32: r up to 2e29 and 4e9."""
 
 
 def in_float32(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
@@ -38,20 +38,14 @@ def _widened_backward(like: Array, slope: Array) -> tuple[Array]:
 _widened.defvjp(_widened_forward, _widened_backward)
 
 
-def bounded_ratio(ratio: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """r where r, r A, 1/r and their gradients are finite numbers of its type; beyond, r is held constant.
-
-    float32: 5e-20 to 2e29.
-    """
+def bounded_ratio(ratio: Float[Array, "*batch"], power: float) -> Float[Array, "*batch"]:
+    """r where 1/r and `r^(1 / power)` are finite numbers of its type; beyond, held constant."""
     largest = _largest(ratio)
-    return jnp.clip(ratio, largest**-0.5, largest**0.75)
+    return jnp.clip(ratio, largest**-0.5, largest**power)
 
 
-def bounded_log_ratio(log_ratio: Float[Array, "*batch"], power: float = 0.75) -> Float[Array, "*batch"]:
-    """log r where `r^(1 / power)` is a finite number of its type; beyond, it is held constant.
-
-    By default as `bounded_ratio`, which no healthy update comes near. float32: up to 66.5.
-    """
+def bounded_log_ratio(log_ratio: Float[Array, "*batch"], power: float) -> Float[Array, "*batch"]:
+    """log r where `r^(1 / power)` is a finite number of its type; beyond, held constant."""
     largest = _largest(log_ratio)
     return jnp.clip(log_ratio, -(largest**0.25), power * math.log(largest))
 

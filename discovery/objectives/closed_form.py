@@ -14,22 +14,16 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from discovery.objectives.bounds import SQUARES, bounded_log_ratio
 from discovery.objectives.learned_drift import LearnedDrift
 from discovery.types import MetaParams, Progress
 
 Factor = Callable[[Array, Array], Array]
 
-
-def _bounded(log_ratio: Array) -> Array:
-    return bounded_log_ratio(log_ratio, SQUARES)
-
-
 POLYNOMIAL: Mapping[str, Factor] = {
-    "log r": lambda log_ratio, advantage: _bounded(log_ratio),
-    "(log r)^2": lambda log_ratio, advantage: _bounded(log_ratio) ** 2,
-    "(r-1)": lambda log_ratio, advantage: jnp.expm1(_bounded(log_ratio)),
-    "(r-1)^2": lambda log_ratio, advantage: jnp.expm1(_bounded(log_ratio)) ** 2,
+    "log r": lambda log_ratio, advantage: log_ratio,
+    "(log r)^2": lambda log_ratio, advantage: log_ratio**2,
+    "(r-1)": lambda log_ratio, advantage: jnp.expm1(log_ratio),
+    "(r-1)^2": lambda log_ratio, advantage: jnp.expm1(log_ratio) ** 2,
 }
 """First factors of a term, of log r and A, that grow with the ratio: LPO's inputs."""
 

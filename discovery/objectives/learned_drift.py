@@ -9,6 +9,7 @@ from typing import Literal
 import jax
 from jaxtyping import Array, Float
 
+from discovery.objectives.bounds import SQUARES
 from discovery.objectives.hand_written_drifts import CLIPPED, clip_drift
 from discovery.objectives.mirror import MirrorLearning
 from discovery.types import MetaParams, Progress
@@ -27,6 +28,8 @@ class LearnedDrift(MirrorLearning):
         clip: eps of PPO's drift in the residual form.
         longest_horizon: N_max, in agent updates, where the horizon is an input or there is a schedule.
     """
+
+    ratio_power = SQUARES
 
     form: Form = "ppo_residual"
     offset: float = 1e-4

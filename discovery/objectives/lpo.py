@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
-from discovery.objectives.bounds import SQUARES, bounded_log_ratio
 from discovery.objectives.horizon import Encoding, scaled_progress
 from discovery.objectives.learned_drift import LearnedDrift
 from discovery.types import MetaParams, Progress
@@ -95,7 +94,6 @@ class LPO(LearnedDrift):
         self, log_ratio: Float[Array, "*batch"], advantage: Float[Array, "*batch"], progress: Progress
     ) -> Float[Array, "*batch inputs"]:
         """x: all zero at r = 1."""
-        log_ratio = bounded_log_ratio(log_ratio, SQUARES)
         step = jnp.expm1(log_ratio)
         of_ratio = jnp.stack([log_ratio, log_ratio**2, step, step**2], axis=-1)
         x = jnp.concatenate([of_ratio, of_ratio * advantage[..., None]], axis=-1)

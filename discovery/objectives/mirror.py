@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Key, Num
 
 from discovery.gae import advantages, normalise
 from discovery.objectives.base import Experience, Metrics
-from discovery.objectives.bounds import bounded_log_ratio
+from discovery.objectives.bounds import LINEAR, bounded_log_ratio
 from discovery.objectives.schedule import Scheduled
 from discovery.types import MetaParams, Outputs, Progress
 
@@ -51,6 +51,7 @@ class MirrorLearning(Scheduled, abc.ABC):
     value_coef: float = 0.5
     value_clip: float = 0.2
 
+    ratio_power = LINEAR
     head_size = 1
     discrete_only = False
 
@@ -71,7 +72,7 @@ class MirrorLearning(Scheduled, abc.ABC):
 
         Args:
             meta_params: of a learned drift.
-            log_ratio: log r, from `bounded_log_ratio`; a drift that takes powers of r bounds them itself.
+            log_ratio: log r, bounded by `ratio_power`.
             advantage: A, normalised.
             progress: n and N.
         """
@@ -104,7 +105,7 @@ class MirrorLearning(Scheduled, abc.ABC):
     ) -> tuple[Float[Array, ""], Metrics]:
         """Surrogate, entropy and value terms; `drift` and `kl` show how far the policy went."""
         # Where a ratio overflowed, r A - f would be inf - inf, and the agent's parameters NaN.
-        log_ratio = bounded_log_ratio(outputs.log_prob(action) - targets.log_prob)
+        log_ratio = bounded_log_ratio(outputs.log_prob(action) - targets.log_prob, self.ratio_power)
         ratio, advantage = jnp.exp(log_ratio), normalise(targets.advantage)
         drift = self.drift(meta_params, log_ratio, advantage, progress)
         policy_loss = jnp.mean(drift - ratio * advantage)
