@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from discovery.gae import advantages, normalise
 from discovery.objectives.a2c import A2C
 from discovery.objectives.base import Experience, Metrics
-from discovery.objectives.bounds import bounded_log_ratio
+from discovery.objectives.bounds import LINEAR, bounded_log_ratio
 from discovery.objectives.gru import BackwardGRU, Precision
 from discovery.objectives.hand_written_drifts import clip_drift
 from discovery.objectives.horizon import Encoding, scaled_progress
@@ -367,7 +367,7 @@ class LPG(Scheduled):
         old_log_prob: Float[Array, "*batch"],
     ) -> Float[Array, ""]:
         """PPO's surrogate for the advantage `-pihat`, to be minimised."""
-        log_ratio = bounded_log_ratio(outputs.log_prob(action) - old_log_prob)
+        log_ratio = bounded_log_ratio(outputs.log_prob(action) - old_log_prob, LINEAR)
         drift = clip_drift(log_ratio, -pihat, self.clip, self.clip)
         return jnp.mean(drift + jnp.exp(log_ratio) * pihat)
 
