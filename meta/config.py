@@ -431,9 +431,9 @@ def _check_consistency(config: RunConfig) -> None:
         raise ConfigError(
             "trainer meta_gradient learns objective.kind lpg only: evolve a drift with trainer es"
         )
-    config.build_objective()
     for number, task in enumerate(config.tasks):
         _check_environment(task, f"also.{number - 1}." if number else "")
+    config.build_objective()
 
 
 def _check_environment(config: RunConfig, place: str) -> None:

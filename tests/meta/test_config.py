@@ -28,6 +28,7 @@ NAMES = {"float32", "bfloat16", "tabular", "mlp", "cnn", "sgd", "adam", "plain",
     "warn",
     "reduce",
     "stop",
+    *("free", "a2c_residual", "paper", "scaled", "exponential", "linear", "cosine", "objective", "zeros"),
 }
 NO_NAME = st.text(max_size=9).filter(lambda text: text not in NAMES)
 IMPOSSIBLE = {
@@ -59,6 +60,18 @@ IMPOSSIBLE = {
     "es.learning_rate_decay": NOT_FRACTIONS,
     "es.learning_rate_min": NEGATIVE_NUMBERS,
     "es.sigma": NOT_POSITIVE_NUMBERS,
+    "es.adam_b1": st.floats(max_value=0, exclude_max=True)
+    | st.floats(min_value=1)
+    | st.sampled_from([NAN, INF]),
+    "es.weight_decay": NEGATIVE_NUMBERS,
+    "es.average_decay": NOT_FRACTIONS,
+    "es.warmup": st.integers(max_value=-1),
+    "es.learning_rate_schedule": NO_NAME,
+    "es.initial_mean": NO_NAME,
+    "objective.form": NO_NAME,
+    "objective.encoding": NO_NAME,
+    "objective.residual_scale": NOT_POSITIVE_NUMBERS,
+    "drift.encoding": NO_NAME,
     "es.sigma_decay": NOT_FRACTIONS,
     "es.sigma_min": NOT_POSITIVE_NUMBERS,
     "es.group_size": st.integers(max_value=1),
@@ -140,7 +153,9 @@ def test_a_range_of_horizons_needs_both_ends_in_order():
 def test_a_drift_is_built_where_the_objective_is_one_and_cannot_be_learned_by_meta_gradients():
     document = changed("objective.kind", "lpo")
     document["drift"] |= {"form": "plain", "width": 7, "progress_inputs": True}
-    assert from_json(document).build_objective() == LPO(form="plain", width=7, progress_inputs=True)
+    trained_on = {"shortest_horizon": 10, "longest_horizon": 250}  # the range of the default levels
+    expected = LPO(form="plain", width=7, progress_inputs=True, **trained_on)
+    assert from_json(document).build_objective() == expected
     assert isinstance(RunConfig().build_objective(), LPG)
     document["trainer"] = "meta_gradient"
     assert "trainer es" in complaint(document)
@@ -245,6 +260,7 @@ def test_a_run_may_resume_with_another(name):
 def test_everything_else_decides_results_and_is_identity(name):
     assert name in identity(RunConfig())
     decisive = {"seed", "objective", "drift", "agent", "trainer", "es", "meta_gradient", "levels"}
+    decisive |= {"fitness", "start_from"}
     assert name in decisive | {"also", "curriculum", "block_size", "held_out"}, "new field: which is it?"
 
 
