@@ -62,7 +62,7 @@ class Given:
     def run(self, candidates, served, key):
         del candidates, served, key
         fitness = jnp.array(self.answer)
-        return Results(fitness=fitness, score=fitness, best_return=fitness)
+        return Results(fitness=fitness, mean_return=fitness, score=fitness, best_return=fitness)
 
     def __getattr__(self, name):
         return getattr(self.lanes, name)

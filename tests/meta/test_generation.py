@@ -82,7 +82,7 @@ class Given(Lanes):
     def run(self, candidates, served, key):
         del candidates, served, key
         fitness = jnp.array(self.answer)
-        return Results(fitness=fitness, score=fitness, best_return=fitness)
+        return Results(fitness=fitness, mean_return=fitness, score=fitness, best_return=fitness)
 
 
 def with_fitness(answer, **changes):

@@ -114,7 +114,8 @@ def test_an_agent_of_nans_has_neither_fitness_nor_score_though_it_acts(life):
 def test_a_level_gets_the_means_of_its_finite_members_and_the_best_of_all():
     found = by_level(
         Results(
-            fitness=jnp.array([[1.0, 3.0], [NAN, 4.0], [NAN, NAN], [INF, 2.0]]),
+            fitness=jnp.zeros((4, 2)),
+            mean_return=jnp.array([[1.0, 3.0], [NAN, 4.0], [NAN, NAN], [INF, 2.0]]),
             score=jnp.array([[5.0, 6.0], [7.0, NAN], [NAN, NAN], [-INF, 1.0]]),
             best_return=jnp.array([[0.0, 1.0], [3.0, 2.0], [-INF, -INF], [-1.0, -2.0]]),
         )

@@ -219,7 +219,7 @@ def test_metrics_that_lack_a_generation_are_refused(copy):
 def given_fitness(monkeypatch, fitness):
     """Every generation's fitness, in place of lifetimes."""
     given = jnp.array(fitness)
-    results = Results(fitness=given, score=given, best_return=given)
+    results = Results(fitness=given, mean_return=given, score=given, best_return=given)
     monkeypatch.setattr(Lanes, "run", lambda *_: results)
 
 
