@@ -241,7 +241,7 @@ class RunCheckpoints:
                 f"{self.directory / str(step)} holds another state than this run's "
                 f"({arrays.difference(record['layout'], layout)}): another configuration or version saved it"
             )
-        values = self._read_arrays(step, record)
+        values = self._checked_arrays(step, record)
         return Restored(step, arrays.from_arrays(values, like), record["facts"])
 
     def _check_saved(self, step: int) -> None:
@@ -250,7 +250,7 @@ class RunCheckpoints:
         try:
             if self._read_record(step) != self._record:
                 raise _DamagedError
-            self._read_arrays(step, self._record)
+            self._checked_arrays(step, self._record)
         except _DamagedError as error:
             self._move_aside(step)
             why = f" ({reason(error.__cause__)})" if error.__cause__ else ""
@@ -294,9 +294,12 @@ class RunCheckpoints:
                 if math.prod(array.storage.chunk_shape) > math.prod(shape):  # a chunk is read as a whole
                     raise _DamagedError
 
+    def _checked_arrays(self, step: int, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        self._check_shapes(step, record["layout"])
+        return self._read_arrays(step, record)
+
     def _read_arrays(self, step: int, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """As they were saved, to the last bit."""
-        self._check_shapes(step, record["layout"])
         targets = {name: np.empty(shape, jnp.dtype(dtype)) for name, dtype, shape in record["layout"]}
         args = ocp.args.Composite(state=ocp.args.StandardRestore(arrays.storable(targets)))
         with self._reading(step):

@@ -199,8 +199,8 @@ def table_body(seen: Observations, hidden: tuple[int, ...], activation: Activati
     states = seen.states
     if states is None:
         raise ValueError(
-            f"a tabular agent needs Discrete observations, not {seen.dtype} arrays of shape {seen.shape}: "
-            "use network='mlp'"
+            f"a tabular agent needs integer observations (Discrete), not {seen.dtype} arrays of shape "
+            f"{seen.shape}: use network='mlp'"
         )
 
     def make(outputs: int | None, last_scale: float, zeros: int = 0) -> nn.Module:

@@ -19,6 +19,7 @@ from discovery.agents.agent import AgentConfig
 from discovery.environment_check import check_environment, check_table
 from discovery.lifetime import make_learner
 from discovery.objectives.a2c import A2C
+from discovery.objectives.base import TrainedObjective
 from discovery.settings import default_config
 from discovery.spaces import InvalidEnvironmentError
 from envs.levels import LevelDistribution
@@ -217,7 +218,8 @@ def test_evaluation_and_meta_training_refuse_the_same(env, monkeypatch):
     task = Task("line", env, levels, unknown, unknown)
     with pytest.raises(InvalidEnvironmentError) as alone:
         make_learner(env, LEVEL, AgentConfig(), A2C())
-    trial = SimpleNamespace(task=task, agent=task.agent_for(A2C(), 2), objective=SimpleNamespace(rule=A2C()))
+    objective = TrainedObjective(A2C(), {})
+    trial = SimpleNamespace(task=task, agent=task.agent_for(objective, 2), objective=objective)
     with pytest.raises(lanes.EvaluationError) as evaluating:
         lanes.make_trainer(trial, None, 1, 1)
     monkeypatch.setattr(LevelsConfig, "build", lambda self: level_of(env))
