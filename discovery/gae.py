@@ -44,3 +44,14 @@ def advantages(
 def normalise(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
     """Zero mean and unit standard deviation over the whole batch."""
     return (x - jnp.mean(x)) / (jnp.std(x) + 1e-8)
+
+
+SMALLEST_VARIANCE = 1e-12
+"""Below it numbers are equal but for rounding."""
+
+
+def deviation(x: Float[Array, "*batch"]) -> Float[Array, ""]:
+    """Standard deviation over the whole batch, or 1 where all are equal: its gradient is always finite."""
+    variance = jnp.var(x)
+    varies = variance > SMALLEST_VARIANCE
+    return jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1.0)), 1.0)

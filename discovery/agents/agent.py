@@ -239,8 +239,21 @@ def _by_network(
 def _clipped_direction(config: AgentConfig) -> optax.GradientTransformation:
     """The configured rule with a step size of -1."""
     rule = optax.scale_by_adam(eps=config.adam_epsilon) if config.optimiser == "adam" else optax.identity()
-    direction = optax.chain(optax.clip_by_global_norm(config.max_grad_norm), rule)
+    direction = optax.chain(clip_by_global_norm(config.max_grad_norm), rule)
     if config.network == "tabular":
         return direction
     # As one long vector: a dozen small arrays would cost a dozen times the overhead.
     return optax.flatten(direction)
+
+
+def clip_by_global_norm(largest: float) -> optax.GradientTransformation:
+    """optax's, but that it can be differentiated where all gradients are 0: meta-gradients go through it."""
+
+    def clip(updates: AgentParams, params: AgentParams | None = None) -> AgentParams:
+        del params
+        squares = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(updates))
+        norm = jnp.sqrt(jnp.where(squares > 0, squares, 1.0))
+        within = (norm < largest) | (squares == 0)
+        return jax.tree.map(lambda leaf: jnp.where(within, leaf, (leaf / norm) * largest), updates)
+
+    return optax.stateless(clip)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from discovery.gae import advantages, normalise
+from discovery.gae import advantages, deviation
 from discovery.objectives.a2c import A2C
 from discovery.objectives.base import Experience, Metrics
 from discovery.objectives.bounds import LINEAR, bounded_log_ratio
@@ -282,7 +282,7 @@ class LPG(Scheduled):
         if self.is_residual:
             return self._residual_targets(meta_params, inputs, experience, log_prob, progress)
         answer: Any = self.network.apply({"params": meta_params}, inputs)
-        pihat = normalise(answer[..., 0]) if self.normalise_pihat else answer[..., 0]
+        pihat = _normalise(answer[..., 0]) if self.normalise_pihat else answer[..., 0]
         return LPGTargets(pihat=pihat, log_yhat=jax.nn.log_softmax(answer[..., 1:]))
 
     def _residual_targets(
@@ -297,11 +297,11 @@ class LPG(Scheduled):
         discount = self.scales(meta_params, progress).discount(self.discount)
         advantage = advantages(experience.rollout, values, next_values, discount, self.gae_lambda)
         value_target = advantage + values
-        deviation = jnp.std(value_target) + 1e-8
+        scale = deviation(value_target)
         inputs = inputs._replace(
-            reward=_held(inputs.reward / deviation),
-            advantage=normalise(advantage),
-            value=_held((values - jnp.mean(values)) / deviation),
+            reward=_held(inputs.reward / scale),
+            advantage=_normalise(advantage),
+            value=_held((values - jnp.mean(values)) / scale),
         )
         answer: Any = self.network.apply({"params": meta_params}, inputs)
         return LPGTargets(
@@ -357,7 +357,7 @@ class LPG(Scheduled):
         if targets.residual is None:
             return targets.pihat
         residual = targets.residual
-        return targets.pihat - normalise(residual.advantage) * jnp.exp(residual.log_advantage)
+        return targets.pihat - _normalise(residual.advantage) * jnp.exp(residual.log_advantage)
 
     def _clipped_policy_loss(
         self,
@@ -370,6 +370,11 @@ class LPG(Scheduled):
         log_ratio = bounded_log_ratio(outputs.log_prob(action) - old_log_prob, LINEAR)
         drift = clip_drift(log_ratio, -pihat, self.clip, self.clip)
         return jnp.mean(drift + jnp.exp(log_ratio) * pihat)
+
+
+def _normalise(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """As A2C does, but with a gradient where all are equal: meta-gradients go through it."""
+    return (x - jnp.mean(x)) / deviation(x)
 
 
 def _held(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:

@@ -217,3 +217,26 @@ def test_targets_agree_with_a_plain_calculation():
     np.testing.assert_allclose(found.residual.value_target, advantage + values, rtol=1e-4, atol=1e-5)
     assert found.log_yhat.shape == (T, W, rule.bins)
     np.testing.assert_allclose(np.exp(found.log_yhat).sum(-1), 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rule", [RULE, A2C(schedule=True)], ids=["residual", "ta-a2c"])
+def test_gradients_reach_the_schedule_through_an_update(rule):
+    env, level = small_grid()
+    agent = make_agent(AgentConfig(), env, level, rule.head_size, getattr(rule, "zero_outputs", 0))
+    rng = np.random.default_rng(0)
+    state, rollout = agent.init(jax.random.key(1)), rollout_for("tabular", rng)
+    state = state.replace(params=as_arrays(randomised(rng, state.params)))
+    meta_params = rule.init(jax.random.key(3))
+
+    @jax.jit
+    def slope(schedule):
+        def size(schedule):
+            learned = meta_params | {"schedule": schedule}
+            after, _ = improve(rule, learned, agent, state, rollout, progress(9, 40), jax.random.key(2))
+            return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(after.params))
+
+        return jax.grad(size)(schedule)
+
+    found = np.asarray(slope(meta_params["schedule"]))
+    assert np.isfinite(found).all()
+    assert (np.abs(found).max(axis=0) > 1e-6).all(), "a column that nothing depends on"
