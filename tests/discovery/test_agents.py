@@ -3,9 +3,10 @@
 import gymnax
 import jax
 import numpy as np
+import optax
 import pytest
 
-from discovery.agents.agent import AgentConfig, make_agent
+from discovery.agents.agent import AgentConfig, clip_by_global_norm, make_agent
 from discovery.agents.policies import DiagonalGaussian
 from tests.discovery import naive_networks
 from tests.discovery.experience import (
@@ -178,3 +179,17 @@ def test_a_gradient_of_zeros_changes_nothing_and_is_no_nan():
     agent, state, _ = agent_with_gradients([])
     zeros = jax.tree.map(np.zeros_like, state.params)
     assert_same(jax.jit(agent.step)(state, zeros).params, state.params)
+
+
+@pytest.mark.parametrize("length", [0.0, 0.3, 2.0])
+def test_the_clip_is_optaxs_and_can_be_differentiated_at_zero(length):
+    gradient = {"a": jnp.array([0.6, 0.0]) * length, "b": jnp.array([[0.8]]) * length}
+    ours, theirs = clip_by_global_norm(0.5), optax.clip_by_global_norm(0.5)
+    clipped = ours.update(gradient, ours.init(gradient))[0]
+    expected = theirs.update(gradient, theirs.init(gradient))[0]
+    jax.tree.map(np.testing.assert_array_equal, clipped, expected)
+
+    def size(gradient):
+        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(ours.update(gradient, ours.init(gradient))[0]))
+
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.grad(size)(gradient)))
