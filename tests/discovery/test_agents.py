@@ -2,6 +2,7 @@
 
 import gymnax
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
