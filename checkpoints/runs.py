@@ -223,9 +223,8 @@ class RunCheckpoints:
 
     def _steps(self) -> list[int]:
         """Steps on disk, newest first, also those that Orbax no longer takes for checkpoints."""
-        return sorted(
-            (int(path.name) for path in self.directory.iterdir() if _is_step(path.name)), reverse=True
-        )
+        found = (int(path.name) for path in self.directory.iterdir() if _is_step(path.name))
+        return sorted(found, reverse=True)
 
     def _restore_step(self, step: int, like: Any) -> Restored:
         self._check_files(self.directory / str(step))
@@ -241,8 +240,8 @@ class RunCheckpoints:
                 f"{self.directory / str(step)} holds another state than this run's "
                 f"({arrays.difference(record['layout'], layout)}): another configuration or version saved it"
             )
-        values = self._checked_arrays(step, record)
-        return Restored(step, arrays.from_arrays(values, like), record["facts"])
+        state = arrays.from_arrays(self._verified_arrays(step, record), like)
+        return Restored(step, state, record["facts"])
 
     def _check_saved(self, step: int) -> None:
         """Whether a step that was just written can be restored, while the run can still do without it."""
@@ -250,7 +249,7 @@ class RunCheckpoints:
         try:
             if self._read_record(step) != self._record:
                 raise _DamagedError
-            self._checked_arrays(step, self._record)
+            self._verified_arrays(step, self._record)
         except _DamagedError as error:
             self._move_aside(step)
             why = f" ({reason(error.__cause__)})" if error.__cause__ else ""
@@ -260,8 +259,8 @@ class RunCheckpoints:
             ) from None
 
     def _read_record(self, step: int) -> dict[str, Any]:
-        args = ocp.args.Composite(record=ocp.args.JsonRestore())
         with self._reading(step):
+            args = ocp.args.Composite(record=ocp.args.JsonRestore())
             record = self._manager.restore(step, args=args)["record"]
         if not isinstance(record, dict) or record.pop("seal", None) != _seal(record):
             raise _DamagedError
@@ -294,19 +293,18 @@ class RunCheckpoints:
                 if math.prod(array.storage.chunk_shape) > math.prod(shape):  # a chunk is read as a whole
                     raise _DamagedError
 
-    def _checked_arrays(self, step: int, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def _verified_arrays(self, step: int, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
         self._check_shapes(step, record["layout"])
-        return self._read_arrays(step, record)
-
-    def _read_arrays(self, step: int, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """As they were saved, to the last bit."""
-        targets = {name: np.empty(shape, jnp.dtype(dtype)) for name, dtype, shape in record["layout"]}
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(arrays.storable(targets)))
-        with self._reading(step):
-            values = targets | self._manager.restore(step, args=args)["state"]
+        values = self._read_arrays(step, record["layout"])
         if arrays.digest(values) != record["sha256"]:
             raise _DamagedError
         return values
+
+    def _read_arrays(self, step: int, layout: arrays.Layout) -> dict[str, np.ndarray]:
+        targets = {name: np.empty(shape, jnp.dtype(dtype)) for name, dtype, shape in layout}
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(arrays.storable(targets)))
+        with self._reading(step):
+            return targets | self._manager.restore(step, args=args)["state"]
 
     @contextlib.contextmanager
     def _reading(self, step: int) -> Iterator[None]:
