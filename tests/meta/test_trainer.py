@@ -257,8 +257,8 @@ def test_meta_parameters_that_are_not_finite_are_never_saved(monkeypatch, tmp_pa
     given_fitness(monkeypatch, np.zeros((3, 2)))
     init = Evolution.init
 
-    def broken(self):
-        state = init(self)
+    def broken(self, start=None):
+        state = init(self, start)
         return state.replace(strategy=state.strategy.replace(mean=state.strategy.mean * jnp.inf))
 
     monkeypatch.setattr(Evolution, "init", broken)
