@@ -179,7 +179,7 @@ answer = functools.partial(called, "meta-train")
         ("--es.strategy open-es", "unknown strategy 'open-es'; did you mean 'open_es'"),
         ("--es.pairs 0", "es.pairs: Input should be greater than 0, not 0"),
         ("--es.sigma nan", "es.sigma"),
-        ("--es.sigma-min 0.5", "es.sigma_min (0.5) exceeds es.sigma (0.1)"),
+        ("--es.sigma-min 0.5", "es.sigma_min (0.5) exceeds es.sigma (0.2)"),
         ("--agent.workers -1", "agent.workers must be positive and finite, not -1"),
         ("--agent.network cnn", "network='mlp'"),
         ("--levels.horizon 0", "levels.horizon"),
