@@ -11,13 +11,12 @@ import argparse
 import dataclasses
 import itertools
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from harness import Estimate, command
 
 ARMS = tuple(itertools.product(("es", "meta_gradient"), (False, True)))
 PRESETS = {"es": "ta-lpg-cpu", "meta_gradient": "lpg-meta-gradient-cpu"}
@@ -26,7 +25,6 @@ HORIZONS = (10, 25, 100, 250)
 AGENT_SEEDS = 3
 BASELINE = "random"
 """The cheapest one; scores are exact without any."""
-RESAMPLES = 10_000
 
 
 class Arm(NamedTuple):
@@ -96,41 +94,11 @@ def evaluate(run: Path) -> None:
         )  # fmt: skip
 
 
-def command(*words: object) -> None:
-    """One command of this project, in a process of its own."""
-    print("rl-discovery", *words, flush=True)
-    subprocess.run([sys.executable, "-m", "scripts.cli", *map(str, words)], check=True)
-
-
 def scores(run: Path) -> np.ndarray:
     """Mean score of the run's objective at each horizon."""
     cells = json.loads((run / "evaluation" / "results.json").read_text())["cells"]
     cells = [cell for cell in cells if cell["objective"] != BASELINE]
     return np.array([np.mean([cell["score"] for cell in cells if cell["horizon"] == n]) for n in HORIZONS])
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """A mean over meta-training seeds with its 95 % bootstrap interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, *groups: np.ndarray, sign: Sequence[int] = (1,)) -> "Estimate":
-        """The signed sum of the groups' means; each group is resampled on its own."""
-        generator = np.random.default_rng(0)
-        drawn = sum(
-            s * group[generator.integers(len(group), size=(RESAMPLES, len(group)))].mean(axis=1)
-            for s, group in zip(sign, groups, strict=True)
-        )
-        low, high = np.quantile(drawn, [0.025, 0.975])
-        mean = sum(s * group.mean() for s, group in zip(sign, groups, strict=True))
-        return cls(float(mean), float(low), float(high))
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 def report(out: Path, arms: Sequence[Arm], seeds: int) -> None:

@@ -48,8 +48,8 @@ NETWORKS = {
 }
 
 
-class SilentA2C(A2C):
-    """A2C whose agents have outputs besides the value, as those of the residual form; nobody reads them."""
+class Silent:
+    """A rule whose agents have outputs besides the value, as in the residual form; nobody reads them."""
 
     head_size = RULE.head_size
     zero_outputs = RULE.zero_outputs
@@ -61,17 +61,12 @@ class SilentA2C(A2C):
         return super().loss(meta_params, value_alone(outputs), action, targets, when)
 
 
-class SilentPPO(PPO):
-    """The same of PPO."""
+class SilentA2C(Silent, A2C):
+    """A2C with such agents."""
 
-    head_size = RULE.head_size
-    zero_outputs = RULE.zero_outputs
 
-    def targets(self, meta_params, experience, when):
-        return super().targets(meta_params, of_value(experience), when)
-
-    def loss(self, meta_params, outputs, action, targets, when):
-        return super().loss(meta_params, value_alone(outputs), action, targets, when)
+class SilentPPO(Silent, PPO):
+    """PPO with such agents."""
 
 
 def value_alone(outputs):
