@@ -59,8 +59,9 @@ RESIDUAL = family(
 
 FREE = family(
     "ta-lpg-cpu",
-    "--objective.encoding scaled --objective.width 32 --es.learning-rate 3e-2 --es.learning-rate-decay 0.997"
-    " --es.average-decay 0.95",
+    "--objective.encoding scaled --objective.width 32"
+    " --agent.policy-learning-rate 80 --agent.head-learning-rate 4"
+    " --es.learning-rate 3e-2 --es.learning-rate-decay 0.997 --es.average-decay 0.95",
     {
         "paper-encoding": "--objective.encoding paper",
         "gru-8": "--objective.width 8",
@@ -73,12 +74,14 @@ FREE = family(
         "no-average": "--es.average-decay None",
         "sigma-0.2": "--es.sigma 0.2",
         "sigma-per-part": "--es.sigma-per-part",
+        "learning-rate-0.1": "--es.learning-rate 0.1",
+        "pairs-16": "--es.pairs 16",
         "pairs-256": "--es.pairs 256",
         "area-under-curve": "--fitness area_under_curve",
         "scaled-rewards": "--agent.scale-rewards",
         "normalised-pihat": "--objective.normalise-pihat --objective.schedule",
-        "rates-80-4": "--agent.policy-learning-rate 80",
-        "rates-80-12": "--agent.policy-learning-rate 80 --agent.head-learning-rate 12",
+        "rates-40-4": "--agent.policy-learning-rate 40",
+        "rates-80-12": "--agent.head-learning-rate 12",
         "meta-gradients-first": "--start-from preset:ta-lpg-meta-gradient-cpu",
     },
 )
