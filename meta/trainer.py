@@ -187,6 +187,7 @@ class _Run:
         self.told_endless = False
         self.last_finish = self.clock.now()
         self.seconds = math.inf  # of the last generation
+        self.dispatch_blocks = False
 
     @property
     def directory(self) -> RunDirectory:
@@ -230,14 +231,19 @@ class _Run:
         for number in range(first, self.config.generations):
             count, exam = number - first, self.held_out.due(number)
             with self.tracer.around(count, number), self.clock.spent("generations"):
+                began = self.clock.now()
                 state, metrics = ahead or step(state)
+                dispatched = self.clock.now()
                 # The last generation's metrics are read while the next one runs, so that devices never
                 # wait; not where that saves next to nothing and a stop would have to wait for it, nor with
                 # several processes, whose agreement would wait.
                 alone = exam or processes.several() or self.tracer.needs_alone(count)
                 more = number + 1 < self.config.generations and self.seconds < LOOK_AHEAD_SECONDS
-                ahead = step(state) if more and not alone else None
+                ahead = step(state) if more and not alone and not self.dispatch_blocks else None
                 found = wait_for(metrics)
+            if count == 0:
+                # On a GPU, the host runs the loops of a program itself: to dispatch is to wait.
+                self.dispatch_blocks = dispatched - began > self.clock.now() - dispatched
             row = self._row(number, found)
             if exam:
                 with self.clock.spent("evaluation"):

@@ -1,6 +1,7 @@
 """Runs in this process; `tests/scripts/test_meta_train.py` kills real ones."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -8,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -24,8 +26,9 @@ from meta.config import to_json
 from meta.errors import DivergedError, RunError
 from meta.generation import Evolution
 from meta.lanes import Lanes
-from meta.program import make_program
+from meta.program import compile_step, make_program
 from meta.results import Results
+from meta.run_dir import RunDirectory
 from meta.signals import STOPPING
 from meta.trainer import meta_train
 from tests.meta.processes import metrics
@@ -136,6 +139,32 @@ def test_an_objective_that_was_not_written_before_a_kill_is_there_after_the_next
     (copy / "objective.safetensors").unlink()
     run(copy)
     assert tensors(copy) == tensors(finished)
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_a_generation_is_dispatched_ahead_only_where_that_returns_at_once(monkeypatch, tmp_path, blocks):
+    begun, ahead = [], []
+
+    def compiled(program, state):
+        step = compile_step(program, state)
+
+        def run(state):
+            begun.append(int(state.generation))
+            if blocks:
+                time.sleep(0.3)
+            return step(state)
+
+        return run
+
+    def recorded(directory, row):
+        ahead.append(len(begun) - row["generation"] - 1)
+
+    monkeypatch.setattr("meta.trainer.compile_step", compiled)
+    monkeypatch.setattr("meta.trainer.wait_for", lambda found: time.sleep(0.1) or jax.device_get(found))
+    monkeypatch.setattr(RunDirectory, "append_metrics", recorded)
+    config = dataclasses.replace(TINY, held_out=dataclasses.replace(TINY.held_out, every=0))
+    run(tmp_path / "run", config)
+    assert max(ahead[1:-1]) == min(ahead[1:-1]) == (0 if blocks else 1)
 
 
 def test_raising_the_generations_goes_on_as_if_it_had_been_one_run(finished, tmp_path):
