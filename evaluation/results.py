@@ -22,6 +22,7 @@ from checkpoints.provenance import versions
 from evaluation.errors import RaggedError, ResultsError
 from evaluation.matrices import environments_with_scores, group_name, groups_of, score_matrix
 from evaluation.statistics import (
+    Difference,
     Estimate,
     bootstrap_interval,
     gap_interval,
@@ -29,6 +30,7 @@ from evaluation.statistics import (
     interquartile_mean,
     mean_estimate,
     optimality_gap,
+    paired_difference,
     probability_of_improvement,
 )
 
@@ -161,6 +163,10 @@ class Improvement(Record):
     """Lower end of the 95 % bootstrap interval; None with fewer than three seeds."""
     ci_high: Number
     """Upper end."""
+    difference: Number = None
+    """Mean difference of the scores, seed by seed; None where the seeds are not the same."""
+    standard_error: Number = None
+    """Of that difference, over seeds; None with fewer than three."""
 
 
 class Tuned(Record):
@@ -180,6 +186,8 @@ class Tuned(Record):
     """The policy's step size that follows."""
     entropy_coef: float
     """Weight of the entropy bonus."""
+    discount: Number = None
+    """gamma; None in documents written before it was searched for."""
     candidates: Count
     """Settings that were tried."""
     seeds: Count
@@ -254,6 +262,18 @@ class Results(Record):
         ]
         known = [value for value in found if value is not None]
         return mean_estimate(np.array(known)) if known and len(known) == len(found) else None
+
+    def mean_difference(self, objective: str, over: str, suite: str) -> Difference | None:
+        """Paired difference of the scores' mean over all horizons; None where one has no score or another
+        seed.
+        """
+        groups = groups_of([cell for cell in self.cells if cell.suite == suite])
+        horizons = dict.fromkeys(horizon for _, _, horizon in groups)
+        pairs = [[groups.get((label, suite, n), []) for label in (objective, over)] for n in horizons]
+        found = [_paired(ours, theirs) for ours, theirs in pairs]
+        if None in found:
+            return None
+        return paired_difference(*(np.concatenate(side, axis=1) for side in zip(*found, strict=True)))
 
     def to_json(self) -> str:
         """The document as JSON text."""
@@ -334,6 +354,8 @@ def improvements(cells: Sequence[Cell], baselines: Sequence[str]) -> tuple[Impro
                 here = group_name(objective, suite, horizon)
                 raise RaggedError(f"{here} and {baseline} there have scores on different environments")
             interval = improvement_interval(scores, others)
+            paired = _paired(ours, theirs)
+            difference = paired and paired_difference(*paired)
             found.append(
                 Improvement(
                     objective=objective,
@@ -343,9 +365,20 @@ def improvements(cells: Sequence[Cell], baselines: Sequence[str]) -> tuple[Impro
                     probability=probability_of_improvement(scores, others),
                     ci_low=interval and interval.low,
                     ci_high=interval and interval.high,
+                    difference=difference and difference.mean,
+                    standard_error=difference and difference.standard_error,
                 )
             )
     return tuple(found)
+
+
+def _paired(ours: Sequence[Cell], theirs: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray] | None:
+    """The scores of both, of the same runs; None where they are not, or one has no scores."""
+    same = sorted(cell.seed for cell in ours) == sorted(cell.seed for cell in theirs)
+    first, second = score_matrix(ours), score_matrix(theirs)
+    if not same or first is None or second is None or first.shape != second.shape:
+        return None
+    return first, second
 
 
 def _aggregate(objective: str, suite: str, horizon: int, cells: Sequence[Cell]) -> Aggregate:

@@ -27,6 +27,13 @@ class Interval(NamedTuple):
     high: float
 
 
+class Difference(NamedTuple):
+    """A mean difference of paired runs and its standard error; None with fewer than `MIN_RUNS`."""
+
+    mean: float
+    standard_error: float | None
+
+
 class Estimate(NamedTuple):
     """A mean over runs with the ends of its 95 % bootstrap interval; None with fewer than `MIN_RUNS`."""
 
@@ -113,6 +120,27 @@ def improvement_interval(
         for count in _chunks(resamples, size)
     ]
     return _percentiles(np.concatenate(found), 0.95)
+
+
+def paired_difference(scores: np.ndarray, others: np.ndarray) -> Difference:
+    """Mean of `scores - others` where run i of both met the same levels and random numbers.
+
+    Args:
+        scores: runs x tasks.
+        others: the same runs x the same tasks, of the objective to compare with.
+
+    Returns:
+        The mean over runs and tasks, with the standard error over runs.
+
+    Raises:
+        ValueError: no scores, one that is not finite, or other runs or tasks.
+    """
+    scores, others = _matrix(scores), _matrix(others)
+    if scores.shape != others.shape:
+        raise ValueError(f"scores are of {scores.shape} runs x tasks and of {others.shape}")
+    runs = (scores - others).mean(axis=1)
+    enough = len(runs) >= MIN_RUNS
+    return Difference(float(runs.mean()), float(stats.sem(runs)) if enough else None)
 
 
 def bootstrap_interval(

@@ -1,14 +1,15 @@
 """A fair budget for hand-written baselines: each gets the same small search before it is evaluated.
 
-Step sizes (policy and second head together) and the entropy bonus are multiplied by the factors below, the
-published settings being one of the candidates. The search is per environment and horizon, with other seeds
-than the evaluation's, and on other levels wherever the environment draws levels. `protocol` calls it.
+Step sizes (policy and second head together) and the entropy bonus are multiplied by the factors below, and
+gamma is the rule's own or the one below; the published settings are one of the candidates. The search is per
+environment and horizon, with other seeds than the evaluation's, and on other levels wherever the environment
+draws levels. `protocol` calls it.
 """
 
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,9 @@ STEP_FACTORS = (1.0, 1 / 3, 3.0)
 ENTROPY_FACTORS = (1.0, 0.0, 4.0)
 """Of the weight of the entropy bonus."""
 
+DISCOUNTS = (None, 0.997)
+"""gamma; None is the rule's own."""
+
 LEVELS_SEED = 1
 """Of the levels that settings are chosen on; those of the evaluation have another."""
 
@@ -31,13 +35,17 @@ SEEDS = range(1 << 20, (1 << 20) + 2)
 
 
 class Settings(NamedTuple):
-    """What is tried: factors of the published settings."""
+    """What is tried: factors of the published settings, and gamma."""
 
     steps: float
     entropy: float
+    discount: float | None = None
 
 
-GRID = tuple(itertools.starmap(Settings, itertools.product(STEP_FACTORS, ENTROPY_FACTORS)))
+GRID = tuple(
+    Settings(steps, entropy, discount)
+    for discount, steps, entropy in itertools.product(DISCOUNTS, STEP_FACTORS, ENTROPY_FACTORS)
+)
 """Every candidate; the published settings are the first."""
 
 PUBLISHED = GRID[0]
@@ -54,8 +62,9 @@ def refusal(objectives: Mapping[str, TrainedObjective], labels: Sequence[str]) -
 
 
 def tunable(objective: TrainedObjective) -> bool:
-    """Whether it is hand-written and has an entropy bonus: not what was evolved, and not `random`."""
-    return not objective.meta_params and hasattr(objective.rule, "entropy_coef")
+    """Whether it is hand-written, with an entropy bonus and gamma: not what was evolved, and not `random`."""
+    searched = ("entropy_coef", "discount")
+    return not objective.meta_params and all(hasattr(objective.rule, name) for name in searched)
 
 
 def cost(part: Work) -> int:
@@ -73,7 +82,11 @@ def with_settings(trial: Trial, settings: Settings) -> Trial:
         policy_learning_rate=settings.steps * trial.agent.policy_learning_rate,
         head_learning_rate=settings.steps * trial.agent.head_learning_rate,
     )
-    rule = cast(Any, dataclasses.replace(rule, entropy_coef=settings.entropy * rule.entropy_coef))
+    rule = dataclasses.replace(
+        rule,
+        entropy_coef=settings.entropy * rule.entropy_coef,
+        discount=rule.discount if settings.discount is None else settings.discount,
+    )
     return dataclasses.replace(trial, agent=agent, objective=dataclasses.replace(trial.objective, rule=rule))
 
 
@@ -130,6 +143,7 @@ def _record(part: Work, settings: Settings) -> Tuned:
         step_factor=settings.steps,
         policy_learning_rate=settings.steps * part.trial.agent.policy_learning_rate,
         entropy_coef=settings.entropy * rule.entropy_coef,
+        discount=rule.discount if settings.discount is None else settings.discount,
         candidates=len(GRID),
         seeds=len(SEEDS),
     )

@@ -1,14 +1,14 @@
 """Results of an evaluation as rich tables: scores, returns per environment, who beats whom, settings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
 
 from discovery.objectives.base import TrainedObjective
 from envs.suites import Suite
-from evaluation.results import Aggregate, Cell, Results
-from evaluation.statistics import MIN_RUNS
+from evaluation.results import Aggregate, Cell, Improvement, Results
+from evaluation.statistics import MIN_RUNS, Difference
 
 
 def tables(results: Results, suite: Suite, objectives: Mapping[str, TrainedObjective]) -> list[Table]:
@@ -21,15 +21,19 @@ def tables(results: Results, suite: Suite, objectives: Mapping[str, TrainedObjec
 
     Returns:
         Scores, where there are any; returns per environment, where there are several or no scores; how
-        likely each objective beats each baseline; settings of baselines that were searched for.
+        far each objective is ahead of each baseline, and how likely one of its runs beats one of the
+        baseline; settings of baselines that were searched for.
     """
     scored = results.scored(suite.name)
     several = len(results.environments(suite.name)) > 1
     found = [_scores(results, suite, objectives)] if scored else []
     if several or not scored:
         found.append(_returns(results, suite, {} if scored else objectives))
-    if any(entry.suite == suite.name for entry in results.improvement):
-        found.append(_improvement(results, suite))
+    entries = [entry for entry in results.improvement if entry.suite == suite.name]
+    if any(entry.difference is not None for entry in entries):
+        found.append(_differences(results, suite, entries))
+    if entries:
+        found.append(_improvement(suite, entries))
     if any(entry.suite == suite.name for entry in results.tuned):
         found.append(_tuned(results, suite))
     return found
@@ -86,9 +90,32 @@ def _returns(results: Results, suite: Suite, objectives: Mapping[str, TrainedObj
     return table
 
 
-def _improvement(results: Results, suite: Suite) -> Table:
+def _differences(results: Results, suite: Suite, entries: Sequence[Improvement]) -> Table:
+    """How far the scores of an objective are above those of a baseline, seed by seed."""
+    horizons = list(dict.fromkeys(entry.horizon for entry in entries))
+    table = _table(
+        f"Paired difference of the normalised return on suite “{suite.name}”",
+        "mean over seeds ± standard error; both met the same levels and random numbers",
+        {},
+    )
+    table.add_column(f"objective minus baseline \\ {_unit(suite)}")
+    for horizon in horizons:
+        table.add_column(f"{horizon:,}", justify="right")
+    if len(horizons) > 1:
+        table.add_column("mean", justify="right")
+    for (objective, over), row in _by_pair(entries, horizons).items():
+        found = [
+            None if e is None or e.difference is None else Difference(e.difference, e.standard_error)
+            for e in row
+        ]
+        if len(horizons) > 1:
+            found.append(results.mean_difference(objective, over, suite.name))
+        table.add_row(f"{objective} minus {over}", *map(_difference, found))
+    return table
+
+
+def _improvement(suite: Suite, entries: Sequence[Improvement]) -> Table:
     """How likely a run of an objective beats one of a baseline."""
-    entries = [entry for entry in results.improvement if entry.suite == suite.name]
     horizons = list(dict.fromkeys(entry.horizon for entry in entries))
     table = _table(
         f"Probability of improvement on suite “{suite.name}”",
@@ -98,12 +125,19 @@ def _improvement(results: Results, suite: Suite) -> Table:
     table.add_column(f"objective over baseline \\ {_unit(suite)}")
     for horizon in horizons:
         table.add_column(f"{horizon:,}", justify="right")
-    found = {(entry.objective, entry.over, entry.horizon): entry for entry in entries}
-    for objective, over in dict.fromkeys((entry.objective, entry.over) for entry in entries):
-        row = [found.get((objective, over, horizon)) for horizon in horizons]
+    for (objective, over), row in _by_pair(entries, horizons).items():
         numbers = ("–" if e is None else _interval(e.probability, e.ci_low, e.ci_high) for e in row)
         table.add_row(f"{objective} over {over}", *numbers)
     return table
+
+
+def _by_pair(
+    entries: Sequence[Improvement], horizons: Sequence[int]
+) -> dict[tuple[str, str], list[Improvement | None]]:
+    """An entry per horizon, by objective and baseline."""
+    found = {(entry.objective, entry.over, entry.horizon): entry for entry in entries}
+    pairs = dict.fromkeys((entry.objective, entry.over) for entry in entries)
+    return {pair: [found.get((*pair, horizon)) for horizon in horizons] for pair in pairs}
 
 
 def _tuned(results: Results, suite: Suite) -> Table:
@@ -115,13 +149,16 @@ def _tuned(results: Results, suite: Suite) -> Table:
         f"the best of {first.candidates} by {first.seeds} seeds that are not evaluated",
         {},
     )
-    for column in ("baseline", "environment", _unit(suite), "step size", "of published", "entropy bonus"):
-        table.add_column(column, justify="left" if column in ("baseline", "environment") else "right")
+    for column in ("baseline", "environment"):
+        table.add_column(column)
+    for column in (_unit(suite), "step size", "of published", "entropy bonus", "gamma"):
+        table.add_column(column, justify="right")
     for entry in entries:
         numbers = (
             f"{entry.policy_learning_rate:.3g}",
             f"x {entry.step_factor:.2g}",
             f"{entry.entropy_coef:.3g}",
+            "–" if entry.discount is None else f"{entry.discount:g}",
         )
         table.add_row(entry.objective, entry.environment, f"{entry.horizon:,}", *numbers)
     return table
@@ -166,6 +203,14 @@ def _interval(middle: float | None, low: float | None, high: float | None) -> Te
     """As in "0.81 [0.78, 0.83]"."""
     ends = "" if low is None else f" [{_number(low)}, {_number(high)}]"
     return Text.assemble((_number(middle), "bold"), ends)
+
+
+def _difference(found: Difference | None) -> Text:
+    """As in "+0.028 ± 0.006"."""
+    if found is None:
+        return Text("–")
+    error = "" if found.standard_error is None else f" ± {found.standard_error:.3f}"
+    return Text.assemble((f"{found.mean:+.3f}", "bold"), error)
 
 
 def _number(value: float | None) -> str:

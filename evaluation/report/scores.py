@@ -38,7 +38,7 @@ def evaluation(runs: Sequence[RunFiles]) -> Evaluation | None:
         returns = _returns(results, suite)
         (more if scored and len(results.environments(suite)) == 1 else tables).append(returns)
         if entries := [entry for entry in results.improvement if entry.suite == suite]:
-            tables.append(_improvement(results, suite, entries))
+            tables += [_differences(results, suite, entries), _improvement(results, suite, entries)]
         figures += _return_figures(results, suite) if not scored else []
         figures += _curve_figures(results, suite)
         figures += [_profile_figure(results, suite)] if scored else []
@@ -97,22 +97,49 @@ def _returns(results: Results, suite: str) -> Table:
     return Table(f"Return on “{suite}”, mean over seeds. {_runs(results, suite)}", head, tuple(rows))
 
 
+def _differences(results: Results, suite: str, entries: Sequence[Improvement]) -> Table:
+    caption = (
+        f"Paired difference of the normalised return on “{suite}”: mean over seeds ± standard error; both "
+        "met the same levels and random numbers"
+    )
+    return _by_pair(
+        results, suite, entries, caption, "minus", lambda e: _difference(e.difference, e.standard_error)
+    )
+
+
+def _difference(mean: float | None, standard_error: float | None) -> str:
+    if mean is None:
+        return "–"
+    return f"{mean:+.3f}" + ("" if standard_error is None else f" ± {standard_error:.3f}")
+
+
 def _improvement(results: Results, suite: str, entries: Sequence[Improvement]) -> Table:
+    caption = (
+        f"Probability of improvement on “{suite}”: that a run of one beats a run of the other; "
+        "ties count half"
+    )
+    return _by_pair(
+        results, suite, entries, caption, "over", lambda e: interval(e.probability, e.ci_low, e.ci_high)
+    )
+
+
+def _by_pair(
+    results: Results,
+    suite: str,
+    entries: Sequence[Improvement],
+    caption: str,
+    between: str,
+    text: Callable[[Improvement], str],
+) -> Table:
+    """A row per objective and baseline, a column per horizon."""
     horizons = sorted({entry.horizon for entry in entries})
     found = {(e.objective, e.over, e.horizon): e for e in entries}
     rows = tuple(
         (
-            f"{objective} over {over}",
-            *(
-                "–" if e is None else interval(e.probability, e.ci_low, e.ci_high)
-                for e in (found.get((objective, over, horizon)) for horizon in horizons)
-            ),
+            f"{objective} {between} {over}",
+            *("–" if e is None else text(e) for e in (found.get((objective, over, n)) for n in horizons)),
         )
         for objective, over in dict.fromkeys((e.objective, e.over) for e in entries)
-    )
-    caption = (
-        f"Probability of improvement on “{suite}”: that a run of one beats a run of the other; "
-        "ties count half"
     )
     return Table(caption, ("", *_heads(results, suite, horizons)), rows)
 

@@ -168,6 +168,26 @@ def test_an_objective_is_compared_with_every_baseline_where_both_have_scores():
     assert found.ci_low < found.probability < found.ci_high
 
 
+def test_a_difference_is_paired_by_seed_whatever_their_order():
+    ours = [*cells([0.5, 0.6, 0.7], objective="mine"), *cells([0.5, 0.9, 0.7], objective="mine", horizon=20)]
+    theirs = [*cells([0.4, 0.5, 0.6])[::-1], *cells([0.2, 0.6, 0.4], horizon=20)]
+    results = Results.of([*ours, *theirs], ["a2c"])
+    first, second = results.improvement
+    assert first.difference == pytest.approx(0.1)
+    assert first.standard_error == pytest.approx(0.0, abs=1e-12)
+    assert second.difference == pytest.approx(0.3)
+    assert results.mean_difference("mine", "a2c", "s").mean == pytest.approx(0.2)
+
+
+def test_what_is_not_of_the_same_seeds_has_no_paired_difference():
+    theirs = [cell(seed=seed, score=0.5) for seed in (0, 1, 3)]
+    results = Results.of([*cells([0.5, 0.6, 0.7], objective="mine"), *theirs], ["a2c"])
+    assert results.improvement[0].probability == pytest.approx(5 / 6)
+    assert results.improvement[0].difference is None
+    assert results.mean_difference("mine", "a2c", "s") is None
+    assert results.mean_difference("mine", "nobody", "s") is None
+
+
 def test_failures_are_counted_and_leave_no_mean():
     failed = cell(**{"seed": 3, "return": math.nan, "score": math.nan})
     (aggregate,) = summarise([*cells([0.5, 0.6, 0.7]), failed])

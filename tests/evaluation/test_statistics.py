@@ -12,6 +12,7 @@ from evaluation.statistics import (
     improvement_interval,
     interquartile_mean,
     optimality_gap,
+    paired_difference,
     performance_profile,
     probability_of_improvement,
     profile_band,
@@ -133,6 +134,27 @@ def test_the_interval_of_an_improvement_holds_it_and_is_sure_where_all_runs_are_
 def test_an_improvement_needs_the_same_tasks():
     with pytest.raises(ValueError, match="scores are of 3 tasks and of 2"):
         probability_of_improvement(scores(4, 3), scores(4, 2))
+
+
+def test_a_paired_difference_is_that_of_the_runs_means():
+    ours, theirs = scores(6, 3), scores(6, 3, seed=1)
+    by_run = [np.mean(a) - np.mean(b) for a, b in zip(ours, theirs, strict=True)]
+    found = paired_difference(ours, theirs)
+    assert found.mean == pytest.approx(np.mean(by_run))
+    test = stats.ttest_rel(ours.mean(axis=1), theirs.mean(axis=1))
+    assert found.mean / found.standard_error == pytest.approx(test.statistic)
+    assert paired_difference(ours[:2], theirs[:2]).standard_error is None
+    # What both have in common does not count, however noisy.
+    noise = 100 * scores(6, 1, seed=2)
+    assert paired_difference(ours + noise, theirs + noise).standard_error == pytest.approx(
+        found.standard_error
+    )
+
+
+@pytest.mark.parametrize("shape", [(4, 2), (3, 3)])
+def test_a_paired_difference_needs_the_same_runs_and_tasks(shape):
+    with pytest.raises(ValueError, match="runs x tasks"):
+        paired_difference(scores(4, 3), scores(*shape))
 
 
 def test_rliable_says_the_same():

@@ -31,12 +31,13 @@ def likes_longer_steps(monkeypatch):
     calls = []
 
     def train(learner, mesh, block_size, meta_params, levels, keys, ends):
-        entropy_coef = getattr(learner.objective, "entropy_coef", None)
+        rule = learner.objective
+        entropy_coef, discount = (getattr(rule, name, None) for name in ("entropy_coef", "discount"))
         gradients = {"policy": jnp.ones(1), "head": jnp.ones(1)}
         step = -learner.agent.optimiser.update(gradients, learner.agent.optimiser.init(gradients))[0][
             "policy"
         ][0]
-        calls.append((learner.objective.name, entropy_coef, levels, keys))
+        calls.append((rule.name, entropy_coef, discount, levels, keys))
         reached = jnp.where(ends[-1] == 2, -step, step)
         return jnp.full(keys.shape[0], reached), jnp.zeros((keys.shape[0], ends.shape[0] - 1))
 
@@ -50,7 +51,7 @@ def outcome(score, return_=0.0):
 
 def test_the_published_settings_are_the_first_candidate_and_change_nothing():
     assert GRID[0] == Settings(1.0, 1.0)
-    assert len(set(GRID)) == len(GRID) == 9
+    assert len(set(GRID)) == len(GRID) == 18
 
 
 @pytest.mark.parametrize("name", sorted(registry()))
@@ -83,10 +84,11 @@ def test_settings_are_chosen_on_other_seeds_and_other_levels(likes_longer_steps)
     run(("a2c",), seeds=(0, 1), tune=("a2c",))
     *searched, last = likes_longer_steps
     assert len(searched) == len(GRID)
-    assert {entropy for _, entropy, _, _ in searched} == {0.0, 0.02, 0.08}
-    shape = {keys.shape for _, _, _, keys in searched}
+    assert {entropy for _, entropy, _, _, _ in searched} == {0.0, 0.02, 0.08}
+    assert {discount for _, _, discount, _, _ in searched} == {0.99, 0.997}
+    shape = {keys.shape for *_, keys in searched}
     assert shape == {(len(tuning.SEEDS) * 3,)}
-    assert last[3].shape == (2 * 3,)
+    assert last[-1].shape == (2 * 3,)
 
 
 def test_levels_for_tuning_are_not_those_of_the_evaluation():
@@ -99,13 +101,13 @@ def test_levels_for_tuning_are_not_those_of_the_evaluation():
 def test_progress_counts_the_search(likes_longer_steps):
     stages = []
     run(("a2c", "random"), tune=("a2c",), progress=stages.append)
-    assert [stage.tuning for stage in stages] == [True] * 9 + [False] * 3
+    assert [stage.tuning for stage in stages] == [True] * 18 + [False] * 3
     done = [stage.done for stage in stages]
     assert done == sorted(done)
     assert done[0] == 0
     assert done[-1] == 1
-    # Nine candidates with two seeds, then two objectives with two seeds.
-    assert done[9] == pytest.approx(9 / 11)
+    # 18 candidates with two seeds, then two objectives with two seeds.
+    assert done[18] == pytest.approx(18 / 20)
 
 
 @pytest.mark.parametrize(
@@ -125,10 +127,10 @@ def test_what_cannot_be_tuned_is_refused(likes_longer_steps, names, tune, messag
     assert not likes_longer_steps
 
 
-def test_other_settings_change_steps_and_entropy_bonus_alone():
-    trial = with_settings_of("ppo", Settings(3.0, 4.0))
+def test_other_settings_change_steps_entropy_bonus_and_gamma_alone():
+    trial = with_settings_of("ppo", Settings(3.0, 4.0, 0.997))
     rule, published = trial.objective.rule, make_objective("ppo")
-    assert rule == dataclasses.replace(published, entropy_coef=4 * published.entropy_coef)
+    assert rule == dataclasses.replace(published, entropy_coef=4 * published.entropy_coef, discount=0.997)
     usual = with_settings_of("ppo", GRID[0]).agent
     assert trial.agent == dataclasses.replace(
         usual,

@@ -31,8 +31,10 @@ def test_the_table_has_the_aggregates_with_their_intervals(run):
     assert table.rows[0][:2] == ("ta-lpo", expected)
     assert [row[0] for row in table.rows] == ["ta-lpo", "ppo"]
     improvement = run.results.improvement[0]
-    assert found.tables[1].rows[0][0] == "ta-lpo over ppo"
-    assert found.tables[1].rows[0][1].startswith(f"{improvement.probability:.2f} [")
+    # Each seed is better by 0.1.
+    assert found.tables[1].rows[0][:2] == ("ta-lpo minus ppo", "+0.100 ± 0.000")
+    assert found.tables[2].rows[0][0] == "ta-lpo over ppo"
+    assert found.tables[2].rows[0][1].startswith(f"{improvement.probability:.2f} [")
     gap = found.more[0].rows[0][1]
     assert gap.startswith(f"{aggregate.optimality_gap:.2f} [")
 
