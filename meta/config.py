@@ -24,6 +24,7 @@ from discovery.objectives.registry import make_objective
 from discovery.objectives.schedule import Scheduled
 from envs.levels import LevelDistribution
 from envs.registry import distribution
+from meta.consistency import check
 from meta.errors import ConfigError
 from meta.keeping import (
     CheckpointConfig,
@@ -389,7 +390,7 @@ def from_json(document: Any) -> RunConfig:
         config = _ADAPTER.validate_python(document)
     except ValidationError as error:
         raise ConfigError("; ".join(_complaint(detail) for detail in error.errors())) from None
-    _check_consistency(config)
+    check(config)
     return config
 
 
@@ -399,61 +400,6 @@ def validate(config: RunConfig) -> RunConfig:
 
 
 _ADAPTER = TypeAdapter(RunConfig)
-
-
-POSITIVE = (
-    *("workers", "rollout_steps", "epochs", "minibatches"),
-    *("policy_learning_rate", "head_learning_rate", "max_grad_norm", "adam_epsilon"),
-)
-"""Numbers of an agent, which is no pydantic model because discovery/ does without it."""
-
-
-def _check_consistency(config: RunConfig) -> None:
-    """What no single field can tell."""
-    es = config.es
-    if es.learning_rate_min > es.learning_rate:
-        raise ConfigError(
-            f"es.learning_rate_min ({es.learning_rate_min}) exceeds es.learning_rate ({es.learning_rate})"
-        )
-    if es.sigma_min > es.sigma:
-        raise ConfigError(f"es.sigma_min ({es.sigma_min}) exceeds es.sigma ({es.sigma})")
-    if config.trainer == "es" and config.lanes % es.group_size:
-        raise ConfigError(f"es.group_size ({es.group_size}) must divide the {config.lanes} candidates")
-    if config.also and config.trainer != "es":
-        raise ConfigError(f"trainer {config.trainer} takes one environment only, and `also` names more")
-    environments = 1 + len(config.also)
-    if config.groups % environments or config.es.pairs % environments:
-        raise ConfigError(
-            f"{environments} environments cannot share {config.es.pairs} pairs in groups of "
-            f"{config.es.group_size} evenly: change es.pairs or es.group_size"
-        )
-    if config.trainer == "meta_gradient" and config.objective.kind != "lpg":
-        raise ConfigError(
-            "trainer meta_gradient learns objective.kind lpg only: evolve a drift with trainer es"
-        )
-    for number, task in enumerate(config.tasks):
-        _check_environment(task, f"also.{number - 1}." if number else "")
-    config.build_objective()
-
-
-def _check_environment(config: RunConfig, place: str) -> None:
-    """Agents and levels of one environment; `place` is where their fields are."""
-    for name in POSITIVE:
-        value = getattr(config.agent, name)
-        if not 0 < value < float("inf"):
-            raise ConfigError(f"{place}agent.{name} must be positive and finite, not {value}")
-    if not all(width > 0 for width in config.agent.hidden):
-        raise ConfigError(f"{place}agent.hidden must be positive widths, not {config.agent.hidden}")
-    for name in ("discount", "gae_lambda"):
-        value = getattr(config.agent, name)
-        if value is not None and not 0 <= value <= 1:
-            raise ConfigError(f"{place}agent.{name} must be between 0 and 1, not {value}")
-    shortest, longest = config.levels.horizon, config.levels.longest_horizon
-    if longest is not None and (shortest is None or longest < shortest):
-        raise ConfigError(
-            f"{place}levels.longest_horizon ({longest}) needs {place}levels.horizon, and one not longer"
-        )
-    distribution(config.levels.distribution)  # an unknown name has its own message
 
 
 def _complaint(detail: Any) -> str:

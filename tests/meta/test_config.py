@@ -15,6 +15,7 @@ from discovery.objectives.mirror import MirrorLearning
 from discovery.objectives.registry import Entry
 from meta.config import LevelsConfig, RunConfig, from_json, identity, to_json, validate
 from meta.errors import ConfigError
+from meta.presets import find
 
 NAN, INF = float("nan"), float("inf")
 
@@ -332,3 +333,27 @@ def test_environments_share_the_candidates_evenly():
 def test_environments_that_do_not_fit_are_named(changes, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         from_json(to_json(RunConfig()) | {"also": [CARTPOLE]} | changes)
+
+
+UNUSED = {
+    "form of a rule that has none": ("ta-a2c-cpu", "objective.form", "a2c_residual", "objective.kind is lpg"),
+    "width of the GRU of a drift": ("lpo-cpu", "objective.width", 8, "objective.kind is lpg"),
+    "drift of LPG": ("lpg-cpu", "drift.width", 8, "objective.kind is lpo"),
+    "average of meta-gradients": ("lpg-meta-gradient-cpu", "es.average_decay", 0.9, "trainer is es"),
+    "fitness of meta-gradients": ("lpg-meta-gradient-cpu", "fitness", "area_under_curve", "trainer is es"),
+    "pihat of the residual form": ("quickstart", "objective.normalise_pihat", True, "objective.form is free"),
+    "gain of the free form": ("lpg-cpu", "objective.residual_scale", 1.0, "objective.form is a2c_residual"),
+    "discount without a schedule": ("ta-lpo-cpu", "drift.schedule_discount", True, "drift.schedule is on"),
+}
+
+
+@pytest.mark.parametrize("case", UNUSED.values(), ids=UNUSED)
+def test_a_setting_that_nothing_reads_is_refused(case):
+    preset, name, value, where = case
+    config = find(preset).config
+    *place, last = name.split(".")
+    part = getattr(config, place[0]) if place else config
+    changed = dataclasses.replace(part, **{last: value})
+    config = dataclasses.replace(config, **{place[0]: changed}) if place else changed
+    with pytest.raises(ConfigError, match=f"^{name} has no effect: it is read only where {where}$"):
+        validate(config)

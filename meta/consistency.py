@@ -1,0 +1,105 @@
+"""What no single field of a configuration can tell: fields that do not fit each other."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from envs.registry import distribution
+from meta.errors import ConfigError
+
+if TYPE_CHECKING:
+    from meta.config import RunConfig
+
+POSITIVE = (
+    *("workers", "rollout_steps", "epochs", "minibatches"),
+    *("policy_learning_rate", "head_learning_rate", "max_grad_norm", "adam_epsilon"),
+)
+"""Numbers of an agent, which is no pydantic model because discovery/ does without it."""
+
+
+def check(config: "RunConfig") -> None:
+    """Refuses fields that do not fit each other, or that nothing in the run would read.
+
+    Raises:
+        ConfigError: in one line that names the field.
+    """
+    es = config.es
+    if es.learning_rate_min > es.learning_rate:
+        raise ConfigError(
+            f"es.learning_rate_min ({es.learning_rate_min}) exceeds es.learning_rate ({es.learning_rate})"
+        )
+    if es.sigma_min > es.sigma:
+        raise ConfigError(f"es.sigma_min ({es.sigma_min}) exceeds es.sigma ({es.sigma})")
+    if config.trainer == "es" and config.lanes % es.group_size:
+        raise ConfigError(f"es.group_size ({es.group_size}) must divide the {config.lanes} candidates")
+    if config.also and config.trainer != "es":
+        raise ConfigError(f"trainer {config.trainer} takes one environment only, and `also` names more")
+    environments = 1 + len(config.also)
+    if config.groups % environments or config.es.pairs % environments:
+        raise ConfigError(
+            f"{environments} environments cannot share {config.es.pairs} pairs in groups of "
+            f"{config.es.group_size} evenly: change es.pairs or es.group_size"
+        )
+    if config.trainer == "meta_gradient" and config.objective.kind != "lpg":
+        raise ConfigError(
+            "trainer meta_gradient learns objective.kind lpg only: evolve a drift with trainer es"
+        )
+    _refuse_unused(config)
+    for number, task in enumerate(config.tasks):
+        _check_environment(task, f"also.{number - 1}." if number else "")
+    config.build_objective()
+
+
+def _refuse_unused(config: "RunConfig") -> None:
+    """Settings that nothing in the run would read."""
+    objective, drift, kind = config.objective, config.drift, config.objective.kind
+    residual = objective.form == "a2c_residual"
+    cases = (
+        (config.trainer != "es", "es", _changed(config.es), "trainer is es"),
+        (config.trainer != "es", "", {"fitness"} & _changed(config), "trainer is es"),
+        (kind != "lpg", "objective", _changed(objective) - {"kind"}, "objective.kind is lpg"),
+        (kind != "lpo", "drift", _changed(drift), "objective.kind is lpo"),
+        (residual, "objective", {"normalise_pihat"} & _changed(objective), "objective.form is free"),
+        (
+            not residual,
+            "objective",
+            {"residual_scale", "schedule_discount"} & _changed(objective),
+            "objective.form is a2c_residual",
+        ),
+        *(
+            (not part.schedule, place, {"schedule_discount"} & _changed(part), f"{place}.schedule is on")
+            for place, part in (("objective", objective), ("drift", drift))
+        ),
+    )
+    for unused, place, names, where in cases:
+        if unused and names:
+            name = f"{place}.{min(names)}".lstrip(".")
+            raise ConfigError(f"{name} has no effect: it is read only where {where}")
+
+
+def _changed(part: Any) -> set[str]:
+    """Names of the fields that are not as they are by default."""
+    return {
+        field.name
+        for field in dataclasses.fields(part)
+        if getattr(part, field.name) != getattr(type(part)(), field.name)
+    }
+
+
+def _check_environment(config: "RunConfig", place: str) -> None:
+    """Agents and levels of one environment; `place` is where their fields are."""
+    for name in POSITIVE:
+        value = getattr(config.agent, name)
+        if not 0 < value < float("inf"):
+            raise ConfigError(f"{place}agent.{name} must be positive and finite, not {value}")
+    if not all(width > 0 for width in config.agent.hidden):
+        raise ConfigError(f"{place}agent.hidden must be positive widths, not {config.agent.hidden}")
+    for name in ("discount", "gae_lambda"):
+        value = getattr(config.agent, name)
+        if value is not None and not 0 <= value <= 1:
+            raise ConfigError(f"{place}agent.{name} must be between 0 and 1, not {value}")
+    shortest, longest = config.levels.horizon, config.levels.longest_horizon
+    if longest is not None and (shortest is None or longest < shortest):
+        raise ConfigError(
+            f"{place}levels.longest_horizon ({longest}) needs {place}levels.horizon, and one not longer"
+        )
+    distribution(config.levels.distribution)  # an unknown name has its own message
