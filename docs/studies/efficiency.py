@@ -2,9 +2,8 @@
 
 Three families of objectives, each with a base and arms that change one thing of it, on one budget of
 environment steps and several seeds. Scores are those of the `validation` suite, whose levels no run trains on
-and no other study
-reports: what wins here goes into the presets. Stop and start the script as you like; --study names the
-    families.
+and no other study reports: what wins here goes into the presets. Stop and start the script as you like;
+--study names the families.
 
     python docs/studies/efficiency.py --out runs/efficiency
 """
@@ -31,11 +30,16 @@ def family(preset: str, base: str, arms: dict[str, str]) -> list[Arm]:
     ]
 
 
-RESIDUAL = family(
-    "ta-lpg-cpu",
-    "--objective.form a2c_residual --objective.schedule --objective.encoding scaled --objective.width 8"
+BASE = (
+    "--es.learning-rate-schedule exponential --es.learning-rate-min 1e-5 --es.learning-rate 3e-2"
+    " --es.average-decay 0.95 --objective.encoding scaled"
     " --agent.policy-learning-rate 80 --agent.head-learning-rate 4"
-    " --es.sigma 0.2 --es.learning-rate 3e-2 --es.learning-rate-decay 0.995 --es.average-decay 0.95",
+)
+"""What the presets are now is what came of the study: its runs name all that they vary."""
+
+RESIDUAL = family(
+    "ta-lpg-a2c-cpu",
+    f"{BASE} --es.learning-rate-decay 0.995 --es.sigma 0.2 --objective.width 8",
     {
         "gru-2": "--objective.width 2",
         "gru-16": "--objective.width 16",
@@ -59,10 +63,13 @@ RESIDUAL = family(
 
 FREE = family(
     "ta-lpg-cpu",
-    "--objective.encoding scaled --objective.width 32"
-    " --agent.policy-learning-rate 80 --agent.head-learning-rate 4"
-    " --es.learning-rate 3e-2 --es.learning-rate-decay 0.997 --es.average-decay 0.95",
+    f"{BASE} --es.learning-rate-decay 0.997 --objective.width 32"
+    " --objective.no-normalise-pihat --objective.no-schedule",
     {
+        "normalised-pihat": "--objective.normalise-pihat --objective.schedule",
+        "normalised-pihat-alone": "--objective.normalise-pihat",
+        "normalised-pihat-gru-16": "--objective.normalise-pihat --objective.schedule --objective.width 16"
+        " --es.learning-rate-schedule cosine --es.learning-rate-min 0",
         "paper-encoding": "--objective.encoding paper",
         "gru-8": "--objective.width 8",
         "gru-16": "--objective.width 16",
@@ -79,7 +86,6 @@ FREE = family(
         "pairs-256": "--es.pairs 256",
         "area-under-curve": "--fitness area_under_curve",
         "scaled-rewards": "--agent.scale-rewards",
-        "normalised-pihat": "--objective.normalise-pihat --objective.schedule",
         "rates-40-4": "--agent.policy-learning-rate 40",
         "rates-80-12": "--agent.head-learning-rate 12",
         "meta-gradients-first": "--start-from preset:ta-lpg-meta-gradient-cpu",

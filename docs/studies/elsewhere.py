@@ -59,7 +59,9 @@ def table(results, objectives: list[str]) -> str:
         for name in objectives:
             ahead = returns(results, name, environment) - baseline
             errors = ahead.std(axis=0, ddof=1) / np.sqrt(len(ahead))
-            cells = [f"{mean:+.1f} ± {error:.1f}" for mean, error in zip(ahead.mean(axis=0), errors, strict=True)]
+            cells = [
+                f"{mean:+.1f} ± {error:.1f}" for mean, error in zip(ahead.mean(axis=0), errors, strict=True)
+            ]
             rows.append(f"| {environment} | {Path(name).name} minus {BASELINE} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
