@@ -7,9 +7,14 @@ Writes results.json, and a table of returns with the paired differences to PPO.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from evaluation import Results
 
 ENVIRONMENTS = ("CartPole-v1", "Acrobot-v1")
 ENV_STEPS = (50_000, 100_000, 250_000, 500_000)
@@ -46,7 +51,7 @@ def main() -> None:
     print(table(results, arguments.objectives))
 
 
-def table(results, objectives: list[str]) -> str:
+def table(results: "Results", objectives: Sequence[str]) -> str:
     """A row per environment and objective, a column per budget."""
     rows = [
         f"| environment | objective | {' | '.join(f'{n:,}' for n in ENV_STEPS)} |",
@@ -66,7 +71,7 @@ def table(results, objectives: list[str]) -> str:
     return "\n".join(rows)
 
 
-def returns(results, objective: str, environment: str) -> np.ndarray:
+def returns(results: "Results", objective: str, environment: str) -> np.ndarray:
     """Seeds x budgets."""
     found = {
         (cell.seed, cell.horizon): cell.return_
