@@ -5,7 +5,9 @@ without a display. Colours are Okabe and Ito's, told apart with any kind of colo
 differ as well.
 """
 
+import functools
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from checkpoints.atomic import replace_file
-from evaluation.results import Aggregate, Results
+from evaluation.results import Aggregate, Improvement, Results
 from evaluation.statistics import MIN_RUNS, Estimate
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -58,18 +60,22 @@ def learning_figure(
         draw_more: draws what else there is to see of it, a panel each.
 
     Returns:
-        Meta-training curve (left), evaluation (panels as in `evaluation_figure`), and what else there is.
+        Meta-training curve (left), evaluation (panels as in `evaluation_figure`), paired differences to the
+        baselines where there are any besides the random policy, and what else there is.
 
     Raises:
         ValueError: no rows, or rows without generation and fitness.
     """
     panels = _panels(results)
-    figure, (first, *others) = grid(1 + len(panels) + len(draw_more))
-    _draw_learning(first, rows)
-    for ax, panel in zip(others, panels, strict=False):
-        _draw_panel(ax, results, panel)
-    for ax, draw in zip(others[len(panels) :], draw_more, strict=True):
-        draw(ax)
+    draw: list[Callable[[Axes], None]] = [
+        functools.partial(_draw_learning, rows=rows),
+        *(functools.partial(_draw_panel, results=results, panel=panel) for panel in panels),
+        *(functools.partial(_draw_differences, results=results, suite=suite) for suite in _compared(results)),
+        *draw_more,
+    ]
+    figure, axes = grid(len(draw))
+    for ax, draw_into in zip(axes, draw, strict=True):
+        draw_into(ax)
     return figure
 
 
@@ -109,8 +115,8 @@ def save_both(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 
 def grid(count: int) -> tuple[Figure, list[Axes]]:
-    """A new figure of so many panels, at most `COLUMNS` beside each other."""
-    columns = min(count, COLUMNS)
+    """A new figure of so many panels, at most `COLUMNS` beside each other; four make a square."""
+    columns = 2 if count == 4 else min(count, COLUMNS)
     rows = -(-count // columns)
     figure = Figure(figsize=(1.2 + 4.8 * columns, 4.4 * rows), facecolor="white")
     FigureCanvasAgg(figure)
@@ -202,6 +208,46 @@ def _draw_objective(
         x, middle, marker=style.marker, markersize=6.5, markeredgecolor="white", markeredgewidth=0.8,
         color=style.colour, linewidth=1.3, label=label, clip_on=False,
     )  # fmt: skip
+
+
+def _draw_differences(ax: Axes, results: Results, suite: str) -> None:
+    """How far each objective is ahead of each baseline, seed by seed, at every horizon."""
+    entries = [entry for entry in results.improvement if entry.suite == suite and entry.over != "random"]
+    horizons = sorted({entry.horizon for entry in entries})
+    pairs = list(dict.fromkeys((entry.objective, entry.over) for entry in entries))
+    styles = styles_of([f"{objective} minus {over}" for objective, over in pairs])
+    ax.axhline(0.0, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1.5)
+    for i, (objective, over) in enumerate(pairs):
+        mine = {e.horizon: e for e in entries if (e.objective, e.over) == (objective, over)}
+        values = [_two_errors(mine.get(horizon)) for horizon in horizons]
+        label = f"{objective} minus {over}"
+        overall = results.mean_difference(objective, over, suite)
+        error = None if overall is None else overall.standard_error
+        words = "" if overall is None or error is None else f": mean {overall.mean:+.3f} ± {error:.3f}"
+        offset = 0.09 * (i - (len(pairs) - 1) / 2)
+        _draw_objective(ax, values, offset, styles[label], label + words)
+    style(ax, f"Ahead of the baseline on “{suite}”")
+    ax.set_xticks(range(len(horizons)), [f"{horizon:,}" for horizon in horizons])
+    ax.set_xlim(-0.4, len(horizons) - 0.6)
+    ax.set_xlabel(f"Lifetime ({horizon_unit(results, suite)})")
+    ax.set_ylabel("Paired difference (± 2 standard errors)")
+    ax.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.13), handletextpad=0.4)
+
+
+def _two_errors(entry: Improvement | None) -> Estimate | None:
+    """The difference with the ends of two standard errors."""
+    if entry is None or entry.difference is None:
+        return None
+    error = math.nan if entry.standard_error is None else 2 * entry.standard_error
+    return Estimate(entry.difference, entry.difference - error, entry.difference + error)
+
+
+def _compared(results: Results) -> list[str]:
+    """Suites with paired differences to a baseline that learns."""
+    found = (
+        entry for entry in results.improvement if entry.over != "random" and entry.difference is not None
+    )
+    return list(dict.fromkeys(entry.suite for entry in found))
 
 
 def _value(results: Results, point: Aggregate | None, environment: str | None) -> Estimate | None:

@@ -50,6 +50,18 @@ def test_the_learning_figure_shows_training_left_and_evaluation_right(tmp_path):
     assert matplotlib.image.imread(tmp_path / "summary.png").shape[1] > 1000
 
 
+def test_the_learning_figure_shows_how_far_an_objective_is_ahead_of_a_baseline_that_learns():
+    cells = results(score=0.5).cells
+    cells = [c.model_copy(update={"score": 0.6}) if c.objective == "ta-lpg" else c for c in cells]
+    figure = drawn(learning_figure(metrics(9), Results.of(cells, ["a2c", "random"]), [lambda ax: None]))
+    assert len(figure.axes) == 4
+    ahead = figure.axes[2]
+    (legend,) = ahead.get_legend().get_texts()
+    assert legend.get_text() == "ta-lpg minus a2c: mean +0.100 ± 0.000"
+    *_, line = ahead.get_lines()
+    assert list(line.get_ydata()) == pytest.approx([0.1, 0.1])
+
+
 @pytest.mark.parametrize("generations", [1, 2, 7])
 def test_a_run_of_few_generations_can_be_drawn(generations):
     drawn(learning_figure(metrics(generations), results()))
