@@ -121,14 +121,16 @@ class AnalysisPart:
     """What `analyse` found.
 
     Attributes:
-        explorer: response or drift over the horizon.
+        explorer: response or drift over the horizon; None where the rule is a schedule and nothing else.
+        schedule: each constant over the lifetime.
         figures: agents over their lifetime.
         tables: what they reach with a wrong n/N, and how well the formula fits.
         formula: of a learned drift.
         note: how much the objective makes of the horizon, in words.
     """
 
-    explorer: Explorer
+    explorer: Explorer | None
+    schedule: tuple[Figure, ...]
     figures: tuple[Figure, ...]
     tables: tuple[Table, ...]
     formula: str | None

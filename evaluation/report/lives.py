@@ -1,10 +1,12 @@
-"""What else an analysis found: agents over their lifetime with true and wrong n/N, and a formula."""
+"""What else an analysis found: a schedule, agents over their lifetime with true and wrong n/N, a formula."""
+
+from collections.abc import Iterator
 
 from evaluation.analysis.figures import TRACE_TITLES
-from evaluation.analysis.record import Analysis, Estimated, Lifetime
+from evaluation.analysis.record import Analysis, Estimated, Lifetime, Schedule
 from evaluation.report.document import AnalysisPart, Figure, Table
 from evaluation.report.explorer import drift_explorer, response_explorer
-from evaluation.report.looks import PALETTE, band, figure, line
+from evaluation.report.looks import GREY, PALETTE, band, figure, line, slug
 from evaluation.report.words import number
 
 
@@ -13,28 +15,44 @@ def analysis_part(prefix: str, found: Analysis) -> AnalysisPart:
 
     Args:
         prefix: unique in the page, what the names of its figures begin with.
-        found: the analysis; it has a drift or a response.
+        found: the analysis.
     """
+    explorer = None
     if found.drift is not None:
         explorer = drift_explorer(prefix, found.drift, found.objective.name)
     elif found.response is not None:
         explorer = response_explorer(prefix, found.response)
-    else:
-        raise ValueError("an analysis has a drift or a response")
     distance = found.horizon_blind.overall
     note = (
-        f"Distance of {found.objective.name} from its horizon-blind self, which is its mean over n/N: "
+        f"{found.objective.name} is a hand-written rule with a schedule, and nothing else is learned."
+        if explorer is None
+        else f"Distance of {found.objective.name} from its horizon-blind self, which is its mean over n/N: "
         f"{'–' if distance is None else number(distance, 3)} of its size (root mean square)."
         if found.objective.sees_horizon
         else f"{found.objective.name} does not see the horizon: n and N are not among its inputs."
     )
     return AnalysisPart(
         explorer=explorer,
+        schedule=() if found.schedule is None else tuple(_schedule_figures(prefix, found.schedule)),
         figures=tuple(_trace_figure(prefix, found, name) for name in TRACE_TITLES),
         tables=tuple(table for table in (_views(found), _fit(found)) if table is not None),
         formula=None if found.closed_form is None else found.closed_form.formula,
         note=note,
     )
+
+
+def _schedule_figures(prefix: str, schedule: Schedule) -> Iterator[Figure]:
+    """A figure per constant, a line per lifetime, the rule without its schedule dashed."""
+    for constant, plain in schedule.plain.items():
+        curves = [curve for curve in schedule.curves if curve.constant == constant]
+        traces = [line(schedule.progress, plain, "without the schedule", GREY, line={"dash": "dash"})]
+        words = []
+        for i, curve in enumerate(curves):
+            traces.append(line(schedule.progress, curve.values, f"N = {curve.horizon:,}", PALETTE[i % 6]))
+            words.append(f"{curve.values[0]:.3g} to {curve.values[-1]:.3g} with N = {curve.horizon:,}")
+        title = constant.capitalize()
+        alt = f"{title} over n/N: {'; '.join(words)}; {plain[0]:.3g} to {plain[-1]:.3g} without the schedule."
+        yield figure(f"{prefix}-schedule-{slug(constant)}", title, alt, traces, x="n/N", y=title, height=300)
 
 
 def _trace_figure(prefix: str, found: Analysis, name: str) -> Figure:

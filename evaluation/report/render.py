@@ -41,7 +41,8 @@ def render(document: Document) -> str:
 
 def _data(document: Document) -> dict[str, Any]:
     """What the page's script works on."""
-    explorers = [run.analysis.explorer for run in document.runs if run.analysis is not None]
+    parts = [run.analysis for run in document.runs if run.analysis is not None]
+    explorers = [part.explorer for part in parts if part.explorer is not None]
     return {
         "figures": {figure.name: figure.spec for figure in _figures(document)},
         "curves": document.curves and {"runs": document.curves.runs},
@@ -65,7 +66,8 @@ def _figures(document: Document) -> list[Figure]:
         if run.agents is not None:
             found.append(run.agents.curve)
         if run.analysis is not None:
-            found += [*run.analysis.explorer.figures, *run.analysis.figures]
+            explorer = run.analysis.explorer
+            found += [*(explorer.figures if explorer else ()), *run.analysis.schedule, *run.analysis.figures]
     return found
 
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from evaluation.analysis.record import Schedule
 from evaluation.report.explorer import drift_explorer, response_explorer
 from evaluation.report.lives import analysis_part
 from tests.evaluation.report import tiny_run
@@ -80,3 +81,27 @@ def test_the_rest_of_the_analysis_is_there(drift):
     assert fit.rows[0] == ("drift on points that agents met", "0.9877", "0.0100")
     assert len(part.figures) == 4
     json.dumps([figure.spec for figure in (*part.figures, *part.explorer.figures)], allow_nan=False)
+
+
+def test_a_rule_that_is_a_schedule_and_nothing_else_shows_it_beside_the_rule_without(drift):
+    curves = (
+        {"constant": "step size", "horizon": 10, "values": (1.0, 2.0)},
+        {"constant": "step size", "horizon": 250, "values": (0.5, 1.0)},
+        {"constant": "entropy bonus", "horizon": 10, "values": (0.02, 0.0)},
+    )
+    plain = {"step size": (1.0, 1.0), "entropy bonus": (0.02, 0.02)}
+    schedule = Schedule.model_validate({"progress": (0.0, 1.0), "curves": curves, "plain": plain})
+    part = analysis_part(
+        "a", drift.model_copy(update={"drift": None, "response": None, "schedule": schedule})
+    )
+    assert part.explorer is None
+    assert "hand-written rule with a schedule" in part.note
+    step_size, entropy = part.schedule
+    assert (step_size.name, entropy.name) == ("a-schedule-step-size", "a-schedule-entropy-bonus")
+    assert [trace["name"] for trace in step_size.spec["data"]] == [
+        "without the schedule",
+        "N = 10",
+        "N = 250",
+    ]
+    assert [list(trace["y"]) for trace in step_size.spec["data"]] == [[1.0, 1.0], [1.0, 2.0], [0.5, 1.0]]
+    assert "0.02 to 0 with N = 10; 0.02 to 0.02 without the schedule" in entropy.alt
