@@ -24,6 +24,12 @@ class UnusableEnvironmentError(ValueError):
     """An environment that exists and cannot be used here, or not with these options."""
 
 
+MIN_SPAN = 0.02
+"""A level where the best policy gains less return than this over the random one has no score.
+
+Below it the sampling noise of a return alone would be worth several units of score."""
+
+
 HORIZON_EDITS = 1 / 6
 """Share of edits that redraw the horizon, where a distribution has several. Our choice: a gridworld
 has up to six other kinds of edits, each as likely as the others."""

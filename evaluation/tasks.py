@@ -13,14 +13,9 @@ from discovery.objectives.base import TrainedObjective
 from discovery.settings import default_config, with_trained_rates
 from discovery.types import EnvParams
 from envs import registry
+from envs.levels import MIN_SPAN
 from evaluation.errors import EvaluationError
 from evaluation.references import REFERENCES
-
-MIN_SPAN = 0.02
-"""A level where the best policy gains less return than this over the random one has no score.
-
-Below it the sampling noise of a return alone would be worth several units of score."""
-
 
 MOST_STEPS = 2**30
 """Of a worker in its lifetime: steps are counted in 32 bits."""

@@ -8,6 +8,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from meta.errors import unknown_name
+from meta.scale import Scale
 
 
 @struct.dataclass
@@ -17,10 +18,12 @@ class Lifetime:
     Attributes:
         returns: undiscounted return of one whole episode per worker, of the final agent.
         reward_per_step: mean reward of all environment steps of the lifetime; 0 where no fitness reads it.
+        scale: of the level; None where no fitness reads it.
     """
 
     returns: Float[Array, " W"]
     reward_per_step: Float[Array, ""]
+    scale: Scale | None = None
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,24 @@ class Fitness:
         description: one line for `rl-discovery list fitness`.
         function: from a lifetime to its fitness.
         reads_rewards: whether `Lifetime.reward_per_step` is read.
+        reads_scale: whether `Lifetime.scale` is read. Levels without one are then not served.
     """
 
     description: str
     function: Callable[[Lifetime], Float[Array, ""]]
     reads_rewards: bool = False
+    reads_scale: bool = False
 
 
 def final_return(lifetime: Lifetime) -> Float[Array, ""]:
     """Mean undiscounted return of the final agent (Jackson et al. 2024)."""
     return jnp.mean(lifetime.returns)
+
+
+def normalised_return(lifetime: Lifetime) -> Float[Array, ""]:
+    """`(mean_w R_w - R_random) / (R_optimal - R_random)`; 0 for every agent on a level without a scale."""
+    assert lifetime.scale is not None, "normalised_return reads the level's scale"
+    return lifetime.scale.score(jnp.mean(lifetime.returns))
 
 
 def area_under_curve(lifetime: Lifetime) -> Float[Array, ""]:
@@ -50,6 +61,11 @@ def area_under_curve(lifetime: Lifetime) -> Float[Array, ""]:
 
 FITNESS: dict[str, Fitness] = {
     "final_return": Fitness("mean return of the agent at the end of its lifetime", final_return),
+    "normalised_return": Fitness(
+        "the same, 0 where acting at random is and 1 where the best policy is (exact planning)",
+        normalised_return,
+        reads_scale=True,
+    ),
     "area_under_curve": Fitness(
         "mean reward per step over the whole lifetime", area_under_curve, reads_rewards=True
     ),

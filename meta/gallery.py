@@ -178,6 +178,8 @@ class Gallery:
         agent, other = f"agent {_number(entry.agent_return)}", "antagonist"
         if reference == "antagonist":
             other += f" {_number(entry.reference_return)}"
+        if entry.scale is not None:
+            agent += f", optimum {_number(entry.scale.optimal)}"
         elif reference == "optimum":
             agent += f", optimum {_number(entry.reference_return)}"
         return Panel(

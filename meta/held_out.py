@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jaxtyping import Array, Float, Key, UInt32
 
 from discovery.blocks import replicated
@@ -26,36 +25,14 @@ from meta.curriculum import SCORES
 from meta.curriculum.base import not_replayed
 from meta.lanes import Lanes, Unchanged
 from meta.program import Program
+from meta.scale import Scale
 from meta.signals import wait_for
 
 FOLD = 0x4E1D0475
 """What the key of seed 0 is folded with, which no generation's key is: no run counts that far."""
 
-MIN_SPAN = 0.02
-"""A level where the best policy gains less than this over the random one has no score, as in an
-evaluation."""
-
 LEVELS, LANES = range(2)
 """What the key of an environment's held-out levels is folded with."""
-
-
-@struct.dataclass
-class Scale:
-    """Where scores of levels are 0, and how much return is a score of 1.
-
-    Attributes:
-        random: expected return of the uniformly random policy.
-        span: that of the best policy, above it.
-    """
-
-    random: Float[Array, " levels"]
-    span: Float[Array, " levels"]
-
-    def mean_score(self, fitness: Float[Array, " levels"]) -> Float[Array, ""]:
-        """Over the levels that have one."""
-        scored = self.span > MIN_SPAN
-        scores = (fitness - self.random) / jnp.where(scored, self.span, 1.0)
-        return jnp.sum(jnp.where(scored, scores, 0.0)) / jnp.sum(scored)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +58,7 @@ class _Exam:
             optimal, random = self.family.expected_returns(self.distribution.env, params)
         except ValueError:  # how a family says that this environment of it has none
             return None
-        return Scale(random=random, span=optimal - random)
+        return Scale(optimal=optimal, random=random)
 
     def fitness(self, meta_params: MetaParams, key: Key[Array, ""]) -> Float[Array, " levels"]:
         """Of one agent per level, at the end of its lifetime; NaN where its parameters are not finite."""
@@ -158,7 +135,7 @@ class HeldOut:
             "held_out_error": jnp.linalg.norm(errors) / len(fitness),
         }
         known = [
-            scale.mean_score(values)
+            jnp.sum(scale.score(values)) / jnp.sum(scale.exists)
             for scale, values in zip(self._scales, fitness, strict=True)
             if scale is not None
         ]

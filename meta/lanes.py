@@ -83,13 +83,14 @@ class Lanes:
             meta_params = jax.vmap(candidates.member)(self.first_group + groups, members)
             lives = train_block(self.learner, meta_params, params, horizons, keys)
             judge_lane = functools.partial(judge, self.learner, self.score, fitness=self.fitness)
-            return jax.vmap(lambda *lane, horizon: judge_lane(*lane, horizon=horizon))(
+            return jax.vmap(judge_lane)(
                 params,
                 keys,
                 lives,
                 served.reference_return[groups],
                 served.best_return[groups],
                 horizon=horizons,
+                scale=jax.tree.map(lambda x: x[groups], served.scale),
             )
 
         costs = jnp.repeat(served.levels.horizon.astype(jnp.float32), self.group_size)

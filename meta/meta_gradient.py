@@ -87,12 +87,15 @@ class MetaGradient:
         meta_params = start
         if meta_params is None:
             meta_params = self.objective.init(jax.random.fold_in(jax.random.key(self.seed), INIT))
+        nothing = nothing_served(
+            self.parts.blank, self.lanes.config.lanes, scaled=self.parts.planner is not None
+        )
         return GradientState(
             generation=jnp.int32(0),
             meta_params=meta_params,
             opt_state=self.optimiser.init(meta_params),
             curriculum=self.curriculum.init(),
-            population=self.lanes.init(nothing_served(self.parts.blank, self.lanes.config.lanes)),
+            population=self.lanes.init(nothing),
             scale=jnp.float32(1) if self.reducible else None,
         )
 

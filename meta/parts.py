@@ -1,6 +1,7 @@
 """What both trainers are made of, built from one configuration: levels, agents, curriculum, devices."""
 
 import dataclasses
+import functools
 
 import jax
 from jax.sharding import Mesh
@@ -9,11 +10,14 @@ from discovery.blocks import make_mesh
 from discovery.environment_check import check_table, looks_up_tables
 from discovery.lifetime import Learner, make_learner
 from discovery.objectives.base import Objective
-from envs.levels import Level, LevelDistribution, sample_params
+from envs.levels import Family, Level, LevelDistribution, sample_params
 from envs.registry import family_of
 from meta.config import RunConfig
 from meta.curriculum import Curriculum, make_curriculum
+from meta.curriculum.scores import find as find_score
+from meta.fitness import find as find_fitness
 from meta.references import References, make_references
+from meta.scale import Planner, make_planner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Parts:
         distribution: what levels are sampled from.
         blank: a level of zeros.
         learner: environment, agent and objective.
+        planner: of the levels' scales; None where neither fitness nor score reads them.
         curriculum: which levels are played.
         references: what their scores compare with.
         mesh: the devices.
@@ -34,6 +39,7 @@ class Parts:
     distribution: LevelDistribution
     blank: Level
     learner: Learner
+    planner: Planner | None
     curriculum: Curriculum
     references: References
     mesh: Mesh
@@ -56,10 +62,12 @@ def make_parts(
     distribution = config.levels.build()
     objective = objective or config.build_objective()
     mesh = make_mesh(devices)
-    curriculum = make_curriculum(config.curriculum, distribution, config.groups, config.seed)
-    score = curriculum.score
+    family = family_of(config.levels.distribution)
     # Some environments compute bounds of their spaces from a level.
     level = distribution.blank()
+    planner = _planner(config, family, distribution, level, mesh)
+    curriculum = make_curriculum(config.curriculum, distribution, config.groups, config.seed, planner)
+    score = curriculum.score
     learner = make_learner(
         distribution.env, level.params, config.agent, objective, critic=critic or score.critic, blank=True
     )
@@ -70,9 +78,22 @@ def make_parts(
         distribution=distribution,
         blank=level,
         learner=learner,
+        planner=planner,
         curriculum=curriculum,
-        references=make_references(
-            config, score, family_of(config.levels.distribution), distribution, level.params, mesh
-        ),
+        references=make_references(config, score, family, distribution, level.params, mesh),
         mesh=mesh,
     )
+
+
+def _planner(
+    config: RunConfig, family: Family, distribution: LevelDistribution, level: Level, mesh: Mesh
+) -> Planner | None:
+    """Plans levels where fitness or score reads their scale; a fitness is served none without one."""
+    make = functools.partial(
+        make_planner, family=family, distribution=distribution, level=level.params, mesh=mesh
+    )
+    if config.trainer == "es" and find_fitness(config.fitness).reads_scale:
+        return make("fitness", config.fitness, redraws=True)
+    if find_score(config.curriculum.score).scale:
+        return make("curriculum.score", config.curriculum.score)
+    return None

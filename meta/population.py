@@ -277,12 +277,15 @@ class LivingLanes:
         # An agent of NaNs learns nothing more: its life ends here.
         done = jnp.where(sound, jnp.minimum(progress.done + self.config.updates, horizon), horizon)
         finished = done >= horizon
-        judged = functools.partial(judge, self.learner, self.score)
-        everything = (level, lanes["key"], lives, served.reference_return, served.best_return)
-        shapes = jax.eval_shape(jax.vmap(judged), *everything)
+        judged = functools.partial(
+            jax.vmap(functools.partial(judge, self.learner, self.score)),
+            *(level, lanes["key"], lives, served.reference_return, served.best_return),
+            scale=served.scale,
+        )
+        shapes = jax.eval_shape(judged)
         results = jax.lax.cond(
             jnp.any(finished),
-            lambda: jax.vmap(judged)(*everything),
+            judged,
             lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes),
         )
         results = jax.tree.map(lambda result: jnp.where(finished, result, 0.0), results)

@@ -5,7 +5,6 @@ replayed levels cost nothing here.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
@@ -22,9 +21,7 @@ from discovery.types import EnvParams
 from envs.levels import Family, Level, LevelDistribution
 from meta.config import RunConfig
 from meta.curriculum import Score, Served
-
-PLANNING_BLOCK = 16
-"""Levels that are planned side by side: about 4 MB at 11 x 11 cells and 5 objects."""
+from meta.scale import Planner, make_planner
 
 
 class References(Protocol):
@@ -81,23 +78,15 @@ class Optimum:
     """The exact expected return of the best policy.
 
     Attributes:
-        solve: `(levels' parameters) -> (optimal, random)`, the family's exact planning.
-        mesh: the devices.
+        planner: of the family's levels.
     """
 
-    solve: Callable[[Any], tuple[Array, Array]]
-    mesh: Mesh
+    planner: Planner
 
     def returns(self, levels: Level, wanted: Bool[Array, " C"], key: Key[Array, ""]) -> Float[Array, " C"]:
         """The optimum of each level; no randomness."""
         del key
-
-        def run(params: Any, lanes: Int[Array, " L"]) -> Float[Array, " L"]:
-            return self.solve(jax.tree.map(lambda leaf: leaf[lanes], params))[0]
-
-        # Planning takes as many steps as the episode may have.
-        costs = jnp.where(wanted, levels.params.max_steps_in_episode, 0).astype(jnp.float32)
-        return run_blocks(run, levels.params, costs, PLANNING_BLOCK, self.mesh)
+        return self.planner.scale(levels, wanted).optimal
 
 
 def complete(
@@ -125,21 +114,8 @@ def make_references(
     if score.reference == "antagonist":
         return Antagonist(antagonist(config, distribution, level), config.block_size, mesh)
     if score.reference == "optimum":
-        solve = family.expected_returns
-        if solve is None:
-            raise ValueError(
-                f"curriculum.score {config.curriculum.score!r} needs exact optimal returns, which "
-                f"{family.name!r} environments do not have; `rl-discovery list scores` shows others"
-            )
-        one = jax.tree.map(lambda leaf: leaf[None], level)
-        try:
-            jax.eval_shape(lambda params: solve(distribution.env, params), one)
-        except ValueError as error:
-            raise ValueError(
-                f"curriculum.score {config.curriculum.score!r} does not work with "
-                f"{distribution.name!r} levels: {error}"
-            ) from None
-        return Optimum(lambda params: solve(distribution.env, params), mesh)
+        name = config.curriculum.score
+        return Optimum(make_planner("curriculum.score", name, family, distribution, level, mesh))
     return Nothing()
 
 

@@ -13,6 +13,7 @@ from discovery.types import EnvParams
 from meta.config import RunConfig
 from meta.curriculum import Outcome, Played, Score
 from meta.fitness import FITNESS, Fitness, Lifetime
+from meta.scale import Scale
 
 
 def env_steps_of(config: RunConfig, updates: Int[np.ndarray, " environments"]) -> int:
@@ -51,6 +52,7 @@ def judge(
     best_return: Float[Array, ""],
     fitness: Fitness = FITNESS["final_return"],
     horizon: Int[Array, ""] | int = 1,
+    scale: Scale | None = None,
 ) -> Results:
     """Evaluates the agent of one lane and scores its level.
 
@@ -64,6 +66,7 @@ def judge(
         best_return: on the level before.
         fitness: what is selected for.
         horizon: N, over which rewards were summed, where the fitness reads them.
+        scale: of the level, where the fitness or the score reads it.
 
     Returns:
         The lane's results.
@@ -73,7 +76,7 @@ def judge(
     mean_return = learner.fitness(life, episodes)
     best = jnp.maximum(best_return, jnp.max(episodes.discounted))
     reward_per_step = jnp.float32(0) if life.reward_sum is None else life.reward_sum / jnp.maximum(horizon, 1)
-    value = fitness.function(Lifetime(returns=episodes.returns, reward_per_step=reward_per_step))
+    value = fitness.function(Lifetime(returns=episodes.returns, reward_per_step=reward_per_step, scale=scale))
     results = Results(
         fitness=jnp.where(jnp.isfinite(mean_return), value, mean_return),
         mean_return=mean_return,
@@ -91,6 +94,7 @@ def judge(
         best_return=best,
         values=values,
         advantages=advantages,
+        scale=scale,
     )
     level_score = jnp.where(jnp.isfinite(mean_return), score.function(outcome), jnp.nan)
     return dataclasses.replace(results, score=level_score)

@@ -9,6 +9,7 @@ from meta.curriculum.fresh import FrozenLevels, RandomLevels
 from meta.curriculum.replay import Replay
 from meta.curriculum.scores import SCORES, Outcome, Score
 from meta.errors import ConfigError
+from meta.scale import Planner
 
 __all__ = [
     "SCORES",
@@ -26,7 +27,11 @@ __all__ = [
 
 
 def make_curriculum(
-    config: CurriculumConfig, distribution: LevelDistribution, levels: int, seed: int
+    config: CurriculumConfig,
+    distribution: LevelDistribution,
+    levels: int,
+    seed: int,
+    planner: Planner | None = None,
 ) -> Curriculum:
     """The curriculum of a run.
 
@@ -35,6 +40,7 @@ def make_curriculum(
         distribution: what new levels are sampled from.
         levels: levels that are played at once.
         seed: of the run; a fixed set of levels depends on it.
+        planner: of the levels' scales, where anybody reads them.
 
     Raises:
         ConfigError: an unknown score, a buffer that cannot hold the levels being played, or edits where
@@ -42,17 +48,17 @@ def make_curriculum(
     """
     score = scores.find(config.score)
     if config.score == "random":
-        return RandomLevels(distribution)
+        return RandomLevels(distribution, planner=planner)
     if config.buffer_size < levels:
         raise ConfigError(
             f"curriculum.buffer_size ({config.buffer_size}) is smaller than the {levels} levels that are "
             "played at once: raise it, or lower the number of pairs or lanes"
         )
     if config.score == "frozen":
-        return FrozenLevels(distribution, config.buffer_size, seed)
+        return FrozenLevels(distribution, config.buffer_size, seed, planner=planner)
     if config.edit_probability > 0 and not distribution.can_be_edited:
         raise ConfigError(
             f"curriculum.edit_probability is {config.edit_probability}, but levels of {distribution.name!r} "
             "cannot be edited: nothing of them may change"
         )
-    return Replay(distribution, score, config)
+    return Replay(distribution, score, config, planner)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from envs.levels import Level
 from meta.curriculum.scores import Score
+from meta.scale import Scale
 
 Metrics = dict[str, Array]
 
@@ -29,6 +30,7 @@ class Served:
         reference_return: what a score compares with; of replayed levels only, until `references`
             fills in the others.
         best_return: highest return of an episode so far; -inf where there was none.
+        scale: exact returns to measure by; None where neither fitness nor score reads them.
     """
 
     levels: Level
@@ -36,6 +38,7 @@ class Served:
     replayed: Bool[Array, " C"]
     reference_return: Float[Array, " C"]
     best_return: Float[Array, " C"]
+    scale: Scale | None = None
 
 
 @struct.dataclass
@@ -110,18 +113,26 @@ def masked_mean(values: Float[Array, " C"], mask: Bool[Array, " C"]) -> Float[Ar
     return jnp.sum(jnp.where(mask, values, 0.0)) / jnp.where(jnp.any(mask), jnp.sum(mask), jnp.nan)
 
 
-def not_replayed(levels: Level, count: int) -> Served:
-    """Levels of which nothing is known yet."""
+def not_replayed(levels: Level, count: int, scale: Scale | None = None) -> Served:
+    """Levels of which nothing is known yet, but for their scale."""
     return Served(
         levels=levels,
         slots=jnp.zeros(count, jnp.int32),
         replayed=jnp.zeros(count, bool),
         reference_return=jnp.zeros(count),
         best_return=jnp.full(count, -jnp.inf),
+        scale=scale,
     )
 
 
-def nothing_served(blank: Level, count: int) -> Served:
-    """`Served` before anything was, with levels of horizon 0: every lane is at its end."""
+def nothing_served(blank: Level, count: int, scaled: bool) -> Served:
+    """`Served` before anything was, with levels of horizon 0: every lane is at its end.
+
+    Args:
+        blank: a level of zeros.
+        count: of lanes.
+        scaled: whether what is served later has scales.
+    """
     levels = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), blank)
-    return not_replayed(levels, count)
+    scale = Scale(optimal=jnp.zeros(count), random=jnp.zeros(count)) if scaled else None
+    return not_replayed(levels, count, scale)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from envs.levels import Level
 from meta.config import Prioritisation
+from meta.scale import Scale
 
 
 @struct.dataclass
@@ -32,6 +33,7 @@ class LevelBuffer:
         played: generation that last served it.
         plays: how often it was played. 0: the slot is empty; 1: fresh, scored but never replayed.
         active: somebody plays it right now; it is neither served nor evicted.
+        scale: exact returns of the best and of the random policy; None where nobody reads them.
     """
 
     levels: Level
@@ -44,6 +46,7 @@ class LevelBuffer:
     played: Int[Array, " B"]
     plays: Int[Array, " B"]
     active: Bool[Array, " B"]
+    scale: Scale | None = None
 
     @property
     def filled(self) -> Bool[Array, " B"]:
@@ -61,12 +64,13 @@ class LevelBuffer:
         return self.plays > 1
 
 
-def empty(level_like: Level, size: int) -> LevelBuffer:
+def empty(level_like: Level, size: int, *, scaled: bool = False) -> LevelBuffer:
     """A buffer without levels.
 
     Args:
         level_like: one level, or the shapes and types of one from `jax.eval_shape`.
         size: B, number of slots.
+        scaled: whether levels are kept with their scales.
 
     Returns:
         The buffer.
@@ -89,6 +93,7 @@ def empty(level_like: Level, size: int) -> LevelBuffer:
         played=counts,
         plays=counts,
         active=jnp.zeros(size, jnp.bool_),
+        scale=Scale(optimal=numbers, random=numbers) if scaled else None,
     )
 
 
@@ -269,6 +274,7 @@ def insert(
     reference_return: Float[Array, " C"],
     agent_return: Float[Array, " C"],
     best_return: Float[Array, " C"],
+    scale: Scale | None = None,
 ) -> LevelBuffer:
     """Lets levels that were played for the first time compete for the slots.
 
@@ -286,6 +292,7 @@ def insert(
         reference_return: what the score compares with.
         agent_return: of the objective's agents.
         best_return: highest return of an episode.
+        scale: of the levels, where the buffer keeps it.
 
     Returns:
         The buffer after that.
@@ -313,6 +320,7 @@ def insert(
         played=now,
         plays=jnp.ones_like(now),
         active=jnp.zeros_like(mask),
+        scale=scale,
     )
     return jax.tree.map(lambda old, new: old.at[slots].set(new[best], mode="drop"), buffer, arrivals)
 

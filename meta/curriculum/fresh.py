@@ -10,21 +10,31 @@ from discovery.keys import keys_of
 from envs.levels import Level, LevelDistribution
 from meta.curriculum.base import Metrics, Played, Served, masked_mean, not_replayed
 from meta.curriculum.scores import SCORES, Score
+from meta.scale import Planner
 
 
 @dataclasses.dataclass(frozen=True)
 class _Memoryless:
-    """What both have in common: they learn nothing from how levels went."""
+    """What both have in common: they learn nothing from how levels went.
+
+    Attributes:
+        distribution: what levels are sampled from.
+        planner: of their scales, where anybody reads them.
+    """
 
     distribution: LevelDistribution
+    planner: Planner | None = dataclasses.field(default=None, kw_only=True)
 
     def init(self) -> tuple[()]:
         """Nothing to remember."""
         return ()
 
-    def _fresh(self, keys: Key[Array, " C"]) -> tuple[tuple[()], Served]:
+    def _fresh(self, keys: Key[Array, " C"], wanted: Bool[Array, " C"]) -> tuple[tuple[()], Served]:
         """One level per key, as what is served, and nothing to remember."""
-        return (), not_replayed(jax.vmap(self.distribution.sample)(keys), keys.size)
+        levels, scale = jax.vmap(self.distribution.sample)(keys), None
+        if self.planner is not None:
+            levels, scale = self.planner.complete(levels, keys, wanted)
+        return (), not_replayed(levels, keys.size, scale)
 
     def record(
         self,
@@ -65,7 +75,7 @@ class RandomLevels(_Memoryless):
     ) -> tuple[tuple[()], Served]:
         """Level i depends on the key and i alone."""
         del state, generation
-        return self._fresh(keys_of(key, wanted.size))
+        return self._fresh(keys_of(key, wanted.size), wanted)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +104,7 @@ class FrozenLevels(_Memoryless):
         del state, generation
         numbers = jax.random.choice(key, self.size, (wanted.size,), replace=False)
         set_key = jax.random.fold_in(jax.random.key(self.seed), FROZEN_FOLD)
-        return self._fresh(keys_of(set_key, numbers))
+        return self._fresh(keys_of(set_key, numbers), wanted)
 
 
 FROZEN_FOLD = 0xF207E4AB

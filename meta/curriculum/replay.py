@@ -6,7 +6,6 @@ whether it comes from there, by score and staleness, or is new. New ones are sam
 """
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +19,7 @@ from meta.curriculum.base import Metrics, Played, Served, masked_mean
 from meta.curriculum.buffer import LevelBuffer
 from meta.curriculum.fresh import level_metrics
 from meta.curriculum.scores import Score
+from meta.scale import Planner, choose
 
 REPLAY, SLOTS, NEW, EDITS = range(4)
 """What the key of a generation's levels is folded with."""
@@ -33,16 +33,18 @@ class Replay:
         distribution: what new levels are sampled from and edited within.
         score: what levels are ranked by.
         config: buffer size, probabilities, prioritisation.
+        planner: of the levels' scales, where anybody reads them.
     """
 
     distribution: LevelDistribution
     score: Score
     config: CurriculumConfig
+    planner: Planner | None = None
 
     def init(self) -> LevelBuffer:
         """An empty buffer."""
         example = jax.eval_shape(self.distribution.sample, jax.random.key(0))
-        return levels_buffer.empty(example, self.config.buffer_size)
+        return levels_buffer.empty(example, self.config.buffer_size, scaled=self.planner is not None)
 
     def serve(
         self, state: LevelBuffer, key: Key[Array, ""], generation: Int[Array, ""], wanted: Bool[Array, " C"]
@@ -60,13 +62,18 @@ class Replay:
         turn = jnp.maximum(jnp.cumsum(coins) - 1, 0)
         replayed = coins & valid[turn]
         slots = jnp.where(replayed, drawn[turn], 0)
-        new = self._new(state, probabilities, new_key, edit_key, count)
+        new_keys = keys_of(new_key, count)
+        new, scale = self._new(state, probabilities, new_keys, edit_key), None
+        if self.planner is not None:
+            new, scale = self.planner.complete(new, new_keys, wanted & ~replayed)
+            scale = choose(replayed, jax.tree.map(lambda leaf: leaf[slots], state.scale), scale)
         served = Served(
-            levels=_where(replayed, jax.tree.map(lambda leaf: leaf[slots], state.levels), new),
+            levels=choose(replayed, jax.tree.map(lambda leaf: leaf[slots], state.levels), new),
             slots=slots,
             replayed=replayed,
             reference_return=jnp.where(replayed, state.reference_return[slots], 0.0),
             best_return=jnp.where(replayed, state.best_return[slots], -jnp.inf),
+            scale=scale,
         )
         return levels_buffer.activate(state, slots, replayed, generation), served
 
@@ -74,12 +81,11 @@ class Replay:
         self,
         state: LevelBuffer,
         probabilities: Float[Array, " B"],
-        new_key: Key[Array, ""],
+        new_keys: Key[Array, " C"],
         edit_key: Key[Array, ""],
-        count: int,
     ) -> Level:
         """Sampled levels, some of them replaced by edited ones."""
-        sampled = jax.vmap(self.distribution.sample)(keys_of(new_key, count))
+        sampled = jax.vmap(self.distribution.sample)(new_keys)
         if self.config.edit_probability == 0:
             return sampled
 
@@ -91,10 +97,10 @@ class Replay:
                 level = self.distribution.edited(jax.random.fold_in(change_key, i), level)
             return level, jax.random.bernoulli(coin_key, self.config.edit_probability)
 
-        edited, chosen = jax.vmap(edit)(keys_of(edit_key, count))
+        edited, chosen = jax.vmap(edit)(keys_of(edit_key, new_keys.size))
         # Where agents live on, most levels of a full buffer may be active: one that is not is enough.
         possible = self._enough(state) & jnp.any(state.filled & ~state.active)
-        return _where(chosen & possible, edited, sampled)
+        return choose(chosen & possible, edited, sampled)
 
     def _enough(self, state: LevelBuffer) -> Bool[Array, ""]:
         """Whether the buffer is full enough to draw from."""
@@ -121,6 +127,7 @@ class Replay:
             finished & ~served.replayed,
             generation,
             reference_return=served.reference_return,
+            scale=served.scale,
             **measures,
         )
 
@@ -161,9 +168,3 @@ class Replay:
             "replayed": finished & served.replayed,
         }
         return {f"regret_{name}": masked_mean(regret, mask) for name, mask in masks.items()}
-
-
-def _where(mask: Bool[Array, " C"], yes: Level, no: Level) -> Level:
-    """Level by level."""
-    pick = functools.partial(jax.vmap(jnp.where), mask)
-    return jax.tree.map(pick, yes, no)

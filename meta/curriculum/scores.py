@@ -13,6 +13,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from meta.errors import unknown_name
+from meta.scale import Scale
 
 
 @struct.dataclass
@@ -25,6 +26,7 @@ class Outcome:
         best_return: highest discounted return of an episode on this level so far, this play included.
         values: the critic's V(s_t) on a last rollout.
         advantages: generalised advantage estimates of that rollout, not normalised.
+        scale: exact returns of the best and of the random policy; None where the score does not read them.
     """
 
     returns: Float[Array, " W"]
@@ -32,6 +34,7 @@ class Outcome:
     best_return: Float[Array, ""]
     values: Float[Array, "T W"]
     advantages: Float[Array, "T W"]
+    scale: Scale | None = None
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,14 @@ class Score:
         reference: what `Outcome.reference_return` has to be: the return of an A2C antagonist trained on the
             level for the same lifetime, or the exact return of the best policy. None: it is not read.
         critic: whether `values` and `advantages` are read, so that the agent must have a critic.
+        scale: whether `scale` is read, so that the level must be planned.
     """
 
     description: str
     function: Callable[[Outcome], Float[Array, ""]] | None
     reference: Literal["antagonist", "optimum"] | None = None
     critic: bool = False
+    scale: bool = False
 
 
 def algorithmic_regret(outcome: Outcome) -> Float[Array, ""]:
@@ -89,6 +94,14 @@ def learnability(outcome: Outcome) -> Float[Array, ""]:
     return jnp.where(known, p * (1 - p) * (optimum > 0), jnp.nan)
 
 
+def optimality_gap(outcome: Outcome) -> Float[Array, ""]:
+    """`(R_optimal - mean_w R_w) / (R_optimal - R_random)`: 1 for acting at random; 0 without a scale."""
+    scale, mean_return = outcome.scale, jnp.mean(outcome.returns)
+    assert scale is not None, "optimality_gap reads the level's scale"
+    known = jnp.isfinite(scale.optimal) & jnp.isfinite(scale.random) & jnp.isfinite(mean_return)
+    return jnp.where(known, jnp.where(scale.exists, 1 - scale.score(mean_return), 0.0), jnp.nan)
+
+
 SCORES: dict[str, Score] = {
     "algorithmic_regret": Score(
         "return of an A2C antagonist minus the agent's, on the same level (GROOVE)",
@@ -108,6 +121,11 @@ SCORES: dict[str, Score] = {
         "p(1-p), p the share of episodes above half of the optimal return (SFL)",
         learnability,
         reference="optimum",
+    ),
+    "optimality_gap": Score(
+        "what the agent lacks of the best return, 1 for acting at random (exact planning)",
+        optimality_gap,
+        scale=True,
     ),
     "random": Score("no score: fresh levels, always (domain randomisation)", None),
     "frozen": Score("no score: a fixed set of levels, drawn uniformly", None),

@@ -5,9 +5,10 @@ import sys
 import jax
 import numpy as np
 
+from meta.config import LevelsConfig
 from meta.held_out import HeldOut
 from meta.program import compile_step, make_program
-from tests.meta.tiny import program_with_horizons, tiny
+from tests.meta.tiny import half_empty, program_with_horizons, tiny
 
 # Each takes half a minute to compile. Two devices are those of `tests/scripts/test_meta_train.py`; the parts
 # that care have 1, 2, 4 and 8 (`tests/discovery/test_blocks.py`, `tests/meta/evolution/test_open_es.py`).
@@ -23,6 +24,13 @@ CURRICULUM = {
 CASES = {
     # Neither lanes nor blocks can be dealt evenly.
     "es": {"es": {"pairs": 7}, "block_size": 3, "curriculum": CURRICULUM},
+    # Half the levels are drawn again because nothing is to be had there.
+    "scale": {
+        "fitness": "normalised_return",
+        "es": {"pairs": 7},
+        "block_size": 3,
+        "curriculum": CURRICULUM | {"score": "optimality_gap"},
+    },
     # Minibatches and annealing, a horizon-aware drift.
     "lpo": {
         "objective": {"kind": "lpo"},
@@ -43,6 +51,9 @@ CASES = {
 def main(case: str, path: str) -> None:
     """Writes every number of every generation's state and metrics."""
     found = {}
+    if case == "scale":
+        build = LevelsConfig.build
+        LevelsConfig.build = lambda self: half_empty(build(self))
     for devices in DEVICES:
         config = tiny(devices=devices, held_out={"every": 1, "levels": 5}, **CASES[case])
         program = make_program(config) if case == "meta_gradient" else program_with_horizons(config, 1, 30)

@@ -22,6 +22,7 @@ from meta.curriculum.scores import find
 from meta.gallery import PATH_STEPS, Gallery, histograms, make_gallery, walk
 from meta.program import make_program
 from meta.run_dir import RunDirectory
+from meta.scale import Scale
 from meta.trainer import meta_train
 from tests.meta.processes import metrics
 from tests.meta.test_watch import events
@@ -140,6 +141,30 @@ def test_another_score_is_named_and_its_optimum_is_not_said_to_be_the_antagonist
     _, panels = panels_of(other, with_levels(program, [0.2]), monkeypatch)
     assert panels[0].title == "1.  learnability 0.20"
     assert panels[0].agent.label == "agent 0.25, optimum 0.45"
+    assert panels[0].antagonist.label == "antagonist"
+
+
+def test_a_score_on_the_exact_scale_shows_the_optimum_that_is_kept_with_the_level(monkeypatch):
+    config = tiny(curriculum=REPLAY | {"score": "optimality_gap"})
+    program = make_program(config)
+    state = program.init()
+    levels = jax.vmap(program.curriculum.distribution.sample)(jax.random.split(jax.random.key(1), 2))
+    buffer = levels_buffer.insert(
+        state.curriculum,
+        levels,
+        jnp.ones(2, bool),
+        jnp.int32(0),
+        score=jnp.array([0.5, 0.75]),
+        reference_return=jnp.zeros(2),
+        agent_return=jnp.array([1.0, 0.25]),
+        best_return=jnp.zeros(2),
+        scale=Scale(optimal=jnp.array([2.0, 1.0]), random=jnp.zeros(2)),
+    )
+    state = program.place(dataclasses.replace(state, curricula=(buffer,)))
+    title, panels = panels_of(make_gallery(config, program), state, monkeypatch)
+    assert title.endswith("the 2 levels of highest optimality gap")
+    assert [panel.title for panel in panels] == ["1.  optimality gap 0.75", "2.  optimality gap 0.50"]
+    assert [panel.agent.label for panel in panels] == ["agent 0.25, optimum 1.00", "agent 1.00, optimum 2.00"]
     assert panels[0].antagonist.label == "antagonist"
 
 

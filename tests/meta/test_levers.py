@@ -17,6 +17,7 @@ from meta.errors import ConfigError
 from meta.fitness import FITNESS, Lifetime, find
 from meta.held_out import FOLD, HeldOut, held_out_levels
 from meta.program import make_program
+from meta.scale import Scale
 from tests.meta.tiny import tiny
 
 
@@ -109,8 +110,10 @@ def test_area_under_the_curve_is_the_mean_reward_of_all_updates():
 @pytest.mark.parametrize("name", FITNESS)
 def test_every_fitness_prefers_what_is_better_of_what_it_reads(name):
     entry = find(name)
+    scale = Scale(optimal=jnp.float32(2.0), random=jnp.float32(-1.0)) if entry.reads_scale else None
     worse, better = (
-        Lifetime(returns=jnp.full(3, value), reward_per_step=jnp.float32(value)) for value in (0.25, 0.5)
+        Lifetime(returns=jnp.full(3, value), reward_per_step=jnp.float32(value), scale=scale)
+        for value in (0.25, 0.5)
     )
     assert entry.function(better) > entry.function(worse)
 

@@ -12,11 +12,12 @@ from discovery.lifetime import make_learner
 from discovery.objectives.a2c import A2C
 from discovery.types import Progress
 from envs.gridworld import planning
-from meta import references
+from meta import scale
 from meta.curriculum.base import not_replayed
 from meta.errors import ConfigError
 from meta.program import make_program
 from meta.references import Antagonist, Optimum, complete
+from meta.scale import Planner
 from tests.meta.tiny import tiny
 
 KEY = jax.random.key(2)
@@ -113,7 +114,7 @@ def test_replayed_levels_keep_the_reference_of_the_buffer_and_ask_for_no_other(l
 
 
 def test_the_optimum_is_that_of_exact_planning(levels, monkeypatch):
-    monkeypatch.setattr(references, "PLANNING_BLOCK", 2)
+    monkeypatch.setattr(scale, "PLANNING_BLOCK", 2)
     env = tiny().levels.build().env
     made = make_program(tiny(curriculum={"score": "learnability", "buffer_size": 3})).tasks[0].references
     assert isinstance(made, Optimum)
@@ -125,14 +126,14 @@ def test_the_optimum_is_that_of_exact_planning(levels, monkeypatch):
 
 
 def test_planning_is_only_asked_for_where_a_level_is_wanted(levels, monkeypatch):
-    monkeypatch.setattr(references, "PLANNING_BLOCK", 1)
+    monkeypatch.setattr(scale, "PLANNING_BLOCK", 1)
     planned = []
 
     def solve(params):
         jax.debug.callback(lambda start: planned.append(int(start[0])), params.start)
         return jnp.ones(1), jnp.zeros(1)
 
-    found = Optimum(solve, make_mesh(1)).returns(levels, jnp.array([False, True, False]), KEY)
+    found = Optimum(Planner(solve, make_mesh(1))).returns(levels, jnp.array([False, True, False]), KEY)
     jax.effects_barrier()
     np.testing.assert_array_equal(found, [0.0, 1.0, 0.0])
     assert planned == [int(levels.params.start[1])]

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import jax
+
 from discovery.agents.agent import AgentConfig
 from meta.config import (
     EvolutionConfig,
@@ -40,6 +42,16 @@ def program_with_horizons(config, low, high):
     program = make_program(config)
     distribution = program.curriculum.distribution.with_horizon(low, high)
     return with_task(program, curriculum=dataclasses.replace(program.curriculum, distribution=distribution))
+
+
+def half_empty(distribution):
+    """The same levels, half of them without objects, so that nobody can do better than anybody else."""
+
+    def sample_params(key):
+        level = distribution.sample_params(key)
+        return level.replace(object_active=level.object_active & jax.random.bernoulli(key))
+
+    return dataclasses.replace(distribution, sample_params=sample_params)
 
 
 def with_task(program, **changes):

@@ -191,6 +191,10 @@ answer = functools.partial(called, "meta-train")
             "--curriculum.score learnability --levels.distribution rand_dense --agent.network mlp",
             "'learnability' does not work with 'rand_dense' levels: exact planning needs fixed placement",
         ),
+        (
+            "--fitness normalised_return --levels.distribution CartPole-v1 --levels.horizon 9",
+            "fitness 'normalised_return' needs exact optimal returns, which 'gymnax' environments do not",
+        ),
         ("--curriculum.score algorithmic_regret --curriculum.buffer-size 63", "smaller than the 64 levels"),
         ("--levels.distribution CartPole-v1", "set levels.horizon"),
         ("--levels.distribution brax/swimmer", "brax/swimmer cannot be used"),

@@ -9,6 +9,7 @@ import pytest
 
 from meta.curriculum.scores import SCORES, Outcome, find
 from meta.errors import ConfigError
+from meta.scale import Scale
 
 OUTCOME = Outcome(
     returns=jnp.array([0.0, 1.0, 3.0, 4.0]),
@@ -16,6 +17,7 @@ OUTCOME = Outcome(
     best_return=jnp.float32(2.5),
     values=jnp.array([[0.5, 1.0, -1.0], [2.0, 3.0, 0.5]]),
     advantages=jnp.array([[0.0, -1.0, 2.0], [1.0, -4.0, 4.0]]),
+    scale=Scale(optimal=jnp.float32(6.0), random=jnp.float32(-2.0)),
 )
 SCORED = [name for name, score in SCORES.items() if score.function]
 
@@ -32,6 +34,7 @@ def score_of(name, **changes):
         ("max_monte_carlo", 2.5 - 1.0),
         ("l1_value_loss", 12.0 / 6),
         ("learnability", 0.5 * 0.5),  # 3 and 4 are above 2.5
+        ("optimality_gap", (6.0 - 2.0) / (6.0 + 2.0)),
     ],
 )
 def test_scores_are_those_computed_by_hand(name, expected):
@@ -45,6 +48,7 @@ def test_the_hand_computed_cases_cover_the_registry():
         "max_monte_carlo",
         "l1_value_loss",
         "learnability",
+        "optimality_gap",
     }
     assert set(SCORES) - set(SCORED) == {"random", "frozen"}
 
@@ -62,6 +66,25 @@ def test_the_hand_computed_cases_cover_the_registry():
 )
 def test_learnability_is_highest_where_half_of_the_episodes_succeed(returns, optimum, expected):
     found = score_of("learnability", returns=jnp.array(returns), reference_return=jnp.float32(optimum))
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("returns", "optimal", "random", "expected"),
+    [
+        ([-3.0, -1.0, -3.0, -1.0], -1.0, -5.0, 0.25),  # returns may be below 0
+        ([1.0, 1.0, 1.0, 1.0], 2.0, 1.0, 1.0),  # as at random
+        ([0.0, 0.0, 0.0, 0.0], 2.0, 1.0, 2.0),  # worse
+        ([3.0, 3.0, 1.0, 3.0], 2.0, 0.0, -0.25),  # luckier than anybody can expect to be
+        ([0.0, 1.0, 0.0, 1.0], 0.0, 0.0, 0.0),  # nothing to be had
+        ([0.0, 1.0, 0.0, 1.0], 1.01, 1.0, 0.0),  # next to nothing
+    ],
+)
+def test_the_optimality_gap_is_a_share_of_what_can_be_gained_over_acting_at_random(
+    returns, optimal, random, expected
+):
+    scale = Scale(optimal=jnp.float32(optimal), random=jnp.float32(random))
+    found = score_of("optimality_gap", returns=jnp.array(returns), scale=scale)
     assert found == pytest.approx(expected)
 
 
@@ -84,6 +107,7 @@ def reads(name):
     """Fields of the outcome that the registry says a score needs."""
     score = SCORES[name]
     fields = {"reference_return", "returns"} if score.reference else set()
+    fields |= {"scale", "returns"} if score.scale else set()
     critic = {"max_monte_carlo": {"values", "best_return"}}.get(name, {"advantages"})
     return fields | (critic if score.critic else set())
 
@@ -92,9 +116,11 @@ def reads(name):
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Outcome)])
 def test_a_dead_agent_has_no_finite_score_and_nothing_else_is_read(name, field):
     # The registry tells the curriculum what to compute: a critic or a reference it forgets is NaN.
-    value = getattr(OUTCOME, field)
-    found = score_of(name, **{field: value.at[(0,) * value.ndim].set(jnp.nan)})
-    assert np.isfinite(found) == (field not in reads(name))
+    leaves, tree = jax.tree.flatten(getattr(OUTCOME, field))
+    for i, leaf in enumerate(leaves):
+        broken = [*leaves[:i], leaf.at[(0,) * leaf.ndim].set(jnp.nan), *leaves[i + 1 :]]
+        found = score_of(name, **{field: jax.tree.unflatten(tree, broken)})
+        assert np.isfinite(found) == (field not in reads(name))
 
 
 def test_every_score_says_what_it_is():
