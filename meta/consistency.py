@@ -50,19 +50,24 @@ def check(config: "RunConfig") -> None:
 
 
 def _refuse_unused(config: "RunConfig") -> None:
-    """Settings that nothing in the run would read."""
-    objective, drift, kind = config.objective, config.drift, config.objective.kind
-    residual = objective.form == "a2c_residual"
+    """Settings that somebody would count on and that nothing in the run would read.
+
+    What another rule or trainer leaves unread of a preset is no reason to refuse it.
+    """
+    objective, drift = config.objective, config.drift
     cases = (
-        (config.trainer != "es", "es", _changed(config.es), "trainer is es"),
+        (config.trainer != "es", "es", {"average_decay"} & _changed(config.es), "trainer is es"),
         (config.trainer != "es", "", {"fitness"} & _changed(config), "trainer is es"),
-        (kind != "lpg", "objective", _changed(objective) - {"kind"}, "objective.kind is lpg"),
-        (kind != "lpo", "drift", _changed(drift), "objective.kind is lpo"),
-        (residual, "objective", {"normalise_pihat"} & _changed(objective), "objective.form is free"),
         (
-            not residual,
+            config.objective.kind != "lpg",
             "objective",
-            {"residual_scale", "schedule_discount"} & _changed(objective),
+            {"form"} & _changed(objective),
+            "objective.kind is lpg",
+        ),
+        (
+            objective.form != "a2c_residual",
+            "objective",
+            {"schedule_discount"} & _changed(objective),
             "objective.form is a2c_residual",
         ),
         *(

@@ -337,12 +337,14 @@ def test_environments_that_do_not_fit_are_named(changes, message):
 
 UNUSED = {
     "form of a rule that has none": ("ta-a2c-cpu", "objective.form", "a2c_residual", "objective.kind is lpg"),
-    "width of the GRU of a drift": ("lpo-cpu", "objective.width", 8, "objective.kind is lpg"),
-    "drift of LPG": ("lpg-cpu", "drift.width", 8, "objective.kind is lpo"),
     "average of meta-gradients": ("lpg-meta-gradient-cpu", "es.average_decay", 0.9, "trainer is es"),
     "fitness of meta-gradients": ("lpg-meta-gradient-cpu", "fitness", "area_under_curve", "trainer is es"),
-    "pihat of the residual form": ("quickstart", "objective.normalise_pihat", True, "objective.form is free"),
-    "gain of the free form": ("lpg-cpu", "objective.residual_scale", 1.0, "objective.form is a2c_residual"),
+    "gamma of the free form": (
+        "lpg-cpu",
+        "objective.schedule_discount",
+        True,
+        "objective.form is a2c_residual",
+    ),
     "discount without a schedule": ("ta-lpo-cpu", "drift.schedule_discount", True, "drift.schedule is on"),
 }
 
