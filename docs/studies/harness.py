@@ -9,7 +9,7 @@ import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +94,21 @@ def curve(run: Path, metric: str = "held_out_score") -> tuple[np.ndarray, np.nda
     return tuple(np.array(column) for column in zip(*known, strict=True))
 
 
+def kept(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Arrays by name, from the file where there is one."""
+    if not path.exists():
+        print(f"computing {path.stem}", flush=True)
+        arrays = {name: np.asarray(value) for name, value in compute().items()}
+        partial = path.with_suffix(".partial.npz")
+        np.savez_compressed(partial, **arrays)
+        partial.replace(path)
+    with np.load(path) as file:
+        return dict(file)
+
+
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A mean over meta-training seeds with its 95 % bootstrap interval."""
+    """A mean over meta-training seeds, or over what else is resampled, with its 95 % bootstrap interval."""
 
     mean: float
     low: float

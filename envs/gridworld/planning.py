@@ -61,7 +61,7 @@ def _solve_sorted(env: GridWorld, levels: GridLevel, chunk: int) -> Float[Array,
     return jnp.zeros((count, 2)).at[order].set(returns[:count])
 
 
-class _Model(NamedTuple):
+class Model(NamedTuple):
     """What the recursion needs to know of a level. A mask's bit i says that object i is present.
 
     Attributes:
@@ -86,7 +86,7 @@ class _Model(NamedTuple):
 def _solve_chunk(env: GridWorld, levels: GridLevel) -> Float[Array, "chunk 2"]:
     """Backward recursion over the number of steps left, for all levels of a chunk together."""
     limits = levels.max_steps_in_episode
-    models = jax.vmap(functools.partial(_model, env))(levels)
+    models = jax.vmap(functools.partial(model_of, env))(levels)
     bits = 1 << jnp.arange(env.max_objects)
     first_mask = jnp.sum(jnp.where(levels.object_active, bits[None], 0), axis=1)
 
@@ -107,7 +107,7 @@ def _solve_chunk(env: GridWorld, levels: GridLevel) -> Float[Array, "chunk 2"]:
 
 
 def _backup(
-    env: GridWorld, model: _Model, values: Float[Array, "2 cells masks"]
+    env: GridWorld, model: Model, values: Float[Array, "2 cells masks"]
 ) -> Float[Array, "2 cells masks"]:
     """Values with one more step left, of the optimal policy and of the random one."""
     # First the value of arriving on each cell. What returns does not depend on the cell, so one
@@ -121,16 +121,16 @@ def _backup(
     # Then the choice of the action. Staying is always possible, and bumping into a wall is staying.
     walls = model.walls[:, None]
     best = jnp.where(walls, UNREACHABLE, arriving[OPTIMAL])
-    for target in _move_targets(env, best, UNREACHABLE):
+    for target in move_targets(env, best, UNREACHABLE):
         best = jnp.maximum(best, target)
     open_values = jnp.where(walls, 0.0, arriving[RANDOM])
     total = model.staying[:, None] * open_values
-    for target in _move_targets(env, open_values, 0.0):
+    for target in move_targets(env, open_values, 0.0):
         total += target
     return jnp.stack([best, total / env.num_actions])
 
 
-def _move_targets(
+def move_targets(
     env: GridWorld, table: Float[Array, "cells x"], outside: float
 ) -> Iterator[Float[Array, "cells x"]]:
     """For each action that moves, the table's row at the cell it leads to (`outside` past the border)."""
@@ -144,7 +144,7 @@ def _move_targets(
             yield shifted.reshape(table.shape)
 
 
-def _model(env: GridWorld, level: GridLevel) -> _Model:
+def model_of(env: GridWorld, level: GridLevel) -> Model:
     """Tables of one level: what arriving on a cell pays, and what exists after it."""
     slots = range(env.max_objects)
     masks = jnp.arange(1 << env.max_objects)
@@ -168,8 +168,8 @@ def _model(env: GridWorld, level: GridLevel) -> _Model:
         reward += jnp.where(collected, level.object_rewards[i], 0.0)
         end_prob = jnp.where(collected, level.end_probs[i], end_prob)
     open_cells = jnp.where(level.walls, 0.0, 1.0)[:, None]
-    leaving = functools.reduce(jnp.add, _move_targets(env, open_cells, 0.0))[:, 0]
-    return _Model(
+    leaving = functools.reduce(jnp.add, move_targets(env, open_cells, 0.0))[:, 0]
+    return Model(
         # Past the end for unused slots: whatever cell they name, nothing lies there.
         object_cells=jnp.where(level.object_active, level.object_cells, env.cells),
         respawn=next_mask_probs(jnp.zeros(env.max_objects, bool)),
