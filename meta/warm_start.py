@@ -69,7 +69,7 @@ def fitted(found: TrainedObjective, rule: Objective, name: str) -> MetaParams:
             f"start_from {name}: {found.name} is not learned, so there is nothing to start from"
         )
     if type(found.rule) is not type(rule):
-        raise ConfigError(f"start_from {name}: a {found.name} cannot become a {rule.name}")
+        raise ConfigError(f"start_from {name}: {found.name} cannot become {rule.name}")
     if differ := _differences(found.rule, rule):
         raise ConfigError(
             f"start_from {name} does not fit: {'; '.join(differ)}; set these fields to what it has"

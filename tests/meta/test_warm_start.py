@@ -56,7 +56,7 @@ def test_lpo_is_widened_to_ta_lpo():
         (AWARE, BLIND, r"horizon_inputs is True there and False here"),
         (LPG(width=4), LPG(width=4, form="a2c_residual"), r"form is free there and a2c_residual here"),
         (LPG(width=4, encoding="scaled"), LPG(width=4), r"encoding is scaled there and paper here"),
-        (LPO(width=4), LPG(width=4), r"a lpo cannot become a ta-lpg"),
+        (LPO(width=4), LPG(width=4), r"lpo cannot become ta-lpg"),
     ],
 )
 def test_what_does_not_fit_is_one_clear_line(old, new, match):
