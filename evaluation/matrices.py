@@ -66,6 +66,19 @@ def score_matrix(
     return np.array(columns, np.float64).T if columns else None
 
 
+def paired_scores(ours: Sequence["Cell"], theirs: Sequence["Cell"]) -> tuple[np.ndarray, np.ndarray] | None:
+    """The scores of both as matrices of the same runs; None where they are not, or one has no scores."""
+    first, second = score_matrix(ours), score_matrix(theirs)
+    if first is None or second is None or first.shape != second.shape or not same_seeds(ours, theirs):
+        return None
+    return first, second
+
+
+def same_seeds(ours: Sequence["Cell"], theirs: Sequence["Cell"]) -> bool:
+    """Whether both are of the same runs."""
+    return {cell.seed for cell in ours} == {cell.seed for cell in theirs}
+
+
 def environments_with_scores(cells: Sequence["Cell"]) -> list[str]:
     """Environments on which every run has a score, sorted."""
     unscored = {cell.environment for cell in cells if cell.score is None}

@@ -179,13 +179,10 @@ def _draw_panel(ax: Axes, results: Results, panel: Panel) -> None:
     for i, label in enumerate(labels):
         mine = {point.horizon: point for point in points if point.objective == label}
         values = [_value(results, mine.get(horizon), panel.environment) for horizon in horizons]
-        offset = 0.09 * (i - (len(labels) - 1) / 2)  # beside each other, so that intervals stay readable
-        _draw_objective(ax, values, offset, styles[label], label)
+        _draw_objective(ax, values, _offset(i, len(labels)), styles[label], label)
         intervals |= any(value.low is not None for value in values if value is not None)
     style(ax, f"Evaluation on “{panel.suite}”" if panel.environment is None else panel.environment)
-    ax.set_xticks(range(len(horizons)), [f"{horizon:,}" for horizon in horizons])
-    ax.set_xlim(-0.4, len(horizons) - 0.6)
-    ax.set_xlabel(f"Lifetime ({horizon_unit(results, panel.suite)})")
+    _name_horizons(ax, results, panel.suite, horizons)
     if panel.environment is None:
         _draw_ends_of_scale(ax)
     name = "Return (mean" if panel.environment is not None else "Normalised return (IQM"
@@ -222,24 +219,34 @@ def _draw_differences(ax: Axes, results: Results, suite: str) -> None:
         values = [_two_errors(mine.get(horizon)) for horizon in horizons]
         label = f"{objective} minus {over}"
         overall = results.mean_difference(objective, over, suite)
-        error = None if overall is None else overall.standard_error
-        words = "" if overall is None or error is None else f": mean {overall.mean:+.3f} ± {error:.3f}"
-        offset = 0.09 * (i - (len(pairs) - 1) / 2)
-        _draw_objective(ax, values, offset, styles[label], label + words)
+        known = overall is not None and overall.standard_error is not None
+        words = f": mean {overall}" if known else ""
+        _draw_objective(ax, values, _offset(i, len(pairs)), styles[label], label + words)
     style(ax, f"Ahead of the baseline on “{suite}”")
-    ax.set_xticks(range(len(horizons)), [f"{horizon:,}" for horizon in horizons])
-    ax.set_xlim(-0.4, len(horizons) - 0.6)
-    ax.set_xlabel(f"Lifetime ({horizon_unit(results, suite)})")
+    _name_horizons(ax, results, suite, horizons)
     ax.set_ylabel("Paired difference (± 2 standard errors)")
     ax.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.13), handletextpad=0.4)
 
 
 def _two_errors(entry: Improvement | None) -> Estimate | None:
     """The difference with the ends of two standard errors."""
-    if entry is None or entry.difference is None:
+    if entry is None or entry.paired is None:
         return None
-    error = math.nan if entry.standard_error is None else 2 * entry.standard_error
-    return Estimate(entry.difference, entry.difference - error, entry.difference + error)
+    mean, error = entry.paired
+    ends = math.nan if error is None else 2 * error
+    return Estimate(mean, mean - ends, mean + ends)
+
+
+def _offset(number: int, count: int) -> float:
+    """Objectives stand beside each other, so that intervals stay readable."""
+    return 0.09 * (number - (count - 1) / 2)
+
+
+def _name_horizons(ax: Axes, results: Results, suite: str, horizons: Sequence[int]) -> None:
+    """The axis of a panel whose columns are horizons."""
+    ax.set_xticks(range(len(horizons)), [f"{horizon:,}" for horizon in horizons])
+    ax.set_xlim(-0.4, len(horizons) - 0.6)
+    ax.set_xlabel(f"Lifetime ({horizon_unit(results, suite)})")
 
 
 def _compared(results: Results) -> list[str]:

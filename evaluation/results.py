@@ -20,7 +20,14 @@ from checkpoints.atomic import replace_file
 from checkpoints.errors import one_line, reason
 from checkpoints.provenance import versions
 from evaluation.errors import RaggedError, ResultsError
-from evaluation.matrices import environments_with_scores, group_name, groups_of, score_matrix
+from evaluation.matrices import (
+    environments_with_scores,
+    group_name,
+    groups_of,
+    paired_scores,
+    same_seeds,
+    score_matrix,
+)
 from evaluation.statistics import (
     Difference,
     Estimate,
@@ -168,6 +175,11 @@ class Improvement(Record):
     standard_error: Number = None
     """Of that difference, over seeds; None with fewer than three."""
 
+    @property
+    def paired(self) -> Difference | None:
+        """The two together; None without a difference."""
+        return None if self.difference is None else Difference(self.difference, self.standard_error)
+
 
 class Tuned(Record):
     """What a search chose for a hand-written objective before it was evaluated (`evaluation.tuning`)."""
@@ -264,15 +276,15 @@ class Results(Record):
         return mean_estimate(np.array(known)) if known and len(known) == len(found) else None
 
     def mean_difference(self, objective: str, over: str, suite: str) -> Difference | None:
-        """Paired difference of the scores' mean over all horizons; None where one has no score or another
-        seed.
-        """
+        """Paired difference of the mean over all horizons; None where scores are missing or not paired."""
         groups = groups_of([cell for cell in self.cells if cell.suite == suite])
         horizons = dict.fromkeys(horizon for _, _, horizon in groups)
-        pairs = [[groups.get((label, suite, n), []) for label in (objective, over)] for n in horizons]
-        found = [_paired(ours, theirs) for ours, theirs in pairs]
-        if None in found:
-            return None
+        found = []
+        for horizon in horizons:
+            pair = paired_scores(*(groups.get((label, suite, horizon), []) for label in (objective, over)))
+            if pair is None:
+                return None
+            found.append(pair)
         return paired_difference(*(np.concatenate(side, axis=1) for side in zip(*found, strict=True)))
 
     def to_json(self) -> str:
@@ -354,8 +366,7 @@ def improvements(cells: Sequence[Cell], baselines: Sequence[str]) -> tuple[Impro
                 here = group_name(objective, suite, horizon)
                 raise RaggedError(f"{here} and {baseline} there have scores on different environments")
             interval = improvement_interval(scores, others)
-            paired = _paired(ours, theirs)
-            difference = paired and paired_difference(*paired)
+            difference = paired_difference(scores, others) if same_seeds(ours, theirs) else None
             found.append(
                 Improvement(
                     objective=objective,
@@ -370,15 +381,6 @@ def improvements(cells: Sequence[Cell], baselines: Sequence[str]) -> tuple[Impro
                 )
             )
     return tuple(found)
-
-
-def _paired(ours: Sequence[Cell], theirs: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray] | None:
-    """The scores of both, of the same runs; None where they are not, or one has no scores."""
-    same = sorted(cell.seed for cell in ours) == sorted(cell.seed for cell in theirs)
-    first, second = score_matrix(ours), score_matrix(theirs)
-    if not same or first is None or second is None or first.shape != second.shape:
-        return None
-    return first, second
 
 
 def _aggregate(objective: str, suite: str, horizon: int, cells: Sequence[Cell]) -> Aggregate:

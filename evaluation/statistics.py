@@ -33,6 +33,11 @@ class Difference(NamedTuple):
     mean: float
     standard_error: float | None
 
+    def __str__(self) -> str:
+        """As in "+0.028 ± 0.006"."""
+        error = "" if self.standard_error is None else f" ± {self.standard_error:.3f}"
+        return f"{self.mean:+.3f}{error}"
+
 
 class Estimate(NamedTuple):
     """A mean over runs with the ends of its 95 % bootstrap interval; None with fewer than `MIN_RUNS`."""

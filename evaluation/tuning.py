@@ -134,16 +134,17 @@ def _merit(outcomes: Sequence[Outcome]) -> float:
 
 
 def _record(part: Work, settings: Settings) -> Tuned:
-    rule: Any = part.trial.objective.rule
+    chosen = with_settings(part.trial, settings)
+    rule: Any = chosen.objective.rule
     return Tuned(
         objective=part.trial.label,
         suite=part.trial.suite,
         environment=part.trial.task.name,
         horizon=part.horizon,
         step_factor=settings.steps,
-        policy_learning_rate=settings.steps * part.trial.agent.policy_learning_rate,
-        entropy_coef=settings.entropy * rule.entropy_coef,
-        discount=rule.discount if settings.discount is None else settings.discount,
+        policy_learning_rate=chosen.agent.policy_learning_rate,
+        entropy_coef=rule.entropy_coef,
+        discount=rule.discount,
         candidates=len(GRID),
         seeds=len(SEEDS),
     )

@@ -1,7 +1,6 @@
 """What no single field of a configuration can tell: fields that do not fit each other."""
 
-import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from envs.registry import distribution
 from meta.errors import ConfigError
@@ -55,39 +54,25 @@ def _refuse_unused(config: "RunConfig") -> None:
     What another rule or trainer leaves unread of a preset is no reason to refuse it.
     """
     objective, drift = config.objective, config.drift
+    # Name, whether it was asked for, whether it is read, and where it would be.
     cases = (
-        (config.trainer != "es", "es", {"average_decay"} & _changed(config.es), "trainer is es"),
-        (config.trainer != "es", "", {"fitness"} & _changed(config), "trainer is es"),
+        ("es.average_decay", config.es.average_decay is not None, config.trainer == "es", "trainer is es"),
+        ("fitness", config.fitness != type(config).fitness, config.trainer == "es", "trainer is es"),
+        ("objective.form", objective.form != "free", objective.kind == "lpg", "objective.kind is lpg"),
         (
-            config.objective.kind != "lpg",
-            "objective",
-            {"form"} & _changed(objective),
-            "objective.kind is lpg",
-        ),
-        (
-            objective.form != "a2c_residual",
-            "objective",
-            {"schedule_discount"} & _changed(objective),
+            "objective.schedule_discount",
+            objective.schedule_discount,
+            objective.form == "a2c_residual",
             "objective.form is a2c_residual",
         ),
         *(
-            (not part.schedule, place, {"schedule_discount"} & _changed(part), f"{place}.schedule is on")
+            (f"{place}.schedule_discount", part.schedule_discount, part.schedule, f"{place}.schedule is on")
             for place, part in (("objective", objective), ("drift", drift))
         ),
     )
-    for unused, place, names, where in cases:
-        if unused and names:
-            name = f"{place}.{min(names)}".lstrip(".")
+    for name, asked, read, where in cases:
+        if asked and not read:
             raise ConfigError(f"{name} has no effect: it is read only where {where}")
-
-
-def _changed(part: Any) -> set[str]:
-    """Names of the fields that are not as they are by default."""
-    return {
-        field.name
-        for field in dataclasses.fields(part)
-        if getattr(part, field.name) != getattr(type(part)(), field.name)
-    }
 
 
 def _check_environment(config: "RunConfig", place: str) -> None:

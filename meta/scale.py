@@ -43,6 +43,11 @@ class Scale:
     optimal: Float[Array, "*levels"]
     random: Float[Array, "*levels"]
 
+    @classmethod
+    def unknown(cls, count: int) -> "Scale":
+        """Of levels that were not planned: none exists."""
+        return cls(optimal=jnp.zeros(count), random=jnp.zeros(count))
+
     @property
     def exists(self) -> Bool[Array, "*levels"]:
         """Whether the two are far enough apart to measure anything by."""
@@ -109,8 +114,8 @@ class Planner:
             tries, _, scale = carry
             return (tries < TRIES) & jnp.any(wanted & ~scale.exists)
 
-        unknown = Scale(optimal=jnp.zeros(wanted.shape), random=jnp.zeros(wanted.shape))
-        _, levels, scale = jax.lax.while_loop(unfinished, attempt, (jnp.int32(0), levels, unknown))
+        start = (jnp.int32(0), levels, Scale.unknown(wanted.size))
+        _, levels, scale = jax.lax.while_loop(unfinished, attempt, start)
         return levels, scale
 
 

@@ -1,6 +1,6 @@
 """Results of an evaluation as rich tables: scores, returns per environment, who beats whom, settings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -92,52 +92,55 @@ def _returns(results: Results, suite: Suite, objectives: Mapping[str, TrainedObj
 
 def _differences(results: Results, suite: Suite, entries: Sequence[Improvement]) -> Table:
     """How far the scores of an objective are above those of a baseline, seed by seed."""
-    horizons = list(dict.fromkeys(entry.horizon for entry in entries))
-    table = _table(
+
+    def mean(objective: str, over: str) -> Text:
+        return _difference(results.mean_difference(objective, over, suite.name))
+
+    several = len({entry.horizon for entry in entries}) > 1
+    return _by_pair(
+        suite,
+        entries,
         f"Paired difference of the normalised return on suite “{suite.name}”",
         "mean over seeds ± standard error; both met the same levels and random numbers",
-        {},
+        "minus",
+        lambda entry: _difference(entry.paired),
+        mean if several else None,
     )
-    table.add_column(f"objective minus baseline \\ {_unit(suite)}")
-    for horizon in horizons:
-        table.add_column(f"{horizon:,}", justify="right")
-    if len(horizons) > 1:
-        table.add_column("mean", justify="right")
-    for (objective, over), row in _by_pair(entries, horizons).items():
-        found = [
-            None if e is None or e.difference is None else Difference(e.difference, e.standard_error)
-            for e in row
-        ]
-        if len(horizons) > 1:
-            found.append(results.mean_difference(objective, over, suite.name))
-        table.add_row(f"{objective} minus {over}", *map(_difference, found))
-    return table
 
 
 def _improvement(suite: Suite, entries: Sequence[Improvement]) -> Table:
     """How likely a run of an objective beats one of a baseline."""
-    horizons = list(dict.fromkeys(entry.horizon for entry in entries))
-    table = _table(
+    return _by_pair(
+        suite,
+        entries,
         f"Probability of improvement on suite “{suite.name}”",
         "of a run over one of the baseline, on an environment drawn at random; ties count half",
-        {},
+        "over",
+        lambda entry: _interval(entry.probability, entry.ci_low, entry.ci_high),
     )
-    table.add_column(f"objective over baseline \\ {_unit(suite)}")
-    for horizon in horizons:
-        table.add_column(f"{horizon:,}", justify="right")
-    for (objective, over), row in _by_pair(entries, horizons).items():
-        numbers = ("–" if e is None else _interval(e.probability, e.ci_low, e.ci_high) for e in row)
-        table.add_row(f"{objective} over {over}", *numbers)
-    return table
 
 
 def _by_pair(
-    entries: Sequence[Improvement], horizons: Sequence[int]
-) -> dict[tuple[str, str], list[Improvement | None]]:
-    """An entry per horizon, by objective and baseline."""
+    suite: Suite,
+    entries: Sequence[Improvement],
+    title: str,
+    caption: str,
+    between: str,
+    text: Callable[[Improvement], Text],
+    mean: Callable[[str, str], Text] | None = None,
+) -> Table:
+    """A row per objective and baseline, a column per horizon, and one for their mean."""
+    horizons = list(dict.fromkeys(entry.horizon for entry in entries))
     found = {(entry.objective, entry.over, entry.horizon): entry for entry in entries}
-    pairs = dict.fromkeys((entry.objective, entry.over) for entry in entries)
-    return {pair: [found.get((*pair, horizon)) for horizon in horizons] for pair in pairs}
+    table = _table(title, caption, {})
+    table.add_column(f"objective {between} baseline \\ {_unit(suite)}")
+    for head in (*(f"{horizon:,}" for horizon in horizons), *(["mean"] if mean else [])):
+        table.add_column(head, justify="right")
+    for pair in dict.fromkeys((entry.objective, entry.over) for entry in entries):
+        row = [found.get((*pair, horizon)) for horizon in horizons]
+        cells = [Text("–") if entry is None else text(entry) for entry in row]
+        table.add_row(f" {between} ".join(pair), *cells, *([mean(*pair)] if mean else []))
+    return table
 
 
 def _tuned(results: Results, suite: Suite) -> Table:
@@ -209,8 +212,8 @@ def _difference(found: Difference | None) -> Text:
     """As in "+0.028 ± 0.006"."""
     if found is None:
         return Text("–")
-    error = "" if found.standard_error is None else f" ± {found.standard_error:.3f}"
-    return Text.assemble((f"{found.mean:+.3f}", "bold"), error)
+    mean, *error = str(found).partition(" ")
+    return Text.assemble((mean, "bold"), *error)
 
 
 def _number(value: float | None) -> str:

@@ -7,14 +7,12 @@ Writes results.json, and a table of returns with the paired differences to PPO.
 """
 
 import argparse
+import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from evaluation import Results
+from harness import scores
 
 ENVIRONMENTS = ("CartPole-v1", "Acrobot-v1")
 ENV_STEPS = (50_000, 100_000, 250_000, 500_000)
@@ -48,38 +46,28 @@ def main() -> None:
         progress=lambda stage: print(f"{stage.done:4.0%} {stage.objective} {stage.environment}", flush=True),
     )
     results.save(arguments.out / "results.json")
-    print(table(results, arguments.objectives))
+    print(table(arguments.out, arguments.objectives))
 
 
-def table(results: "Results", objectives: Sequence[str]) -> str:
+def table(out: Path, objectives: Sequence[str]) -> str:
     """A row per environment and objective, a column per budget."""
+    returns = functools.partial(scores, out, ENV_STEPS, number="return")
     rows = [
         f"| environment | objective | {' | '.join(f'{n:,}' for n in ENV_STEPS)} |",
         "|---" * (2 + len(ENV_STEPS)) + "|",
     ]
     for environment in ENVIRONMENTS:
-        baseline = returns(results, BASELINE, environment)
+        baseline = returns(BASELINE, environment=environment)
         means = " | ".join(f"{value:.1f}" for value in baseline.mean(axis=0))
         rows.append(f"| {environment} | {BASELINE} | {means} |")
         for name in objectives:
-            ahead = returns(results, name, environment) - baseline
+            ahead = returns(name, environment=environment) - baseline
             errors = ahead.std(axis=0, ddof=1) / np.sqrt(len(ahead))
             cells = [
                 f"{mean:+.1f} ± {error:.1f}" for mean, error in zip(ahead.mean(axis=0), errors, strict=True)
             ]
             rows.append(f"| {environment} | {Path(name).name} minus {BASELINE} | {' | '.join(cells)} |")
     return "\n".join(rows)
-
-
-def returns(results: "Results", objective: str, environment: str) -> np.ndarray:
-    """Seeds x budgets."""
-    found = {
-        (cell.seed, cell.horizon): cell.return_
-        for cell in results.cells
-        if (cell.objective, cell.environment) == (objective, environment)
-    }
-    seeds = sorted({seed for seed, _ in found})
-    return np.array([[found[seed, n] for n in ENV_STEPS] for seed in seeds], np.float64)
 
 
 if __name__ == "__main__":

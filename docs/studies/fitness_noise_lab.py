@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from efficiency import FREE
 from harness import Arm, kept
 
 from discovery.blocks import run_blocks
@@ -24,18 +25,10 @@ from meta.generation import make_evolution
 from meta.keys import CANDIDATES, LANES, LEVELS, keys_of_generation
 from meta.warm_start import starting_point
 
-FREE = (
-    "--objective.encoding",
-    "scaled",
-    "--agent.policy-learning-rate",
-    "80",
-    "--agent.head-learning-rate",
-    "4",
-)
 SETTINGS = {
     "A2C residual, at its start": Arm("residual-start", "ta-lpg-a2c-cpu"),
     "A2C residual, trained": Arm("residual", "ta-lpg-a2c-cpu"),
-    "free, trained": Arm("free", "ta-lpg-cpu", FREE),
+    "free, trained": dataclasses.replace(FREE[0], name="free"),
 }
 MANY_WORKERS = ("--agent.workers", "64", "--block-size", "2")
 SEED = 1

@@ -77,12 +77,26 @@ def evaluate(
         )  # fmt: skip
 
 
-def scores(out: Path, horizons: Sequence[int], objective: str | None = None) -> np.ndarray:
-    """Mean score over levels, by agent seed and horizon; of the one objective, or of that named."""
+def scores(
+    out: Path,
+    horizons: Sequence[int],
+    objective: str | None = None,
+    *,
+    number: str = "score",
+    environment: str | None = None,
+) -> np.ndarray:
+    """Mean score over levels (or another number of the cells), by agent seed and horizon.
+
+    Of the objective that was named first in the evaluation, or of that named here; on its one environment,
+    or on that named.
+    """
     cells = json.loads((out / "results.json").read_text())["cells"]
-    names = {cell["objective"] for cell in cells}
-    name = objective or names.pop()
-    found = {(cell["seed"], cell["horizon"]): cell["score"] for cell in cells if cell["objective"] == name}
+    name, place = objective or cells[0]["objective"], environment or cells[0]["environment"]
+    found = {
+        (cell["seed"], cell["horizon"]): cell[number]
+        for cell in cells
+        if (cell["objective"], cell["environment"]) == (name, place)
+    }
     seeds = sorted({seed for seed, _ in found})
     return np.array([[found[seed, horizon] for horizon in horizons] for seed in seeds])
 

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import harness
 import numpy as np
-from harness import Estimate, command
+from harness import Estimate
 
 ARMS = tuple(itertools.product(("es", "meta_gradient"), (False, True)))
 PRESETS = {"es": "ta-lpg-cpu", "meta_gradient": "lpg-meta-gradient-cpu"}
@@ -38,6 +39,13 @@ class Arm(NamedTuple):
         """As in "es-ta-lpg"."""
         return f"{self.trainer.replace('_', '-')}-{'ta-lpg' if self.aware else 'lpg'}"
 
+    @property
+    def run(self) -> harness.Arm:
+        """As the studies share it. Without a schedule, which would tell the horizon as well."""
+        switch = "--objective.horizon-inputs" if self.aware else "--objective.no-horizon-inputs"
+        levels = ("--levels.distribution", "all_vrandlife")
+        return harness.Arm(self.name, PRESETS[self.trainer], (*levels, "--objective.no-schedule", switch))
+
 
 def main() -> None:
     """Runs what is missing, then writes results.json, results.md and the figure."""
@@ -52,60 +60,20 @@ def main() -> None:
     # Seed by seed, so that an unfinished study is a balanced one.
     for seed, arm in itertools.product(range(arguments.seeds), arms):
         run = arguments.out / "runs" / f"{arm.name}-{seed}"
-        train(arm, seed, run, arguments.env_steps)
-        evaluate(run)
+        harness.train(arm.run, seed, run, arguments.env_steps)
+        harness.evaluate([run], run / "evaluation", "unseen", HORIZONS, AGENT_SEEDS, "--baselines", BASELINE)
     report(arguments.out, arms, arguments.seeds)
 
 
-def train(arm: Arm, seed: int, run: Path, env_steps: float) -> None:
-    """One run on the budget; nothing to do where it has been finished."""
-    command(
-        "meta-train", "--preset", PRESETS[arm.trainer], "--run-dir", run, "--seed", seed,
-        "--generations", generations(arm, env_steps), "--levels.distribution", "all_vrandlife",
-        "--objective.horizon-inputs" if arm.aware else "--objective.no-horizon-inputs",
-        "--logging.no-tensorboard",
-    )  # fmt: skip
-
-
-def generations(arm: Arm, env_steps: float) -> int:
-    """How many generations cost the budget on average."""
-    from envs.registry import distribution
-    from meta.presets import find
-
-    config = find(PRESETS[arm.trainer]).config
-    low, high = distribution("all_vrandlife").horizon or (1, 1)
-    numbers = np.arange(low, high + 1)
-    shares = np.log((numbers + 1) / numbers) / np.log((high + 1) / low)
-    per_lane = float(numbers @ shares)
-    if arm.trainer == "meta_gradient":
-        # K updates and the rollout of the meta-loss; a lifetime's last meta-step has what is left of it.
-        K = config.meta_gradient.updates
-        steps = np.ceil(numbers / K)
-        per_lane = float((numbers + steps) @ shares / (steps @ shares))
-    return round(env_steps / (config.lanes * per_lane * config.agent.steps_per_update))
-
-
-def evaluate(run: Path) -> None:
-    """Scores on unseen levels, once."""
-    if not (run / "evaluation" / "results.json").exists():
-        command(
-            "evaluate", run, "--suite", "unseen", "--horizons", *HORIZONS, "--seeds", AGENT_SEEDS,
-            "--baselines", BASELINE, "--out", run / "evaluation",
-        )  # fmt: skip
-
-
-def scores(run: Path) -> np.ndarray:
-    """Mean score of the run's objective at each horizon."""
-    cells = json.loads((run / "evaluation" / "results.json").read_text())["cells"]
-    cells = [cell for cell in cells if cell["objective"] != BASELINE]
-    return np.array([np.mean([cell["score"] for cell in cells if cell["horizon"] == n]) for n in HORIZONS])
+def scores(out: Path, arm: Arm, seed: int) -> np.ndarray:
+    """Mean score of a run's objective at each horizon."""
+    folder = out / "runs" / f"{arm.name}-{seed}" / "evaluation"
+    return harness.scores(folder, HORIZONS).mean(axis=0)
 
 
 def report(out: Path, arms: Sequence[Arm], seeds: int) -> None:
     """The table, the differences and the figure."""
-    found = {
-        arm: np.stack([scores(out / "runs" / f"{arm.name}-{seed}") for seed in range(seeds)]) for arm in arms
-    }
+    found = {arm: np.stack([scores(out, arm, seed) for seed in range(seeds)]) for arm in arms}
     rows = [f"| trainer | objective | {' | '.join(map(str, HORIZONS))} | mean |", "|---" * 7 + "|"]
     for arm, matrix in found.items():
         columns = [*matrix.T, matrix.mean(axis=1)]

@@ -6,8 +6,8 @@ fixed placement, whose states (cell, mask of present objects) are few enough to 
 """
 
 import functools
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,20 +45,33 @@ def expected_returns(
         raise ValueError("exact planning needs fixed placement: this environment places objects at random")
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, not {chunk}")
-    returns = _solve_sorted(env, levels, min(chunk, levels.start.shape[0]))
+    returns = _solve(env, levels, chunk)
     return returns[:, OPTIMAL], returns[:, RANDOM]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
-def _solve_sorted(env: GridWorld, levels: GridLevel, chunk: int) -> Float[Array, "levels 2"]:
-    """Solves chunk by chunk in order of the step limit, so that short levels do not wait for long ones."""
+def _solve(env: GridWorld, levels: GridLevel, chunk: int) -> Float[Array, "levels 2"]:
+    return in_chunks(functools.partial(_solve_chunk, env), levels, chunk)
+
+
+def in_chunks(solve: Callable[..., Array], levels: GridLevel, chunk: int, *tables: Any) -> Array:
+    """Solves chunk by chunk in order of the step limit, so that short levels do not wait for long ones.
+
+    Args:
+        solve: from a chunk of levels, and of each table, to an array with leading axis `chunk`.
+        levels: a batch of levels.
+        chunk: levels at a time, or all where there are fewer.
+        tables: more of each level, leading axis first; None stays None.
+    """
     count = levels.start.shape[0]
+    chunk = min(chunk, count)
     order = jnp.argsort(levels.max_steps_in_episode)
     # The last chunk is filled up with copies of the longest level, which cost no further steps.
     filled = jnp.pad(order, (0, -count % chunk), mode="edge").reshape(-1, chunk)
-    chunks = jax.tree.map(lambda leaf: leaf[filled], levels)
-    returns = jax.lax.map(functools.partial(_solve_chunk, env), chunks).reshape(-1, 2)
-    return jnp.zeros((count, 2)).at[order].set(returns[:count])
+    chunks = jax.tree.map(lambda leaf: leaf[filled], (levels, *tables))
+    found = jax.lax.map(lambda mine: solve(*mine), chunks)
+    found = found.reshape(-1, *found.shape[2:])[:count]
+    return jnp.zeros_like(found).at[order].set(found)
 
 
 class Model(NamedTuple):
@@ -84,25 +97,43 @@ class Model(NamedTuple):
 
 
 def _solve_chunk(env: GridWorld, levels: GridLevel) -> Float[Array, "chunk 2"]:
-    """Backward recursion over the number of steps left, for all levels of a chunk together."""
-    limits = levels.max_steps_in_episode
     models = jax.vmap(functools.partial(model_of, env))(levels)
+    back_up = jax.vmap(functools.partial(_backup, env))
+    return count_steps(env, levels, 2, lambda values: back_up(models, values))
+
+
+def count_steps(
+    env: GridWorld,
+    levels: GridLevel,
+    quantities: int,
+    back_up: Callable[[Float[Array, "chunk Q cells masks"]], Float[Array, "chunk Q cells masks"]],
+) -> Float[Array, "chunk Q"]:
+    """Backward recursion over the number of steps left, for all levels of a chunk together.
+
+    Args:
+        env: the environment.
+        levels: the chunk.
+        quantities: Q, rows of the value tensor.
+        back_up: from all values to those with one more step left.
+
+    Returns:
+        The values of the first state, with as many steps left as a level's episode may have.
+    """
+    limits = levels.max_steps_in_episode
     bits = 1 << jnp.arange(env.max_objects)
     first_mask = jnp.sum(jnp.where(levels.object_active, bits[None], 0), axis=1)
 
     def add_step(carry):
-        steps_left, values, returns = carry
-        values = jax.vmap(functools.partial(_backup, env))(models, values)
-        first_values = jax.vmap(lambda value, cell, mask: value[:, cell, mask])(
-            values, levels.start, first_mask
-        )
+        steps_left, values, found = carry
+        values = back_up(values)
+        first = jax.vmap(lambda value, cell, mask: value[:, cell, mask])(values, levels.start, first_mask)
         # A level shorter than the chunk's longest has its answer as soon as its own limit is reached.
-        returns = jnp.where((limits == steps_left + 1)[:, None], first_values, returns)
-        return steps_left + 1, values, returns
+        found = jnp.where((limits == steps_left + 1)[:, None], first, found)
+        return steps_left + 1, values, found
 
     count = limits.shape[0]
-    values = jnp.zeros((count, 2, env.cells, 1 << env.max_objects))
-    carry = (jnp.int32(0), values, jnp.zeros((count, 2)))
+    values = jnp.zeros((count, quantities, env.cells, 1 << env.max_objects))
+    carry = (jnp.int32(0), values, jnp.zeros((count, quantities)))
     return jax.lax.while_loop(lambda carry: carry[0] < jnp.max(limits), add_step, carry)[2]
 
 

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from envs.gridworld.env import GridLevel, GridWorld
-from envs.gridworld.planning import Model, model_of, move_targets
+from envs.gridworld.planning import Model, count_steps, in_chunks, model_of, move_targets
 
 SETTLED = 1e-6
 """Value iteration ends where a turn changes no value by more than this share of the largest."""
@@ -195,23 +195,6 @@ def _by_state(env: GridWorld, table: Array) -> Array:
     return jnp.transpose(table, (2, 1, 0)).reshape(-1, env.num_actions)
 
 
-def _in_chunks(
-    solve: Callable[..., Array], levels: GridLevel, tables: tuple[Array | None, ...], chunk: int
-) -> Array:
-    """`solve` on some levels at a time, in order of their step limit."""
-    count = levels.start.shape[0]
-    chunk = min(chunk, count)
-    order = jnp.argsort(levels.max_steps_in_episode)
-    filled = jnp.pad(order, (0, -count % chunk), mode="edge").reshape(-1, chunk)
-
-    def solve_chunk(numbers: Int[Array, " chunk"]) -> Array:
-        return solve(*jax.tree.map(lambda leaf: leaf[numbers], (levels, *tables)))
-
-    found = jax.lax.map(solve_chunk, filled)
-    found = found.reshape(-1, *found.shape[2:])[:count]
-    return jnp.zeros_like(found).at[order].set(found)
-
-
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
 def _evaluate(
     env: GridWorld,
@@ -220,14 +203,9 @@ def _evaluate(
     rewards: Rewards,
     chunk: int,
 ) -> Float[Array, "levels Q"]:
-    """Backward recursion over the number of steps left."""
-
     def solve(levels: GridLevel, policies: Array | None) -> Float[Array, "chunk Q"]:
         tables = jax.vmap(lambda level: _tables(env, level, rewards))(levels)
         weights = None if policies is None else jax.vmap(functools.partial(_by_cell, env))(policies)
-        limits = levels.max_steps_in_episode
-        bits = 1 << jnp.arange(env.max_objects)
-        first_mask = jnp.sum(jnp.where(levels.object_active, bits[None], 0), axis=1)
 
         def back_up(
             tables: _Tables, weights: Array | None, values: Float[Array, "Q cells masks"]
@@ -237,19 +215,12 @@ def _evaluate(
                 weights = _best(jnp.stack([value[0] for value in actions]))
             return _weighted(weights, actions)
 
-        def add_step(carry):
-            steps_left, values, found = carry
-            values = jax.vmap(back_up)(tables, weights, values)
-            first = jax.vmap(lambda value, cell, mask: value[:, cell, mask])(values, levels.start, first_mask)
-            found = jnp.where((limits == steps_left + 1)[:, None], first, found)
-            return steps_left + 1, values, found
+        back_up_all = jax.vmap(back_up)
+        return count_steps(
+            env, levels, tables.rewards.shape[1], lambda values: back_up_all(tables, weights, values)
+        )
 
-        quantities = tables.rewards.shape[1]
-        values = jnp.zeros((len(limits), quantities, env.cells, 1 << env.max_objects))
-        start = (jnp.int32(0), values, jnp.zeros((len(limits), quantities)))
-        return jax.lax.while_loop(lambda carry: carry[0] < jnp.max(limits), add_step, start)[2]
-
-    return _in_chunks(solve, levels, (policies,), chunk)
+    return in_chunks(solve, levels, chunk, policies)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2, 5))
@@ -295,4 +266,4 @@ def _solve_discounted(
         policies = improve_all(tables, choice, values)[0]
         return jax.vmap(functools.partial(_by_state, env))(policies)
 
-    return _in_chunks(solve, levels, (allowed, otherwise), chunk)
+    return in_chunks(solve, levels, chunk, allowed, otherwise)

@@ -22,22 +22,27 @@ def analysis_part(prefix: str, found: Analysis) -> AnalysisPart:
         explorer = drift_explorer(prefix, found.drift, found.objective.name)
     elif found.response is not None:
         explorer = response_explorer(prefix, found.response)
-    distance = found.horizon_blind.overall
-    note = (
-        f"{found.objective.name} is a hand-written rule with a schedule, and nothing else is learned."
-        if explorer is None
-        else f"Distance of {found.objective.name} from its horizon-blind self, which is its mean over n/N: "
-        f"{'–' if distance is None else number(distance, 3)} of its size (root mean square)."
-        if found.objective.sees_horizon
-        else f"{found.objective.name} does not see the horizon: n and N are not among its inputs."
-    )
     return AnalysisPart(
         explorer=explorer,
         schedule=() if found.schedule is None else tuple(_schedule_figures(prefix, found.schedule)),
         figures=tuple(_trace_figure(prefix, found, name) for name in TRACE_TITLES),
         tables=tuple(table for table in (_views(found), _fit(found)) if table is not None),
         formula=None if found.closed_form is None else found.closed_form.formula,
-        note=note,
+        note=_note(found),
+    )
+
+
+def _note(found: Analysis) -> str:
+    """What the objective makes of the horizon."""
+    name, distance = found.objective.name, found.horizon_blind.overall
+    if found.drift is None and found.response is None:
+        return f"{name} is a hand-written rule with a schedule, and nothing else is learned."
+    if not found.objective.sees_horizon:
+        return f"{name} does not see the horizon: n and N are not among its inputs."
+    size = "–" if distance is None else number(distance, 3)
+    return (
+        f"Distance of {name} from its horizon-blind self, which is its mean over n/N: {size} of its size "
+        "(root mean square)."
     )
 
 

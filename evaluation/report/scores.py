@@ -102,15 +102,7 @@ def _differences(results: Results, suite: str, entries: Sequence[Improvement]) -
         f"Paired difference of the normalised return on “{suite}”: mean over seeds ± standard error; both "
         "met the same levels and random numbers"
     )
-    return _by_pair(
-        results, suite, entries, caption, "minus", lambda e: _difference(e.difference, e.standard_error)
-    )
-
-
-def _difference(mean: float | None, standard_error: float | None) -> str:
-    if mean is None:
-        return "–"
-    return f"{mean:+.3f}" + ("" if standard_error is None else f" ± {standard_error:.3f}")
+    return _by_pair(results, suite, entries, caption, "minus", lambda e: str(e.paired or "–"))
 
 
 def _improvement(results: Results, suite: str, entries: Sequence[Improvement]) -> Table:

@@ -134,5 +134,4 @@ def nothing_served(blank: Level, count: int, scaled: bool) -> Served:
         scaled: whether what is served later has scales.
     """
     levels = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), blank)
-    scale = Scale(optimal=jnp.zeros(count), random=jnp.zeros(count)) if scaled else None
-    return not_replayed(levels, count, scale)
+    return not_replayed(levels, count, Scale.unknown(count) if scaled else None)

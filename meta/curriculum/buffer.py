@@ -93,7 +93,7 @@ def empty(level_like: Level, size: int, *, scaled: bool = False) -> LevelBuffer:
         played=counts,
         plays=counts,
         active=jnp.zeros(size, jnp.bool_),
-        scale=Scale(optimal=numbers, random=numbers) if scaled else None,
+        scale=Scale.unknown(size) if scaled else None,
     )
 
 
