@@ -54,25 +54,32 @@ def _refuse_unused(config: "RunConfig") -> None:
     What another rule or trainer leaves unread of a preset is no reason to refuse it.
     """
     objective, drift = config.objective, config.drift
-    # Name, whether it was asked for, whether it is read, and where it would be.
+    # Name, value, default, whether it is read, and where it would be.
     cases = (
-        ("es.average_decay", config.es.average_decay is not None, config.trainer == "es", "trainer is es"),
-        ("fitness", config.fitness != type(config).fitness, config.trainer == "es", "trainer is es"),
-        ("objective.form", objective.form != "free", objective.kind == "lpg", "objective.kind is lpg"),
+        ("es.average_decay", config.es.average_decay, None, config.trainer == "es", "trainer is es"),
+        ("fitness", config.fitness, type(config).fitness, config.trainer == "es", "trainer is es"),
+        ("objective.form", objective.form, "free", objective.kind == "lpg", "objective.kind is lpg"),
         (
             "objective.schedule_discount",
             objective.schedule_discount,
+            False,
             objective.form == "a2c_residual",
             "objective.form is a2c_residual",
         ),
         *(
-            (f"{place}.schedule_discount", part.schedule_discount, part.schedule, f"{place}.schedule is on")
+            (
+                f"{place}.schedule_discount",
+                part.schedule_discount,
+                False,
+                part.schedule,
+                f"{place}.schedule is on",
+            )
             for place, part in (("objective", objective), ("drift", drift))
         ),
     )
-    for name, asked, read, where in cases:
-        if asked and not read:
-            raise ConfigError(f"{name} has no effect: it is read only where {where}")
+    for name, value, default, read, where in cases:
+        if value != default and not read:
+            raise ConfigError(f"{name} has no effect: it is read only where {where}; leave it at {default}")
 
 
 def _check_environment(config: "RunConfig", place: str) -> None:

@@ -13,6 +13,7 @@ from discovery.lifetime import EVALUATION, LAST_ROLLOUT, make_learner
 from discovery.objectives.a2c import A2C
 from meta.curriculum import SCORES
 from meta.results import Results, by_level, endless_share, judge
+from meta.scale import Scale
 from tests.discovery.experience import randomised, small_grid
 from tests.discovery.test_gae import naive_advantages
 
@@ -21,13 +22,14 @@ ENV, LEVEL = small_grid(end_probs=[0.1, 0.3], max_steps_in_episode=30)
 LEARNER = make_learner(ENV, LEVEL, AgentConfig(workers=4, rollout_steps=35), A2C(), critic=True)
 KEY = jax.random.key(3)
 REFERENCE = jnp.float32(1.5)
+SCALE = Scale(optimal=jnp.float32(2.5), random=jnp.float32(0.5))
 NAN, INF = float("nan"), float("inf")
 
 
 @jax.jit
 def judged(life, best_return):
     return {
-        name: judge(LEARNER, score, LEVEL, KEY, life, REFERENCE, best_return)
+        name: judge(LEARNER, score, LEVEL, KEY, life, REFERENCE, best_return, scale=SCALE)
         for name, score in SCORES.items()
     }
 
@@ -75,6 +77,7 @@ def test_fitness_is_the_mean_return_and_regret_the_reference_minus_it(life, resu
     for name, found in results.items():
         assert found.fitness == pytest.approx(fitness, rel=1e-5), name
     assert results["algorithmic_regret"].score == pytest.approx(1.5 - fitness, rel=1e-5)
+    assert results["optimality_gap"].score == pytest.approx((2.5 - fitness) / 2, rel=1e-5)
 
 
 def test_the_best_return_is_discounted_with_the_critics_gamma_and_includes_earlier_plays(life, results):

@@ -199,7 +199,11 @@ answer = functools.partial(called, "meta-train")
         ("--levels.distribution CartPole-v1", "set levels.horizon"),
         ("--levels.distribution brax/swimmer", "brax/swimmer cannot be used"),
         ("--levels.distribution MNISTBandit-bsuite", "it downloads its images"),
-        ("--trainer meta_gradient --block-size 7", "block_size (7) must divide meta_gradient.lanes (512)"),
+        (
+            "--trainer meta_gradient",
+            "es.average_decay has no effect: it is read only where trainer is es; leave it at None",
+        ),
+        ("--preset lpg-meta-gradient --block-size 7", "block_size (7) must divide meta_gradient.lanes (512)"),
     ],
 )
 def test_bad_configuration_is_one_line_and_exit_status_2(capsys, tmp_path, arguments, words):
