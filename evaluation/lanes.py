@@ -37,9 +37,10 @@ EPISODES = 64
 CURVE_EPISODES = 16
 """Episodes of each earlier point of its learning curve."""
 
-WORKERS_PER_BLOCK = 128
-"""Environments that run side by side on a device unless told otherwise: 8 lanes of 16 workers, 2 of 64.
-Small blocks stay in a CPU core's cache (docs/performance.md)."""
+WORKERS_PER_BLOCK, LANES_PER_BLOCK = 128, 8
+"""Environments and agents that run side by side on a device at most, unless told otherwise: 8 lanes of 16
+workers, 2 of 64. Small blocks stay in a CPU core's cache (docs/performance.md), and where there are few
+lanes, as on a control task with its one level, a large block would be padding for the most part."""
 
 
 class Returns(NamedTuple):
@@ -175,4 +176,4 @@ def lane_keys(seeds: Sequence[int], levels: int) -> Key[Array, " lanes"]:
 
 def default_block_size(config: AgentConfig) -> int:
     """Lanes that run side by side on a device unless told otherwise."""
-    return max(1, WORKERS_PER_BLOCK // config.workers)
+    return min(LANES_PER_BLOCK, max(1, WORKERS_PER_BLOCK // config.workers))
