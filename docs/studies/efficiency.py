@@ -107,7 +107,19 @@ SCHEDULES = [
     Arm("ta-a2c", "ta-a2c-cpu"),
 ]
 
+DRIFTS = family(
+    "ta-lpo-cpu",
+    "--levels.longest-horizon 250 --es.average-decay 0.95"
+    " --es.learning-rate-schedule cosine --es.learning-rate-min 0",
+    {
+        "neither": "--es.average-decay None --es.learning-rate-schedule exponential",
+        "schedule": "--drift.schedule --drift.encoding scaled --es.learning-rate 3e-2 --es.sigma 0.2",
+        "schedule-slower": "--drift.schedule --drift.encoding scaled",
+    },
+)
+
 STUDIES = {
+    "drifts": (DRIFTS, 5e8),
     "residual": (RESIDUAL, 2e8),
     "free": (FREE, 5e8),
     "schedules": (SCHEDULES, 2e8),
