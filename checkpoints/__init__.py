@@ -10,7 +10,7 @@ when it is first asked for, so that commands that only read files start at once.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from checkpoints.errors import (
+from rl_discovery.checkpoints.errors import (
     AgentFileError,
     AmbiguousObjectiveError,
     CheckpointError,
@@ -20,9 +20,9 @@ from checkpoints.errors import (
 )
 
 if TYPE_CHECKING:
-    from checkpoints.agent_file import load_agent, save_agent
-    from checkpoints.loading import load_objective, shipped
-    from checkpoints.objective_file import read_card, read_objective, save_objective
+    from rl_discovery.checkpoints.agent_file import load_agent, save_agent
+    from rl_discovery.checkpoints.loading import load_objective, shipped
+    from rl_discovery.checkpoints.objective_file import read_card, read_objective, save_objective
 
 __all__ = [
     "AgentFileError",
@@ -52,4 +52,4 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = _MODULES.get(name, "objective_file")
-    return getattr(importlib.import_module(f"checkpoints.{module}"), name)
+    return getattr(importlib.import_module(f"rl_discovery.checkpoints.{module}"), name)

@@ -15,14 +15,14 @@ import jax.numpy as jnp
 import pydantic
 from pydantic import PositiveInt
 
-from checkpoints import untrusted
-from checkpoints.errors import AgentFileError, one_line, reason
-from checkpoints.provenance import versions
-from checkpoints.tensor_file import Kind, named, opened, problem, read, shapes, write
-from discovery.agents.agent import Agent, AgentConfig, AgentState
-from discovery.agents.networks import Observations
-from discovery.agents.policies import Categorical, DiagonalGaussian
-from discovery.training import TrainedAgent
+from rl_discovery.checkpoints import untrusted
+from rl_discovery.checkpoints.errors import AgentFileError, one_line, reason
+from rl_discovery.checkpoints.provenance import versions
+from rl_discovery.checkpoints.tensor_file import Kind, named, opened, problem, read, shapes, write
+from rl_discovery.discovery.agents.agent import Agent, AgentConfig, AgentState
+from rl_discovery.discovery.agents.networks import Observations
+from rl_discovery.discovery.agents.policies import Categorical, DiagonalGaussian
+from rl_discovery.discovery.training import TrainedAgent
 
 FORMAT = 1
 """Version of the card; a higher one is refused."""

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from checkpoints.errors import CheckpointError, reason
+from rl_discovery.checkpoints.errors import CheckpointError, reason
 
 
 def replace_file(path: Path, data: bytes) -> None:

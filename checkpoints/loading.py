@@ -7,11 +7,11 @@ from typing import Any
 
 import jax
 
-from checkpoints import spelling, untrusted
-from checkpoints.errors import AmbiguousObjectiveError, ObjectiveFileError, UnknownObjectiveError
-from checkpoints.objective_file import is_learned, read_card, read_objective
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.registry import make_objective, registry
+from rl_discovery.checkpoints import spelling, untrusted
+from rl_discovery.checkpoints.errors import AmbiguousObjectiveError, ObjectiveFileError, UnknownObjectiveError
+from rl_discovery.checkpoints.objective_file import is_learned, read_card, read_objective
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.registry import make_objective, registry
 
 RUN_FILE = "objective.safetensors"
 """The current mean objective of a run directory."""

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import pydantic
 from pydantic import JsonValue, NonNegativeInt
 
-from checkpoints import untrusted
-from checkpoints.errors import ObjectiveFileError, one_line, reason
-from checkpoints.tensor_file import Kind, Shapes, named, opened, problem, read, shapes, write
-from discovery.objectives.base import Objective, TrainedObjective
-from discovery.objectives.registry import make_objective, registry
+from rl_discovery.checkpoints import untrusted
+from rl_discovery.checkpoints.errors import ObjectiveFileError, one_line, reason
+from rl_discovery.checkpoints.tensor_file import Kind, Shapes, named, opened, problem, read, shapes, write
+from rl_discovery.discovery.objectives.base import Objective, TrainedObjective
+from rl_discovery.discovery.objectives.registry import make_objective, registry
 
 FORMAT = 1
 """Version of the card; a higher one is refused."""

@@ -25,9 +25,9 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN, PreservationPolicy
 from orbax.checkpoint.options import MultiprocessingOptions
 
-from checkpoints import arrays, untrusted
-from checkpoints.errors import RunCheckpointError, errno_of, reason
-from checkpoints.plain_paths import PlainPath
+from rl_discovery.checkpoints import arrays, untrusted
+from rl_discovery.checkpoints.errors import RunCheckpointError, errno_of, reason
+from rl_discovery.checkpoints.plain_paths import PlainPath
 
 FORMAT = 1
 """Version of the record beside the arrays; a higher one is refused."""

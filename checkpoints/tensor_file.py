@@ -15,9 +15,9 @@ import pydantic
 import safetensors
 import safetensors.numpy
 
-from checkpoints import untrusted
-from checkpoints.atomic import replace_file
-from checkpoints.errors import CheckpointError, one_line, reason
+from rl_discovery.checkpoints import untrusted
+from rl_discovery.checkpoints.atomic import replace_file
+from rl_discovery.checkpoints.errors import CheckpointError, one_line, reason
 
 Shapes: TypeAlias = dict[str, tuple[str, tuple[int, ...]]]
 """Dtype and shape of each tensor by name."""

@@ -4,12 +4,12 @@ This package imports none of the others of this project, so a discovered objecti
 anywhere. Start with `train`.
 """
 
-from discovery.agents.agent import AgentConfig, AgentState
-from discovery.blocks import make_mesh
-from discovery.objectives.base import Objective, TrainedObjective
-from discovery.objectives.registry import make_objective
-from discovery.training import TrainedAgent, train
-from discovery.types import Progress
+from rl_discovery.discovery.agents.agent import AgentConfig, AgentState
+from rl_discovery.discovery.blocks import make_mesh
+from rl_discovery.discovery.objectives.base import Objective, TrainedObjective
+from rl_discovery.discovery.objectives.registry import make_objective
+from rl_discovery.discovery.training import TrainedAgent, train
+from rl_discovery.discovery.types import Progress
 
 __all__ = [
     "AgentConfig",

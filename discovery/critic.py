@@ -16,11 +16,11 @@ from flax import struct
 from gymnax.environments.environment import Environment
 from jaxtyping import Array, Float, Key
 
-from discovery.agents.agent import AgentConfig, make_optimiser
-from discovery.agents.networks import NETWORKS, Observations
-from discovery.gae import advantages
-from discovery.spaces import observation_space
-from discovery.types import EnvParams, Rollout
+from rl_discovery.discovery.agents.agent import AgentConfig, make_optimiser
+from rl_discovery.discovery.agents.networks import NETWORKS, Observations
+from rl_discovery.discovery.gae import advantages
+from rl_discovery.discovery.spaces import observation_space
+from rl_discovery.discovery.types import EnvParams, Rollout
 
 
 @struct.dataclass

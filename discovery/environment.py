@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from gymnax.environments.environment import Environment
 from jaxtyping import Array, Bool, Float, Key
 
-from discovery.types import EnvParams
+from rl_discovery.discovery.types import EnvParams
 
 Noise: TypeAlias = Any
 """Randomness of steps: uniform numbers, `Beginnings`, or keys."""

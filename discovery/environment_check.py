@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from discovery import environment
-from discovery.spaces import (
+from rl_discovery.discovery import environment
+from rl_discovery.discovery.spaces import (
     InvalidEnvironmentError,
     Space,
     action_space,

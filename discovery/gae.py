@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from discovery.types import Rollout
+from rl_discovery.discovery.types import Rollout
 
 
 def advantages(

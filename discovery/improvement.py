@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from discovery.agents.agent import Agent, AgentState
-from discovery.objectives.base import Experience, Metrics, Objective
-from discovery.types import AgentParams, MetaParams, Outputs, Progress, Rollout
+from rl_discovery.discovery.agents.agent import Agent, AgentState
+from rl_discovery.discovery.objectives.base import Experience, Metrics, Objective
+from rl_discovery.discovery.types import AgentParams, MetaParams, Outputs, Progress, Rollout
 
 MOST_POSITION_BITS = 16
 """Of a number that `shuffled` sorts; the rest are random."""

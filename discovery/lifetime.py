@@ -16,15 +16,15 @@ from flax import struct
 from gymnax.environments.environment import Environment
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from discovery import rollout as acting
-from discovery.agents.agent import Agent, AgentConfig, AgentState, make_agent
-from discovery.critic import Assessment, Critic, CriticState, make_critic
-from discovery.environment_check import check_environment, check_table
-from discovery.improvement import improve
-from discovery.objectives.base import Metrics, Objective
-from discovery.objectives.lpg import LPG
-from discovery.spaces import action_space, is_discrete, name_of
-from discovery.types import EnvParams, MetaParams, Progress, Rollout
+from rl_discovery.discovery import rollout as acting
+from rl_discovery.discovery.agents.agent import Agent, AgentConfig, AgentState, make_agent
+from rl_discovery.discovery.critic import Assessment, Critic, CriticState, make_critic
+from rl_discovery.discovery.environment_check import check_environment, check_table
+from rl_discovery.discovery.improvement import improve
+from rl_discovery.discovery.objectives.base import Metrics, Objective
+from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.discovery.spaces import action_space, is_discrete, name_of
+from rl_discovery.discovery.types import EnvParams, MetaParams, Progress, Rollout
 
 START, UPDATES, EVALUATION, CRITIC, LAST_ROLLOUT = range(5)
 """What a lane's key is folded with first, so that no two uses share a random number."""

@@ -10,9 +10,9 @@ from gymnax.environments.environment import Environment
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from discovery import environment
-from discovery.agents.agent import Agent, AgentState
-from discovery.types import EnvParams, Rollout, Said
+from rl_discovery.discovery import environment
+from rl_discovery.discovery.agents.agent import Agent, AgentState
+from rl_discovery.discovery.types import EnvParams, Rollout, Said
 
 LONGEST_EPISODE = 100_000
 """Steps after which an episode that has not ended is given up. The longest of ours has 2,000, of Atari's

@@ -10,9 +10,9 @@ from typing import Any
 
 from gymnax.environments.environment import Environment
 
-from discovery.agents.agent import AgentConfig
-from discovery.objectives.mirror import MirrorLearning
-from discovery.spaces import action_space, is_discrete, name_of, observation_space
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.objectives.mirror import MirrorLearning
+from rl_discovery.discovery.spaces import action_space, is_discrete, name_of, observation_space
 
 TABLES = AgentConfig()
 """Tabular agents (LPG paper, table 4)."""

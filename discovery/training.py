@@ -12,14 +12,14 @@ import numpy as np
 from gymnax.environments.environment import Environment
 from jaxtyping import Array, Float, Key, Num
 
-from discovery.agents.agent import Agent, AgentConfig, AgentState
-from discovery.agents.policies import Categorical
-from discovery.lifetime import Learner, Life, make_learner, side_by_side
-from discovery.objectives.base import Metrics, Objective, TrainedObjective
-from discovery.objectives.registry import make_objective
-from discovery.rollout import UNFINISHED, no_end
-from discovery.settings import default_config
-from discovery.types import Progress
+from rl_discovery.discovery.agents.agent import Agent, AgentConfig, AgentState
+from rl_discovery.discovery.agents.policies import Categorical
+from rl_discovery.discovery.lifetime import Learner, Life, make_learner, side_by_side
+from rl_discovery.discovery.objectives.base import Metrics, Objective, TrainedObjective
+from rl_discovery.discovery.objectives.registry import make_objective
+from rl_discovery.discovery.rollout import UNFINISHED, no_end
+from rl_discovery.discovery.settings import default_config
+from rl_discovery.discovery.types import Progress
 
 PROGRAMS = 16
 """Combinations of environment, level, objective and agent whose programs are kept for the next call."""

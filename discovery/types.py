@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from discovery.agents.policies import Policy
+from rl_discovery.discovery.agents.policies import Policy
 
 MetaParams: TypeAlias = Any
 """Pytree of the parameters that ES or meta-gradients search; empty for hand-written objectives."""

@@ -6,8 +6,8 @@
 Importing this package registers the families with gymnax, so that `gymnax.make` knows them as well.
 """
 
-from envs.levels import Family, Level, LevelDistribution
-from envs.registry import (
+from rl_discovery.envs.levels import Family, Level, LevelDistribution
+from rl_discovery.envs.registry import (
     UnknownNameError,
     broken_modules,
     distribution,
@@ -18,7 +18,7 @@ from envs.registry import (
     names,
     register_with_gymnax,
 )
-from envs.suites import SUITES, Suite, suite
+from rl_discovery.envs.suites import SUITES, Suite, suite
 
 __all__ = [
     "SUITES",

@@ -20,8 +20,8 @@ from flax import struct
 from gymnax.environments import environment, spaces
 from jaxtyping import Array, Bool, Float, Key
 
-from envs.levels import EnvParams, Family, UnusableEnvironmentError
-from envs.suites import Suite
+from rl_discovery.envs.levels import EnvParams, Family, UnusableEnvironmentError
+from rl_discovery.envs.suites import Suite
 
 Backend = Literal["generalized", "spring", "positional", "mjx"]
 

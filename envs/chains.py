@@ -14,8 +14,8 @@ from flax import struct
 from gymnax.environments import environment, spaces
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from envs.levels import Family, LevelDistribution, sample_one
-from envs.suites import Suite
+from rl_discovery.envs.levels import Family, LevelDistribution, sample_one
+from rl_discovery.envs.suites import Suite
 
 DISTRACTIONS = 20
 """Random bits beside the two that matter (LPG paper)."""

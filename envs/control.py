@@ -4,7 +4,7 @@ Horizons count environment steps, because rules of different families make updat
 lengths. The short budgets are sized for a few CPU cores, `-full` ones are those of the papers.
 """
 
-from envs.suites import Suite
+from rl_discovery.envs.suites import Suite
 
 CLASSIC = ("CartPole-v1", "Acrobot-v1", "MountainCar-v0")
 """Those with discrete actions."""

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from envs.levels import UnusableEnvironmentError
+from rl_discovery.envs.levels import UnusableEnvironmentError
 
 WORDS = {"true": True, "false": False, "none": None}
 """In any case of letters."""

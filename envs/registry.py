@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 from gymnax.environments.environment import Environment
 
-import envs
-from envs.levels import EnvParams, Family, LevelDistribution, UnusableEnvironmentError
-from envs.options import read_options, split_options
+from rl_discovery import envs
+from rl_discovery.envs.levels import EnvParams, Family, LevelDistribution, UnusableEnvironmentError
+from rl_discovery.envs.options import read_options, split_options
 
 REFUSED = {"MNISTBandit-bsuite": "it downloads its images when it is made, and nothing here may download"}
 """gymnax environments that cannot be used, and why."""
@@ -70,7 +70,7 @@ def broken_modules() -> dict[str, str]:
 
 
 def _import(name: str) -> types.ModuleType:
-    module = importlib.import_module(f"envs.{name}")
+    module = importlib.import_module(f"rl_discovery.envs.{name}")
     family = getattr(module, "FAMILY", None)
     if family is not None and not isinstance(family, Family):
         raise TypeError(f"its FAMILY is a {type(family).__name__}, not an envs.Family")

@@ -8,12 +8,12 @@
 Imports discovery, envs and checkpoints only. The command is `rl-discovery evaluate`.
 """
 
-from evaluation.curves import curves_figure, profiles_figure
-from evaluation.errors import EvaluationError, ResultsError
-from evaluation.plots import evaluation_figure, learning_figure, save_both, save_figure
-from evaluation.protocol import CURVE_POINTS, Stage, evaluate
-from evaluation.results import Aggregate, Cell, Improvement, Outcome, Point, Results
-from evaluation.statistics import (
+from rl_discovery.evaluation.curves import curves_figure, profiles_figure
+from rl_discovery.evaluation.errors import EvaluationError, ResultsError
+from rl_discovery.evaluation.plots import evaluation_figure, learning_figure, save_both, save_figure
+from rl_discovery.evaluation.protocol import CURVE_POINTS, Stage, evaluate
+from rl_discovery.evaluation.results import Aggregate, Cell, Improvement, Outcome, Point, Results
+from rl_discovery.evaluation.statistics import (
     Interval,
     bootstrap_interval,
     interquartile_mean,
@@ -21,8 +21,8 @@ from evaluation.statistics import (
     performance_profile,
     probability_of_improvement,
 )
-from evaluation.store import Store, default_folder
-from evaluation.tables import markdown_table
+from rl_discovery.evaluation.store import Store, default_folder
+from rl_discovery.evaluation.tables import markdown_table
 
 __all__ = [
     "CURVE_POINTS",

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from evaluation.matrices import score_matrix
-from evaluation.plots import INK, NO_INTERVAL, grid, style, styles_of
-from evaluation.results import Cell, Results
-from evaluation.statistics import MIN_RUNS, performance_profile, profile_band
+from rl_discovery.evaluation.matrices import score_matrix
+from rl_discovery.evaluation.plots import INK, NO_INTERVAL, grid, style, styles_of
+from rl_discovery.evaluation.results import Cell, Results
+from rl_discovery.evaluation.statistics import MIN_RUNS, performance_profile, profile_band
 
 THRESHOLDS = np.linspace(-0.25, 1.5, 71)
 """Scores of a performance profile."""

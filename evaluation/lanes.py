@@ -19,14 +19,14 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from discovery.agents.agent import AgentConfig
-from discovery.blocks import run_blocks
-from discovery.keys import keys_of
-from discovery.lifetime import Learner, evaluate_block, live_on, make_learner, side_by_side
-from discovery.rollout import UNFINISHED, no_end
-from discovery.types import EnvParams, MetaParams
-from evaluation.errors import EvaluationError
-from evaluation.tasks import Trial, count
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.blocks import run_blocks
+from rl_discovery.discovery.keys import keys_of
+from rl_discovery.discovery.lifetime import Learner, evaluate_block, live_on, make_learner, side_by_side
+from rl_discovery.discovery.rollout import UNFINISHED, no_end
+from rl_discovery.discovery.types import EnvParams, MetaParams
+from rl_discovery.evaluation.errors import EvaluationError
+from rl_discovery.evaluation.tasks import Trial, count
 
 LIFETIMES_FOLD = 0x5EEDA6E7
 """What a seed's key is folded with before anything else, see above."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from evaluation.errors import RaggedError
+from rl_discovery.evaluation.errors import RaggedError
 
 if TYPE_CHECKING:
-    from evaluation.results import Cell
+    from rl_discovery.evaluation.results import Cell
 
 
 def group_name(objective: str, suite: str, horizon: int) -> str:

@@ -19,9 +19,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from checkpoints.atomic import replace_file
-from evaluation.results import Aggregate, Improvement, Results
-from evaluation.statistics import MIN_RUNS, Estimate
+from rl_discovery.checkpoints.atomic import replace_file
+from rl_discovery.evaluation.results import Aggregate, Improvement, Results
+from rl_discovery.evaluation.statistics import MIN_RUNS, Estimate
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")

@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 from jax.sharding import Mesh
 
-from discovery.objectives.base import TrainedObjective
-from envs.suites import Suite
-from evaluation import tuning
-from evaluation.errors import EvaluationError
-from evaluation.results import Cell, Outcome, Results, Tuned
-from evaluation.runner import Runner, Work
-from evaluation.store import Store
-from evaluation.tasks import Trial, prepare, updates_of
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.envs.suites import Suite
+from rl_discovery.evaluation import tuning
+from rl_discovery.evaluation.errors import EvaluationError
+from rl_discovery.evaluation.results import Cell, Outcome, Results, Tuned
+from rl_discovery.evaluation.runner import Runner, Work
+from rl_discovery.evaluation.store import Store
+from rl_discovery.evaluation.tasks import Trial, prepare, updates_of
 
 LEVELS_SEED = 0
 """Of the suite's levels: they are the same for all seeds, so that seeds differ by learning alone."""

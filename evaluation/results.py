@@ -15,12 +15,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from checkpoints import untrusted
-from checkpoints.atomic import replace_file
-from checkpoints.errors import one_line, reason
-from checkpoints.provenance import versions
-from evaluation.errors import RaggedError, ResultsError
-from evaluation.matrices import (
+from rl_discovery.checkpoints import untrusted
+from rl_discovery.checkpoints.atomic import replace_file
+from rl_discovery.checkpoints.errors import one_line, reason
+from rl_discovery.checkpoints.provenance import versions
+from rl_discovery.evaluation.errors import RaggedError, ResultsError
+from rl_discovery.evaluation.matrices import (
     environments_with_scores,
     group_name,
     groups_of,
@@ -28,7 +28,7 @@ from evaluation.matrices import (
     same_seeds,
     score_matrix,
 )
-from evaluation.statistics import (
+from rl_discovery.evaluation.statistics import (
     Difference,
     Estimate,
     bootstrap_interval,

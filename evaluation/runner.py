@@ -10,10 +10,17 @@ from typing import NamedTuple
 import numpy as np
 from jax.sharding import Mesh
 
-from evaluation.lanes import CURVE_EPISODES, EPISODES, Returns, Trainer, default_block_size, make_trainer
-from evaluation.results import Outcome, Point
-from evaluation.store import Store, names_of
-from evaluation.tasks import Trial
+from rl_discovery.evaluation.lanes import (
+    CURVE_EPISODES,
+    EPISODES,
+    Returns,
+    Trainer,
+    default_block_size,
+    make_trainer,
+)
+from rl_discovery.evaluation.results import Outcome, Point
+from rl_discovery.evaluation.store import Store, names_of
+from rl_discovery.evaluation.tasks import Trial
 
 
 class Work(NamedTuple):

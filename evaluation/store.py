@@ -21,17 +21,17 @@ import jax
 import numpy as np
 from pydantic import ValidationError
 
-from checkpoints import numerics, untrusted
-from checkpoints.atomic import replace_file
-from checkpoints.errors import CheckpointError
-from checkpoints.provenance import versions
-from discovery.objectives.base import TrainedObjective
-from evaluation.results import Outcome
-from evaluation.tasks import Trial
+from rl_discovery.checkpoints import numerics, untrusted
+from rl_discovery.checkpoints.atomic import replace_file
+from rl_discovery.checkpoints.errors import CheckpointError
+from rl_discovery.checkpoints.provenance import versions
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.evaluation.results import Outcome
+from rl_discovery.evaluation.tasks import Trial
 
 SOURCES = (
     *("discovery", "envs"),
-    *(f"evaluation.{name}" for name in ("lanes", "references", "results", "runner", "tasks")),
+    *(f"rl_discovery.evaluation.{name}" for name in ("lanes", "references", "results", "runner", "tasks")),
 )
 """Packages and modules of ours whose code can change an outcome."""
 

@@ -5,8 +5,8 @@ They say what the figures of `evaluation.plots` draw, in numbers.
 
 from collections.abc import Iterator, Sequence
 
-from evaluation.results import Results
-from evaluation.statistics import Estimate
+from rl_discovery.evaluation.results import Results
+from rl_discovery.evaluation.statistics import Estimate
 
 
 def markdown_table(results: Results, suite: str, *, per_environment: bool = False) -> str:

@@ -8,14 +8,14 @@ import numpy as np
 from gymnax.environments.environment import Environment
 from jaxtyping import Float
 
-from discovery.agents.agent import AgentConfig
-from discovery.objectives.base import TrainedObjective
-from discovery.settings import default_config, with_trained_rates
-from discovery.types import EnvParams
-from envs import registry
-from envs.levels import MIN_SPAN
-from evaluation.errors import EvaluationError
-from evaluation.references import REFERENCES
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.settings import default_config, with_trained_rates
+from rl_discovery.discovery.types import EnvParams
+from rl_discovery.envs import registry
+from rl_discovery.envs.levels import MIN_SPAN
+from rl_discovery.evaluation.errors import EvaluationError
+from rl_discovery.evaluation.references import REFERENCES
 
 MOST_STEPS = 2**30
 """Of a worker in its lifetime: steps are counted in 32 bits."""

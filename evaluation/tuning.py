@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from discovery.objectives.base import TrainedObjective
-from evaluation.results import Outcome, Tuned
-from evaluation.runner import Runner, Work
-from evaluation.tasks import Task, Trial
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.evaluation.results import Outcome, Tuned
+from rl_discovery.evaluation.runner import Runner, Work
+from rl_discovery.evaluation.tasks import Task, Trial
 
 STEP_FACTORS = (1.0, 1 / 3, 3.0)
 """Of the step sizes."""

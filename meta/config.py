@@ -11,22 +11,22 @@ from typing import Annotated, Any, Literal
 import jax
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from checkpoints.errors import one_line
-from discovery.agents.agent import AgentConfig
-from discovery.objectives.base import Objective
-from discovery.objectives.gru import Precision
-from discovery.objectives.horizon import Encoding
-from discovery.objectives.learned_drift import Form
-from discovery.objectives.lpg import LPG
-from discovery.objectives.lpg import Form as LPGForm
-from discovery.objectives.lpo import LPO
-from discovery.objectives.registry import make_objective
-from discovery.objectives.schedule import Scheduled
-from envs.levels import LevelDistribution
-from envs.registry import distribution
-from meta.consistency import check
-from meta.errors import ConfigError
-from meta.keeping import (
+from rl_discovery.checkpoints.errors import one_line
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.objectives.base import Objective
+from rl_discovery.discovery.objectives.gru import Precision
+from rl_discovery.discovery.objectives.horizon import Encoding
+from rl_discovery.discovery.objectives.learned_drift import Form
+from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.discovery.objectives.lpg import Form as LPGForm
+from rl_discovery.discovery.objectives.lpo import LPO
+from rl_discovery.discovery.objectives.registry import make_objective
+from rl_discovery.discovery.objectives.schedule import Scheduled
+from rl_discovery.envs.levels import LevelDistribution
+from rl_discovery.envs.registry import distribution
+from rl_discovery.meta.consistency import check
+from rl_discovery.meta.errors import ConfigError
+from rl_discovery.meta.keeping import (
     CheckpointConfig,
     Fraction,
     HeldOutConfig,

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from envs.registry import distribution
-from meta.errors import ConfigError
+from rl_discovery.envs.registry import distribution
+from rl_discovery.meta.errors import ConfigError
 
 if TYPE_CHECKING:
-    from meta.config import RunConfig
+    from rl_discovery.meta.config import RunConfig
 
 POSITIVE = (
     *("workers", "rollout_steps", "epochs", "minibatches"),

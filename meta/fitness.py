@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
-from meta.errors import unknown_name
-from meta.scale import Scale
+from rl_discovery.meta.errors import unknown_name
+from rl_discovery.meta.scale import Scale
 
 
 @struct.dataclass

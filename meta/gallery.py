@@ -15,21 +15,21 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Int, Key
 
-from discovery.blocks import run_blocks
-from discovery.keys import keys_of
-from discovery.lifetime import Learner, Life, make_learner, train_block
-from discovery.types import EnvParams, MetaParams
-from envs.gridworld import render as gridworld
-from envs.levels import Level
-from envs.registry import family_of
-from meta.config import RunConfig
-from meta.curriculum.buffer import LevelBuffer
-from meta.curriculum.replay import Replay
-from meta.gallery_sheet import Panel, Picture, sheet
-from meta.keys import GALLERY, keys_of_generation
-from meta.program import Program
-from meta.references import antagonist
-from meta.signals import wait_for
+from rl_discovery.discovery.blocks import run_blocks
+from rl_discovery.discovery.keys import keys_of
+from rl_discovery.discovery.lifetime import Learner, Life, make_learner, train_block
+from rl_discovery.discovery.types import EnvParams, MetaParams
+from rl_discovery.envs.gridworld import render as gridworld
+from rl_discovery.envs.levels import Level
+from rl_discovery.envs.registry import family_of
+from rl_discovery.meta.config import RunConfig
+from rl_discovery.meta.curriculum.buffer import LevelBuffer
+from rl_discovery.meta.curriculum.replay import Replay
+from rl_discovery.meta.gallery_sheet import Panel, Picture, sheet
+from rl_discovery.meta.keys import GALLERY, keys_of_generation
+from rl_discovery.meta.program import Program
+from rl_discovery.meta.references import antagonist
+from rl_discovery.meta.signals import wait_for
 
 PANELS = 16
 """Levels on the sheet."""

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.lines import Line2D
 
-from envs.gridworld import render as gridworld
+from rl_discovery.envs.gridworld import render as gridworld
 
 COLUMNS = 4
 # Okabe and Ito's blue, and their vermilion dark enough to be read.

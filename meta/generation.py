@@ -11,22 +11,31 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from discovery.blocks import put, replicated
-from discovery.objectives.base import Objective
-from discovery.spaces import name_of
-from discovery.types import MetaParams
-from meta.config import RunConfig
-from meta.curriculum import Curriculum
-from meta.errors import ConfigError
-from meta.evolution import Problem, Schedule, Strategy, make_strategy, schedules
-from meta.evolution.base import SIGNAL_METRICS, Candidates
-from meta.evolution.reduction import check_reducible, nearer, shorter
-from meta.fitness import find as find_fitness
-from meta.keys import CANDIDATES, INIT, LANES, LEVELS, REFERENCES, TASKS, USES, keys_of_generation
-from meta.lanes import Lanes
-from meta.parts import make_parts
-from meta.references import References, complete
-from meta.results import by_level, endless_share
+from rl_discovery.discovery.blocks import put, replicated
+from rl_discovery.discovery.objectives.base import Objective
+from rl_discovery.discovery.spaces import name_of
+from rl_discovery.discovery.types import MetaParams
+from rl_discovery.meta.config import RunConfig
+from rl_discovery.meta.curriculum import Curriculum
+from rl_discovery.meta.errors import ConfigError
+from rl_discovery.meta.evolution import Problem, Schedule, Strategy, make_strategy, schedules
+from rl_discovery.meta.evolution.base import SIGNAL_METRICS, Candidates
+from rl_discovery.meta.evolution.reduction import check_reducible, nearer, shorter
+from rl_discovery.meta.fitness import find as find_fitness
+from rl_discovery.meta.keys import (
+    CANDIDATES,
+    INIT,
+    LANES,
+    LEVELS,
+    REFERENCES,
+    TASKS,
+    USES,
+    keys_of_generation,
+)
+from rl_discovery.meta.lanes import Lanes
+from rl_discovery.meta.parts import make_parts
+from rl_discovery.meta.references import References, complete
+from rl_discovery.meta.results import by_level, endless_share
 
 
 @struct.dataclass

@@ -13,20 +13,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, UInt32
 
-from discovery.blocks import replicated
-from discovery.keys import keys_of
-from discovery.lifetime import make_learner
-from discovery.spaces import name_of
-from discovery.types import MetaParams
-from envs.levels import Family, Level, LevelDistribution, log_uniform_int
-from envs.registry import family_of
-from meta.config import RunConfig
-from meta.curriculum import SCORES
-from meta.curriculum.base import not_replayed
-from meta.lanes import Lanes, Unchanged
-from meta.program import Program
-from meta.scale import Scale
-from meta.signals import wait_for
+from rl_discovery.discovery.blocks import replicated
+from rl_discovery.discovery.keys import keys_of
+from rl_discovery.discovery.lifetime import make_learner
+from rl_discovery.discovery.spaces import name_of
+from rl_discovery.discovery.types import MetaParams
+from rl_discovery.envs.levels import Family, Level, LevelDistribution, log_uniform_int
+from rl_discovery.envs.registry import family_of
+from rl_discovery.meta.config import RunConfig
+from rl_discovery.meta.curriculum import SCORES
+from rl_discovery.meta.curriculum.base import not_replayed
+from rl_discovery.meta.lanes import Lanes, Unchanged
+from rl_discovery.meta.program import Program
+from rl_discovery.meta.scale import Scale
+from rl_discovery.meta.signals import wait_for
 
 FOLD = 0x4E1D0475
 """What the key of seed 0 is folded with, which no generation's key is: no run counts that far."""

@@ -7,10 +7,10 @@ generations from that one on. Run directories that are older than it know the ne
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from checkpoints import numerics
-from checkpoints.provenance import versions
-from checkpoints.untrusted import RefusedError
-from meta.fields import dotted
+from rl_discovery.checkpoints import numerics
+from rl_discovery.checkpoints.provenance import versions
+from rl_discovery.checkpoints.untrusted import RefusedError
+from rl_discovery.meta.fields import dotted
 
 Entry = dict[str, Any]
 

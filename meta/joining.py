@@ -7,7 +7,7 @@ import os
 
 import jax
 
-from meta.errors import ConfigError
+from rl_discovery.meta.errors import ConfigError
 
 HEARTBEAT_SECONDS = 10
 """Silence after which a process counts as lost."""

@@ -10,14 +10,14 @@ from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, Key
 
-from discovery.blocks import run_blocks
-from discovery.keys import keys_of
-from discovery.lifetime import Learner, train_block
-from discovery.types import MetaParams
-from meta.curriculum import Score, Served
-from meta.evolution.base import Candidates
-from meta.fitness import FITNESS, Fitness
-from meta.results import Results, judge
+from rl_discovery.discovery.blocks import run_blocks
+from rl_discovery.discovery.keys import keys_of
+from rl_discovery.discovery.lifetime import Learner, train_block
+from rl_discovery.discovery.types import MetaParams
+from rl_discovery.meta.curriculum import Score, Served
+from rl_discovery.meta.evolution.base import Candidates
+from rl_discovery.meta.fitness import FITNESS, Fitness
+from rl_discovery.meta.results import Results, judge
 
 
 @struct.dataclass

@@ -15,18 +15,18 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from discovery.blocks import over_lanes, put, replicated
-from discovery.objectives.base import Objective
-from discovery.types import MetaParams
-from meta.config import RunConfig
-from meta.curriculum import Curriculum, Played
-from meta.curriculum.base import masked_mean, nothing_served
-from meta.evolution.base import SIGNAL_METRICS
-from meta.keys import AGENTS, INIT, LANES, LEVELS, REFERENCES, keys_of_generation
-from meta.parts import Parts, make_parts
-from meta.population import Advanced, LivingLanes, Population, chunks, usable_devices
-from meta.references import References, complete
-from meta.results import endless_share
+from rl_discovery.discovery.blocks import over_lanes, put, replicated
+from rl_discovery.discovery.objectives.base import Objective
+from rl_discovery.discovery.types import MetaParams
+from rl_discovery.meta.config import RunConfig
+from rl_discovery.meta.curriculum import Curriculum, Played
+from rl_discovery.meta.curriculum.base import masked_mean, nothing_served
+from rl_discovery.meta.evolution.base import SIGNAL_METRICS
+from rl_discovery.meta.keys import AGENTS, INIT, LANES, LEVELS, REFERENCES, keys_of_generation
+from rl_discovery.meta.parts import Parts, make_parts
+from rl_discovery.meta.population import Advanced, LivingLanes, Population, chunks, usable_devices
+from rl_discovery.meta.references import References, complete
+from rl_discovery.meta.results import endless_share
 
 
 @struct.dataclass

@@ -6,18 +6,18 @@ import functools
 import jax
 from jax.sharding import Mesh
 
-from discovery.blocks import make_mesh
-from discovery.environment_check import check_table, looks_up_tables
-from discovery.lifetime import Learner, make_learner
-from discovery.objectives.base import Objective
-from envs.levels import Family, Level, LevelDistribution, sample_params
-from envs.registry import family_of
-from meta.config import RunConfig
-from meta.curriculum import Curriculum, make_curriculum
-from meta.curriculum.scores import find as find_score
-from meta.fitness import find as find_fitness
-from meta.references import References, make_references
-from meta.scale import Planner, make_planner
+from rl_discovery.discovery.blocks import make_mesh
+from rl_discovery.discovery.environment_check import check_table, looks_up_tables
+from rl_discovery.discovery.lifetime import Learner, make_learner
+from rl_discovery.discovery.objectives.base import Objective
+from rl_discovery.envs.levels import Family, Level, LevelDistribution, sample_params
+from rl_discovery.envs.registry import family_of
+from rl_discovery.meta.config import RunConfig
+from rl_discovery.meta.curriculum import Curriculum, make_curriculum
+from rl_discovery.meta.curriculum.scores import find as find_score
+from rl_discovery.meta.fitness import find as find_fitness
+from rl_discovery.meta.references import References, make_references
+from rl_discovery.meta.scale import Planner, make_planner
 
 
 @dataclasses.dataclass(frozen=True)

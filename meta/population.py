@@ -16,16 +16,16 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from discovery.agents.policies import Categorical
-from discovery.blocks import AXIS, ordered_sum, replicated
-from discovery.gae import normalise
-from discovery.keys import keys_of
-from discovery.lifetime import UPDATES, Learner, Life, keep_where
-from discovery.objectives.lpg import LPG
-from discovery.types import EnvParams, MetaParams, Progress
-from meta.config import MetaGradientConfig
-from meta.curriculum import Score, Served
-from meta.results import Results, judge
+from rl_discovery.discovery.agents.policies import Categorical
+from rl_discovery.discovery.blocks import AXIS, ordered_sum, replicated
+from rl_discovery.discovery.gae import normalise
+from rl_discovery.discovery.keys import keys_of
+from rl_discovery.discovery.lifetime import UPDATES, Learner, Life, keep_where
+from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.discovery.types import EnvParams, MetaParams, Progress
+from rl_discovery.meta.config import MetaGradientConfig
+from rl_discovery.meta.curriculum import Score, Served
+from rl_discovery.meta.results import Results, judge
 
 MAX_CHUNKS = 64
 """Partial sums of the meta-gradient. Their number fixes the order of additions, whatever the device count."""

@@ -3,9 +3,9 @@
 import dataclasses
 from typing import Any
 
-from discovery.agents.agent import AgentConfig
-from discovery.settings import PPO_SETTINGS, PPO_TABLES
-from meta.config import (
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.settings import PPO_SETTINGS, PPO_TABLES
+from rl_discovery.meta.config import (
     CurriculumConfig,
     DriftConfig,
     EnvironmentConfig,
@@ -15,8 +15,8 @@ from meta.config import (
     ObjectiveConfig,
     RunConfig,
 )
-from meta.errors import unknown_name
-from meta.keeping import CheckpointConfig, HeldOutConfig
+from rl_discovery.meta.errors import unknown_name
+from rl_discovery.meta.keeping import CheckpointConfig, HeldOutConfig
 
 
 @dataclasses.dataclass(frozen=True)

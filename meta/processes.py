@@ -22,13 +22,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from checkpoints import arrays, numerics
-from checkpoints.errors import CheckpointError
-from checkpoints.runs import Restored, RunCheckpoints
-from discovery.blocks import replicated
-from meta.config import RunConfig, to_json
-from meta.errors import ConfigError, DivergedError, LeaderError, RunError
-from meta.joining import HEARTBEAT_SECONDS
+from rl_discovery.checkpoints import arrays, numerics
+from rl_discovery.checkpoints.errors import CheckpointError
+from rl_discovery.checkpoints.runs import Restored, RunCheckpoints
+from rl_discovery.discovery.blocks import replicated
+from rl_discovery.meta.config import RunConfig, to_json
+from rl_discovery.meta.errors import ConfigError, DivergedError, LeaderError, RunError
+from rl_discovery.meta.joining import HEARTBEAT_SECONDS
 
 logger = logging.getLogger("rl_discovery")
 

@@ -9,14 +9,14 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from discovery.blocks import put
-from discovery.objectives.base import Objective
-from discovery.types import MetaParams
-from meta.config import RunConfig
-from meta.curriculum import Curriculum
-from meta.errors import ConfigError
-from meta.generation import make_evolution
-from meta.meta_gradient import make_meta_gradient
+from rl_discovery.discovery.blocks import put
+from rl_discovery.discovery.objectives.base import Objective
+from rl_discovery.discovery.types import MetaParams
+from rl_discovery.meta.config import RunConfig
+from rl_discovery.meta.curriculum import Curriculum
+from rl_discovery.meta.errors import ConfigError
+from rl_discovery.meta.generation import make_evolution
+from rl_discovery.meta.meta_gradient import make_meta_gradient
 
 
 class Program(Protocol):

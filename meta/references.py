@@ -12,16 +12,16 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from discovery.blocks import run_blocks
-from discovery.keys import keys_of
-from discovery.lifetime import Learner, evaluate_block, make_learner, train_block
-from discovery.objectives.a2c import A2C
-from discovery.settings import with_own_rates
-from discovery.types import EnvParams
-from envs.levels import Family, Level, LevelDistribution
-from meta.config import RunConfig
-from meta.curriculum import Score, Served
-from meta.scale import Planner, make_planner
+from rl_discovery.discovery.blocks import run_blocks
+from rl_discovery.discovery.keys import keys_of
+from rl_discovery.discovery.lifetime import Learner, evaluate_block, make_learner, train_block
+from rl_discovery.discovery.objectives.a2c import A2C
+from rl_discovery.discovery.settings import with_own_rates
+from rl_discovery.discovery.types import EnvParams
+from rl_discovery.envs.levels import Family, Level, LevelDistribution
+from rl_discovery.meta.config import RunConfig
+from rl_discovery.meta.curriculum import Score, Served
+from rl_discovery.meta.scale import Planner, make_planner
 
 
 class References(Protocol):

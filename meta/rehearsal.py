@@ -13,17 +13,17 @@ from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
-from discovery.objectives.base import Objective, TrainedObjective
-from discovery.types import MetaParams
-from meta.config import RunConfig
-from meta.curriculum import LevelBuffer, Played, Served
-from meta.curriculum.replay import Replay
-from meta.errors import ConfigError
-from meta.keys import LANES, LEVELS, REFERENCES, keys_of_generation
-from meta.lanes import Lanes, Unchanged
-from meta.parts import make_parts
-from meta.references import References, complete
-from meta.results import by_level
+from rl_discovery.discovery.objectives.base import Objective, TrainedObjective
+from rl_discovery.discovery.types import MetaParams
+from rl_discovery.meta.config import RunConfig
+from rl_discovery.meta.curriculum import LevelBuffer, Played, Served
+from rl_discovery.meta.curriculum.replay import Replay
+from rl_discovery.meta.errors import ConfigError
+from rl_discovery.meta.keys import LANES, LEVELS, REFERENCES, keys_of_generation
+from rl_discovery.meta.lanes import Lanes, Unchanged
+from rl_discovery.meta.parts import make_parts
+from rl_discovery.meta.references import References, complete
+from rl_discovery.meta.results import by_level
 
 
 @struct.dataclass

@@ -7,13 +7,13 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
-from discovery.lifetime import Learner, Life
-from discovery.rollout import UNFINISHED
-from discovery.types import EnvParams
-from meta.config import RunConfig
-from meta.curriculum import Outcome, Played, Score
-from meta.fitness import FITNESS, Fitness, Lifetime
-from meta.scale import Scale
+from rl_discovery.discovery.lifetime import Learner, Life
+from rl_discovery.discovery.rollout import UNFINISHED
+from rl_discovery.discovery.types import EnvParams
+from rl_discovery.meta.config import RunConfig
+from rl_discovery.meta.curriculum import Outcome, Played, Score
+from rl_discovery.meta.fitness import FITNESS, Fitness, Lifetime
+from rl_discovery.meta.scale import Scale
 
 
 def env_steps_of(config: RunConfig, updates: Int[np.ndarray, " environments"]) -> int:

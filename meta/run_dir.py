@@ -13,15 +13,15 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from checkpoints import numerics, untrusted
-from checkpoints.atomic import replace_file
-from checkpoints.errors import one_line, reason
-from checkpoints.provenance import versions
-from meta import history
-from meta.config import RunConfig, from_json, identity, to_json
-from meta.errors import ConfigError, RunError
-from meta.fields import differences
-from meta.run_files import FORMAT, foreign, read_document, read_lines, read_metrics
+from rl_discovery.checkpoints import numerics, untrusted
+from rl_discovery.checkpoints.atomic import replace_file
+from rl_discovery.checkpoints.errors import one_line, reason
+from rl_discovery.checkpoints.provenance import versions
+from rl_discovery.meta import history
+from rl_discovery.meta.config import RunConfig, from_json, identity, to_json
+from rl_discovery.meta.errors import ConfigError, RunError
+from rl_discovery.meta.fields import differences
+from rl_discovery.meta.run_files import FORMAT, foreign, read_document, read_lines, read_metrics
 
 TOTALS = ("env_steps", "wall_s")
 """Metrics that a resumed run goes on counting."""

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from checkpoints import untrusted
-from checkpoints.errors import one_line, reason
-from meta.errors import RunError
+from rl_discovery.checkpoints import untrusted
+from rl_discovery.checkpoints.errors import one_line, reason
+from rl_discovery.meta.errors import RunError
 
 FORMAT = 1
 """Version of the run directory's layout; a higher one is refused."""

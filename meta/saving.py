@@ -13,22 +13,22 @@ from typing import Any
 
 import jax
 
-from checkpoints.atomic import replace_file
-from checkpoints.objective_file import save_objective
-from checkpoints.provenance import versions
-from checkpoints.runs import Restored, RunCheckpoints
-from discovery.objectives.base import TrainedObjective
-from discovery.types import MetaParams
-from meta import processes
-from meta.clock import Clock
-from meta.config import RunConfig, to_json
-from meta.curriculum.buffer import LevelBuffer
-from meta.divergence import Evaluation
-from meta.gallery import histograms, make_gallery
-from meta.keeping import CheckpointConfig
-from meta.program import Program
-from meta.run_dir import BEST_OBJECTIVE, LAST_OBJECTIVE, OBJECTIVE
-from meta.watch import Watcher
+from rl_discovery.checkpoints.atomic import replace_file
+from rl_discovery.checkpoints.objective_file import save_objective
+from rl_discovery.checkpoints.provenance import versions
+from rl_discovery.checkpoints.runs import Restored, RunCheckpoints
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.types import MetaParams
+from rl_discovery.meta import processes
+from rl_discovery.meta.clock import Clock
+from rl_discovery.meta.config import RunConfig, to_json
+from rl_discovery.meta.curriculum.buffer import LevelBuffer
+from rl_discovery.meta.divergence import Evaluation
+from rl_discovery.meta.gallery import histograms, make_gallery
+from rl_discovery.meta.keeping import CheckpointConfig
+from rl_discovery.meta.program import Program
+from rl_discovery.meta.run_dir import BEST_OBJECTIVE, LAST_OBJECTIVE, OBJECTIVE
+from rl_discovery.meta.watch import Watcher
 
 logger = logging.getLogger("rl_discovery")
 

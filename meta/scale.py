@@ -15,8 +15,8 @@ from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from discovery.blocks import run_blocks
-from envs.levels import MIN_SPAN, EnvParams, Family, Level, LevelDistribution
+from rl_discovery.discovery.blocks import run_blocks
+from rl_discovery.envs.levels import MIN_SPAN, EnvParams, Family, Level, LevelDistribution
 
 PLANNING_BLOCK = 16
 """Levels that are planned side by side: about 4 MB at 11 x 11 cells and 5 objects."""

@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from checkpoints import untrusted
-from checkpoints.errors import reason
-from meta.clock import shares
-from meta.errors import RunError
-from meta.run_files import parse_metrics, read_document
+from rl_discovery.checkpoints import untrusted
+from rl_discovery.checkpoints.errors import reason
+from rl_discovery.meta.clock import shares
+from rl_discovery.meta.errors import RunError
+from rl_discovery.meta.run_files import parse_metrics, read_document
 
 State = Literal["running", "probably running", "stopped", "done"]
 Trend = Literal["rising", "falling", "flat"]

@@ -15,14 +15,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from checkpoints import untrusted
-from checkpoints.atomic import replace_file
-from checkpoints.errors import one_line
-from meta.config import NOT_IDENTITY, RunConfig, from_json, to_json
-from meta.errors import ConfigError, RunError
-from meta.fields import changed, dotted
-from meta.program import make_program
-from meta.status import read_status
+from rl_discovery.checkpoints import untrusted
+from rl_discovery.checkpoints.atomic import replace_file
+from rl_discovery.checkpoints.errors import one_line
+from rl_discovery.meta.config import NOT_IDENTITY, RunConfig, from_json, to_json
+from rl_discovery.meta.errors import ConfigError, RunError
+from rl_discovery.meta.fields import changed, dotted
+from rl_discovery.meta.program import make_program
+from rl_discovery.meta.status import read_status
 
 FORMAT = 1
 """Version of sweep.json; a higher one is refused."""

@@ -20,24 +20,24 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from discovery.rollout import no_end
-from discovery.types import MetaParams
-from meta import processes
-from meta.clock import Clock
-from meta.config import RunConfig, validate
-from meta.divergence import Evaluation, Trend, evaluation_of, trend
-from meta.errors import DivergedError, RunError
-from meta.held_out import HeldOut
-from meta.presets import find
-from meta.program import Program, compile_step, make_program, reduced
-from meta.results import env_steps_of
-from meta.run_dir import BEST_OBJECTIVE, RunDirectory
-from meta.run_log import run_log
-from meta.saving import Saver, due
-from meta.signals import StopRequest, wait_for
-from meta.tracing import Tracer
-from meta.warm_start import START, first_stage, source, starting_point
-from meta.watch import Watcher, watchers
+from rl_discovery.discovery.rollout import no_end
+from rl_discovery.discovery.types import MetaParams
+from rl_discovery.meta import processes
+from rl_discovery.meta.clock import Clock
+from rl_discovery.meta.config import RunConfig, validate
+from rl_discovery.meta.divergence import Evaluation, Trend, evaluation_of, trend
+from rl_discovery.meta.errors import DivergedError, RunError
+from rl_discovery.meta.held_out import HeldOut
+from rl_discovery.meta.presets import find
+from rl_discovery.meta.program import Program, compile_step, make_program, reduced
+from rl_discovery.meta.results import env_steps_of
+from rl_discovery.meta.run_dir import BEST_OBJECTIVE, RunDirectory
+from rl_discovery.meta.run_log import run_log
+from rl_discovery.meta.saving import Saver, due
+from rl_discovery.meta.signals import StopRequest, wait_for
+from rl_discovery.meta.tracing import Tracer
+from rl_discovery.meta.warm_start import START, first_stage, source, starting_point
+from rl_discovery.meta.watch import Watcher, watchers
 
 logger = logging.getLogger("rl_discovery")
 

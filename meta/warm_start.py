@@ -11,11 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from checkpoints.errors import CheckpointError
-from checkpoints.loading import load_objective
-from discovery.objectives.base import Objective, TrainedObjective
-from discovery.types import MetaParams
-from meta.errors import ConfigError
+from rl_discovery.checkpoints.errors import CheckpointError
+from rl_discovery.checkpoints.loading import load_objective
+from rl_discovery.discovery.objectives.base import Objective, TrainedObjective
+from rl_discovery.discovery.types import MetaParams
+from rl_discovery.meta.errors import ConfigError
 
 PRESET = "preset:"
 """What `start_from` begins with where it names a run that is to be made first."""

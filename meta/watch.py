@@ -30,12 +30,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from checkpoints import untrusted
-from checkpoints.atomic import replace_file
-from meta.clock import USES, shares
-from meta.config import RunConfig, to_json
-from meta.errors import ConfigError, RunError
-from meta.run_dir import WANDB, WANDB_ID
+from rl_discovery.checkpoints import untrusted
+from rl_discovery.checkpoints.atomic import replace_file
+from rl_discovery.meta.clock import USES, shares
+from rl_discovery.meta.config import RunConfig, to_json
+from rl_discovery.meta.errors import ConfigError, RunError
+from rl_discovery.meta.run_dir import WANDB, WANDB_ID
 
 logger = logging.getLogger("rl_discovery")
 

@@ -9,15 +9,15 @@ import tyro
 from rich.table import Table
 from rich.text import Text
 
-from checkpoints import load_objective, save_objective
-from checkpoints.loading import find_path
-from discovery.blocks import make_mesh
-from envs import suites
-from evaluation import analysis
-from evaluation.analysis.record import Analysis, Curve, Estimated, Number, Surface
-from scripts import output
-from scripts.arguments import UsageError, check_devices, check_horizons, check_positive, parse
-from scripts.evaluate import check_writable, trained_workers
+from rl_discovery.checkpoints import load_objective, save_objective
+from rl_discovery.checkpoints.loading import find_path
+from rl_discovery.discovery.blocks import make_mesh
+from rl_discovery.envs import suites
+from rl_discovery.evaluation import analysis
+from rl_discovery.evaluation.analysis.record import Analysis, Curve, Estimated, Number, Surface
+from rl_discovery.scripts import output
+from rl_discovery.scripts.arguments import UsageError, check_devices, check_horizons, check_positive, parse
+from rl_discovery.scripts.evaluate import check_writable, trained_workers
 
 Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from checkpoints import spelling
+from rl_discovery.checkpoints import spelling
 
 T = TypeVar("T")
 

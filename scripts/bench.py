@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from scripts import bench_scaling, output, runtime
-from scripts.arguments import parse
+from rl_discovery.scripts import bench_scaling, output, runtime
+from rl_discovery.scripts.arguments import parse
 
 if TYPE_CHECKING:
-    from meta.config import RunConfig
-    from meta.generation import Evolution, Task
-    from meta.program import Program
-    from meta.traffic import Collective
+    from rl_discovery.meta.config import RunConfig
+    from rl_discovery.meta.generation import Evolution, Task
+    from rl_discovery.meta.program import Program
+    from rl_discovery.meta.traffic import Collective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Arguments:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit status."""
-    from meta.errors import ConfigError
+    from rl_discovery.meta.errors import ConfigError
 
     arguments = parse(Arguments, argv, "bench", __doc__)
 
@@ -85,8 +85,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _config(arguments: Arguments, devices: int | None) -> "RunConfig":
     """The preset with the given settings in place of its own."""
-    from meta.config import validate
-    from meta.presets import find
+    from rl_discovery.meta.config import validate
+    from rl_discovery.meta.presets import find
 
     config = find(arguments.preset).config
 
@@ -112,10 +112,10 @@ def _config(arguments: Arguments, devices: int | None) -> "RunConfig":
 def _measure(config: "RunConfig", repeats: int) -> dict[str, Any]:
     import jax
 
-    from checkpoints.provenance import versions
-    from meta.generation import Evolution
-    from meta.program import make_program
-    from meta.traffic import total_bytes
+    from rl_discovery.checkpoints.provenance import versions
+    from rl_discovery.meta.generation import Evolution
+    from rl_discovery.meta.program import make_program
+    from rl_discovery.meta.traffic import total_bytes
 
     program = make_program(config)
     whole = _time_generations(program, config, repeats)
@@ -178,9 +178,9 @@ def _time_generations(program: "Program", config: "RunConfig", repeats: int) -> 
     """Compiles one generation, runs it once to warm up, then `repeats` times from state to state."""
     import jax
 
-    from meta.program import compile_step
-    from meta.results import env_steps_of
-    from meta.traffic import collectives
+    from rl_discovery.meta.program import compile_step
+    from rl_discovery.meta.results import env_steps_of
+    from rl_discovery.meta.traffic import collectives
 
     state = jax.block_until_ready(program.place(jax.jit(program.init)()))
     began = time.perf_counter()
@@ -205,7 +205,7 @@ def _time_curriculum(program: "Program", state: Any, levels: int, repeats: int =
     import jax
     import jax.numpy as jnp
 
-    from meta.curriculum import Played
+    from rl_discovery.meta.curriculum import Played
 
     curriculum, everywhere = program.curriculum, jnp.ones(levels, bool)
 
@@ -231,8 +231,8 @@ def _without_evaluation(program: "Evolution") -> "Evolution":
     import jax
     import jax.numpy as jnp
 
-    from discovery.lifetime import Learner
-    from discovery.rollout import Episodes
+    from rl_discovery.discovery.lifetime import Learner
+    from rl_discovery.discovery.rollout import Episodes
 
     class TrainingOnly(Learner):
         def episodes(self, level: Any, key: Any, life: Any, discount: float = 1.0) -> Any:
@@ -271,7 +271,7 @@ def _gemm_gflops(config: "RunConfig", size: int = 1024, products: int = 20) -> f
     import jax.numpy as jnp
     from jax.sharding import PartitionSpec
 
-    from discovery.blocks import AXIS, make_mesh
+    from rl_discovery.discovery.blocks import AXIS, make_mesh
 
     mesh = make_mesh(config.devices)
     dtype = jnp.dtype(config.objective.precision)

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from scripts import child, output
-from scripts.arguments import UsageError
-from scripts.runtime import HOST_DEVICES
+from rl_discovery.scripts import child, output
+from rl_discovery.scripts.arguments import UsageError
+from rl_discovery.scripts.runtime import HOST_DEVICES
 
 SHOWN = {
     "devices": "devices",

@@ -1,23 +1,17 @@
-"""The command in a process of its own, with the same packages wherever the user stands.
-
-Called by `sweep`, weak scaling of `bench`, the fault campaign and the soak.
-"""
+"""The command in a process of its own. Called by `sweep`, weak scaling of `bench`, and the tools of tools/."""
 
 import os
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-"""Where the packages are."""
+ROOT = Path(__file__).parents[2]
+"""The folder that holds the package."""
 
-PYTHON = (sys.executable, "-P")
-"""-P: a folder named scripts where the user stands is not ours."""
-
-COMMAND = (*PYTHON, "-m", "scripts.cli")
+COMMAND = (sys.executable, "-m", "rl_discovery.scripts.cli")
 """Starts `rl-discovery`; its arguments follow."""
 
 
 def environment() -> dict[str, str]:
-    """This process's, in which the packages are found."""
+    """This process's, in which the package is found, installed or not."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

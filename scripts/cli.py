@@ -5,40 +5,44 @@ A command is imported when it is called, so that `--help` is instant.
 
 import difflib
 import importlib
-import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import NamedTuple
 
-from scripts import runtime, streams
+from rl_discovery.scripts import runtime, streams
 
 
 class Command(NamedTuple):
-    """Where a command lives, and what the overview says of it."""
+    """A command's module in this package, and what the overview says of it."""
 
     module: str
     description: str
 
 
 COMMANDS: dict[str, Command] = {
-    "meta-train": Command("scripts.meta_train", "evolve an objective; run it again to resume"),
-    "status": Command("scripts.status", "how a run goes, from its files; --watch follows it"),
-    "sweep": Command("scripts.sweep", "grid or random search over fields, one run each, and a table of them"),
-    "evaluate": Command("scripts.evaluate", "train agents with an objective on levels it never saw"),
-    "analyse": Command(
-        "scripts.analyse", "what an objective does over the horizon: figures, numbers, a formula"
+    "meta-train": Command("meta_train", "evolve an objective; run it again to resume"),
+    "status": Command("status", "how a run goes, from its files; --watch follows it"),
+    "sweep": Command(
+        "rl_discovery.scripts.sweep", "grid or random search over fields, one run each, and a table of them"
     ),
-    "report": Command("scripts.report", "a run as one HTML file that opens offline; several are compared"),
-    "export": Command("scripts.export", "write a run's objective to a .safetensors file"),
-    "bench": Command("scripts.bench", "measure throughput"),
-    "list": Command("scripts.list_", "presets, envs, distributions, suites, objectives, strategies, scores"),
-    "doctor": Command("scripts.doctor", "versions, devices, what is missing and how to install it"),
+    "evaluate": Command(
+        "rl_discovery.scripts.evaluate", "train agents with an objective on levels it never saw"
+    ),
+    "analyse": Command("analyse", "what an objective does over the horizon: figures, numbers, a formula"),
+    "report": Command(
+        "rl_discovery.scripts.report", "a run as one HTML file that opens offline; several are compared"
+    ),
+    "export": Command("export", "write a run's objective to a .safetensors file"),
+    "bench": Command("bench", "measure throughput"),
+    "list": Command(
+        "rl_discovery.scripts.list_", "presets, envs, distributions, suites, objectives, strategies, scores"
+    ),
+    "doctor": Command(
+        "rl_discovery.scripts.doctor", "versions, devices, what is missing and how to install it"
+    ),
 }
 """Every command; its module has `main(argv) -> exit status`."""
-
-OUR_PACKAGES = frozenset({"discovery", "envs", "checkpoints", "meta", "evaluation", "scripts"})
 
 FAILURE, BAD_USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
@@ -85,27 +89,10 @@ def overview() -> str:
     )
 
 
-def hidden() -> str | None:
-    """What is wrong where Python finds somebody's folder in place of one of our packages; None if nothing."""
-    for name in sorted(OUR_PACKAGES):
-        ours = Path(__file__).resolve().parents[1] / name
-        spec = importlib.util.find_spec(name)
-        places = [] if spec is None else [*(spec.submodule_search_locations or [spec.origin or "?"])]
-        if ours not in [Path(place).resolve() for place in places]:
-            found = ", ".join(places) or "nothing"
-            return (
-                f"Python finds {found} where rl-discovery has its package {name!r} ({ours}): "
-                "rename that, or call the command where it is not on Python's path (PYTHONPATH, -m)"
-            )
-    return None
-
-
 def _run(command: Command, argv: list[str]) -> int:
-    if problem := hidden():
-        return _fail(problem, FAILURE)
     if "jax" not in sys.modules:  # it is in tests and notebooks, where they decide
         runtime.configure(_devices(argv))
-    return guarded(lambda: importlib.import_module(command.module).main(argv))
+    return guarded(lambda: importlib.import_module(f"rl_discovery.scripts.{command.module}").main(argv))
 
 
 def guarded(action: Callable[[], int | None]) -> int:
@@ -125,11 +112,11 @@ def guarded(action: Callable[[], int | None]) -> int:
 
 
 def _is_message(error: Exception) -> bool:
-    """Whether an exception speaks to the user: all classes that our packages define do.
+    """Whether an exception speaks to the user: all classes that our package defines do.
 
     By convention those that derive from ValueError mean that something impossible was asked for.
     """
-    return type(error).__module__.partition(".")[0] in OUR_PACKAGES
+    return type(error).__module__.partition(".")[0] == "rl_discovery"
 
 
 def _survive_closed_pipe(action: Callable[[], int | None]) -> int:

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from packaging.requirements import Requirement
 
-from scripts import output, runtime
-from scripts.arguments import parse
+from rl_discovery.scripts import output, runtime
+from rl_discovery.scripts.arguments import parse
 
 Status = Literal["ok", "note", "broken"]
 
@@ -112,7 +112,7 @@ def requirements() -> list[Requirement]:
     try:
         declared = metadata.requires("rl-discovery") or []
     except metadata.PackageNotFoundError:
-        project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+        project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
         extra = project["optional-dependencies"].items()
         optional = [f'{line}; extra == "{name}"' for name, lines in extra for line in lines]
         declared = [*project["dependencies"], *optional]
@@ -161,7 +161,8 @@ def hardware() -> Iterator[Check]:
 
 def imports() -> Iterator[Check]:
     """Whether our packages can be imported, and with them whatever they need."""
-    for name in ("discovery.objectives.registry", "envs", "checkpoints.runs", "meta.evolution"):
+    for module in ("discovery.objectives.registry", "envs", "checkpoints.runs", "meta.evolution"):
+        name = f"rl_discovery.{module}"
         try:
             importlib.import_module(name)
         except Exception as error:  # a broken dependency may raise anything
@@ -172,7 +173,7 @@ def imports() -> Iterator[Check]:
 def environments() -> Iterator[Check]:
     """Files in the folder of environments that are skipped, because they cannot be imported."""
     with contextlib.suppress(Exception):  # `imports` says what is wrong
-        import envs
+        from rl_discovery import envs
 
         for module, reason in envs.broken_modules().items():
             yield Check(module, "note", f"skipped: {reason}", "mend it, or move it out of the folder")

@@ -14,21 +14,21 @@ from matplotlib.axes import Axes
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-import evaluation
-from checkpoints import load_objective, spelling, untrusted
-from checkpoints.atomic import replace_file
-from checkpoints.loading import find_path
-from checkpoints.objective_file import is_learned
-from discovery.blocks import make_mesh
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.horizon import furthest_horizons
-from discovery.objectives.schedule import Scheduled
-from envs import suites
-from evaluation.analysis.schedule import draw_factors
-from evaluation.tuning import tunable
-from scripts import output
-from scripts.arguments import UsageError, check_devices, check_horizons, check_positive, parse
-from scripts.tables import tables
+from rl_discovery import evaluation
+from rl_discovery.checkpoints import load_objective, spelling, untrusted
+from rl_discovery.checkpoints.atomic import replace_file
+from rl_discovery.checkpoints.loading import find_path
+from rl_discovery.checkpoints.objective_file import is_learned
+from rl_discovery.discovery.blocks import make_mesh
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.horizon import furthest_horizons
+from rl_discovery.discovery.objectives.schedule import Scheduled
+from rl_discovery.envs import suites
+from rl_discovery.evaluation.analysis.schedule import draw_factors
+from rl_discovery.evaluation.tuning import tunable
+from rl_discovery.scripts import output
+from rl_discovery.scripts.arguments import UsageError, check_devices, check_horizons, check_positive, parse
+from rl_discovery.scripts.tables import tables
 
 Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
 

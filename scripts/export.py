@@ -7,11 +7,11 @@ from typing import Any
 
 import tyro
 
-from checkpoints import ObjectiveFileError, load_objective, read_card, save_objective, spelling
-from checkpoints.loading import is_named
-from evaluation.results import Results
-from scripts import output
-from scripts.arguments import parse
+from rl_discovery.checkpoints import ObjectiveFileError, load_objective, read_card, save_objective, spelling
+from rl_discovery.checkpoints.loading import is_named
+from rl_discovery.evaluation.results import Results
+from rl_discovery.scripts import output
+from rl_discovery.scripts.arguments import parse
 
 
 class ExportTargetError(ValueError):

@@ -1,4 +1,4 @@
-"""A small run under every fault that we promise to survive: `python -m scripts.fault_campaign`.
+"""A small run under every fault that we promise to survive: `python -m rl_discovery.scripts.fault_campaign`.
 
 Each fault says what was promised, then happens to a run in a process of its own; the run is resumed and
 compared, to the last bit, with one that nothing happened to.
@@ -13,8 +13,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.fault_runs import Campaign, Finding
-from scripts.faults import FAULTS
+from rl_discovery.scripts.fault_runs import Campaign, Finding
+from rl_discovery.scripts.faults import FAULTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Arguments:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the campaign; 1 where a promise was broken."""
-    from scripts.arguments import UsageError, check_positive, parse
+    from rl_discovery.scripts.arguments import UsageError, check_positive, parse
 
     arguments = parse(Arguments, argv, "fault-campaign", __doc__)
     check_positive(arguments, "kills", "generations")
@@ -77,6 +77,6 @@ def table(findings: Sequence[Finding]) -> str:
 
 
 if __name__ == "__main__":
-    from scripts.cli import guarded
+    from rl_discovery.scripts.cli import guarded
 
     sys.exit(guarded(lambda: main(sys.argv[1:])))

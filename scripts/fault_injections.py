@@ -8,11 +8,11 @@ import dataclasses
 
 START = """
 import sys
-from scripts import runtime
+from rl_discovery.scripts import runtime
 runtime.configure(2)
 import jax.numpy as jnp
 {patch}
-from scripts.cli import main
+from rl_discovery.scripts.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -26,7 +26,7 @@ time.time = lambda: right() - 86400.0
 """Python's clock is a day behind."""
 
 REWARDS = """
-from discovery import environment
+from rl_discovery.discovery import environment
 right = environment.step
 def step(env, noise, states, actions, level):
     moved = right(env, noise, states, actions, level)
@@ -36,7 +36,7 @@ environment.step = step
 
 CANDIDATES = """
 import jax
-from meta.evolution import open_es
+from rl_discovery.meta.evolution import open_es
 right = open_es.AntitheticCandidates.member
 def member(self, group, number):
     return jax.tree.map(lambda leaf: jnp.where(group == 0, {value}, leaf), right(self, group, number))
@@ -45,7 +45,7 @@ open_es.AntitheticCandidates.member = member
 
 SCORES = """
 import dataclasses
-from meta.curriculum import scores
+from rl_discovery.meta.curriculum import scores
 right = scores.SCORES["algorithmic_regret"]
 def function(outcome):
     regret = right.function(outcome)

@@ -4,13 +4,14 @@ import contextlib
 import dataclasses
 import random
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from meta.run_files import read_metrics
-from scripts import child
+from rl_discovery.meta.run_files import read_metrics
+from rl_discovery.scripts import child
 
 SMALL = (
     *("--preset", "ta-lpg-groove-cpu", "--devices", "2", "--block-size", "1"),
@@ -68,7 +69,7 @@ class Campaign:
 
     def start(self, run_dir: Path, code: str | None = None) -> subprocess.Popen[str]:
         """The command, in a process of its own; or a program that calls it."""
-        command = child.COMMAND if code is None else (*child.PYTHON, "-c", code)
+        command = child.COMMAND if code is None else (sys.executable, "-c", code)
         arguments = ["meta-train", *FLAGS, "--generations", str(self.generations), "--run-dir", str(run_dir)]
         return subprocess.Popen(
             [*command, *arguments],

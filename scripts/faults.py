@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts.fault_injections import CLOCK, INJECTIONS, Injection
-from scripts.fault_runs import (
+from rl_discovery.scripts.fault_injections import CLOCK, INJECTIONS, Injection
+from rl_discovery.scripts.fault_runs import (
     Campaign,
     Finding,
     arrays,

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import tyro
 
-from scripts import output
-from scripts.arguments import parse
+from rl_discovery.scripts import output
+from rl_discovery.scripts.arguments import parse
 
 Kind = Literal["presets", "envs", "distributions", "suites", "objectives", "strategies", "scores", "fitness"]
 
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     else:
         print(output.columns([[str(value) for value in _in_columns(entry)] for entry in entries]))
     if arguments.kind in OF_ENVS:
-        import envs
+        from rl_discovery import envs
 
         for module, reason in envs.broken_modules().items():
             print(f"skipped {module}: {reason}", file=sys.stderr)
@@ -44,19 +44,19 @@ def main(argv: Sequence[str]) -> int:
 
 def presets() -> list[dict[str, Any]]:
     """Configurations for `meta-train --preset`."""
-    return _described(importlib.import_module("meta.presets").PRESETS)
+    return _described(importlib.import_module("rl_discovery.meta.presets").PRESETS)
 
 
 def environments() -> list[dict[str, Any]]:
     """Everything that `envs.make` knows."""
-    import envs
+    from rl_discovery import envs
 
     return [{"name": name, "description": description} for name, description in envs.names()]
 
 
 def distributions() -> list[dict[str, Any]]:
     """Level distributions for `meta-train --levels.distribution`, with their horizons in agent updates."""
-    import envs
+    from rl_discovery import envs
 
     return [
         {
@@ -72,7 +72,7 @@ def distributions() -> list[dict[str, Any]]:
 
 def suites() -> list[dict[str, Any]]:
     """Suites for `evaluate --suite`."""
-    import envs
+    from rl_discovery import envs
 
     return [
         {
@@ -88,9 +88,9 @@ def suites() -> list[dict[str, Any]]:
 
 def objectives() -> list[dict[str, Any]]:
     """Shipped objectives, hand-written rules, and learned rules that one has to train first."""
-    import checkpoints
-    from checkpoints.objective_file import is_learned
-    from discovery.objectives.registry import make_objective, registry
+    from rl_discovery import checkpoints
+    from rl_discovery.checkpoints.objective_file import is_learned
+    from rl_discovery.discovery.objectives.registry import make_objective, registry
 
     cards = checkpoints.shipped()
     # A shipped objective may have a name of its own; its rule is then described by its type.
@@ -108,17 +108,17 @@ def objectives() -> list[dict[str, Any]]:
 
 def strategies() -> list[dict[str, Any]]:
     """Evolution strategies for `meta-train --es.strategy`."""
-    return _described(importlib.import_module("meta.evolution").STRATEGIES)
+    return _described(importlib.import_module("rl_discovery.meta.evolution").STRATEGIES)
 
 
 def scores() -> list[dict[str, Any]]:
     """Level scores for `meta-train --curriculum.score`."""
-    return _described(importlib.import_module("meta.curriculum").SCORES)
+    return _described(importlib.import_module("rl_discovery.meta.curriculum").SCORES)
 
 
 def fitness() -> list[dict[str, Any]]:
     """What evolution selects for, for `meta-train --fitness`."""
-    return _described(importlib.import_module("meta.fitness").FITNESS)
+    return _described(importlib.import_module("rl_discovery.meta.fitness").FITNESS)
 
 
 KINDS: dict[Kind, Callable[[], list[dict[str, Any]]]] = {

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from checkpoints import spelling
-from scripts import output
-from scripts.arguments import UsageError, parse
+from rl_discovery.checkpoints import spelling
+from rl_discovery.scripts import output
+from rl_discovery.scripts.arguments import UsageError, parse
 
 if TYPE_CHECKING:
-    from meta.config import RunConfig
+    from rl_discovery.meta.config import RunConfig
 
 DEFAULT_PRESET = "ta-lpg-cpu"
 
@@ -38,8 +38,8 @@ def parse_arguments(argv: Sequence[str], *, resume: bool = False) -> Any:
 
     import tyro
 
-    from meta.config import RunConfig, validate
-    from meta.presets import PRESETS, find
+    from rl_discovery.meta.config import RunConfig, validate
+    from rl_discovery.meta.presets import PRESETS, find
 
     base = find(known.preset or DEFAULT_PRESET).config
     if resume:
@@ -81,8 +81,8 @@ def _config_there(run_dir: Path, preset: str | None) -> "RunConfig | None":
     """The configuration of the run in a directory, whose preset must be the one asked for, if one is."""
     import jax
 
-    from meta.errors import ConfigError
-    from meta.run_dir import read_config
+    from rl_discovery.meta.errors import ConfigError
+    from rl_discovery.meta.run_dir import read_config
 
     path = run_dir / "config.json"
     if not path.exists():
@@ -104,15 +104,15 @@ def main(argv: Sequence[str]) -> int:
     arguments = parse_arguments(argv, resume=True)
     config = arguments.config
 
-    from meta.config import to_json
-    from meta.errors import DivergedError
+    from rl_discovery.meta.config import to_json
+    from rl_discovery.meta.errors import DivergedError
 
     if arguments.print_config:
         print(json.dumps(to_json(config), indent=2))
         return 0
 
-    from meta import processes
-    from meta.trainer import meta_train
+    from rl_discovery.meta import processes
+    from rl_discovery.meta.trainer import meta_train
 
     console = output.messages()
     run_dir = arguments.run_dir or _default_dir(config)
@@ -145,6 +145,6 @@ def _join(argv: Sequence[str]) -> None:
     if {"--help", "-h", "--print-config"} & set(argv):
         return
 
-    from meta.joining import join
+    from rl_discovery.meta.joining import join
 
     join(known.coordinator, *(None if number is None else int(number) for number in numbers))

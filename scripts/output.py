@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from scripts import streams
+from rl_discovery.scripts import streams
 
 WIDTH = 120
 """Of tables that go to a file or a pipe, in columns."""

@@ -1,4 +1,6 @@
-"""PPO beside rejax, a well-known second implementation, at equal settings: `python -m scripts.rejax_speed`.
+"""PPO beside rejax, a well-known second implementation, at equal settings.
+
+    python -m rl_discovery.scripts.rejax_speed
 
 rejax 0.1.3 wants gymnax 0.0.9 and so cannot share our environment: this makes one of its own (a gigabyte) and
 times both there and here, one after the other, each in a process of its own. Counted are training steps over
@@ -69,10 +71,10 @@ def main(argv: Sequence[str]) -> int:
     if argv[:1] == ["--measure"]:
         print(json.dumps(_measure(json.loads(argv[1]))))
         return 0
-    from scripts.arguments import parse
-    from scripts.output import only_json, print_json
+    from rl_discovery.scripts.arguments import parse
+    from rl_discovery.scripts.output import only_json, print_json
 
-    arguments = parse(Arguments, argv, "python -m scripts.rejax_speed", __doc__ or "")
+    arguments = parse(Arguments, argv, "python -m rl_discovery.scripts.rejax_speed", __doc__ or "")
     python = _rejax_python(arguments.rejax_env)
     rows = []
     with only_json() if arguments.json else contextlib.nullcontext():
@@ -180,20 +182,20 @@ def _our_training(task: dict[str, Any]) -> Any:
     """The inner loop of meta-training for some updates, as a function of the seed."""
     # Run as a file, which has its own folder first on the path and not the project's.
     sys.path.insert(0, str(Path(__file__).absolute().parent.parent))
-    from scripts import runtime
+    from rl_discovery.scripts import runtime
 
     runtime.configure()
     import jax
     import jax.numpy as jnp
     import optax
 
-    import envs
-    from discovery.agents.agent import AgentConfig
-    from discovery.blocks import make_mesh, run_blocks
-    from discovery.keys import keys_of
-    from discovery.lifetime import make_learner, train_block
-    from discovery.objectives.hand_written_drifts import PPO
-    from evaluation.lanes import default_block_size
+    from rl_discovery import envs
+    from rl_discovery.discovery.agents.agent import AgentConfig
+    from rl_discovery.discovery.blocks import make_mesh, run_blocks
+    from rl_discovery.discovery.keys import keys_of
+    from rl_discovery.discovery.lifetime import make_learner, train_block
+    from rl_discovery.discovery.objectives.hand_written_drifts import PPO
+    from rl_discovery.evaluation.lanes import default_block_size
 
     env, level = envs.make(task["environment"])
     level = jax.tree.map(jnp.asarray, level)

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import tyro
 
-from checkpoints import load_objective, spelling
-from checkpoints.atomic import replace_file
-from checkpoints.loading import RUN_FILE
-from checkpoints.provenance import versions
-from envs.registry import family_of
-from evaluation import report
-from meta.config import RunConfig, from_json, to_json
-from meta.errors import ConfigError
-from meta.fields import changed
-from meta.presets import PRESETS
-from scripts import output
-from scripts.arguments import UsageError, parse
-from scripts.evaluate import check_writable
-from scripts.flags import flag
+from rl_discovery.checkpoints import load_objective, spelling
+from rl_discovery.checkpoints.atomic import replace_file
+from rl_discovery.checkpoints.loading import RUN_FILE
+from rl_discovery.checkpoints.provenance import versions
+from rl_discovery.envs.registry import family_of
+from rl_discovery.evaluation import report
+from rl_discovery.meta.config import RunConfig, from_json, to_json
+from rl_discovery.meta.errors import ConfigError
+from rl_discovery.meta.fields import changed
+from rl_discovery.meta.presets import PRESETS
+from rl_discovery.scripts import output
+from rl_discovery.scripts.arguments import UsageError, parse
+from rl_discovery.scripts.evaluate import check_writable
+from rl_discovery.scripts.flags import flag
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A long run watched from outside, for what grows: `python -m scripts.soak --run-dir runs/soak`.
+"""A long run watched from outside, for what grows: `python -m rl_discovery.scripts.soak --run-dir runs/soak`.
 
 Memory, threads and open files of the process are read from /proc at even intervals; after a warm-up none of
 them may grow. The run is one of the usual command, with checkpoints, held-out evaluations, galleries and
@@ -16,8 +16,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts import child
-from scripts.fault_runs import SMALL, count_rows
+from rl_discovery.scripts import child
+from rl_discovery.scripts.fault_runs import SMALL, count_rows
 
 FLAGS = (
     *SMALL,
@@ -57,7 +57,7 @@ class Arguments:
 
 def main(argv: Sequence[str]) -> int:
     """Runs it; 1 where something grew."""
-    from scripts.arguments import UsageError, parse
+    from rl_discovery.scripts.arguments import UsageError, parse
 
     arguments = parse(Arguments, argv, "soak", __doc__)
     if not 0 < arguments.every <= 60 * arguments.warm_up < 60 * arguments.minutes:
@@ -139,6 +139,6 @@ def summary(samples: Sequence[dict[str, float]]) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    from scripts.cli import guarded
+    from rl_discovery.scripts.cli import guarded
 
     sys.exit(guarded(lambda: main(sys.argv[1:])))

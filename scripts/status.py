@@ -13,9 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from meta.status import RunStatus, read_status
-from scripts import output
-from scripts.arguments import UsageError, parse
+from rl_discovery.meta.status import RunStatus, read_status
+from rl_discovery.scripts import output
+from rl_discovery.scripts.arguments import UsageError, parse
 
 REFRESH_SECONDS = 3.0
 """Between two looks of `--watch` at the files."""

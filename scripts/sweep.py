@@ -14,17 +14,17 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from checkpoints import spelling
-from meta.signals import StopRequest
-from scripts import child, output
-from scripts.arguments import UsageError, check_positive, parse
-from scripts.flags import flag
-from scripts.meta_train import parse_arguments
-from scripts.status import STYLES, count, duration, number
+from rl_discovery.checkpoints import spelling
+from rl_discovery.meta.signals import StopRequest
+from rl_discovery.scripts import child, output
+from rl_discovery.scripts.arguments import UsageError, check_positive, parse
+from rl_discovery.scripts.flags import flag
+from rl_discovery.scripts.meta_train import parse_arguments
+from rl_discovery.scripts.status import STYLES, count, duration, number
 
 if TYPE_CHECKING:
-    from meta.config import RunConfig
-    from meta.sweep import Plan, Result, Trial
+    from rl_discovery.meta.config import RunConfig
+    from rl_discovery.meta.sweep import Plan, Result, Trial
 
 DIVERGED = 3
 """Exit status of a trial that diverged."""
@@ -82,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
     # Checking a configuration must not take an accelerator's memory from the trials. An environment
     # variable would reach them too.
     jax.config.update("jax_platforms", "cpu")
-    from meta import sweep
+    from rl_discovery.meta import sweep
 
     own, common = _split(argv)
     arguments = parse(Arguments, own, "sweep")
@@ -152,9 +152,9 @@ def _check(arguments: Arguments) -> int | None:
 
 def _plan(arguments: Arguments, common: list[str]) -> tuple["Plan", list["RunConfig"]]:
     """The plan that the arguments describe, and each trial's configuration."""
-    from meta import sweep
-    from meta.errors import ConfigError
-    from meta.presets import find
+    from rl_discovery.meta import sweep
+    from rl_discovery.meta.errors import ConfigError
+    from rl_discovery.meta.presets import find
 
     preset = find(arguments.preset).config
     asked = parse_arguments(["--preset", arguments.preset, *common])
@@ -176,7 +176,7 @@ def _plan(arguments: Arguments, common: list[str]) -> tuple["Plan", list["RunCon
 
 def _process(arguments: Arguments, common: list[str], trial: "Trial") -> tuple[list[str], dict[str, str]]:
     """Command line and environment of a trial."""
-    from meta.presets import find
+    from rl_discovery.meta.presets import find
 
     # Named also where it is the preset's: a trial that was begun has its own number, which may be another.
     generations = ["--generations", str(find(arguments.preset).config.generations)]
@@ -265,7 +265,7 @@ def _say(message: str, style: str | None = None) -> None:
 
 
 def _print_plan(arguments: Arguments, plan: "Plan") -> None:
-    from meta import sweep
+    from rl_discovery.meta import sweep
 
     if arguments.json:
         output.print_json(sweep.to_document(plan))
@@ -280,7 +280,7 @@ def _print_plan(arguments: Arguments, plan: "Plan") -> None:
 
 
 def _print_comparison(arguments: Arguments, plan: "Plan") -> None:
-    from meta import sweep
+    from rl_discovery.meta import sweep
 
     results = sweep.compare(arguments.dir, plan)
     if arguments.json:

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from discovery.objectives.base import TrainedObjective
-from envs.suites import Suite
-from evaluation.results import Aggregate, Cell, Improvement, Results
-from evaluation.statistics import MIN_RUNS, Difference
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.envs.suites import Suite
+from rl_discovery.evaluation.results import Aggregate, Cell, Improvement, Results
+from rl_discovery.evaluation.statistics import MIN_RUNS, Difference
 
 
 def tables(results: Results, suite: Suite, objectives: Mapping[str, TrainedObjective]) -> list[Table]:

@@ -16,7 +16,9 @@ from tests import quick, shape_checks
 
 # Before any test module imports them: modules that are imported already would go unchecked. What these two
 # import first would be compiled from source each time, which is why the large ones are imported above.
-jaxtyping.install_import_hook(["discovery", "envs"], f"{shape_checks.__name__}.functions")
+jaxtyping.install_import_hook(
+    ["rl_discovery.discovery", "rl_discovery.envs"], f"{shape_checks.__name__}.functions"
+)
 
 with pytest.MonkeyPatch.context() as patch:
     # Read by the first backend, which is made here; not for processes that tests start.
@@ -44,4 +46,4 @@ def quick_compilation(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def nothing_evaluated_before(monkeypatch):
     """Outcomes that a test makes up are not to be found by anybody else."""
-    monkeypatch.setattr("evaluation.default_folder", lambda: None)
+    monkeypatch.setattr("rl_discovery.evaluation.default_folder", lambda: None)

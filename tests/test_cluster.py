@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts.arguments import UsageError
-from scripts.meta_train import parse_arguments
+from rl_discovery.scripts.arguments import UsageError
+from rl_discovery.scripts.meta_train import parse_arguments
 
 FOLDER = Path(__file__).parent.parent / "docs" / "cluster"
 SCRIPT, MANIFEST, UNIT = (FOLDER / name for name in ("slurm.sh", "kubernetes.yaml", "rl-discovery.service"))

@@ -14,11 +14,11 @@ import envs.registry
 import envs.suites
 import meta.curriculum
 import meta.evolution
-from discovery.objectives.registry import registry as objectives
-from evaluation import lanes
-from evaluation.references import REFERENCES, Reference
-from meta.curriculum import scores
-from scripts.cli import main
+from rl_discovery.discovery.objectives.registry import registry as objectives
+from rl_discovery.evaluation import lanes
+from rl_discovery.evaluation.references import REFERENCES, Reference
+from rl_discovery.meta.curriculum import scores
+from rl_discovery.scripts.cli import main
 from tests.meta.recorded import record
 
 ROOT = Path(__file__).parent.parent

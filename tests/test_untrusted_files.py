@@ -21,7 +21,7 @@ from gymnax.environments.classic_control.cartpole import CartPole
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from checkpoints import (
+from rl_discovery.checkpoints import (
     AgentFileError,
     ObjectiveFileError,
     load_agent,
@@ -31,24 +31,24 @@ from checkpoints import (
     save_agent,
     save_objective,
 )
-from checkpoints.errors import RunCheckpointError
-from checkpoints.runs import RunCheckpoints
-from discovery import AgentConfig, TrainedAgent
-from discovery.agents.agent import make_agent
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.registry import make_objective
-from evaluation.errors import ResultsError
-from evaluation.report.errors import ReportError
-from evaluation.report.files import read_run
-from evaluation.results import Cell, Outcome, Results
-from evaluation.store import Store
-from meta.config import to_json
-from meta.errors import RunError
-from meta.run_dir import read_config
-from meta.run_files import read_metrics
-from meta.status import read_status
-from meta.sweep import read_plan
-from scripts import evaluate
+from rl_discovery.checkpoints.errors import RunCheckpointError
+from rl_discovery.checkpoints.runs import RunCheckpoints
+from rl_discovery.discovery import AgentConfig, TrainedAgent
+from rl_discovery.discovery.agents.agent import make_agent
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.registry import make_objective
+from rl_discovery.evaluation.errors import ResultsError
+from rl_discovery.evaluation.report.errors import ReportError
+from rl_discovery.evaluation.report.files import read_run
+from rl_discovery.evaluation.results import Cell, Outcome, Results
+from rl_discovery.evaluation.store import Store
+from rl_discovery.meta.config import to_json
+from rl_discovery.meta.errors import RunError
+from rl_discovery.meta.run_dir import read_config
+from rl_discovery.meta.run_files import read_metrics
+from rl_discovery.meta.status import read_status
+from rl_discovery.meta.sweep import read_plan
+from rl_discovery.scripts import evaluate
 from tests.meta.tiny import TINY
 
 TIMES = int(os.environ.get("RL_DISCOVERY_FUZZ", "1"))

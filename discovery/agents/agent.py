@@ -15,11 +15,11 @@ from flax import struct
 from gymnax.environments.environment import Environment
 from jaxtyping import Array, Bool, Float, Key, Num
 
-from discovery.agents.networks import NETWORKS, Activation, AgentNetwork, Observations
-from discovery.agents.policies import Bounds, Policy, policy_for
-from discovery.agents.statistics import Scaling, Statistics
-from discovery.spaces import action_space, observation_space
-from discovery.types import AgentParams, Outputs
+from rl_discovery.discovery.agents.networks import NETWORKS, Activation, AgentNetwork, Observations
+from rl_discovery.discovery.agents.policies import Bounds, Policy, policy_for
+from rl_discovery.discovery.agents.statistics import Scaling, Statistics
+from rl_discovery.discovery.spaces import action_space, observation_space
+from rl_discovery.discovery.types import AgentParams, Outputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key, Shaped
 
-from discovery.agents.policies import DiagonalGaussian, Policy
-from discovery.spaces import is_discrete
-from discovery.types import Outputs
+from rl_discovery.discovery.agents.policies import DiagonalGaussian, Policy
+from rl_discovery.discovery.spaces import is_discrete
+from rl_discovery.discovery.types import Outputs
 
 Activation = Literal["relu", "tanh"]
 ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {"relu": nn.relu, "tanh": jnp.tanh}

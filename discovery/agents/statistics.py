@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Shaped
 
-from discovery.types import Rollout
+from rl_discovery.discovery.types import Rollout
 
 CLIP = 10.0
 """Scaled observations and rewards are kept within this many standard deviations (CleanRL, Brax)."""

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple, Protocol
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from discovery.objectives.bounds import (
+from rl_discovery.discovery.objectives.bounds import (
     SQUARES,
     bounded_advantage,
     bounded_log_ratio,
     bounded_ratio,
     in_float32,
 )
-from discovery.types import MetaParams, Outputs, Progress, Rollout
+from rl_discovery.discovery.types import MetaParams, Outputs, Progress, Rollout
 
 Metrics = dict[str, Float[Array, ""]]
 

@@ -14,8 +14,8 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from discovery.objectives.learned_drift import LearnedDrift
-from discovery.types import MetaParams, Progress
+from rl_discovery.discovery.objectives.learned_drift import LearnedDrift
+from rl_discovery.discovery.types import MetaParams, Progress
 
 Factor = Callable[[Array, Array], Array]
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from discovery.objectives.mirror import MirrorLearning
-from discovery.types import MetaParams, Progress
+from rl_discovery.discovery.objectives.mirror import MirrorLearning
+from rl_discovery.discovery.types import MetaParams, Progress
 
 CLIPPED = ("step_size", "entropy", "clip_below", "clip_above")
 """What a schedule changes of rules that clip the ratio."""

@@ -11,7 +11,7 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from discovery.types import Progress
+from rl_discovery.discovery.types import Progress
 
 Encoding = Literal["paper", "scaled"]
 

@@ -9,10 +9,10 @@ from typing import Literal
 import jax
 from jaxtyping import Array, Float
 
-from discovery.objectives.bounds import SQUARES
-from discovery.objectives.hand_written_drifts import CLIPPED, clip_drift
-from discovery.objectives.mirror import MirrorLearning
-from discovery.types import MetaParams, Progress
+from rl_discovery.discovery.objectives.bounds import SQUARES
+from rl_discovery.discovery.objectives.hand_written_drifts import CLIPPED, clip_drift
+from rl_discovery.discovery.objectives.mirror import MirrorLearning
+from rl_discovery.discovery.types import MetaParams, Progress
 
 Form = Literal["plain", "ppo_residual"]
 

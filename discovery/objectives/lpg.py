@@ -19,15 +19,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from discovery.gae import advantages, deviation
-from discovery.objectives.a2c import A2C
-from discovery.objectives.base import Experience, Metrics
-from discovery.objectives.bounds import LINEAR, bounded_log_ratio
-from discovery.objectives.gru import BackwardGRU, Precision
-from discovery.objectives.hand_written_drifts import clip_drift
-from discovery.objectives.horizon import Encoding, scaled_progress
-from discovery.objectives.schedule import Scheduled
-from discovery.types import MetaParams, Outputs, Progress
+from rl_discovery.discovery.gae import advantages, deviation
+from rl_discovery.discovery.objectives.a2c import A2C
+from rl_discovery.discovery.objectives.base import Experience, Metrics
+from rl_discovery.discovery.objectives.bounds import LINEAR, bounded_log_ratio
+from rl_discovery.discovery.objectives.gru import BackwardGRU, Precision
+from rl_discovery.discovery.objectives.hand_written_drifts import clip_drift
+from rl_discovery.discovery.objectives.horizon import Encoding, scaled_progress
+from rl_discovery.discovery.objectives.schedule import Scheduled
+from rl_discovery.discovery.types import MetaParams, Outputs, Progress
 
 Form = Literal["free", "a2c_residual"]
 

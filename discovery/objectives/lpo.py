@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
-from discovery.objectives.horizon import Encoding, scaled_progress
-from discovery.objectives.learned_drift import LearnedDrift
-from discovery.types import MetaParams, Progress
+from rl_discovery.discovery.objectives.horizon import Encoding, scaled_progress
+from rl_discovery.discovery.objectives.learned_drift import LearnedDrift
+from rl_discovery.discovery.types import MetaParams, Progress
 
 
 class DriftNetwork(nn.Module):

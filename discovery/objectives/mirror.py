@@ -13,11 +13,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Num
 
-from discovery.gae import advantages, normalise
-from discovery.objectives.base import Experience, Metrics
-from discovery.objectives.bounds import LINEAR, bounded_log_ratio
-from discovery.objectives.schedule import Scheduled
-from discovery.types import MetaParams, Outputs, Progress
+from rl_discovery.discovery.gae import advantages, normalise
+from rl_discovery.discovery.objectives.base import Experience, Metrics
+from rl_discovery.discovery.objectives.bounds import LINEAR, bounded_log_ratio
+from rl_discovery.discovery.objectives.schedule import Scheduled
+from rl_discovery.discovery.types import MetaParams, Outputs, Progress
 
 
 class MirrorTargets(NamedTuple):

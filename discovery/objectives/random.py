@@ -5,8 +5,8 @@ import dataclasses
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from discovery.objectives.base import Experience, Metrics
-from discovery.types import MetaParams, Outputs, Progress
+from rl_discovery.discovery.objectives.base import Experience, Metrics
+from rl_discovery.discovery.types import MetaParams, Outputs, Progress
 
 
 @dataclasses.dataclass(frozen=True)

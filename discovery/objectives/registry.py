@@ -13,8 +13,8 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from discovery import objectives as package
-from discovery.objectives.base import Objective
+from rl_discovery.discovery import objectives as package
+from rl_discovery.discovery.objectives.base import Objective
 
 
 @dataclasses.dataclass(frozen=True)

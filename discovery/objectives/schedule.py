@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from discovery.objectives.horizon import scaled_progress
-from discovery.types import MetaParams, Progress
+from rl_discovery.discovery.objectives.horizon import scaled_progress
+from rl_discovery.discovery.types import MetaParams, Progress
 
 FEATURES = ("1", "u", "v", "u^2", "u v")
 """What a schedule is linear in."""

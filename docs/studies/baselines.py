@@ -152,9 +152,9 @@ def settings_for_rejax(job: Job) -> dict[str, Any]:
     What cannot be said in them: it clips every entry of a gradient where we clip the norm, takes a time
     limit for a terminal state, and begins each episode anew.
     """
-    import envs
-    from discovery.objectives.hand_written_drifts import PPO
-    from discovery.settings import default_config
+    from rl_discovery import envs
+    from rl_discovery.discovery.objectives.hand_written_drifts import PPO
+    from rl_discovery.discovery.settings import default_config
 
     env, level = envs.make(job.environment)
     rule = PPO()
@@ -190,12 +190,11 @@ def _plan(job: Job, steps_per_update: int) -> tuple[int, int]:
 
 def train_ours(job: Job) -> dict[str, list[float]]:
     """The learning curve of one of our agents: mean return of W episodes, with the stochastic policy."""
-    from scripts import runtime
+    from rl_discovery.scripts import runtime
 
     runtime.configure()
-    import discovery
-    import envs
-    from discovery.settings import default_config
+    from rl_discovery import discovery, envs
+    from rl_discovery.discovery.settings import default_config
 
     env, level = envs.make(job.environment)
     rule = discovery.make_objective(job.rule)
@@ -225,7 +224,7 @@ def train_rejax(job: Job, settings: dict[str, Any]) -> dict[str, list[float]]:
 
 def interval(values: np.ndarray) -> str:
     """Mean over seeds with its 95 % bootstrap interval, which fewer than three seeds do not have."""
-    from evaluation.statistics import mean_estimate
+    from rl_discovery.evaluation.statistics import mean_estimate
 
     mean, low, high = mean_estimate(values)
     return f"{mean:.1f}" if low is None else f"{mean:.1f} [{low:.1f}, {high:.1f}]"

@@ -28,13 +28,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the study")
     parser.add_argument("--seeds", type=int, default=8, help="agents of each (default: 8)")
     arguments = parser.parse_args()
-    from scripts import runtime
+    from rl_discovery.scripts import runtime
 
     runtime.configure()
-    import evaluation
-    from checkpoints import load_objective
-    from discovery import make_mesh
-    from envs.suites import Suite
+    from rl_discovery import evaluation
+    from rl_discovery.checkpoints import load_objective
+    from rl_discovery.discovery import make_mesh
+    from rl_discovery.envs.suites import Suite
 
     suite = Suite("elsewhere", "control tasks", ENVIRONMENTS, ENV_STEPS, unit="env_steps")
     results = evaluation.evaluate(

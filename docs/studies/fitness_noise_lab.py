@@ -13,17 +13,17 @@ import numpy as np
 from efficiency import FREE
 from harness import Arm, kept
 
-from discovery.blocks import run_blocks
-from discovery.keys import keys_of
-from discovery.lifetime import Learner, train_block
-from envs.gridworld.planning import expected_returns
-from envs.gridworld.policy_evaluation import policy_returns
-from envs.levels import Level
-from meta.config import RunConfig
-from meta.curriculum import Served
-from meta.generation import make_evolution
-from meta.keys import CANDIDATES, LANES, LEVELS, keys_of_generation
-from meta.warm_start import starting_point
+from rl_discovery.discovery.blocks import run_blocks
+from rl_discovery.discovery.keys import keys_of
+from rl_discovery.discovery.lifetime import Learner, train_block
+from rl_discovery.envs.gridworld.planning import expected_returns
+from rl_discovery.envs.gridworld.policy_evaluation import policy_returns
+from rl_discovery.envs.levels import Level
+from rl_discovery.meta.config import RunConfig
+from rl_discovery.meta.curriculum import Served
+from rl_discovery.meta.generation import make_evolution
+from rl_discovery.meta.keys import CANDIDATES, LANES, LEVELS, keys_of_generation
+from rl_discovery.meta.warm_start import starting_point
 
 SETTINGS = {
     "A2C residual, at its start": Arm("residual-start", "ta-lpg-a2c-cpu"),

@@ -8,7 +8,7 @@ import numpy as np
 from fitness_noise_lab import Found, Repetition
 from harness import Estimate
 
-from envs.levels import MIN_SPAN
+from rl_discovery.envs.levels import MIN_SPAN
 
 TODAY = "sign, 16 episodes (today)"
 EXACT = "sign, exact evaluation"

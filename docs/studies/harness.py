@@ -28,7 +28,7 @@ class Arm:
 
     def config(self) -> Any:
         """The configuration that the flags make of the preset."""
-        from scripts.meta_train import parse_arguments
+        from rl_discovery.scripts.meta_train import parse_arguments
 
         return parse_arguments(["--preset", self.preset, *self.flags]).config
 
@@ -36,7 +36,7 @@ class Arm:
 def command(*words: object) -> None:
     """One command of this project, in a process of its own."""
     print("rl-discovery", *words, flush=True)
-    subprocess.run([sys.executable, "-m", "scripts.cli", *map(str, words)], check=True)
+    subprocess.run([sys.executable, "-m", "rl_discovery.scripts.cli", *map(str, words)], check=True)
 
 
 def generations(config: Any, env_steps: float) -> int:

@@ -21,9 +21,9 @@ import numpy as np
 from harness import Estimate, kept
 from headroom_agents import DISCOUNT, DISCOUNTS, solve, study_agents
 
-from envs.suites import suite
-from evaluation.protocol import LEVELS_SEED
-from evaluation.tasks import Task, prepare
+from rl_discovery.envs.suites import suite
+from rl_discovery.evaluation.protocol import LEVELS_SEED
+from rl_discovery.evaluation.tasks import Task, prepare
 
 SUITE = "unseen"
 Run = tuple[str, int]

@@ -6,13 +6,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from checkpoints.loading import load_objective
-from discovery.lifetime import UPDATES, Learner, Life, make_learner
-from discovery.types import Progress
-from envs.gridworld.env import GridState, GridWorld
-from envs.gridworld.policy_evaluation import discounted_policies, policy_returns, policy_statistics
-from evaluation.lanes import lane_keys
-from evaluation.tasks import Task
+from rl_discovery.checkpoints.loading import load_objective
+from rl_discovery.discovery.lifetime import UPDATES, Learner, Life, make_learner
+from rl_discovery.discovery.types import Progress
+from rl_discovery.envs.gridworld.env import GridState, GridWorld
+from rl_discovery.envs.gridworld.policy_evaluation import (
+    discounted_policies,
+    policy_returns,
+    policy_statistics,
+)
+from rl_discovery.evaluation.lanes import lane_keys
+from rl_discovery.evaluation.tasks import Task
 
 WORKERS = 16
 BLOCK = 8

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-import envs
+from rl_discovery import envs
 
 WORKERS = 256
 

@@ -1,9 +1,9 @@
 """Gridworlds with collectable objects, from the LPG paper: one family of environments."""
 
-from envs.gridworld import planning, render
-from envs.gridworld.env import GridLevel, GridState, GridWorld
-from envs.gridworld.levels import DISTRIBUTIONS
-from envs.levels import Family, sample_one
+from rl_discovery.envs.gridworld import planning, render
+from rl_discovery.envs.gridworld.env import GridLevel, GridState, GridWorld
+from rl_discovery.envs.gridworld.levels import DISTRIBUTIONS
+from rl_discovery.envs.levels import Family, sample_one
 
 __all__ = ["DISTRIBUTIONS", "FAMILY", "GridLevel", "GridState", "GridWorld"]
 

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from envs.gridworld.env import GridLevel
-from envs.gridworld.spec import GridSpec, choose_cells, log_uniform, uniform
-from envs.levels import log_uniform_int
+from rl_discovery.envs.gridworld.env import GridLevel
+from rl_discovery.envs.gridworld.spec import GridSpec, choose_cells, log_uniform, uniform
+from rl_discovery.envs.levels import log_uniform_int
 
 Edit: TypeAlias = Callable[[GridSpec, Key[Array, ""], GridLevel], GridLevel]
 

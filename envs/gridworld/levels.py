@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from envs.gridworld import edits, maps, mazes
-from envs.gridworld.env import GridLevel
-from envs.gridworld.spec import GridSpec, ObjectSpec
-from envs.levels import LevelDistribution
+from rl_discovery.envs.gridworld import edits, maps, mazes
+from rl_discovery.envs.gridworld.env import GridLevel
+from rl_discovery.envs.gridworld.spec import GridSpec, ObjectSpec
+from rl_discovery.envs.levels import LevelDistribution
 
 
 def _level(

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from envs.gridworld.env import GridLevel, GridWorld
+from rl_discovery.envs.gridworld.env import GridLevel, GridWorld
 
 # Stands for the value of a wall cell. Finite, because probability zero times infinity is not a number.
 UNREACHABLE = -1e30

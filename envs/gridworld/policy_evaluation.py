@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from envs.gridworld.env import GridLevel, GridWorld
-from envs.gridworld.planning import Model, count_steps, in_chunks, model_of, move_targets
+from rl_discovery.envs.gridworld.env import GridLevel, GridWorld
+from rl_discovery.envs.gridworld.planning import Model, count_steps, in_chunks, model_of, move_targets
 
 SETTLED = 1e-6
 """Value iteration ends where a turn changes no value by more than this share of the largest."""

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from envs.gridworld.env import GridLevel, GridState, GridWorld
+from rl_discovery.envs.gridworld.env import GridLevel, GridState, GridWorld
 
 Picture: TypeAlias = npt.NDArray[np.float64]
 Colour: TypeAlias = tuple[float, float, float]

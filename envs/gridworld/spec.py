@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from envs.gridworld import maps
-from envs.gridworld.env import GridLevel, GridWorld
-from envs.levels import log_uniform_int
+from rl_discovery.envs.gridworld import maps
+from rl_discovery.envs.gridworld.env import GridLevel, GridWorld
+from rl_discovery.envs.levels import log_uniform_int
 
 WallMaker: TypeAlias = Callable[[Float[Array, " cells"]], Bool[Array, " cells"]]
 """Walls of a whole square from one uniform draw per cell."""

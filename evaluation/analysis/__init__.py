@@ -6,11 +6,11 @@
 The command is `rl-discovery analyse`; `docs/analysis.md` says what the numbers mean.
 """
 
-from evaluation.analysis.figures import figures
-from evaluation.analysis.lifetimes import Setting
-from evaluation.analysis.record import Analysis
-from evaluation.analysis.study import AnalysisError, Findings, analyse, check, trained_horizons
-from evaluation.plots import save_both
+from rl_discovery.evaluation.analysis.figures import figures
+from rl_discovery.evaluation.analysis.lifetimes import Setting
+from rl_discovery.evaluation.analysis.record import Analysis
+from rl_discovery.evaluation.analysis.study import AnalysisError, Findings, analyse, check, trained_horizons
+from rl_discovery.evaluation.plots import save_both
 
 __all__ = [
     "Analysis",

@@ -15,16 +15,22 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from checkpoints.provenance import versions
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.closed_form import BASIS, PROGRESS, SATURATING, ClosedFormDrift, evaluate_terms
-from discovery.objectives.lpo import LPO
-from discovery.objectives.mirror import MirrorLearning
-from discovery.types import Progress
-from evaluation.analysis.drift import ADVANTAGE, LOG_RATIO, SPAN
-from evaluation.analysis.encounters import Encounters
-from evaluation.analysis.moments import SHARES
-from evaluation.analysis.record import ClosedForm, FitError, Step, Term
+from rl_discovery.checkpoints.provenance import versions
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.closed_form import (
+    BASIS,
+    PROGRESS,
+    SATURATING,
+    ClosedFormDrift,
+    evaluate_terms,
+)
+from rl_discovery.discovery.objectives.lpo import LPO
+from rl_discovery.discovery.objectives.mirror import MirrorLearning
+from rl_discovery.discovery.types import Progress
+from rl_discovery.evaluation.analysis.drift import ADVANTAGE, LOG_RATIO, SPAN
+from rl_discovery.evaluation.analysis.encounters import Encounters
+from rl_discovery.evaluation.analysis.moments import SHARES
+from rl_discovery.evaluation.analysis.record import ClosedForm, FitError, Step, Term
 
 SLACK = 0.005
 """A formula may explain this share of the variance less than the best one, if it has fewer terms."""

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.mirror import MirrorLearning
-from discovery.objectives.registry import make_objective
-from evaluation.analysis.moments import Moment
-from evaluation.analysis.record import Drift, Rollback, Surface
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.mirror import MirrorLearning
+from rl_discovery.discovery.objectives.registry import make_objective
+from rl_discovery.evaluation.analysis.moments import Moment
+from rl_discovery.evaluation.analysis.record import Drift, Rollback, Surface
 
 SPAN = 1.0
 """log r goes from -SPAN to SPAN."""

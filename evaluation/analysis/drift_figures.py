@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from discovery.objectives.base import TrainedObjective
-from evaluation.analysis.drift import ADVANTAGE, LOG_RATIO, probe_of
-from evaluation.analysis.looks import (
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.evaluation.analysis.drift import ADVANTAGE, LOG_RATIO, probe_of
+from rl_discovery.evaluation.analysis.looks import (
     REFERENCES,
     draw_horizon_blind,
     legend,
@@ -19,9 +19,9 @@ from evaluation.analysis.looks import (
     share_colour,
     title,
 )
-from evaluation.analysis.moments import SHARES, Moment
-from evaluation.analysis.record import Analysis, ClosedForm, Drift, Surface
-from evaluation.plots import COLOURS, FAINT, INK, MARKERS, style
+from rl_discovery.evaluation.analysis.moments import SHARES, Moment
+from rl_discovery.evaluation.analysis.record import Analysis, ClosedForm, Drift, Surface
+from rl_discovery.evaluation.plots import COLOURS, FAINT, INK, MARKERS, style
 
 SLICES = (-1.0, 0.0, 1.0)
 """A of the slices."""

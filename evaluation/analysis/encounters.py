@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from discovery.blocks import run_blocks
-from discovery.gae import normalise
-from discovery.lifetime import UPDATES, Learner, Life, side_by_side
-from discovery.objectives.base import Experience, TrainedObjective
-from discovery.types import EnvParams, MetaParams, Progress
-from evaluation.analysis.lifetimes import Setting
-from evaluation.lanes import default_block_size, lane_keys
+from rl_discovery.discovery.blocks import run_blocks
+from rl_discovery.discovery.gae import normalise
+from rl_discovery.discovery.lifetime import UPDATES, Learner, Life, side_by_side
+from rl_discovery.discovery.objectives.base import Experience, TrainedObjective
+from rl_discovery.discovery.types import EnvParams, MetaParams, Progress
+from rl_discovery.evaluation.analysis.lifetimes import Setting
+from rl_discovery.evaluation.lanes import default_block_size, lane_keys
 
 PER_UPDATE = 8
 """Steps of each rollout that are kept, drawn at random."""

@@ -4,13 +4,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from evaluation.analysis import drift_figures
-from evaluation.analysis.lifetimes import TRACES
-from evaluation.analysis.looks import draw_horizon_blind, legend, panels, share_colour, title
-from evaluation.analysis.record import Analysis, Lifetime
-from evaluation.analysis.schedule import schedule_figure
-from evaluation.analysis.study import Findings
-from evaluation.plots import COLOURS, FAINT, INK, MARKERS, style
+from rl_discovery.evaluation.analysis import drift_figures
+from rl_discovery.evaluation.analysis.lifetimes import TRACES
+from rl_discovery.evaluation.analysis.looks import draw_horizon_blind, legend, panels, share_colour, title
+from rl_discovery.evaluation.analysis.record import Analysis, Lifetime
+from rl_discovery.evaluation.analysis.schedule import schedule_figure
+from rl_discovery.evaluation.analysis.study import Findings
+from rl_discovery.evaluation.plots import COLOURS, FAINT, INK, MARKERS, style
 
 TRACE_TITLES = {
     "policy_entropy": ("Policy entropy", "nats"),

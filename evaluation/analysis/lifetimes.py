@@ -16,18 +16,18 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from discovery.agents.agent import AgentConfig
-from discovery.blocks import run_blocks
-from discovery.lifetime import Learner, Life, evaluate_block, make_learner, side_by_side
-from discovery.objectives.base import TrainedObjective
-from discovery.types import EnvParams, MetaParams, Progress
-from envs.suites import Suite
-from evaluation.analysis.record import Estimated, Lifetime, Lifetimes, Trace
-from evaluation.analysis.views import PLAIN, Misled, views
-from evaluation.lanes import EPISODES, check_ended, default_block_size, lane_keys
-from evaluation.protocol import LEVELS_SEED
-from evaluation.statistics import bootstrap_interval, interquartile_mean, mean_estimate
-from evaluation.tasks import Task, count, prepare
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.blocks import run_blocks
+from rl_discovery.discovery.lifetime import Learner, Life, evaluate_block, make_learner, side_by_side
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.types import EnvParams, MetaParams, Progress
+from rl_discovery.envs.suites import Suite
+from rl_discovery.evaluation.analysis.record import Estimated, Lifetime, Lifetimes, Trace
+from rl_discovery.evaluation.analysis.views import PLAIN, Misled, views
+from rl_discovery.evaluation.lanes import EPISODES, check_ended, default_block_size, lane_keys
+from rl_discovery.evaluation.protocol import LEVELS_SEED
+from rl_discovery.evaluation.statistics import bootstrap_interval, interquartile_mean, mean_estimate
+from rl_discovery.evaluation.tasks import Task, count, prepare
 
 TRACES = ("policy_entropy", "update_size", "prediction_spread", "reward_per_step")
 

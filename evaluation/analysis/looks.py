@@ -14,8 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from evaluation.analysis.record import HorizonBlind
-from evaluation.plots import COLOURS, INK, MARKERS, style
+from rl_discovery.evaluation.analysis.record import HorizonBlind
+from rl_discovery.evaluation.plots import COLOURS, INK, MARKERS, style
 
 REFERENCES: dict[str, dict[str, Any]] = {
     "ppo": {"color": INK, "linestyle": (0, (4, 2)), "linewidth": 1.4, "zorder": 1.8},

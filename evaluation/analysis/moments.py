@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from discovery.types import Progress
-from evaluation.analysis.record import Distance, HorizonBlind
+from rl_discovery.discovery.types import Progress
+from rl_discovery.evaluation.analysis.record import Distance, HorizonBlind
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """n/N."""

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from checkpoints.atomic import replace_file
-from evaluation.results import Record
+from rl_discovery.checkpoints.atomic import replace_file
+from rl_discovery.evaluation.results import Record
 
 DIGITS = 6
 """Significant digits of a number in the file."""

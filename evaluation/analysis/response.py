@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from discovery.agents.policies import Categorical
-from discovery.objectives.base import Experience, TrainedObjective
-from discovery.objectives.lpg import LPG
-from discovery.types import Outputs, Progress, Rollout
-from evaluation.analysis.moments import Moment
-from evaluation.analysis.record import Curve, Response, Sweep
+from rl_discovery.discovery.agents.policies import Categorical
+from rl_discovery.discovery.objectives.base import Experience, TrainedObjective
+from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.discovery.types import Outputs, Progress, Rollout
+from rl_discovery.evaluation.analysis.moments import Moment
+from rl_discovery.evaluation.analysis.record import Curve, Response, Sweep
 
 STEPS = 20
 """T of the rollouts, as the agents of the LPG paper have it."""

@@ -11,12 +11,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.schedule import Scales, Scheduled
-from discovery.types import Progress
-from evaluation.analysis.looks import legend, panels, title
-from evaluation.analysis.record import Schedule, ScheduleCurve
-from evaluation.plots import COLOURS, INK, style
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.schedule import Scales, Scheduled
+from rl_discovery.discovery.types import Progress
+from rl_discovery.evaluation.analysis.looks import legend, panels, title
+from rl_discovery.evaluation.analysis.record import Schedule, ScheduleCurve
+from rl_discovery.evaluation.plots import COLOURS, INK, style
 
 POINTS = 41
 """Values of n/N."""

@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from checkpoints.objective_file import is_learned
-from checkpoints.provenance import versions
-from discovery.objectives.a2c import A2C
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.lpg import LPG
-from discovery.objectives.mirror import MirrorLearning
-from envs.registry import distributions
-from evaluation.analysis import closed_form, drift, lifetimes, response, schedule
-from evaluation.analysis.encounters import meet
-from evaluation.analysis.lifetimes import Setting, analyse_lifetimes
-from evaluation.analysis.moments import Moment, horizon_blind, moments
-from evaluation.analysis.record import Analysis, ClosedForm, Subject
+from rl_discovery.checkpoints.objective_file import is_learned
+from rl_discovery.checkpoints.provenance import versions
+from rl_discovery.discovery.objectives.a2c import A2C
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.discovery.objectives.mirror import MirrorLearning
+from rl_discovery.envs.registry import distributions
+from rl_discovery.evaluation.analysis import closed_form, drift, lifetimes, response, schedule
+from rl_discovery.evaluation.analysis.encounters import meet
+from rl_discovery.evaluation.analysis.lifetimes import Setting, analyse_lifetimes
+from rl_discovery.evaluation.analysis.moments import Moment, horizon_blind, moments
+from rl_discovery.evaluation.analysis.record import Analysis, ClosedForm, Subject
 
 HORIZONS = (10, 50, 250)
 """N that are looked at where nobody knows what an objective has lived for, as in gridworld/all_vrandlife."""

@@ -9,8 +9,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from discovery.objectives.base import Experience, Metrics, Objective
-from discovery.types import MetaParams, Outputs, Progress
+from rl_discovery.discovery.objectives.base import Experience, Metrics, Objective
+from rl_discovery.discovery.types import MetaParams, Outputs, Progress
 
 PLAIN = "plain"
 """The true progress."""

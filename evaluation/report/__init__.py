@@ -7,12 +7,12 @@
 and jinja2, the extra `report`, are imported when something is drawn.
 """
 
-from evaluation.report.agents import Subject
-from evaluation.report.document import Document
-from evaluation.report.errors import MissingExtraError, ReportError, require
-from evaluation.report.files import RunFiles, read_run
-from evaluation.report.gather import Source, gather
-from evaluation.report.render import render
+from rl_discovery.evaluation.report.agents import Subject
+from rl_discovery.evaluation.report.document import Document
+from rl_discovery.evaluation.report.errors import MissingExtraError, ReportError, require
+from rl_discovery.evaluation.report.files import RunFiles, read_run
+from rl_discovery.evaluation.report.gather import Source, gather
+from rl_discovery.evaluation.report.render import render
 
 __all__ = [
     "Document",

@@ -15,14 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from discovery.agents.agent import AgentConfig
-from discovery.keys import keys_of
-from discovery.lifetime import Learner, Life, evaluate_block, live_on, make_learner, side_by_side
-from discovery.objectives.base import TrainedObjective
-from discovery.types import EnvParams
-from envs.gridworld.env import GridLevel, GridWorld
-from envs.levels import Level, LevelDistribution
-from evaluation.tasks import reference_returns
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.keys import keys_of
+from rl_discovery.discovery.lifetime import Learner, Life, evaluate_block, live_on, make_learner, side_by_side
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.types import EnvParams
+from rl_discovery.envs.gridworld.env import GridLevel, GridWorld
+from rl_discovery.envs.levels import Level, LevelDistribution
+from rl_discovery.evaluation.tasks import reference_returns
 
 FOLD = 0x9EB027
 """What the seed is folded with first: no key here is one of meta-training or of `evaluate`."""

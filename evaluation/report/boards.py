@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from envs.gridworld.env import GridLevel, GridWorld
-from envs.gridworld.render import RING_FROM
-from evaluation.report.agents import Episode, Lesson
-from evaluation.report.document import AgentLevel, Board, Disc, Walk
-from evaluation.report.words import number
+from rl_discovery.envs.gridworld.env import GridLevel, GridWorld
+from rl_discovery.envs.gridworld.render import RING_FROM
+from rl_discovery.evaluation.report.agents import Episode, Lesson
+from rl_discovery.evaluation.report.document import AgentLevel, Board, Disc, Walk
+from rl_discovery.evaluation.report.words import number
 
 ENDS = {
     "terminated": "an object ended the episode",

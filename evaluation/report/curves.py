@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.plots import SMOOTHING, running_mean
-from evaluation.report.document import Curves
-from evaluation.report.files import RunFiles
+from rl_discovery.evaluation.plots import SMOOTHING, running_mean
+from rl_discovery.evaluation.report.document import Curves
+from rl_discovery.evaluation.report.files import RunFiles
 
 POINTS = 600
 """Most points of a line; more generations are averaged in groups."""

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.analysis.record import Curve, Drift, Response, Surface, Sweep
-from evaluation.report.document import Explorer, Figure
-from evaluation.report.looks import GREY, PALETTE, faint, figure, line
-from evaluation.report.words import number
+from rl_discovery.evaluation.analysis.record import Curve, Drift, Response, Surface, Sweep
+from rl_discovery.evaluation.report.document import Explorer, Figure
+from rl_discovery.evaluation.report.looks import GREY, PALETTE, faint, figure, line
+from rl_discovery.evaluation.report.words import number
 
 SLICES = (-1.0, 1.0)
 """A of the slices through a drift."""

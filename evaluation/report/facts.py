@@ -4,16 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from checkpoints import spelling
-from checkpoints.loading import is_named
-from checkpoints.provenance import versions
-from checkpoints.spelling import SHIPPED
-from evaluation.report.curves import last_mean
-from evaluation.report.document import Fact, Table
-from evaluation.report.files import RunFiles
-from evaluation.report.looks import slug
-from evaluation.report.words import duration, interval, number, short, text
-from evaluation.results import Results
+from rl_discovery.checkpoints import spelling
+from rl_discovery.checkpoints.loading import is_named
+from rl_discovery.checkpoints.provenance import versions
+from rl_discovery.checkpoints.spelling import SHIPPED
+from rl_discovery.evaluation.report.curves import last_mean
+from rl_discovery.evaluation.report.document import Fact, Table
+from rl_discovery.evaluation.report.files import RunFiles
+from rl_discovery.evaluation.report.looks import slug
+from rl_discovery.evaluation.report.words import duration, interval, number, short, text
+from rl_discovery.evaluation.results import Results
 
 
 def headline(run: RunFiles) -> str:

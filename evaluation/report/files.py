@@ -12,13 +12,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from checkpoints import untrusted
-from checkpoints.errors import one_line, reason
-from checkpoints.loading import RUN_FILE
-from evaluation.analysis.record import Analysis
-from evaluation.errors import ResultsError
-from evaluation.report.errors import ReportError
-from evaluation.results import Results, first_problem
+from rl_discovery.checkpoints import untrusted
+from rl_discovery.checkpoints.errors import one_line, reason
+from rl_discovery.checkpoints.loading import RUN_FILE
+from rl_discovery.evaluation.analysis.record import Analysis
+from rl_discovery.evaluation.errors import ResultsError
+from rl_discovery.evaluation.report.errors import ReportError
+from rl_discovery.evaluation.results import Results, first_problem
 
 FORMAT = 1
 """Version of config.json and analysis.json; a higher one is refused."""

@@ -3,15 +3,15 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from checkpoints import spelling
-from evaluation.report import boards, facts
-from evaluation.report.agents import POINTS, Lesson, Subject, levels_of, watch
-from evaluation.report.curves import curves
-from evaluation.report.document import AgentsPart, Curriculum, Document, Figure, RunPart
-from evaluation.report.files import RunFiles
-from evaluation.report.lives import analysis_part
-from evaluation.report.looks import PALETTE, figure, line
-from evaluation.report.scores import evaluation
+from rl_discovery.checkpoints import spelling
+from rl_discovery.evaluation.report import boards, facts
+from rl_discovery.evaluation.report.agents import POINTS, Lesson, Subject, levels_of, watch
+from rl_discovery.evaluation.report.curves import curves
+from rl_discovery.evaluation.report.document import AgentsPart, Curriculum, Document, Figure, RunPart
+from rl_discovery.evaluation.report.files import RunFiles
+from rl_discovery.evaluation.report.lives import analysis_part
+from rl_discovery.evaluation.report.looks import PALETTE, figure, line
+from rl_discovery.evaluation.report.scores import evaluation
 
 SHOWN_LEVELS = 8
 """Levels that are drawn where the run has no gallery."""

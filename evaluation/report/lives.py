@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from evaluation.analysis.figures import TRACE_TITLES
-from evaluation.analysis.record import Analysis, Estimated, Lifetime, Schedule
-from evaluation.report.document import AnalysisPart, Figure, Table
-from evaluation.report.explorer import drift_explorer, response_explorer
-from evaluation.report.looks import GREY, PALETTE, band, figure, line, slug
-from evaluation.report.words import number
+from rl_discovery.evaluation.analysis.figures import TRACE_TITLES
+from rl_discovery.evaluation.analysis.record import Analysis, Estimated, Lifetime, Schedule
+from rl_discovery.evaluation.report.document import AnalysisPart, Figure, Table
+from rl_discovery.evaluation.report.explorer import drift_explorer, response_explorer
+from rl_discovery.evaluation.report.looks import GREY, PALETTE, band, figure, line, slug
+from rl_discovery.evaluation.report.words import number
 
 
 def analysis_part(prefix: str, found: Analysis) -> AnalysisPart:

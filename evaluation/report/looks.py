@@ -7,7 +7,7 @@ WCAG 2.1 asks of graphics); colours of text and grid are left to the page, which
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.report.document import Figure
+from rl_discovery.evaluation.report.document import Figure
 
 LIGHT, DARK = "#ffffff", "#1b2027"
 """What figures stand on, in either scheme; as in page/report.css."""

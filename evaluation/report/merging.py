@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from evaluation.report.files import RunFiles
-from evaluation.results import Cell, Improvement, Results, improvements, summarise
+from rl_discovery.evaluation.report.files import RunFiles
+from rl_discovery.evaluation.results import Cell, Improvement, Results, improvements, summarise
 
 
 def merged(runs: Sequence[RunFiles]) -> Results | None:

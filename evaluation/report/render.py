@@ -9,7 +9,7 @@ import json
 from importlib import resources
 from typing import Any
 
-from evaluation.report.document import Document, Evaluation, Explorer, Figure
+from rl_discovery.evaluation.report.document import Document, Evaluation, Explorer, Figure
 
 
 def render(document: Document) -> str:
@@ -22,7 +22,7 @@ def render(document: Document) -> str:
     from plotly.offline import get_plotlyjs
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("evaluation.report", "page"),
+        loader=jinja2.PackageLoader("rl_discovery.evaluation.report", "page"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -91,7 +91,7 @@ def _json(value: Any) -> str:
 
 
 def _page_file(name: str) -> str:
-    return (resources.files("evaluation.report") / "page" / name).read_text(encoding="utf-8")
+    return (resources.files("rl_discovery.evaluation.report") / "page" / name).read_text(encoding="utf-8")
 
 
 def _safe(text: str) -> Any:

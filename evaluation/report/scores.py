@@ -3,16 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from evaluation.curves import THRESHOLDS
-from evaluation.matrices import score_matrix
-from evaluation.plots import horizon_unit
-from evaluation.report.document import Evaluation, Figure, Table
-from evaluation.report.files import RunFiles
-from evaluation.report.looks import band, colours_of, faint, figure, line, slug
-from evaluation.report.merging import merged
-from evaluation.report.words import interval
-from evaluation.results import Aggregate, Improvement, Results
-from evaluation.statistics import MIN_RUNS, performance_profile, profile_band
+from rl_discovery.evaluation.curves import THRESHOLDS
+from rl_discovery.evaluation.matrices import score_matrix
+from rl_discovery.evaluation.plots import horizon_unit
+from rl_discovery.evaluation.report.document import Evaluation, Figure, Table
+from rl_discovery.evaluation.report.files import RunFiles
+from rl_discovery.evaluation.report.looks import band, colours_of, faint, figure, line, slug
+from rl_discovery.evaluation.report.merging import merged
+from rl_discovery.evaluation.report.words import interval
+from rl_discovery.evaluation.results import Aggregate, Improvement, Results
+from rl_discovery.evaluation.statistics import MIN_RUNS, performance_profile, profile_band
 
 NOTE = (
     "A normalised return of 0 is what the uniformly random policy gets, 1 the best policy (computed exactly) "

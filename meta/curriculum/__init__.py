@@ -1,15 +1,15 @@
 """Which levels agents train on: fresh ones, a fixed set, or replayed by a score (PLR, GROOVE, ACCEL)."""
 
-from envs.levels import LevelDistribution
-from meta.config import CurriculumConfig, Prioritisation
-from meta.curriculum import scores
-from meta.curriculum.base import Curriculum, Played, Served
-from meta.curriculum.buffer import LevelBuffer, replay_probabilities
-from meta.curriculum.fresh import FrozenLevels, RandomLevels
-from meta.curriculum.replay import Replay
-from meta.curriculum.scores import SCORES, Outcome, Score
-from meta.errors import ConfigError
-from meta.scale import Planner
+from rl_discovery.envs.levels import LevelDistribution
+from rl_discovery.meta.config import CurriculumConfig, Prioritisation
+from rl_discovery.meta.curriculum import scores
+from rl_discovery.meta.curriculum.base import Curriculum, Played, Served
+from rl_discovery.meta.curriculum.buffer import LevelBuffer, replay_probabilities
+from rl_discovery.meta.curriculum.fresh import FrozenLevels, RandomLevels
+from rl_discovery.meta.curriculum.replay import Replay
+from rl_discovery.meta.curriculum.scores import SCORES, Outcome, Score
+from rl_discovery.meta.errors import ConfigError
+from rl_discovery.meta.scale import Planner
 
 __all__ = [
     "SCORES",

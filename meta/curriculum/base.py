@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from envs.levels import Level
-from meta.curriculum.scores import Score
-from meta.scale import Scale
+from rl_discovery.envs.levels import Level
+from rl_discovery.meta.curriculum.scores import Score
+from rl_discovery.meta.scale import Scale
 
 Metrics = dict[str, Array]
 

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
-from envs.levels import Level
-from meta.config import Prioritisation
-from meta.scale import Scale
+from rl_discovery.envs.levels import Level
+from rl_discovery.meta.config import Prioritisation
+from rl_discovery.meta.scale import Scale
 
 
 @struct.dataclass

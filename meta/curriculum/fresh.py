@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
-from discovery.keys import keys_of
-from envs.levels import Level, LevelDistribution
-from meta.curriculum.base import Metrics, Played, Served, masked_mean, not_replayed
-from meta.curriculum.scores import SCORES, Score
-from meta.scale import Planner
+from rl_discovery.discovery.keys import keys_of
+from rl_discovery.envs.levels import Level, LevelDistribution
+from rl_discovery.meta.curriculum.base import Metrics, Played, Served, masked_mean, not_replayed
+from rl_discovery.meta.curriculum.scores import SCORES, Score
+from rl_discovery.meta.scale import Planner
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,15 +11,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from discovery.keys import keys_of
-from envs.levels import Level, LevelDistribution
-from meta.config import CurriculumConfig
-from meta.curriculum import buffer as levels_buffer
-from meta.curriculum.base import Metrics, Played, Served, masked_mean
-from meta.curriculum.buffer import LevelBuffer
-from meta.curriculum.fresh import level_metrics
-from meta.curriculum.scores import Score
-from meta.scale import Planner, choose
+from rl_discovery.discovery.keys import keys_of
+from rl_discovery.envs.levels import Level, LevelDistribution
+from rl_discovery.meta.config import CurriculumConfig
+from rl_discovery.meta.curriculum import buffer as levels_buffer
+from rl_discovery.meta.curriculum.base import Metrics, Played, Served, masked_mean
+from rl_discovery.meta.curriculum.buffer import LevelBuffer
+from rl_discovery.meta.curriculum.fresh import level_metrics
+from rl_discovery.meta.curriculum.scores import Score
+from rl_discovery.meta.scale import Planner, choose
 
 REPLAY, SLOTS, NEW, EDITS = range(4)
 """What the key of a generation's levels is folded with."""

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import optax
 
-from meta.config import EvolutionConfig
-from meta.errors import unknown_name
-from meta.evolution.base import Candidates, Problem, Schedule, Strategy
-from meta.evolution.open_es import StreamedOpenES
-from meta.evolution.population import cma_es, pgpe, sep_cma_es, snes
+from rl_discovery.meta.config import EvolutionConfig
+from rl_discovery.meta.errors import unknown_name
+from rl_discovery.meta.evolution.base import Candidates, Problem, Schedule, Strategy
+from rl_discovery.meta.evolution.open_es import StreamedOpenES
+from rl_discovery.meta.evolution.population import cma_es, pgpe, sep_cma_es, snes
 
 __all__ = [
     "STRATEGIES",

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from discovery.types import MetaParams
+from rl_discovery.discovery.types import MetaParams
 
 Schedule = Callable[[Array | int], Array]
 """From the generation's number to a value."""

@@ -19,11 +19,11 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
-from discovery.blocks import AXIS, ordered_sum
-from discovery.objectives.base import Metrics
-from discovery.types import MetaParams
-from meta.evolution.base import Problem
-from meta.evolution.shaping import centred_ranks, pair_ranks
+from rl_discovery.discovery.blocks import AXIS, ordered_sum
+from rl_discovery.discovery.objectives.base import Metrics
+from rl_discovery.discovery.types import MetaParams
+from rl_discovery.meta.evolution.base import Problem
+from rl_discovery.meta.evolution.shaping import centred_ranks, pair_ranks
 
 MAX_CHUNKS = 64
 """Partial sums of the gradient. Their number fixes the order of additions, whatever the device count."""

@@ -16,9 +16,9 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key
 
-from discovery.types import MetaParams
-from meta.evolution.base import Problem
-from meta.evolution.shaping import centred_ranks, pair_ranks
+from rl_discovery.discovery.types import MetaParams
+from rl_discovery.meta.evolution.base import Problem
+from rl_discovery.meta.evolution.shaping import centred_ranks, pair_ranks
 
 
 @struct.dataclass

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from discovery.types import MetaParams
-from meta.evolution.base import Candidates, Strategy
+from rl_discovery.discovery.types import MetaParams
+from rl_discovery.meta.evolution.base import Candidates, Strategy
 
 
 @struct.dataclass

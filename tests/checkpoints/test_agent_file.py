@@ -14,7 +14,7 @@ import safetensors.numpy
 from gymnax.environments.classic_control.cartpole import CartPole
 from gymnax.environments.classic_control.pendulum import Pendulum
 
-from checkpoints import (
+from rl_discovery.checkpoints import (
     AgentFileError,
     ObjectiveFileError,
     load_agent,
@@ -23,9 +23,9 @@ from checkpoints import (
     save_agent,
     save_objective,
 )
-from discovery import AgentConfig, TrainedAgent
-from discovery.agents.agent import make_agent
-from envs.gridworld.env import GridWorld
+from rl_discovery.discovery import AgentConfig, TrainedAgent
+from rl_discovery.discovery.agents.agent import make_agent
+from rl_discovery.envs.gridworld.env import GridWorld
 
 PPO = {"optimiser": "adam", "clip_together": True, "epochs": 2, "minibatches": 2, "anneal": True}
 AGENTS = {

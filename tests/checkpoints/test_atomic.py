@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from checkpoints.atomic import replace_file
-from checkpoints.errors import CheckpointError
+from rl_discovery.checkpoints.atomic import replace_file
+from rl_discovery.checkpoints.errors import CheckpointError
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):

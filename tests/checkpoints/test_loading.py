@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-import checkpoints
-from checkpoints import (
+from rl_discovery import checkpoints
+from rl_discovery.checkpoints import (
     AmbiguousObjectiveError,
     ObjectiveFileError,
     UnknownObjectiveError,
@@ -17,9 +17,9 @@ from checkpoints import (
     loading,
     save_objective,
 )
-from checkpoints.objective_file import is_learned
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.registry import make_objective, registry
+from rl_discovery.checkpoints.objective_file import is_learned
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.registry import make_objective, registry
 
 
 def trained(name, seed=0):

@@ -3,7 +3,7 @@ import re
 import jax
 import pytest
 
-from checkpoints import numerics
+from rl_discovery.checkpoints import numerics
 from tests.checkpoints.switches import switched
 
 INDIFFERENT = re.compile(

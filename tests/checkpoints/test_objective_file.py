@@ -13,9 +13,15 @@ import safetensors.numpy
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from checkpoints import CheckpointError, ObjectiveFileError, read_card, read_objective, save_objective
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.registry import make_objective, registry
+from rl_discovery.checkpoints import (
+    CheckpointError,
+    ObjectiveFileError,
+    read_card,
+    read_objective,
+    save_objective,
+)
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.registry import make_objective, registry
 
 CARD = {
     "preset": "quickstart",

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from checkpoints import plain_paths
-from checkpoints.errors import RunCheckpointError
-from checkpoints.runs import RunCheckpoints
+from rl_discovery.checkpoints import plain_paths
+from rl_discovery.checkpoints.errors import RunCheckpointError
+from rl_discovery.checkpoints.runs import RunCheckpoints
 
 NAMES = [
     *("a[b]", "[1]", "s*", "q?", "back\\slash", "gs:", "c:d", "new\nline", "sp ace", "%20", "#1", "{c}"),
@@ -51,7 +51,7 @@ IN_A_LOCALE = """
 import sys
 from pathlib import Path
 import numpy as np
-from checkpoints.runs import RunCheckpoints
+from rl_discovery.checkpoints.runs import RunCheckpoints
 assert sys.getfilesystemencoding() != "utf-8"
 state = {"x": np.arange(1000.0)}
 run = RunCheckpoints(Path(sys.argv[1]))

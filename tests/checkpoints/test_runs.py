@@ -18,8 +18,8 @@ import optax
 import pytest
 from flax import struct
 
-from checkpoints.errors import CheckpointError, RunCheckpointError
-from checkpoints.runs import PRUNED, RunCheckpoints
+from rl_discovery.checkpoints.errors import CheckpointError, RunCheckpointError
+from rl_discovery.checkpoints.runs import PRUNED, RunCheckpoints
 
 
 class Counters(NamedTuple):
@@ -240,7 +240,7 @@ def test_state_of_another_shape_is_an_error_and_not_damage(copy):
 
 def test_newer_format_is_an_error_and_not_damage(tmp_path, monkeypatch):
     run = RunCheckpoints(tmp_path)
-    monkeypatch.setattr("checkpoints.runs.FORMAT", 2)
+    monkeypatch.setattr("rl_discovery.checkpoints.runs.FORMAT", 2)
     run.save(1, {"x": jnp.ones(2)}, {})
     run.close()
     monkeypatch.undo()
@@ -358,7 +358,7 @@ WRITER = """
 import json, os, signal, sys, time
 from pathlib import Path
 import jax, jax.numpy as jnp, numpy as np
-from checkpoints.runs import RunCheckpoints
+from rl_discovery.checkpoints.runs import RunCheckpoints
 
 root, delays = Path(sys.argv[1]), json.loads(sys.argv[2])
 for number, delay in enumerate(delays):  # forks, before JAX has threads: Python and Orbax start once

@@ -6,13 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-import checkpoints
-import discovery
-import envs
-from discovery.blocks import make_mesh
-from envs.suites import suite
-from evaluation.protocol import evaluate
-from scripts.cli import COMMANDS
+from rl_discovery import checkpoints, discovery, envs
+from rl_discovery.discovery.blocks import make_mesh
+from rl_discovery.envs.suites import suite
+from rl_discovery.evaluation.protocol import evaluate
+from rl_discovery.scripts.cli import COMMANDS
 
 SHIPPED = checkpoints.shipped()
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from checkpoints import spelling
-from checkpoints.loading import find_path
+from rl_discovery.checkpoints import spelling
+from rl_discovery.checkpoints.loading import find_path
 
 PATHS = [
     *("ta-lpg", "a2c", "mine", "-x", "-x/run", "--json", ".", "..", ".x"),

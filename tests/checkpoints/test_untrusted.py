@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import tensorstore
 
-from checkpoints import ObjectiveFileError, load_objective, read_objective, untrusted
-from checkpoints.atomic import replace_file
-from checkpoints.errors import RunCheckpointError
-from checkpoints.runs import RunCheckpoints, _seal
-from checkpoints.untrusted import RefusedError
+from rl_discovery.checkpoints import ObjectiveFileError, load_objective, read_objective, untrusted
+from rl_discovery.checkpoints.atomic import replace_file
+from rl_discovery.checkpoints.errors import RunCheckpointError
+from rl_discovery.checkpoints.runs import RunCheckpoints, _seal
+from rl_discovery.checkpoints.untrusted import RefusedError
 
 STATE = {"x": np.arange(5, dtype=np.float32), "y": np.ones((30, 3), np.float32)}
 

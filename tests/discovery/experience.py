@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 from gymnax.environments.classic_control.cartpole import CartPole
 
-from discovery.agents.agent import AgentConfig, AgentState, make_agent
-from discovery.agents.policies import Categorical
-from discovery.agents.statistics import Statistics
-from discovery.objectives.base import Experience
-from discovery.types import Outputs, Progress, Rollout
-from envs.gridworld.env import GridWorld
+from rl_discovery.discovery.agents.agent import AgentConfig, AgentState, make_agent
+from rl_discovery.discovery.agents.policies import Categorical
+from rl_discovery.discovery.agents.statistics import Statistics
+from rl_discovery.discovery.objectives.base import Experience
+from rl_discovery.discovery.types import Outputs, Progress, Rollout
+from rl_discovery.envs.gridworld.env import GridWorld
 from tests.envs.gridworld.random_levels import hand_made_level
 
 # One of each, because compiled functions know an environment by its identity.

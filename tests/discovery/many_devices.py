@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from discovery.agents.agent import AgentConfig
-from discovery.blocks import make_mesh, run_blocks
-from discovery.lifetime import make_learner, train_block
-from discovery.objectives.a2c import A2C
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.blocks import make_mesh, run_blocks
+from rl_discovery.discovery.lifetime import make_learner, train_block
+from rl_discovery.discovery.objectives.a2c import A2C
 from tests.discovery.experience import CARTPOLE, small_grid
 
 LANES, BLOCK_SIZE = 11, 2

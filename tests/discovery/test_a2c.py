@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import discovery
-import envs
-from discovery.agents.agent import AgentConfig
-from discovery.improvement import gradients
-from discovery.objectives.a2c import A2C
+from rl_discovery import discovery, envs
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.improvement import gradients
+from rl_discovery.discovery.objectives.a2c import A2C
 from tests.discovery import naive_networks
 from tests.discovery.experience import (
     assert_is_gradient,

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discovery.blocks import deal, make_mesh, run_blocks
+from rl_discovery.discovery.blocks import deal, make_mesh, run_blocks
 from tests.discovery import many_devices
 
 deal_jit = jax.jit(deal, static_argnums=(1, 2))

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from discovery import rollout as acting
-from discovery.agents.agent import AgentConfig, make_agent
-from discovery.objectives.lpg import LPG
-from envs.chains import ChainLevel, DelayedChain
+from rl_discovery.discovery import rollout as acting
+from rl_discovery.discovery.agents.agent import AgentConfig, make_agent
+from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.envs.chains import ChainLevel, DelayedChain
 from tests.discovery.experience import agent_of, experience_of, progress, randomised
 
 T, W, LONGEST = 5, 8, 12

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from discovery.objectives.closed_form import BASIS, ClosedFormDrift, evaluate_terms
+from rl_discovery.discovery.objectives.closed_form import BASIS, ClosedFormDrift, evaluate_terms
 from tests.discovery.experience import progress
 
 R = np.exp(np.linspace(-1, 1, 21))

@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from discovery.agents.agent import AgentConfig
-from discovery.critic import make_critic
-from discovery.lifetime import make_learner, train_block
-from discovery.objectives.a2c import A2C
-from discovery.objectives.lpg import LPG
-from discovery.objectives.random import Random
-from discovery.types import Progress, Rollout
-from envs.chains import ChainLevel, DelayedChain
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.critic import make_critic
+from rl_discovery.discovery.lifetime import make_learner, train_block
+from rl_discovery.discovery.objectives.a2c import A2C
+from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.discovery.objectives.random import Random
+from rl_discovery.discovery.types import Progress, Rollout
+from rl_discovery.envs.chains import ChainLevel, DelayedChain
 from tests.discovery import naive_networks
 from tests.discovery.experience import (
     CARTPOLE,

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from discovery import environment
-from envs.gridworld.env import GridWorld
+from rl_discovery.discovery import environment
+from rl_discovery.envs.gridworld.env import GridWorld
 from tests.discovery.experience import CARTPOLE, assert_same, lane, stack
 from tests.envs.gridworld.random_levels import random_level
 

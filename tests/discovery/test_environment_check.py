@@ -13,21 +13,20 @@ from gymnasium import spaces as gymnasium
 from gymnax import wrappers
 from gymnax.environments import environment, spaces
 
-import discovery
-import envs
-from discovery.agents.agent import AgentConfig
-from discovery.environment_check import check_environment, check_table
-from discovery.lifetime import make_learner
-from discovery.objectives.a2c import A2C
-from discovery.objectives.base import TrainedObjective
-from discovery.settings import default_config
-from discovery.spaces import InvalidEnvironmentError
-from envs.levels import LevelDistribution
-from evaluation import lanes
-from evaluation.tasks import Task
-from meta.config import LevelsConfig
-from meta.errors import ConfigError
-from meta.program import make_program
+from rl_discovery import discovery, envs
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.environment_check import check_environment, check_table
+from rl_discovery.discovery.lifetime import make_learner
+from rl_discovery.discovery.objectives.a2c import A2C
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.settings import default_config
+from rl_discovery.discovery.spaces import InvalidEnvironmentError
+from rl_discovery.envs.levels import LevelDistribution
+from rl_discovery.evaluation import lanes
+from rl_discovery.evaluation.tasks import Task
+from rl_discovery.meta.config import LevelsConfig
+from rl_discovery.meta.errors import ConfigError
+from rl_discovery.meta.program import make_program
 from tests.meta.tiny import tiny
 
 LEVEL = environment.EnvParams(max_steps_in_episode=5)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discovery.gae import advantages, normalise
-from discovery.types import Rollout
+from rl_discovery.discovery.gae import advantages, normalise
+from rl_discovery.discovery.types import Rollout
 from tests.discovery.experience import random_rollout, random_states
 
 advantages_of = jax.jit(advantages)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.horizon import FURTHEST, furthest_horizons, scaled_progress
-from discovery.objectives.registry import make_objective
-from discovery.objectives.schedule import FEATURES, Scales
-from discovery.types import Progress
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.horizon import FURTHEST, furthest_horizons, scaled_progress
+from rl_discovery.discovery.objectives.registry import make_objective
+from rl_discovery.discovery.objectives.schedule import FEATURES, Scales
+from rl_discovery.discovery.types import Progress
 
 HORIZONS = st.integers(1, 100_000)
 SCHEDULED = {

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from discovery.agents.agent import AgentConfig, make_agent
-from discovery.improvement import MOST_POSITION_BITS, improve, shuffled
-from discovery.lifetime import make_learner
-from discovery.objectives.a2c import A2C
-from discovery.objectives.hand_written_drifts import PPO
+from rl_discovery.discovery.agents.agent import AgentConfig, make_agent
+from rl_discovery.discovery.improvement import MOST_POSITION_BITS, improve, shuffled
+from rl_discovery.discovery.lifetime import make_learner
+from rl_discovery.discovery.objectives.a2c import A2C
+from rl_discovery.discovery.objectives.hand_written_drifts import PPO
 from tests.discovery.experience import (
     as_arrays,
     assert_same,

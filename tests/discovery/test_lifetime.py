@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from discovery.agents.agent import AgentConfig
-from discovery.lifetime import evaluate_block, make_learner, train_block
-from discovery.objectives.a2c import A2C
-from discovery.objectives.lpg import LPG
-from discovery.objectives.random import Random
-from discovery.types import Progress
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.lifetime import evaluate_block, make_learner, train_block
+from rl_discovery.discovery.objectives.a2c import A2C
+from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.discovery.objectives.random import Random
+from rl_discovery.discovery.types import Progress
 from tests.discovery.experience import (
     assert_same,
     is_same,

@@ -10,10 +10,10 @@ from flax import linen as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discovery.improvement import gradients
-from discovery.objectives import lpg
-from discovery.objectives.gru import BackwardGRU
-from discovery.objectives.lpg import LPG
+from rl_discovery.discovery.improvement import gradients
+from rl_discovery.discovery.objectives import lpg
+from rl_discovery.discovery.objectives.gru import BackwardGRU
+from rl_discovery.discovery.objectives.lpg import LPG
 from tests.discovery import naive_lpg, naive_networks
 from tests.discovery.experience import (
     assert_is_gradient,

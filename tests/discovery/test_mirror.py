@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-import discovery
-from checkpoints import load_objective
-from discovery.agents.agent import AgentConfig
-from discovery.agents.policies import Categorical
-from discovery.improvement import gradients
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.hand_written_drifts import DPO, PPO, NoDrift
-from discovery.objectives.lpo import LPO
-from discovery.objectives.mirror import MirrorLearning, MirrorTargets
-from discovery.objectives.registry import make_objective, registry
-from discovery.objectives.schedule import Scheduled
-from discovery.types import Outputs, Progress
+from rl_discovery import discovery
+from rl_discovery.checkpoints import load_objective
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.policies import Categorical
+from rl_discovery.discovery.improvement import gradients
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.hand_written_drifts import DPO, PPO, NoDrift
+from rl_discovery.discovery.objectives.lpo import LPO
+from rl_discovery.discovery.objectives.mirror import MirrorLearning, MirrorTargets
+from rl_discovery.discovery.objectives.registry import make_objective, registry
+from rl_discovery.discovery.objectives.schedule import Scheduled
+from rl_discovery.discovery.types import Outputs, Progress
 from tests.discovery import naive_networks
 from tests.discovery.experience import (
     assert_is_gradient,

@@ -10,10 +10,10 @@ import pytest
 from flax import struct
 from gymnax import wrappers
 
-import envs
-from discovery import environment
-from envs.gridworld.env import GridWorld
-from envs.registry import GYMNAX
+from rl_discovery import envs
+from rl_discovery.discovery import environment
+from rl_discovery.envs.gridworld.env import GridWorld
+from rl_discovery.envs.registry import GYMNAX
 from tests.discovery.experience import CARTPOLE, as_arrays, small_grid
 from tests.discovery.test_environment import gymnax_transition, split, uniforms_of
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from discovery.agents.policies import Categorical, DiagonalGaussian, policy_for
+from rl_discovery.discovery.agents.policies import Categorical, DiagonalGaussian, policy_for
 
 GAUSSIAN = DiagonalGaussian((-1.0, 0.0, -3.0), (1.0, 0.5, 2.0))
 numbers = st.floats(-3, 3, width=32)

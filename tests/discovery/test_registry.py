@@ -7,13 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from discovery.agents.agent import AgentConfig
-from discovery.improvement import gradients
-from discovery.lifetime import make_learner
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.lpg import LPG
-from discovery.objectives.registry import UnknownRuleError, make_objective, registry
-from discovery.rollout import collect
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.improvement import gradients
+from rl_discovery.discovery.lifetime import make_learner
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.discovery.objectives.registry import UnknownRuleError, make_objective, registry
+from rl_discovery.discovery.rollout import collect
 from tests.discovery.experience import (
     CARTPOLE,
     experience_of,

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from discovery.agents.agent import AgentConfig, make_agent
-from discovery.improvement import improve
-from discovery.lifetime import make_learner
-from discovery.objectives.a2c import A2C
-from discovery.objectives.hand_written_drifts import PPO
-from discovery.objectives.lpg import LPG
-from discovery.types import Progress, Said
+from rl_discovery.discovery.agents.agent import AgentConfig, make_agent
+from rl_discovery.discovery.improvement import improve
+from rl_discovery.discovery.lifetime import make_learner
+from rl_discovery.discovery.objectives.a2c import A2C
+from rl_discovery.discovery.objectives.hand_written_drifts import PPO
+from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.discovery.types import Progress, Said
 from tests.discovery.experience import (
     CARTPOLE,
     GRID,

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from discovery import environment
-from discovery.agents.agent import AgentConfig
-from discovery.agents.policies import Categorical
-from discovery.rollout import collect, run_episodes, start
+from rl_discovery.discovery import environment
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.policies import Categorical
+from rl_discovery.discovery.rollout import collect, run_episodes, start
 from tests.discovery import naive_networks
 from tests.discovery.experience import CARTPOLE, agent_of, float64, lane, random_agent, small_grid
 from tests.discovery.naive_lpg import softmax

@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-import envs
-from discovery.agents.agent import AgentConfig
-from discovery.lifetime import make_learner
-from discovery.objectives.registry import make_objective
-from discovery.settings import (
+from rl_discovery import envs
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.lifetime import make_learner
+from rl_discovery.discovery.objectives.registry import make_objective
+from rl_discovery.discovery.settings import (
     PPO_ELSEWHERE,
     PPO_SETTINGS,
     PPO_TABLES,

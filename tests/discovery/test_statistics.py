@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discovery.agents.statistics import CLIP, Scaling, no_moments
+from rl_discovery.discovery.agents.statistics import CLIP, Scaling, no_moments
 from tests.discovery.experience import random_rollout, random_vectors
 
 merge = jax.jit(lambda moments, batch: moments.merge(batch))

@@ -6,10 +6,10 @@ import pytest
 from flax import struct
 from gymnax.environments import environment, spaces
 
-import discovery
-from discovery.agents.agent import AgentConfig
-from discovery.objectives.a2c import A2C
-from discovery.objectives.hand_written_drifts import PPO
+from rl_discovery import discovery
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.objectives.a2c import A2C
+from rl_discovery.discovery.objectives.hand_written_drifts import PPO
 
 GAMMA, REWARDS = 0.8, (1.0, 2.0)
 

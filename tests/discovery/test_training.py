@@ -11,11 +11,11 @@ import pytest
 from gymnax.environments.classic_control.cartpole import CartPole
 from gymnax.environments.classic_control.pendulum import Pendulum
 
-import discovery
-from discovery import AgentConfig, TrainedObjective, rollout
-from discovery.lifetime import evaluate_block, make_learner
-from discovery.objectives.lpg import LPG
-from discovery.objectives.registry import make_objective
+from rl_discovery import discovery
+from rl_discovery.discovery import AgentConfig, TrainedObjective, rollout
+from rl_discovery.discovery.lifetime import evaluate_block, make_learner
+from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.discovery.objectives.registry import make_objective
 from tests.discovery.experience import (
     CARTPOLE,
     assert_same,

@@ -7,12 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import discovery
-import envs
-from discovery.agents.agent import AgentConfig
-from envs import brax
-from envs.brax import REFUSED, TASKS, BraxEnvironment
-from envs.levels import UnusableEnvironmentError
+from rl_discovery import discovery, envs
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.envs import brax
+from rl_discovery.envs.brax import REFUSED, TASKS, BraxEnvironment
+from rl_discovery.envs.levels import UnusableEnvironmentError
 
 needs_brax = pytest.mark.skipif(importlib.util.find_spec("brax") is None, reason="the extra brax")
 TASK = "brax/inverted_pendulum"

@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import discovery
-import envs
-from discovery import environment, rollout
-from discovery.agents.agent import make_agent
-from discovery.settings import default_config
-from envs.chains import DISTRIBUTIONS, ChainLevel, DelayedChain, expected_returns
+from rl_discovery import discovery, envs
+from rl_discovery.discovery import environment, rollout
+from rl_discovery.discovery.agents.agent import make_agent
+from rl_discovery.discovery.settings import default_config
+from rl_discovery.envs.chains import DISTRIBUTIONS, ChainLevel, DelayedChain, expected_returns
 
 STEPS = 20
 ENVS = {

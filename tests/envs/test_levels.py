@@ -8,7 +8,7 @@ from gymnax.environments.environment import Environment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.levels import HORIZON_EDITS, Level, LevelDistribution, log_uniform_int, sample_one
+from rl_discovery.envs.levels import HORIZON_EDITS, Level, LevelDistribution, log_uniform_int, sample_one
 
 LARGEST_DRAW = np.float32(1 - 2**-23)
 

@@ -9,16 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import envs
-from envs import registry
-from envs.levels import UnusableEnvironmentError
-from scripts import cli, doctor
+from rl_discovery import envs
+from rl_discovery.envs import registry
+from rl_discovery.envs.levels import UnusableEnvironmentError
+from rl_discovery.scripts import cli, doctor
 from tests.discovery.experience import CARTPOLE
 
 NEW_FAMILY = """
-from envs.gridworld import DISTRIBUTIONS
-from envs.levels import Family, sample_one
-from envs.suites import Suite
+from rl_discovery.envs.gridworld import DISTRIBUTIONS
+from rl_discovery.envs.levels import Family, sample_one
+from rl_discovery.envs.suites import Suite
 
 FAMILY = Family(
     name="toys", description="", distributions={"tiny": DISTRIBUTIONS["small"]},
@@ -299,13 +299,13 @@ def _toys(tmp_path, monkeypatch, request):
     """A module of `envs`, one that defines a family unless told otherwise, for one test."""
     (tmp_path / "toys.py").write_text(getattr(request, "param", NEW_FAMILY))
     monkeypatch.setattr(envs, "__path__", [*envs.__path__, str(tmp_path)])
-    monkeypatch.delitem(sys.modules, "envs.toys", raising=False)
+    monkeypatch.delitem(sys.modules, "rl_discovery.envs.toys", raising=False)
     caches = (registry.modules, registry.families, registry.distributions)
     for cache in caches:
         cache.cache_clear()
     yield
     monkeypatch.undo()
-    sys.modules.pop("envs.toys", None)
+    sys.modules.pop("rl_discovery.envs.toys", None)
     for cache in caches:
         cache.cache_clear()
 

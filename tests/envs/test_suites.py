@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import pytest
 from gymnax.environments.environment import Environment
 
-import envs
-from envs import SUITES, Suite
-from envs.gridworld import maps
+from rl_discovery import envs
+from rl_discovery.envs import SUITES, Suite
+from rl_discovery.envs.gridworld import maps
 
 
 def test_the_gridworld_suites_exist():

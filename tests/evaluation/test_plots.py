@@ -4,8 +4,8 @@ import math
 import matplotlib.image
 import pytest
 
-from evaluation.plots import evaluation_figure, learning_figure, save_figure
-from evaluation.results import Cell, Results
+from rl_discovery.evaluation.plots import evaluation_figure, learning_figure, save_figure
+from rl_discovery.evaluation.results import Cell, Results
 
 
 def results(

@@ -10,24 +10,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from discovery import rollout
-from discovery.agents.agent import AgentConfig, AgentState
-from discovery.agents.statistics import Statistics
-from discovery.blocks import make_mesh
-from discovery.objectives.a2c import A2C
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.registry import make_objective
-from envs.registry import UnknownNameError
-from envs.suites import Suite
-from evaluation import lanes, tasks
-from evaluation import store as store_module
-from evaluation.errors import EvaluationError
-from evaluation.lanes import lane_keys
-from evaluation.protocol import evaluate
-from evaluation.results import Results
-from evaluation.runner import efficiency, groups
-from evaluation.store import Store
-from evaluation.tasks import Trial, prepare, reference_returns
+from rl_discovery.discovery import rollout
+from rl_discovery.discovery.agents.agent import AgentConfig, AgentState
+from rl_discovery.discovery.agents.statistics import Statistics
+from rl_discovery.discovery.blocks import make_mesh
+from rl_discovery.discovery.objectives.a2c import A2C
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.registry import make_objective
+from rl_discovery.envs.registry import UnknownNameError
+from rl_discovery.envs.suites import Suite
+from rl_discovery.evaluation import lanes, tasks
+from rl_discovery.evaluation import store as store_module
+from rl_discovery.evaluation.errors import EvaluationError
+from rl_discovery.evaluation.lanes import lane_keys
+from rl_discovery.evaluation.protocol import evaluate
+from rl_discovery.evaluation.results import Results
+from rl_discovery.evaluation.runner import efficiency, groups
+from rl_discovery.evaluation.store import Store
+from rl_discovery.evaluation.tasks import Trial, prepare, reference_returns
 
 
 def objective(name):
@@ -90,10 +90,10 @@ def test_every_seed_gives_another_result():
 
 
 ON_SOME_DEVICES = """
-from checkpoints import load_objective
-from discovery.blocks import make_mesh
-from envs.suites import Suite
-from evaluation.protocol import evaluate
+from rl_discovery.checkpoints import load_objective
+from rl_discovery.discovery.blocks import make_mesh
+from rl_discovery.envs.suites import Suite
+from rl_discovery.evaluation.protocol import evaluate
 
 suite = Suite("test", "", ("gridworld/all",), (1,), levels_per_environment=12)
 objectives = {name: load_objective(name) for name in ("a2c", "ta-lpo")}

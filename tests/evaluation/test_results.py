@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from evaluation.errors import ResultsError
-from evaluation.results import Cell, Results, improvements, summarise
+from rl_discovery.evaluation.errors import ResultsError
+from rl_discovery.evaluation.results import Cell, Results, improvements, summarise
 
 
 def cell(**changes):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from evaluation.statistics import (
+from rl_discovery.evaluation.statistics import (
     Interval,
     bootstrap_interval,
     gap_interval,
@@ -86,7 +86,7 @@ def test_the_interval_covers_the_true_value_about_as_often_as_it_says():
 def test_results_do_not_depend_on_how_many_resamples_fit_in_memory(monkeypatch):
     values = scores(5, 3)
     whole = bootstrap_interval(values, resamples=1000)
-    monkeypatch.setattr("evaluation.statistics.CHUNK", 100)
+    monkeypatch.setattr("rl_discovery.evaluation.statistics.CHUNK", 100)
     assert bootstrap_interval(values, resamples=1000) == whole
 
 

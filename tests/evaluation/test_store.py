@@ -8,13 +8,13 @@ import jax
 import pytest
 from gymnax.wrappers.purerl import GymnaxWrapper
 
-from checkpoints import numerics
-from discovery.agents.agent import AgentConfig
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.registry import make_objective
-from envs.suites import Suite
-from evaluation import store
-from evaluation.tasks import Trial, prepare
+from rl_discovery.checkpoints import numerics
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.registry import make_objective
+from rl_discovery.envs.suites import Suite
+from rl_discovery.evaluation import store
+from rl_discovery.evaluation.tasks import Trial, prepare
 from tests.checkpoints.switches import switched
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from evaluation import Results, markdown_table
+from rl_discovery.evaluation import Results, markdown_table
 from tests.evaluation.test_results import cell
 
 

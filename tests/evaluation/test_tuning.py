@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from discovery.blocks import make_mesh
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.registry import make_objective, registry
-from envs.suites import Suite
-from evaluation import EvaluationError, evaluate, lanes, tuning
-from evaluation.results import Outcome
-from evaluation.tasks import Trial, prepare
-from evaluation.tuning import GRID, Settings, best, tunable, with_settings
+from rl_discovery.discovery.blocks import make_mesh
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.registry import make_objective, registry
+from rl_discovery.envs.suites import Suite
+from rl_discovery.evaluation import EvaluationError, evaluate, lanes, tuning
+from rl_discovery.evaluation.results import Outcome
+from rl_discovery.evaluation.tasks import Trial, prepare
+from rl_discovery.evaluation.tuning import GRID, Settings, best, tunable, with_settings
 
 SUITE = Suite("test", "", ("gridworld/small",), (1,), levels_per_environment=3)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from checkpoints import read_objective
+from rl_discovery.checkpoints import read_objective
 
 ROOT = Path(__file__).parents[2]
 TIMES = {"wall_s", "generation_s", "env_steps_per_s"} | {

@@ -2,8 +2,8 @@
 
 import json
 
-from meta.config import to_json
-from meta.run_files import FORMAT
+from rl_discovery.meta.config import to_json
+from rl_discovery.meta.run_files import FORMAT
 from tests.meta.tiny import TINY
 
 

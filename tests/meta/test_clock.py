@@ -1,6 +1,6 @@
 import pytest
 
-from meta.clock import Clock, shares
+from rl_discovery.meta.clock import Clock, shares
 
 
 class Time:

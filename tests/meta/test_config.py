@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discovery.objectives import registry as objectives
-from discovery.objectives.lpg import LPG
-from discovery.objectives.lpo import LPO
-from discovery.objectives.mirror import MirrorLearning
-from discovery.objectives.registry import Entry
-from meta.config import LevelsConfig, RunConfig, from_json, identity, to_json, validate
-from meta.errors import ConfigError
-from meta.presets import find
+from rl_discovery.discovery.objectives import registry as objectives
+from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.discovery.objectives.lpo import LPO
+from rl_discovery.discovery.objectives.mirror import MirrorLearning
+from rl_discovery.discovery.objectives.registry import Entry
+from rl_discovery.meta.config import LevelsConfig, RunConfig, from_json, identity, to_json, validate
+from rl_discovery.meta.errors import ConfigError
+from rl_discovery.meta.presets import find
 
 NAN, INF = float("nan"), float("inf")
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from meta.divergence import Evaluation, Trend, trend
-from meta.keeping import HeldOutConfig
+from rl_discovery.meta.divergence import Evaluation, Trend, trend
+from rl_discovery.meta.keeping import HeldOutConfig
 
 CONFIG = HeldOutConfig(every=1, drop=0.5, patience=2)
 

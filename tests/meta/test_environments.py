@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from discovery.agents.agent import AgentConfig
-from meta.config import EnvironmentConfig, LevelsConfig
-from meta.generation import generation
-from meta.program import make_program
-from meta.results import Results
-from meta.trainer import meta_train
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.meta.config import EnvironmentConfig, LevelsConfig
+from rl_discovery.meta.generation import generation
+from rl_discovery.meta.program import make_program
+from rl_discovery.meta.results import Results
+from rl_discovery.meta.trainer import meta_train
 from tests.meta.processes import metrics
 from tests.meta.tiny import TINY, tiny
 

@@ -1,8 +1,8 @@
 import dataclasses
 
-from meta.config import to_json
-from meta.fields import changed, dotted
-from meta.presets import find
+from rl_discovery.meta.config import to_json
+from rl_discovery.meta.fields import changed, dotted
+from rl_discovery.meta.presets import find
 
 
 def test_every_field_has_its_dotted_name_and_the_names_lead_back():

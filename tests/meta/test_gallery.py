@@ -9,21 +9,21 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from checkpoints import read_card
-from checkpoints.runs import RunCheckpoints
-from discovery.agents.agent import AgentConfig
-from discovery.lifetime import make_learner
-from discovery.objectives.a2c import A2C
-from envs.gridworld import FAMILY, GridWorld
-from meta import gallery as module
-from meta.config import MetaGradientConfig
-from meta.curriculum import buffer as levels_buffer
-from meta.curriculum.scores import find
-from meta.gallery import PATH_STEPS, Gallery, histograms, make_gallery, walk
-from meta.program import make_program
-from meta.run_dir import RunDirectory
-from meta.scale import Scale
-from meta.trainer import meta_train
+from rl_discovery.checkpoints import read_card
+from rl_discovery.checkpoints.runs import RunCheckpoints
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.lifetime import make_learner
+from rl_discovery.discovery.objectives.a2c import A2C
+from rl_discovery.envs.gridworld import FAMILY, GridWorld
+from rl_discovery.meta import gallery as module
+from rl_discovery.meta.config import MetaGradientConfig
+from rl_discovery.meta.curriculum import buffer as levels_buffer
+from rl_discovery.meta.curriculum.scores import find
+from rl_discovery.meta.gallery import PATH_STEPS, Gallery, histograms, make_gallery, walk
+from rl_discovery.meta.program import make_program
+from rl_discovery.meta.run_dir import RunDirectory
+from rl_discovery.meta.scale import Scale
+from rl_discovery.meta.trainer import meta_train
 from tests.meta.processes import metrics
 from tests.meta.test_watch import events
 from tests.meta.tiny import tiny, with_task

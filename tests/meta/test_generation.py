@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from discovery.lifetime import Learner
-from discovery.types import Progress
-from meta import keys as module
-from meta.errors import ConfigError
-from meta.generation import generation
-from meta.lanes import Lanes
-from meta.program import make_program
-from meta.results import Results
+from rl_discovery.discovery.lifetime import Learner
+from rl_discovery.discovery.types import Progress
+from rl_discovery.meta import keys as module
+from rl_discovery.meta.errors import ConfigError
+from rl_discovery.meta.generation import generation
+from rl_discovery.meta.lanes import Lanes
+from rl_discovery.meta.program import make_program
+from rl_discovery.meta.results import Results
 from tests.meta import device_counts
 from tests.meta.processes import run_script
 from tests.meta.tiny import program_with_horizons, tiny, with_task

@@ -11,16 +11,16 @@ import pytest
 from rich.console import Console
 
 import meta.trainer
-from checkpoints import read_card, read_objective
-from discovery.agents.agent import AgentConfig
-from envs.registry import distribution
-from meta.config import EnvironmentConfig, LevelsConfig
-from meta.errors import ConfigError, DivergedError
-from meta.held_out import FOLD, HeldOut, held_out_levels
-from meta.keys import keys_of_generation
-from meta.program import compile_step, make_program
-from meta.run_dir import BEST_OBJECTIVE
-from meta.trainer import meta_train
+from rl_discovery.checkpoints import read_card, read_objective
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.envs.registry import distribution
+from rl_discovery.meta.config import EnvironmentConfig, LevelsConfig
+from rl_discovery.meta.errors import ConfigError, DivergedError
+from rl_discovery.meta.held_out import FOLD, HeldOut, held_out_levels
+from rl_discovery.meta.keys import keys_of_generation
+from rl_discovery.meta.program import compile_step, make_program
+from rl_discovery.meta.run_dir import BEST_OBJECTIVE
+from rl_discovery.meta.trainer import meta_train
 from tests.meta.processes import metrics
 from tests.meta.tiny import tiny
 
@@ -95,7 +95,7 @@ def test_levels_are_the_same_for_every_seed_and_generation_and_no_generations():
 
 
 def test_an_evaluation_is_the_mean_over_fixed_levels_of_agents_trained_from_scratch():
-    from discovery.lifetime import evaluate_block, train_block
+    from rl_discovery.discovery.lifetime import evaluate_block, train_block
 
     config = tiny(held_out={"every": 1, "levels": 3})
     program = make_program(config)
@@ -262,7 +262,9 @@ def test_a_fall_stops_the_run_with_its_last_checkpoint_and_again_if_it_is_tried_
 
 
 def test_a_strategy_that_cannot_be_reduced_is_refused_before_there_is_a_directory(monkeypatch, tmp_path):
-    monkeypatch.setattr("meta.generation.check_reducible", lambda *_: (_ for _ in ()).throw(ValueError("no")))
+    monkeypatch.setattr(
+        "rl_discovery.meta.generation.check_reducible", lambda *_: (_ for _ in ()).throw(ValueError("no"))
+    )
     with pytest.raises(ConfigError, match="no"):
         run(tmp_path / "run", watched("reduce"))
     assert not (tmp_path / "run").exists()

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from discovery.lifetime import train_block
-from discovery.objectives.lpg import LPG
-from discovery.types import Progress
-from envs.registry import distribution
-from meta.config import validate
-from meta.errors import ConfigError
-from meta.fitness import FITNESS, Lifetime, find
-from meta.held_out import FOLD, HeldOut, held_out_levels
-from meta.program import make_program
-from meta.scale import Scale
+from rl_discovery.discovery.lifetime import train_block
+from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.discovery.types import Progress
+from rl_discovery.envs.registry import distribution
+from rl_discovery.meta.config import validate
+from rl_discovery.meta.errors import ConfigError
+from rl_discovery.meta.fitness import FITNESS, Lifetime, find
+from rl_discovery.meta.held_out import FOLD, HeldOut, held_out_levels
+from rl_discovery.meta.program import make_program
+from rl_discovery.meta.scale import Scale
 from tests.meta.tiny import tiny
 
 
@@ -133,7 +133,7 @@ def test_held_out_score_is_the_mean_of_exactly_scaled_returns():
     family_key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), FOLD), 0)
     chosen = config.levels.build()
     levels = held_out_levels(chosen, family_key, 6)
-    from envs.registry import family_of
+    from rl_discovery.envs.registry import family_of
 
     optimal, random = family_of("small").expected_returns(chosen.env, levels.params)
     exam = held_out._exams[0]

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from discovery.agents.agent import AgentConfig
-from discovery.blocks import make_mesh
-from discovery.lifetime import UPDATES, make_learner
-from discovery.objectives.lpg import LPG
-from discovery.types import Progress
-from envs.levels import Level
-from meta.config import MetaGradientConfig
-from meta.curriculum import SCORES
-from meta.curriculum.base import not_replayed
-from meta.population import LivingLanes, chunks, meta_loss, usable_devices
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.blocks import make_mesh
+from rl_discovery.discovery.lifetime import UPDATES, make_learner
+from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.discovery.types import Progress
+from rl_discovery.envs.levels import Level
+from rl_discovery.meta.config import MetaGradientConfig
+from rl_discovery.meta.curriculum import SCORES
+from rl_discovery.meta.curriculum.base import not_replayed
+from rl_discovery.meta.population import LivingLanes, chunks, meta_loss, usable_devices
 from tests.discovery.experience import randomised, small_grid
 
 # Weights large enough that each of the four regularisers shows in the gradient.

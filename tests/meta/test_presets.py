@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
-from meta.config import EvolutionConfig, ObjectiveConfig, RunConfig, from_json, to_json, validate
-from meta.errors import ConfigError
-from meta.presets import PRESETS, find
+from rl_discovery.meta.config import EvolutionConfig, ObjectiveConfig, RunConfig, from_json, to_json, validate
+from rl_discovery.meta.errors import ConfigError
+from rl_discovery.meta.presets import PRESETS, find
 
 
 @pytest.mark.parametrize("name", PRESETS)

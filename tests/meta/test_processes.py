@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from meta.joining import HEARTBEAT_SECONDS, join
-from meta.run_dir import BEST_OBJECTIVE
+from rl_discovery.meta.joining import HEARTBEAT_SECONDS, join
+from rl_discovery.meta.run_dir import BEST_OBJECTIVE
 from tests.meta.processes import Command, count_rows, metrics, tensors
 
 FLAGS = [

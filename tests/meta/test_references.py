@@ -7,17 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from discovery.blocks import make_mesh
-from discovery.lifetime import make_learner
-from discovery.objectives.a2c import A2C
-from discovery.types import Progress
-from envs.gridworld import planning
-from meta import scale
-from meta.curriculum.base import not_replayed
-from meta.errors import ConfigError
-from meta.program import make_program
-from meta.references import Antagonist, Optimum, complete
-from meta.scale import Planner
+from rl_discovery.discovery.blocks import make_mesh
+from rl_discovery.discovery.lifetime import make_learner
+from rl_discovery.discovery.objectives.a2c import A2C
+from rl_discovery.discovery.types import Progress
+from rl_discovery.envs.gridworld import planning
+from rl_discovery.meta import scale
+from rl_discovery.meta.curriculum.base import not_replayed
+from rl_discovery.meta.errors import ConfigError
+from rl_discovery.meta.program import make_program
+from rl_discovery.meta.references import Antagonist, Optimum, complete
+from rl_discovery.meta.scale import Planner
 from tests.meta.tiny import tiny
 
 KEY = jax.random.key(2)

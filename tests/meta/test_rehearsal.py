@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from checkpoints import load_objective
-from discovery.objectives.base import TrainedObjective
-from meta.errors import ConfigError
-from meta.gallery import make_gallery
-from meta.rehearsal import make_rehearsal
+from rl_discovery.checkpoints import load_objective
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.meta.errors import ConfigError
+from rl_discovery.meta.gallery import make_gallery
+from rl_discovery.meta.rehearsal import make_rehearsal
 from tests.meta.tiny import tiny
 
 REPLAY = {"score": "algorithmic_regret", "buffer_size": 12, "minimum_fill": 0.2, "replay_probability": 0.9}

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from discovery import rollout as acting
-from discovery.agents.agent import AgentConfig
-from discovery.lifetime import EVALUATION, LAST_ROLLOUT, make_learner
-from discovery.objectives.a2c import A2C
-from meta.curriculum import SCORES
-from meta.results import Results, by_level, endless_share, judge
-from meta.scale import Scale
+from rl_discovery.discovery import rollout as acting
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.lifetime import EVALUATION, LAST_ROLLOUT, make_learner
+from rl_discovery.discovery.objectives.a2c import A2C
+from rl_discovery.meta.curriculum import SCORES
+from rl_discovery.meta.results import Results, by_level, endless_share, judge
+from rl_discovery.meta.scale import Scale
 from tests.discovery.experience import randomised, small_grid
 from tests.discovery.test_gae import naive_advantages
 

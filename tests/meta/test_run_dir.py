@@ -7,13 +7,13 @@ from pathlib import Path
 import jax
 import pytest
 
-from checkpoints import numerics, untrusted
-from checkpoints.errors import CheckpointError
-from meta.config import to_json
-from meta.errors import ConfigError, RunError
-from meta.run_dir import RunDirectory, read_config
-from meta.run_files import FORMAT, read_metrics
-from meta.status import read_status
+from rl_discovery.checkpoints import numerics, untrusted
+from rl_discovery.checkpoints.errors import CheckpointError
+from rl_discovery.meta.config import to_json
+from rl_discovery.meta.errors import ConfigError, RunError
+from rl_discovery.meta.run_dir import RunDirectory, read_config
+from rl_discovery.meta.run_files import FORMAT, read_metrics
+from rl_discovery.meta.status import read_status
 from tests.checkpoints.switches import switched
 from tests.meta.processes import environment
 from tests.meta.tiny import TINY, tiny
@@ -21,7 +21,7 @@ from tests.meta.tiny import TINY, tiny
 HOLD = """
 import sys
 from pathlib import Path
-from meta.run_dir import RunDirectory
+from rl_discovery.meta.run_dir import RunDirectory
 from tests.meta.tiny import TINY
 directory = RunDirectory(Path(sys.argv[1]), TINY)
 print("open", flush=True)
@@ -164,7 +164,7 @@ def test_a_new_run_knows_what_computes_it_from_the_first_generation(path):
 
 
 def with_version(monkeypatch, version):
-    monkeypatch.setattr("meta.history.versions", lambda: {"jax": version, "numpy": "2"})
+    monkeypatch.setattr("rl_discovery.meta.history.versions", lambda: {"jax": version, "numpy": "2"})
 
 
 def test_the_versions_that_computed_a_part_of_a_run_are_kept_and_what_changed_is_told_once(path, monkeypatch):

@@ -1,7 +1,7 @@
 import pytest
 
-from meta.keeping import CheckpointConfig
-from meta.saving import due
+from rl_discovery.meta.keeping import CheckpointConfig
+from rl_discovery.meta.saving import due
 
 BOTH = CheckpointConfig(every=50, minutes=10)
 

@@ -10,17 +10,17 @@ import pytest
 from flax import struct
 from jaxtyping import Array
 
-from discovery.blocks import make_mesh
-from envs.gridworld import planning
-from envs.gridworld.env import GridWorld
-from envs.levels import Level, LevelDistribution
-from meta import scale as module
-from meta.config import CurriculumConfig, EnvironmentConfig, LevelsConfig
-from meta.curriculum import SCORES, make_curriculum
-from meta.errors import ConfigError
-from meta.fitness import FITNESS
-from meta.program import make_program
-from meta.scale import REDRAW_FOLD, TRIES, Planner, Scale
+from rl_discovery.discovery.blocks import make_mesh
+from rl_discovery.envs.gridworld import planning
+from rl_discovery.envs.gridworld.env import GridWorld
+from rl_discovery.envs.levels import Level, LevelDistribution
+from rl_discovery.meta import scale as module
+from rl_discovery.meta.config import CurriculumConfig, EnvironmentConfig, LevelsConfig
+from rl_discovery.meta.curriculum import SCORES, make_curriculum
+from rl_discovery.meta.errors import ConfigError
+from rl_discovery.meta.fitness import FITNESS
+from rl_discovery.meta.program import make_program
+from rl_discovery.meta.scale import REDRAW_FOLD, TRIES, Planner, Scale
 from tests.envs.gridworld.random_levels import hand_made_level, stack
 from tests.meta.curriculum.numbers import played
 from tests.meta.tiny import half_empty, tiny

@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from meta.signals import StopRequest
+from rl_discovery.meta.signals import StopRequest
 
 
 @pytest.fixture

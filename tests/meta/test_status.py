@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from meta import status
-from meta.errors import RunError
-from meta.status import read_status
+from rl_discovery.meta import status
+from rl_discovery.meta.errors import RunError
+from rl_discovery.meta.status import read_status
 from tests.meta.recorded import record, row
 from tests.meta.tiny import tiny
 

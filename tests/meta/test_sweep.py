@@ -7,9 +7,9 @@ import random
 
 import pytest
 
-from meta import sweep
-from meta.errors import ConfigError, RunError
-from meta.sweep import Plan, Trial, make_plan, parse_axis, points, settle
+from rl_discovery.meta import sweep
+from rl_discovery.meta.errors import ConfigError, RunError
+from rl_discovery.meta.sweep import Plan, Trial, make_plan, parse_axis, points, settle
 from tests.meta.recorded import record, row
 from tests.meta.tiny import TINY, tiny
 

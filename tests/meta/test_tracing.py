@@ -3,8 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from meta.tracing import Tracer
-from meta.trainer import meta_train
+from rl_discovery.meta.tracing import Tracer
+from rl_discovery.meta.trainer import meta_train
 from tests.meta.processes import metrics
 from tests.meta.tiny import tiny
 

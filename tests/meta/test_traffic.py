@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from meta.traffic import Collective, collectives, total_bytes
+from rl_discovery.meta.traffic import Collective, collectives, total_bytes
 from tests.meta.processes import ROOT, environment
 from tests.quick import ENVIRONMENT
 
@@ -12,7 +12,7 @@ FLOAT = 4
 SCRIPT = """
 import sys
 import jax
-from meta.program import compile_step, make_program
+from rl_discovery.meta.program import compile_step, make_program
 from tests.meta.test_traffic import CASES
 from tests.meta.tiny import tiny
 for name, changes in CASES.items():

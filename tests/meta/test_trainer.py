@@ -18,19 +18,19 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from checkpoints import read_card, read_objective
-from checkpoints.errors import CheckpointError
-from checkpoints.runs import RunCheckpoints
-from discovery import rollout
-from meta.config import to_json
-from meta.errors import DivergedError, RunError
-from meta.generation import Evolution
-from meta.lanes import Lanes
-from meta.program import compile_step, make_program
-from meta.results import Results
-from meta.run_dir import RunDirectory
-from meta.signals import STOPPING
-from meta.trainer import meta_train
+from rl_discovery.checkpoints import read_card, read_objective
+from rl_discovery.checkpoints.errors import CheckpointError
+from rl_discovery.checkpoints.runs import RunCheckpoints
+from rl_discovery.discovery import rollout
+from rl_discovery.meta.config import to_json
+from rl_discovery.meta.errors import DivergedError, RunError
+from rl_discovery.meta.generation import Evolution
+from rl_discovery.meta.lanes import Lanes
+from rl_discovery.meta.program import compile_step, make_program
+from rl_discovery.meta.results import Results
+from rl_discovery.meta.run_dir import RunDirectory
+from rl_discovery.meta.signals import STOPPING
+from rl_discovery.meta.trainer import meta_train
 from tests.meta.processes import metrics
 from tests.meta.tiny import TINY, tiny
 
@@ -159,8 +159,10 @@ def test_a_generation_is_dispatched_ahead_only_where_that_returns_at_once(monkey
     def recorded(directory, row):
         ahead.append(len(begun) - row["generation"] - 1)
 
-    monkeypatch.setattr("meta.trainer.compile_step", compiled)
-    monkeypatch.setattr("meta.trainer.wait_for", lambda found: time.sleep(0.1) or jax.device_get(found))
+    monkeypatch.setattr("rl_discovery.meta.trainer.compile_step", compiled)
+    monkeypatch.setattr(
+        "rl_discovery.meta.trainer.wait_for", lambda found: time.sleep(0.1) or jax.device_get(found)
+    )
     monkeypatch.setattr(RunDirectory, "append_metrics", recorded)
     config = dataclasses.replace(TINY, held_out=dataclasses.replace(TINY.held_out, every=0))
     run(tmp_path / "run", config)
@@ -196,7 +198,7 @@ def test_a_run_goes_on_where_jax_is_asked_to_end_at_nan_and_says_so(finished, tm
 
 def test_versions_that_changed_between_two_starts_are_told_in_one_line_and_kept(tmp_path, monkeypatch):
     run(tmp_path / "run", tiny(generations=2))
-    monkeypatch.setattr("meta.history.versions", lambda: {"jax": "0.0.1"})
+    monkeypatch.setattr("rl_discovery.meta.history.versions", lambda: {"jax": "0.0.1"})
     lines = [line for line in run(tmp_path / "run", tiny(generations=3)).splitlines() if "warning" in line]
     assert lines == [
         f"warning: jax was {jax.__version__}, now 0.0.1: from generation 2 on results may be others"

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.lpg import LPG
-from discovery.objectives.lpo import LPO
-from discovery.objectives.registry import make_objective
-from meta.errors import ConfigError
-from meta.warm_start import first_stage, fitted, starting_point
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.discovery.objectives.lpo import LPO
+from rl_discovery.discovery.objectives.registry import make_objective
+from rl_discovery.meta.errors import ConfigError
+from rl_discovery.meta.warm_start import first_stage, fitted, starting_point
 from tests.discovery.experience import progress, random_experience, randomised
 
 BLIND = LPG(width=4, bins=3, embedding_width=2, horizon_inputs=False)

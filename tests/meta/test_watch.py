@@ -16,9 +16,9 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.layout_pb2 import Layout
 from tensorboardX.record_writer import masked_crc32c
 
-from meta.errors import ConfigError, RunError
-from meta.trainer import meta_train
-from meta.watch import (
+from rl_discovery.meta.errors import ConfigError, RunError
+from rl_discovery.meta.trainer import meta_train
+from rl_discovery.meta.watch import (
     GLANCE,
     PACE_GENERATIONS,
     Points,

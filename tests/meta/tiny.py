@@ -4,15 +4,15 @@ import dataclasses
 
 import jax
 
-from discovery.agents.agent import AgentConfig
-from meta.config import (
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.meta.config import (
     EvolutionConfig,
     LevelsConfig,
     ObjectiveConfig,
     RunConfig,
 )
-from meta.keeping import CheckpointConfig, LoggingConfig
-from meta.program import make_program
+from rl_discovery.meta.keeping import CheckpointConfig, LoggingConfig
+from rl_discovery.meta.program import make_program
 
 TINY = RunConfig(
     preset="tiny",

@@ -1,6 +1,6 @@
 """Commands called in the tests' own process."""
 
-from scripts import cli
+from rl_discovery.scripts import cli
 
 
 def called(command, capture, *arguments):

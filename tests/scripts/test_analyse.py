@@ -10,13 +10,13 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-import checkpoints
-from checkpoints import save_objective
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.registry import make_objective
-from evaluation.analysis.lifetimes import TRACES
-from evaluation.analysis.record import Analysis
-from scripts import cli
+from rl_discovery import checkpoints
+from rl_discovery.checkpoints import save_objective
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.registry import make_objective
+from rl_discovery.evaluation.analysis.lifetimes import TRACES
+from rl_discovery.evaluation.analysis.record import Analysis
+from rl_discovery.scripts import cli
 
 TINY = ("--suite", "small", "--levels", "2", "--seeds", "3", "--lifetime", "4", "--terms", "3")
 HAS_LIBRARY = importlib.util.find_spec("sklearn") is not None
@@ -31,7 +31,7 @@ def untrained(monkeypatch):
         traces = {name: jnp.zeros((keys.shape[0], told.shape[0])) for name in TRACES}
         return traces | {"return": jnp.zeros(keys.shape[0])}
 
-    monkeypatch.setattr("evaluation.analysis.lifetimes.watch_lanes", nothing)
+    monkeypatch.setattr("rl_discovery.evaluation.analysis.lifetimes.watch_lanes", nothing)
 
 
 def pictures(*names):
@@ -88,7 +88,7 @@ def test_a_learned_drift_has_figures_numbers_and_a_formula(tmp_path, monkeypatch
     def train(learner, mesh, size, meta_params, levels, keys, ends):
         return jnp.zeros(keys.shape[0]), jnp.zeros((keys.shape[0], ends.shape[0] - 1))
 
-    monkeypatch.setattr("evaluation.lanes.train_lanes", train)
+    monkeypatch.setattr("rl_discovery.evaluation.lanes.train_lanes", train)
     tiny = ("--suite", "small", "--levels", "1", "--seeds", "1", "--horizons", "1", "--baselines", "random")
     assert cli.main(["evaluate", str(out / "closed_form.safetensors"), *tiny]) == 0
     assert "closed-form-drift" in capsys.readouterr().out

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.cli import main
+from rl_discovery.scripts.cli import main
 
 
 @pytest.mark.parametrize(

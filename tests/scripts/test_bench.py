@@ -3,9 +3,9 @@ import json
 import jax
 import pytest
 
-from meta.config import ObjectiveConfig, RunConfig
-from scripts import cli
-from scripts.bench import flop_per_env_step
+from rl_discovery.meta.config import ObjectiveConfig, RunConfig
+from rl_discovery.scripts import cli
+from rl_discovery.scripts.bench import flop_per_env_step
 
 FLAGS = [
     *("--preset", "lpg", "--pairs", "3", "--workers", "4", "--rollout-steps", "5", "--horizon", "6"),

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from scripts import bench_scaling, cli
-from scripts.arguments import UsageError
-from scripts.bench_scaling import device_counts, measure, show
+from rl_discovery.scripts import bench_scaling, cli
+from rl_discovery.scripts.arguments import UsageError
+from rl_discovery.scripts.bench_scaling import device_counts, measure, show
 
 RATES = {1: 100.0, 2: 180.0, 4: 190.0}
 

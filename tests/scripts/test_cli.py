@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import cli, runtime
+from rl_discovery.scripts import cli, runtime
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,7 +23,7 @@ class OurUsageError(ValueError):
     """Speaks to the user about what they asked for."""
 
 
-OurError.__module__ = OurUsageError.__module__ = "evaluation.errors"
+OurError.__module__ = OurUsageError.__module__ = "rl_discovery.evaluation.errors"
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def command(monkeypatch):
     """Registers a command `fake` that calls what a test gives it."""
 
     def register(main):
-        monkeypatch.setitem(sys.modules, "scripts.fake", types.SimpleNamespace(main=main))
-        monkeypatch.setitem(cli.COMMANDS, "fake", cli.Command("scripts.fake", "for tests"))
+        monkeypatch.setitem(sys.modules, "rl_discovery.scripts.fake", types.SimpleNamespace(main=main))
+        monkeypatch.setitem(cli.COMMANDS, "fake", cli.Command("fake", "for tests"))
 
     return register
 
@@ -56,7 +56,7 @@ def test_overview_shows_every_command(capsys, arguments):
 
 def test_console_command_is_main():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["scripts"] == {"rl-discovery": "scripts.cli:main"}
+    assert project["scripts"] == {"rl-discovery": "rl_discovery.scripts.cli:main"}
 
 
 def test_version_is_printed(capsys):
@@ -137,7 +137,7 @@ def test_unwritable_cache_is_done_without(monkeypatch, tmp_path):
 PROGRAM = """
 import os, sys, time
 began = time.perf_counter()
-from scripts import cli
+from rl_discovery.scripts import cli
 cli.main(["--help"])
 assert not {"jax", "numpy", "rich", "tyro"} & sys.modules.keys(), "--help is slow"
 seconds = time.perf_counter() - began
@@ -150,8 +150,8 @@ def main(argv):
     assert jax.config.jax_persistent_cache_min_compile_time_secs == 0.5
     return 5
 import types
-sys.modules["scripts.fake"] = types.SimpleNamespace(main=main)
-cli.COMMANDS["fake"] = cli.Command("scripts.fake", "")
+sys.modules["rl_discovery.scripts.fake"] = types.SimpleNamespace(main=main)
+cli.COMMANDS["fake"] = cli.Command("fake", "")
 assert cli.main(["fake", "--devices", "3"]) == 5
 
 reader, writer = os.pipe()
@@ -174,21 +174,3 @@ def test_fresh_process_starts_fast_configures_jax_and_survives_a_closed_pipe(tmp
     )
     assert done.stderr == ""
     assert done.returncode == 128 + signal.SIGPIPE
-
-
-@pytest.mark.parametrize("file", ["envs/__init__.py", "envs.py", "meta/__init__.py"])
-def test_a_project_with_a_folder_named_as_one_of_ours_is_told_whose_it_is(tmp_path, file):
-    (tmp_path / file).parent.mkdir(exist_ok=True)
-    (tmp_path / file).touch()
-    # Ours is found last, as from an editable installation.
-    code = f"import sys; sys.path.append({str(ROOT)!r}); from scripts import cli; sys.exit(cli.main())"
-    command = [sys.executable, "-c", code, "list", "envs"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    theirs = tmp_path / file.removesuffix("/__init__.py")
-    assert done.stderr.startswith(f"error: Python finds {theirs} where rl-discovery has its package")
-    assert done.stderr.count("\n") == 1
-
-
-def test_nothing_hides_our_packages_here():
-    assert cli.hidden() is None

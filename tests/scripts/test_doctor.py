@@ -6,7 +6,7 @@ import jax
 import pytest
 from packaging.requirements import Requirement
 
-from scripts import cli, doctor, runtime
+from rl_discovery.scripts import cli, doctor, runtime
 
 
 @pytest.fixture

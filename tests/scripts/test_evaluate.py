@@ -15,13 +15,13 @@ import jax.numpy as jnp
 import matplotlib.image
 import pytest
 
-from checkpoints import save_objective
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.registry import make_objective
-from envs.suites import suite
-from evaluation import Results
-from scripts import cli, streams
-from scripts import evaluate as command
+from rl_discovery.checkpoints import save_objective
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.registry import make_objective
+from rl_discovery.envs.suites import suite
+from rl_discovery.evaluation import Results
+from rl_discovery.scripts import cli, streams
+from rl_discovery.scripts import evaluate as command
 from tests import quick
 
 TINY = ("--suite", "small", "--levels", "2", "--seeds", "3", "--horizons", "2", "5")
@@ -45,7 +45,7 @@ def run_dir(tmp_path_factory):
 
 @pytest.mark.e2e
 def test_a_run_is_compared_with_its_baselines_and_keeps_the_results(run_dir):
-    arguments = [sys.executable, "-m", "scripts.cli", "evaluate", str(run_dir), *TINY]
+    arguments = [sys.executable, "-m", "rl_discovery.scripts.cli", "evaluate", str(run_dir), *TINY]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "JAX_PLATFORMS": "cpu"}
     arguments += ["--baselines", "random", "--json", "--no-cache"]
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
@@ -63,7 +63,7 @@ def test_a_run_is_compared_with_its_baselines_and_keeps_the_results(run_dir):
 @pytest.mark.e2e
 def test_an_evaluation_that_was_killed_goes_on_where_it_was(tmp_path):
     command = ["evaluate", "a2c", "ppo", "dpo", *TINY, "--baselines", "random", "--json"]
-    arguments = [sys.executable, "-m", "scripts.cli", *command]
+    arguments = [sys.executable, "-m", "rl_discovery.scripts.cli", *command]
     outcomes = tmp_path / "rl-discovery"
     environment = os.environ | quick.ENVIRONMENT
     environment |= {"PYTHONPATH": str(Path(__file__).parents[2]), "XDG_CACHE_HOME": str(tmp_path)}
@@ -97,7 +97,7 @@ def untrained(monkeypatch):
     def train(learner, mesh, size, meta_params, levels, keys, ends):
         return jnp.zeros(keys.shape[0]), jnp.zeros((keys.shape[0], ends.shape[0] - 1))
 
-    monkeypatch.setattr("evaluation.lanes.train_lanes", train)
+    monkeypatch.setattr("rl_discovery.evaluation.lanes.train_lanes", train)
 
 
 def test_the_table_shows_every_objective_and_horizon(untrained, tmp_path, capsys):

@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from checkpoints import load_objective, save_objective
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.registry import make_objective
-from scripts import cli
+from rl_discovery.checkpoints import load_objective, save_objective
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.registry import make_objective
+from rl_discovery.scripts import cli
 
 
 @pytest.fixture

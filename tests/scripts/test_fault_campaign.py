@@ -4,10 +4,10 @@ import signal
 
 import pytest
 
-from scripts import faults
-from scripts.fault_campaign import main, table
-from scripts.fault_injections import CLOCK, INJECTIONS
-from scripts.fault_runs import Campaign, Finding, read_rows, stripped
+from rl_discovery.scripts import faults
+from rl_discovery.scripts.fault_campaign import main, table
+from rl_discovery.scripts.fault_injections import CLOCK, INJECTIONS
+from rl_discovery.scripts.fault_runs import Campaign, Finding, read_rows, stripped
 
 
 def write_run(run_dir, numbers, value=1.0):

@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-import envs
-from checkpoints import loading, save_objective
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.registry import make_objective, registry
-from meta.curriculum import SCORES
-from scripts import cli, list_
-from scripts.output import columns
+from rl_discovery import envs
+from rl_discovery.checkpoints import loading, save_objective
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.registry import make_objective, registry
+from rl_discovery.meta.curriculum import SCORES
+from rl_discovery.scripts import cli, list_
+from rl_discovery.scripts.output import columns
 
 
 def listed(capsys, kind):

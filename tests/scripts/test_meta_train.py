@@ -10,12 +10,12 @@ import jax
 import numpy as np
 import pytest
 
-from checkpoints import read_card, read_objective
-from checkpoints.runs import RunCheckpoints
-from meta.config import from_json, to_json
-from meta.presets import PRESETS, find
-from meta.program import make_program
-from meta.run_dir import RunDirectory, read_config
+from rl_discovery.checkpoints import read_card, read_objective
+from rl_discovery.checkpoints.runs import RunCheckpoints
+from rl_discovery.meta.config import from_json, to_json
+from rl_discovery.meta.presets import PRESETS, find
+from rl_discovery.meta.program import make_program
+from rl_discovery.meta.run_dir import RunDirectory, read_config
 from tests.meta.processes import Command, count_rows, metrics
 from tests.scripts.called import called
 

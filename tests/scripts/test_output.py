@@ -6,12 +6,12 @@ import re
 import pytest
 from rich.table import Table
 
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.registry import make_objective
-from envs.suites import suite
-from evaluation.results import Results
-from scripts import cli, output
-from scripts.tables import tables
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.registry import make_objective
+from rl_discovery.envs.suites import suite
+from rl_discovery.evaluation.results import Results
+from rl_discovery.scripts import cli, output
+from rl_discovery.scripts.tables import tables
 from tests.evaluation.test_results import cell
 from tests.meta.processes import ROOT
 from tests.meta.recorded import record

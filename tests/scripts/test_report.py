@@ -9,9 +9,9 @@ import shutil
 
 import pytest
 
-from meta.config import to_json
-from meta.presets import PRESETS
-from scripts import cli, report
+from rl_discovery.meta.config import to_json
+from rl_discovery.meta.presets import PRESETS
+from rl_discovery.scripts import cli, report
 from tests.evaluation.report import tiny_run
 from tests.meta.tiny import tiny
 

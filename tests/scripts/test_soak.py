@@ -4,8 +4,8 @@ import sys
 import numpy as np
 import pytest
 
-from scripts.cli import guarded
-from scripts.soak import main, sample, summary, watch
+from rl_discovery.scripts.cli import guarded
+from rl_discovery.scripts.soak import main, sample, summary, watch
 
 
 def samples(rss=lambda hours: 700.0, threads=lambda hours: 30, files=lambda hours: 12):
@@ -95,7 +95,7 @@ def test_a_soak_that_cannot_tell_anything_is_refused_with_one_line(tmp_path, cap
 
 def test_a_run_that_ends_by_itself_is_one_line_with_its_last_words(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
-        "scripts.soak.child.COMMAND", (sys.executable, "-c", "import sys; sys.exit('no disk')")
+        "rl_discovery.scripts.soak.child.COMMAND", (sys.executable, "-c", "import sys; sys.exit('no disk')")
     )
     arguments = [
         "--run-dir",

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from scripts import status
+from rl_discovery.scripts import status
 from tests.meta.processes import ROOT, environment
 from tests.meta.recorded import record, row
 from tests.meta.tiny import tiny
@@ -16,7 +16,7 @@ from tests.scripts.called import called
 
 FAST = """
 import sys
-from scripts import cli
+from rl_discovery.scripts import cli
 code = cli.main(["status", *sys.argv[1:]])
 heavy = {"jax", "jaxlib", "numpy", "orbax", "flax", "pydantic"} & sys.modules.keys()
 assert not heavy, f"status is slow: it imports {heavy}"

@@ -18,14 +18,14 @@ FLAGS = [
 ]
 MOMENTS = {
     # What is going on: what is called then, and the generations that are done when the run has stopped.
-    "before compiling": ("meta.trainer.make_program", 0),
-    "compiling": ("meta.held_out.HeldOut.compile", 0),
-    "in a generation": ("meta.trainer.wait_for", 1),
-    "writing metrics": ("meta.run_dir.RunDirectory.append_metrics", 1),
-    "writing a checkpoint": ("checkpoints.runs.RunCheckpoints.save", 3),
-    "writing the objective": ("meta.saving.Saver.save_objective", 3),
-    "evaluating": ("meta.held_out.HeldOut.evaluate", 3),
-    "writing the best objective": ("meta.saving.Saver.save_best", 4),
+    "before compiling": ("rl_discovery.meta.trainer.make_program", 0),
+    "compiling": ("rl_discovery.meta.held_out.HeldOut.compile", 0),
+    "in a generation": ("rl_discovery.meta.trainer.wait_for", 1),
+    "writing metrics": ("rl_discovery.meta.run_dir.RunDirectory.append_metrics", 1),
+    "writing a checkpoint": ("rl_discovery.checkpoints.runs.RunCheckpoints.save", 3),
+    "writing the objective": ("rl_discovery.meta.saving.Saver.save_objective", 3),
+    "evaluating": ("rl_discovery.meta.held_out.HeldOut.evaluate", 3),
+    "writing the best objective": ("rl_discovery.meta.saving.Saver.save_best", 4),
 }
 
 answer = functools.partial(called, "meta-train")
@@ -34,7 +34,7 @@ answer = functools.partial(called, "meta-train")
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that nobody disturbs."""
-    from scripts.meta_train import main
+    from rl_discovery.scripts.meta_train import main
 
     run_dir = tmp_path_factory.mktemp("whole") / "run"
     assert main([*FLAGS, "--run-dir", str(run_dir)]) == 0

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
 import contextlib, os, sys, types
-from scripts import cli, output
+from rl_discovery.scripts import cli, output
 
 def main(argv):
     with open("work", "w") as file:
@@ -27,8 +27,8 @@ def main(argv):
         file.write("le")
     return 0
 
-sys.modules["scripts.fake"] = types.SimpleNamespace(main=main)
-cli.COMMANDS["fake"] = cli.Command("scripts.fake", "")
+sys.modules["rl_discovery.scripts.fake"] = types.SimpleNamespace(main=main)
+cli.COMMANDS["fake"] = cli.Command("fake", "")
 sys.exit(cli.main(["fake", *sys.argv[1:]]))
 """
 

@@ -11,12 +11,12 @@ import sys
 
 import pytest
 
-from meta.presets import find
-from meta.run_dir import RunDirectory
-from meta.run_files import read_metrics
-from meta.sweep import Trial
-from scripts import child, sweep
-from scripts.meta_train import parse_arguments
+from rl_discovery.meta.presets import find
+from rl_discovery.meta.run_dir import RunDirectory
+from rl_discovery.meta.run_files import read_metrics
+from rl_discovery.meta.sweep import Trial
+from rl_discovery.scripts import child, sweep
+from rl_discovery.scripts.meta_train import parse_arguments
 from tests.meta.processes import Command, count_rows
 from tests.meta.recorded import record
 from tests.meta.tiny import tiny

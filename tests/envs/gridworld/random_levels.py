@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from envs.gridworld.env import GridLevel
+from rl_discovery.envs.gridworld.env import GridLevel
 from tests.envs.gridworld import naive
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.gridworld import edits
-from envs.gridworld.levels import DISTRIBUTIONS, statistics
-from envs.gridworld.spec import GridSpec, ObjectSpec
+from rl_discovery.envs.gridworld import edits
+from rl_discovery.envs.gridworld.levels import DISTRIBUTIONS, statistics
+from rl_discovery.envs.gridworld.spec import GridSpec, ObjectSpec
 
 EDITS, LEVELS = 40, 16
 SLOT = ObjectSpec(reward=(-1.0, 1.0), end_prob=(0.01, 1.0), respawn_prob=(0.001, 0.1))

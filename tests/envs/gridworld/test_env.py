@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.gridworld.env import GridWorld
+from rl_discovery.envs.gridworld.env import GridWorld
 from tests.envs.gridworld import naive
 from tests.envs.gridworld.random_levels import hand_made_level, naive_world, random_level, stack
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.gridworld import maps
-from envs.gridworld.levels import DISTRIBUTIONS
-from envs.gridworld.spec import GridSpec, ObjectSpec, choose_cells, log_uniform, uniform
+from rl_discovery.envs.gridworld import maps
+from rl_discovery.envs.gridworld.levels import DISTRIBUTIONS
+from rl_discovery.envs.gridworld.spec import GridSpec, ObjectSpec, choose_cells, log_uniform, uniform
 
 LEVELS = 3000
 

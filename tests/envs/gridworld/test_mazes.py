@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-import envs
-from envs.gridworld import maps, mazes
+from rl_discovery import envs
+from rl_discovery.envs.gridworld import maps, mazes
 
 COUNT = 300
 

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from envs.gridworld.env import GridWorld
-from envs.gridworld.planning import expected_returns
+from rl_discovery.envs.gridworld.env import GridWorld
+from rl_discovery.envs.gridworld.planning import expected_returns
 from tests.envs.gridworld import naive
 from tests.envs.gridworld.random_levels import hand_made_level, naive_world, random_level, stack
 

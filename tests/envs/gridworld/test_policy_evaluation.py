@@ -7,9 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs.gridworld.env import GridWorld
-from envs.gridworld.planning import expected_returns
-from envs.gridworld.policy_evaluation import discounted_policies, policy_returns, policy_statistics
+from rl_discovery.envs.gridworld.env import GridWorld
+from rl_discovery.envs.gridworld.planning import expected_returns
+from rl_discovery.envs.gridworld.policy_evaluation import (
+    discounted_policies,
+    policy_returns,
+    policy_statistics,
+)
 from tests.envs.gridworld.random_levels import hand_made_level, random_level, stack
 
 WORLDS = {"five actions": GridWorld(4, 3), "nine actions": GridWorld(3, 2, diagonal=True)}

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from envs.gridworld.env import GridState, GridWorld
-from envs.gridworld.render import AGENT, FLOOR, GRID_LINE, NEGATIVE, POSITIVE, WALL, render
+from rl_discovery.envs.gridworld.env import GridState, GridWorld
+from rl_discovery.envs.gridworld.render import AGENT, FLOOR, GRID_LINE, NEGATIVE, POSITIVE, WALL, render
 from tests.envs.gridworld.random_levels import hand_made_level
 
 ENV = GridWorld(6, 3)

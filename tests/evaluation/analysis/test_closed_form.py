@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-import checkpoints
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.closed_form import ClosedFormDrift
-from discovery.objectives.lpo import LPO
-from discovery.objectives.registry import make_objective
-from evaluation.analysis import closed_form
-from evaluation.analysis.encounters import Encounters
+from rl_discovery import checkpoints
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.closed_form import ClosedFormDrift
+from rl_discovery.discovery.objectives.lpo import LPO
+from rl_discovery.discovery.objectives.registry import make_objective
+from rl_discovery.evaluation.analysis import closed_form
+from rl_discovery.evaluation.analysis.encounters import Encounters
 from tests.discovery.experience import progress, randomised
 
 needs_library = pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="needs scikit-learn")

@@ -4,12 +4,19 @@ import jax
 import numpy as np
 import pytest
 
-import checkpoints
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.closed_form import ClosedFormDrift
-from discovery.objectives.registry import make_objective
-from evaluation.analysis.drift import ADVANTAGE, LOG_RATIO, analyse_drift, probe_of, reach, rollback
-from evaluation.analysis.moments import Moment, horizon_blind, moments
+from rl_discovery import checkpoints
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.closed_form import ClosedFormDrift
+from rl_discovery.discovery.objectives.registry import make_objective
+from rl_discovery.evaluation.analysis.drift import (
+    ADVANTAGE,
+    LOG_RATIO,
+    analyse_drift,
+    probe_of,
+    reach,
+    rollback,
+)
+from rl_discovery.evaluation.analysis.moments import Moment, horizon_blind, moments
 
 NOW = Moment(10, 0.5)
 L, A = np.meshgrid(LOG_RATIO, ADVANTAGE)

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from scipy.stats import trim_mean
 
-import checkpoints
-from discovery.blocks import make_mesh
-from discovery.lifetime import UPDATES
-from discovery.objectives.registry import make_objective
-from discovery.types import Progress
-from envs.suites import suite
-from evaluation.analysis.encounters import PER_UPDATE, meet
-from evaluation.analysis.lifetimes import TRACES, Setting, analyse_lifetimes, trainer
-from evaluation.analysis.views import Misled, views
-from evaluation.lanes import lane_keys
+from rl_discovery import checkpoints
+from rl_discovery.discovery.blocks import make_mesh
+from rl_discovery.discovery.lifetime import UPDATES
+from rl_discovery.discovery.objectives.registry import make_objective
+from rl_discovery.discovery.types import Progress
+from rl_discovery.envs.suites import suite
+from rl_discovery.evaluation.analysis.encounters import PER_UPDATE, meet
+from rl_discovery.evaluation.analysis.lifetimes import TRACES, Setting, analyse_lifetimes, trainer
+from rl_discovery.evaluation.analysis.views import Misled, views
+from rl_discovery.evaluation.lanes import lane_keys
 
 N = 6
 
@@ -112,7 +112,7 @@ def trained(monkeypatch):
         by_order = {tuple(told): found(objective.name)[view] for view, told in views(N).items()}
         return lambda told: by_order[tuple(told)]
 
-    monkeypatch.setattr("evaluation.analysis.lifetimes.trainer", of)
+    monkeypatch.setattr("rl_discovery.evaluation.analysis.lifetimes.trainer", of)
 
 
 def test_the_record_compares_agent_by_agent(trained):

@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.registry import make_objective
-from evaluation.analysis.moments import horizon_blind, moments
-from evaluation.analysis.response import NEUTRAL_PROB, STEPS, analyse_response
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.registry import make_objective
+from rl_discovery.evaluation.analysis.moments import horizon_blind, moments
+from rl_discovery.evaluation.analysis.response import NEUTRAL_PROB, STEPS, analyse_response
 from tests.discovery import naive_lpg
 from tests.discovery.experience import randomised
 

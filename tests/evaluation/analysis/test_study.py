@@ -3,12 +3,12 @@
 import jax
 import pytest
 
-import checkpoints
-from discovery.blocks import make_mesh
-from discovery.objectives.base import TrainedObjective
-from discovery.objectives.registry import make_objective
-from envs.suites import Suite
-from evaluation.analysis import AnalysisError, Setting, check, trained_horizons
+from rl_discovery import checkpoints
+from rl_discovery.discovery.blocks import make_mesh
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.registry import make_objective
+from rl_discovery.envs.suites import Suite
+from rl_discovery.evaluation.analysis import AnalysisError, Setting, check, trained_horizons
 
 CONTINUOUS = Setting(Suite("swing", "up", ("Pendulum-v1",), (1,)), 2, 1, make_mesh(1))
 

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from evaluation.report import agents, boards
-from evaluation.report.agents import Subject, watch
+from rl_discovery.evaluation.report import agents, boards
+from rl_discovery.evaluation.report.agents import Subject, watch
 from tests.evaluation.report import tiny_run
 
 

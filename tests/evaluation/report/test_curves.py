@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from evaluation.report import curves as module
-from evaluation.report.curves import columns, curves, last_mean
-from evaluation.report.files import read_run
+from rl_discovery.evaluation.report import curves as module
+from rl_discovery.evaluation.report.curves import columns, curves, last_mean
+from rl_discovery.evaluation.report.files import read_run
 from tests.evaluation.report import tiny_run
 
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from evaluation.analysis.record import Schedule
-from evaluation.report.explorer import drift_explorer, response_explorer
-from evaluation.report.lives import analysis_part
+from rl_discovery.evaluation.analysis.record import Schedule
+from rl_discovery.evaluation.report.explorer import drift_explorer, response_explorer
+from rl_discovery.evaluation.report.lives import analysis_part
 from tests.evaluation.report import tiny_run
 
 pytest.importorskip("plotly")

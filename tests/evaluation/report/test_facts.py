@@ -5,12 +5,12 @@ import shlex
 
 import pytest
 
-from evaluation.report import facts
-from evaluation.report.files import read_run
-from evaluation.report.words import duration, number, short, text
-from evaluation.results import Results, Tuned
-from scripts.arguments import parse
-from scripts.evaluate import Arguments
+from rl_discovery.evaluation.report import facts
+from rl_discovery.evaluation.report.files import read_run
+from rl_discovery.evaluation.report.words import duration, number, short, text
+from rl_discovery.evaluation.results import Results, Tuned
+from rl_discovery.scripts.arguments import parse
+from rl_discovery.scripts.evaluate import Arguments
 from tests.evaluation.report import tiny_run
 
 

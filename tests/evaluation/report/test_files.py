@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from evaluation.report.errors import ReportError
-from evaluation.report.files import read_run
+from rl_discovery.evaluation.report.errors import ReportError
+from rl_discovery.evaluation.report.files import read_run
 from tests.evaluation.report import tiny_run
 
 

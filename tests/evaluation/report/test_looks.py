@@ -5,7 +5,7 @@ from importlib import resources
 
 import pytest
 
-from evaluation.report import looks
+from rl_discovery.evaluation.report import looks
 
 
 def luminance(colour):
@@ -21,7 +21,7 @@ def contrast(one, other):
 
 def schemes():
     """The custom properties of the style sheet, light and dark."""
-    css = (resources.files("evaluation.report") / "page" / "report.css").read_text()
+    css = (resources.files("rl_discovery.evaluation.report") / "page" / "report.css").read_text()
     light, dark = (
         dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", block))
         for block in re.findall(r":root \{(.*?)\}", css, re.S)
@@ -50,7 +50,7 @@ def test_texts_have_a_contrast_of_four_and_a_half(scheme):
 
 
 def test_the_script_draws_runs_in_the_same_colours():
-    script = (resources.files("evaluation.report") / "page" / "report.js").read_text()
+    script = (resources.files("rl_discovery.evaluation.report") / "page" / "report.js").read_text()
     assert tuple(re.findall(r"#[0-9A-F]{6}", script)) == looks.PALETTE
 
 

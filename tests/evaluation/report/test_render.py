@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from evaluation.report import Source, gather, read_run, render
+from rl_discovery.evaluation.report import Source, gather, read_run, render
 from tests.evaluation.report import tiny_run
 
 pytest.importorskip("plotly")

@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from evaluation.report.files import read_run
-from evaluation.report.merging import merged
-from evaluation.report.scores import evaluation
-from evaluation.results import Results
+from rl_discovery.evaluation.report.files import read_run
+from rl_discovery.evaluation.report.merging import merged
+from rl_discovery.evaluation.report.scores import evaluation
+from rl_discovery.evaluation.results import Results
 from tests.evaluation.report import tiny_run
 
 pytest.importorskip("plotly")

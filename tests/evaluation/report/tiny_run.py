@@ -6,14 +6,14 @@ import json
 
 import jax
 
-from checkpoints import save_objective
-from discovery.objectives.base import TrainedObjective
-from evaluation.analysis.drift import analyse_drift
-from evaluation.analysis.moments import horizon_blind, moments
-from evaluation.analysis.record import Analysis, ClosedForm, Lifetime, Lifetimes, Subject, Trace
-from evaluation.analysis.response import analyse_response
-from evaluation.results import Cell, Results
-from meta.config import DriftConfig, ObjectiveConfig, to_json
+from rl_discovery.checkpoints import save_objective
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.evaluation.analysis.drift import analyse_drift
+from rl_discovery.evaluation.analysis.moments import horizon_blind, moments
+from rl_discovery.evaluation.analysis.record import Analysis, ClosedForm, Lifetime, Lifetimes, Subject, Trace
+from rl_discovery.evaluation.analysis.response import analyse_response
+from rl_discovery.evaluation.results import Cell, Results
+from rl_discovery.meta.config import DriftConfig, ObjectiveConfig, to_json
 from tests.meta.tiny import tiny
 
 HORIZONS = (2, 8)

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.levels import LevelDistribution
-from meta.curriculum import Played
+from rl_discovery.envs.levels import LevelDistribution
+from rl_discovery.meta.curriculum import Played
 
 HORIZONS = (2, 9)
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from scipy import stats
 
-from envs.levels import Level
-from envs.registry import distribution
-from meta.curriculum import buffer as level_buffer
-from meta.curriculum.buffer import Prioritisation
+from rl_discovery.envs.levels import Level
+from rl_discovery.envs.registry import distribution
+from rl_discovery.meta.curriculum import buffer as level_buffer
+from rl_discovery.meta.curriculum.buffer import Prioritisation
 
 B, C = 8, 4
 NAN, INF = float("nan"), float("inf")

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs.levels import Level
-from envs.registry import distribution
-from meta.curriculum import buffer as level_buffer
+from rl_discovery.envs.levels import Level
+from rl_discovery.envs.registry import distribution
+from rl_discovery.meta.curriculum import buffer as level_buffer
 
 
 def examples():

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from meta.config import CurriculumConfig
-from meta.curriculum import SCORES, make_curriculum
-from meta.curriculum.fresh import FrozenLevels, RandomLevels
-from meta.curriculum.replay import Replay
-from meta.errors import ConfigError
+from rl_discovery.meta.config import CurriculumConfig
+from rl_discovery.meta.curriculum import SCORES, make_curriculum
+from rl_discovery.meta.curriculum.fresh import FrozenLevels, RandomLevels
+from rl_discovery.meta.curriculum.replay import Replay
+from rl_discovery.meta.errors import ConfigError
 from tests.meta.curriculum.numbers import NUMBERS, contents, names, played
 
 NOW = jnp.int32(0)

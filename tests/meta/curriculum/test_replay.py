@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from meta.config import CurriculumConfig
-from meta.curriculum.base import not_replayed
-from meta.curriculum.replay import Replay
-from meta.curriculum.scores import SCORES
+from rl_discovery.meta.config import CurriculumConfig
+from rl_discovery.meta.curriculum.base import not_replayed
+from rl_discovery.meta.curriculum.replay import Replay
+from rl_discovery.meta.curriculum.scores import SCORES
 from tests.meta.curriculum.numbers import HORIZONS, NUMBERS, contents, names, played
 
 B, C = 40, 8

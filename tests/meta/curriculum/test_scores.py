@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from meta.curriculum.scores import SCORES, Outcome, find
-from meta.errors import ConfigError
-from meta.scale import Scale
+from rl_discovery.meta.curriculum.scores import SCORES, Outcome, find
+from rl_discovery.meta.errors import ConfigError
+from rl_discovery.meta.scale import Scale
 
 OUTCOME = Outcome(
     returns=jnp.array([0.0, 1.0, 3.0, 4.0]),

@@ -6,9 +6,9 @@ import pytest
 from evosax.algorithms import Open_ES
 from jax.flatten_util import ravel_pytree
 
-from meta.evolution import make_strategy
-from meta.evolution.open_es import MAX_CHUNKS, noise
-from meta.evolution.shaping import centred_ranks, pair_ranks
+from rl_discovery.meta.evolution import make_strategy
+from rl_discovery.meta.evolution.open_es import MAX_CHUNKS, noise
+from rl_discovery.meta.evolution.shaping import centred_ranks, pair_ranks
 from tests.meta.evolution import problems
 from tests.meta.processes import run_script
 

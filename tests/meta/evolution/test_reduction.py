@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from meta.evolution import STRATEGIES, make_strategy
-from meta.evolution.reduction import check_reducible, nearer, shorter
+from rl_discovery.meta.evolution import STRATEGIES, make_strategy
+from rl_discovery.meta.evolution.reduction import check_reducible, nearer, shorter
 from tests.meta.evolution import problems
 
 KEY = jax.random.key(3)

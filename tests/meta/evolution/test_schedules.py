@@ -2,8 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from meta.config import EvolutionConfig
-from meta.evolution import schedules
+from rl_discovery.meta.config import EvolutionConfig
+from rl_discovery.meta.evolution import schedules
 
 
 def test_a_decay_of_one_is_constant_and_not_the_floor():

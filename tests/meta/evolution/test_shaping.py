@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from meta.evolution.shaping import centred_ranks, pair_ranks
+from rl_discovery.meta.evolution.shaping import centred_ranks, pair_ranks
 
 NAN, INF = np.nan, np.inf
 

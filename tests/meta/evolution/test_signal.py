@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from meta.evolution import make_strategy
-from meta.evolution.open_es import noise
+from rl_discovery.meta.evolution import make_strategy
+from rl_discovery.meta.evolution.open_es import noise
 from tests.meta.evolution import problems
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from meta.evolution import STRATEGIES, make_strategy
+from rl_discovery.meta.evolution import STRATEGIES, make_strategy
 from tests.meta.evolution import problems
 
 ANTITHETIC = ("open_es", "pgpe")

@@ -1,0 +1,1 @@
+"""Discovered reinforcement-learning objectives."""
