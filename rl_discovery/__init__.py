@@ -1,1 +1,149 @@
-"""Discovered reinforcement-learning objectives."""
+"""Discovered reinforcement-learning objectives: train with them, evaluate them, evolve new ones.
+
+    import rl_discovery as rld
+
+    objective = rld.load_objective("ta-lpg")         # shipped name, path or run directory
+    env, level = rld.make_env("gridworld/dense")     # or "CartPole-v1", "brax/ant", "my_module:Env"
+    agent, history = rld.train(objective, env, level, horizon=500, seeds=range(8))
+
+These names are what most people need. What is behind them lives in the packages `discovery` (objectives
+and agents), `envs`, `checkpoints`, `meta` (meta-training), `evaluation` and `scripts` (the command line).
+Everything is imported when it is first used.
+"""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rl_discovery.checkpoints.loading import load_objective
+    from rl_discovery.discovery.objectives.base import TrainedObjective
+    from rl_discovery.discovery.training import train
+    from rl_discovery.envs.registry import make as make_env
+    from rl_discovery.envs.suites import Suite
+    from rl_discovery.evaluation.analysis import Findings
+    from rl_discovery.evaluation.results import Results
+    from rl_discovery.meta.config import RunConfig
+    from rl_discovery.meta.trainer import Outcome
+
+__all__ = ["analyse", "evaluate", "load_objective", "make_env", "meta_train", "train"]
+
+_ELSEWHERE = {
+    "load_objective": ("checkpoints.loading", "load_objective"),
+    "make_env": ("envs.registry", "make"),
+    "train": ("discovery.training", "train"),
+}
+
+_PACKAGES = ("checkpoints", "discovery", "envs", "evaluation", "meta", "scripts")
+
+
+def evaluate(
+    objectives: Sequence[str] | Mapping[str, "TrainedObjective"],
+    suites: "str | Suite | Sequence[str | Suite]",
+    horizons: Sequence[int] = (),
+    seeds: Sequence[int] = range(5),
+    *,
+    devices: int | None = None,
+    **options: Any,
+) -> "Results":
+    """Trains agents from scratch with each objective and measures what they reach.
+
+    Args:
+        objectives: names, paths or run directories; or loaded objectives by the label to give them.
+        suites: one or several, themselves or their names (`rl-discovery list suites`).
+        horizons: lifetimes in the suites' unit (default: each suite's own).
+        seeds: one agent per seed and level.
+        devices: how many to use (default: all); results do not depend on it.
+        options: `baselines`, `tune`, `workers` and more, as for `rl_discovery.evaluation.evaluate`.
+
+    Returns:
+        Every seed, and aggregates over seeds and environments.
+
+    Raises:
+        EvaluationError: nothing to do, or something that cannot be done; named.
+        UnknownObjectiveError, UnknownNameError: there is no such objective or suite.
+    """
+    from rl_discovery import checkpoints, discovery, envs, evaluation
+
+    if not isinstance(objectives, Mapping):
+        objectives = {name: checkpoints.load_objective(name) for name in objectives}
+    chosen = [suites] if isinstance(suites, str | envs.Suite) else suites
+    found = [envs.suite(suite) if isinstance(suite, str) else suite for suite in chosen]
+    return evaluation.evaluate(
+        objectives, found, horizons, seeds, mesh=discovery.make_mesh(devices), **options
+    )
+
+
+def meta_train(preset: "str | RunConfig", run_dir: str | Path, **changes: Any) -> "Outcome":
+    """Evolves an objective; called again with the same run directory, it resumes.
+
+    Args:
+        preset: its name (`rl-discovery list presets`), or a configuration.
+        run_dir: where everything goes.
+        changes: fields of the configuration, `generations=100`.
+
+    Returns:
+        How many generations are done, and which signal stopped the run early, if one did.
+
+    Raises:
+        ConfigError: a configuration that cannot work.
+        RunError: a run directory that cannot be used.
+        DivergedError: nothing was left to learn from.
+    """
+    import dataclasses
+
+    from rich.console import Console
+
+    from rl_discovery.meta import presets, trainer
+
+    config = presets.find(preset).config if isinstance(preset, str) else preset
+    config = dataclasses.replace(config, **changes)
+    return trainer.meta_train(config, Path(run_dir), Console(stderr=True))
+
+
+def analyse(
+    objective: str,
+    *,
+    suite: str = "unseen",
+    levels: int = 16,
+    lifetime: int = 100,
+    seeds: int = 8,
+    horizons: Sequence[int] = (),
+) -> "Findings":
+    """What an objective does over an agent's lifetime: response or drift, ablations, schedule, formula.
+
+    Args:
+        objective: shipped name, path or run directory.
+        suite: agents are trained on its first environment.
+        levels: that they are trained on.
+        lifetime: N of these agents, in updates.
+        seeds: agents per level.
+        horizons: N at which the objective itself is looked at (default: those it was evolved with).
+
+    Raises:
+        AnalysisError: an objective with nothing to analyse.
+        UnknownObjectiveError, UnknownNameError: there is no such objective or suite.
+    """
+    import dataclasses
+
+    from rl_discovery import checkpoints, discovery, envs
+    from rl_discovery.evaluation import analysis
+
+    loaded = checkpoints.load_objective(objective)
+    chosen = dataclasses.replace(envs.suite(suite), levels_per_environment=levels)
+    setting = analysis.Setting(chosen, lifetime, seeds, discovery.make_mesh())
+    return analysis.analyse(loaded, objective, setting, horizons or analysis.trained_horizons(loaded.card))
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ELSEWHERE:
+        module, attribute = _ELSEWHERE[name]
+        return getattr(importlib.import_module(f"rl_discovery.{module}"), attribute)
+    if name in _PACKAGES:
+        return importlib.import_module(f"rl_discovery.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_PACKAGES])

@@ -1,4 +1,4 @@
-"""The command in a process of its own. Called by `sweep`, weak scaling of `bench`, and the tools of tools/."""
+"""The command in a process of its own, for `sweep`, weak scaling of `bench`, and the tools of tools/."""
 
 import os
 import sys

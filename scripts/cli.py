@@ -23,24 +23,14 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "meta-train": Command("meta_train", "evolve an objective; run it again to resume"),
     "status": Command("status", "how a run goes, from its files; --watch follows it"),
-    "sweep": Command(
-        "rl_discovery.scripts.sweep", "grid or random search over fields, one run each, and a table of them"
-    ),
-    "evaluate": Command(
-        "rl_discovery.scripts.evaluate", "train agents with an objective on levels it never saw"
-    ),
+    "sweep": Command("sweep", "grid or random search over fields, one run each, and a table of them"),
+    "evaluate": Command("evaluate", "train agents with an objective on levels it never saw"),
     "analyse": Command("analyse", "what an objective does over the horizon: figures, numbers, a formula"),
-    "report": Command(
-        "rl_discovery.scripts.report", "a run as one HTML file that opens offline; several are compared"
-    ),
+    "report": Command("report", "a run as one HTML file that opens offline; several are compared"),
     "export": Command("export", "write a run's objective to a .safetensors file"),
     "bench": Command("bench", "measure throughput"),
-    "list": Command(
-        "rl_discovery.scripts.list_", "presets, envs, distributions, suites, objectives, strategies, scores"
-    ),
-    "doctor": Command(
-        "rl_discovery.scripts.doctor", "versions, devices, what is missing and how to install it"
-    ),
+    "list": Command("list_", "presets, envs, distributions, suites, objectives, strategies, scores"),
+    "doctor": Command("doctor", "versions, devices, what is missing and how to install it"),
 }
 """Every command; its module has `main(argv) -> exit status`."""
 
