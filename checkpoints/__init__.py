@@ -1,6 +1,6 @@
 """Run checkpoints, exported objectives, saved agents, and the objectives that are shipped with the package.
 
-    objective = checkpoints.load_objective("ta-lpg")    # shipped name, path or run directory
+    objective = rl_discovery.load_objective("ta-lpg")    # shipped name, path or run directory
     agent = checkpoints.load_agent("agent.safetensors")
 
 `checkpoints.runs` is not imported here: it needs Orbax, which only a run does. What needs JAX is imported

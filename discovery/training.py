@@ -1,4 +1,4 @@
-"""`discovery.train`: agents on one level with a discovered or hand-written objective."""
+"""`train`: agents on one level with a discovered or hand-written objective."""
 
 import dataclasses
 import functools
@@ -117,8 +117,8 @@ def train(
             that does not end.
 
     Example:
-        >>> env, level = envs.make("gridworld/dense")
-        >>> agent, history = discovery.train("a2c", env, level, horizon=500, seeds=range(8))
+        >>> env, level = rld.make_env("gridworld/dense")
+        >>> agent, history = rld.train("a2c", env, level, horizon=500, seeds=range(8))
     """
     if horizon < 1 or evaluations < 1:
         raise ValueError(f"horizon and evaluations must be at least 1, not {horizon} and {evaluations}")

@@ -1,6 +1,6 @@
 """Environments, level distributions and evaluation suites.
 
-    env, level = envs.make("gridworld/dense")       # or a gymnax id: "CartPole-v1"
+    env, level = rl_discovery.make_env("gridworld/dense")       # or a gymnax id: "CartPole-v1"
     observation, state = env.reset(key, level)
 
 Importing this package registers the families with gymnax, so that `gymnax.make` knows them as well.

@@ -1,8 +1,6 @@
 """Evaluation of objectives: train agents from scratch on a suite, aggregate, draw.
 
-    objectives = {"mine": checkpoints.load_objective("runs/quickstart"), "a2c": ...}
-    results = evaluation.evaluate(objectives, envs.suite("unseen"), (25, 100), range(5),
-                                  mesh=discovery.make_mesh())
+    results = rl_discovery.evaluate(["runs/quickstart", "a2c"], "unseen", (25, 100), range(5))
     evaluation.save_figure(evaluation.evaluation_figure(results), Path("evaluation.png"))
 
 Imports discovery, envs and checkpoints only. The command is `rl-discovery evaluate`.

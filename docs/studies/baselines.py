@@ -85,7 +85,7 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=5, help="agents of each rule (default: 5)")
     parser.add_argument("--share", type=float, default=1.0, help="of the step budgets (default: 1)")
-    parser.add_argument("--rejax-env", type=Path, help="rejax's environment (scripts.rejax_speed makes it)")
+    parser.add_argument("--rejax-env", type=Path, help="rejax's environment (tools.rejax_speed makes it)")
     arguments = parser.parse_args()
     budgets = BUDGETS[arguments.suite]
     chosen = arguments.environments or list(budgets)

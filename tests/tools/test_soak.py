@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rl_discovery.scripts.cli import guarded
-from rl_discovery.scripts.soak import main, sample, summary, watch
+from tools.soak import main, sample, summary, watch
 
 
 def samples(rss=lambda hours: 700.0, threads=lambda hours: 30, files=lambda hours: 12):
@@ -94,9 +94,7 @@ def test_a_soak_that_cannot_tell_anything_is_refused_with_one_line(tmp_path, cap
 
 
 def test_a_run_that_ends_by_itself_is_one_line_with_its_last_words(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(
-        "rl_discovery.scripts.soak.child.COMMAND", (sys.executable, "-c", "import sys; sys.exit('no disk')")
-    )
+    monkeypatch.setattr("tools.soak.child.COMMAND", (sys.executable, "-c", "import sys; sys.exit('no disk')"))
     arguments = [
         "--run-dir",
         str(tmp_path / "run"),

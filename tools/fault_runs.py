@@ -1,4 +1,4 @@
-"""The runs of `scripts.fault_campaign`: started, stopped, and compared with one that nothing happened to."""
+"""The runs of `tools.fault_campaign`: started, stopped, and compared with one that nothing happened to."""
 
 import contextlib
 import dataclasses

@@ -4,10 +4,10 @@ import signal
 
 import pytest
 
-from rl_discovery.scripts import faults
-from rl_discovery.scripts.fault_campaign import main, table
-from rl_discovery.scripts.fault_injections import CLOCK, INJECTIONS
-from rl_discovery.scripts.fault_runs import Campaign, Finding, read_rows, stripped
+from tools import faults
+from tools.fault_campaign import main, table
+from tools.fault_injections import CLOCK, INJECTIONS
+from tools.fault_runs import Campaign, Finding, read_rows, stripped
 
 
 def write_run(run_dir, numbers, value=1.0):

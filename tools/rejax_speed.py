@@ -1,6 +1,6 @@
 """PPO beside rejax, a well-known second implementation, at equal settings.
 
-    python -m rl_discovery.scripts.rejax_speed
+    python -m tools.rejax_speed
 
 rejax 0.1.3 wants gymnax 0.0.9 and so cannot share our environment: this makes one of its own (a gigabyte) and
 times both there and here, one after the other, each in a process of its own. Counted are training steps over
@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
     from rl_discovery.scripts.arguments import parse
     from rl_discovery.scripts.output import only_json, print_json
 
-    arguments = parse(Arguments, argv, "python -m rl_discovery.scripts.rejax_speed", __doc__ or "")
+    arguments = parse(Arguments, argv, "python -m tools.rejax_speed", __doc__ or "")
     python = _rejax_python(arguments.rejax_env)
     rows = []
     with only_json() if arguments.json else contextlib.nullcontext():

@@ -1,4 +1,4 @@
-"""The faults of `scripts.fault_campaign`: each happens to a run, which is then compared with another."""
+"""The faults of `tools.fault_campaign`: each happens to a run, which is then compared with another."""
 
 import contextlib
 import dataclasses
@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rl_discovery.scripts.fault_injections import CLOCK, INJECTIONS, Injection
-from rl_discovery.scripts.fault_runs import (
+from tools.fault_injections import CLOCK, INJECTIONS, Injection
+from tools.fault_runs import (
     Campaign,
     Finding,
     arrays,

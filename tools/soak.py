@@ -1,4 +1,4 @@
-"""A long run watched from outside, for what grows: `python -m rl_discovery.scripts.soak --run-dir runs/soak`.
+"""A long run watched from outside, for what grows: `python -m tools.soak --run-dir runs/soak`.
 
 Memory, threads and open files of the process are read from /proc at even intervals; after a warm-up none of
 them may grow. The run is one of the usual command, with checkpoints, held-out evaluations, galleries and
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rl_discovery.scripts import child
-from rl_discovery.scripts.fault_runs import SMALL, count_rows
+from tools.fault_runs import SMALL, count_rows
 
 FLAGS = (
     *SMALL,

@@ -1,4 +1,4 @@
-"""A small run under every fault that we promise to survive: `python -m rl_discovery.scripts.fault_campaign`.
+"""A small run under every fault that we promise to survive: `python -m tools.fault_campaign`.
 
 Each fault says what was promised, then happens to a run in a process of its own; the run is resumed and
 compared, to the last bit, with one that nothing happened to.
@@ -13,8 +13,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rl_discovery.scripts.fault_runs import Campaign, Finding
-from rl_discovery.scripts.faults import FAULTS
+from tools.fault_runs import Campaign, Finding
+from tools.faults import FAULTS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What the developers run: a campaign of faults, a long run watched from outside, a comparison with rejax."""
