@@ -88,7 +88,7 @@ def shipped() -> dict[str, dict[str, Any]]:
 
 
 def _folder() -> Any:
-    return resources.files("checkpoints") / "shipped"
+    return resources.files("rl_discovery.checkpoints") / "shipped"
 
 
 def _shipped_files() -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from rl_discovery.evaluation.results import Outcome
 from rl_discovery.evaluation.tasks import Trial
 
 SOURCES = (
-    *("discovery", "envs"),
+    *("rl_discovery.discovery", "rl_discovery.envs"),
     *(f"rl_discovery.evaluation.{name}" for name in ("lanes", "references", "results", "runner", "tasks")),
 )
 """Packages and modules of ours whose code can change an outcome."""

@@ -96,12 +96,24 @@ def test_a_program_in_such_a_project_uses_the_library(site, project):
     code = (
         "import rl_discovery as rld\n"
         "env, level = rld.make_env('gridworld/dense')\n"
-        "agent, history = rld.train('a2c', env, level, horizon=1, evaluations=1)\n"
+        "agent, history = rld.train(rld.load_objective('ta-lpg'), env, level, horizon=1, evaluations=1)\n"
         "print(rld.__file__, len(history['return']))\n"
     )
     file, count = ran([sys.executable, "-c", code], project, project, site).split()
     assert Path(file).is_relative_to(site)
     assert count == "1"
+
+
+def test_every_module_can_be_imported_in_such_a_project(site, project):
+    code = (
+        "import importlib, pkgutil, rl_discovery\n"
+        "for module in pkgutil.walk_packages(rl_discovery.__path__, 'rl_discovery.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "    print(module.name)\n"
+    )
+    names = ran([sys.executable, "-c", code], project, project, site).split()
+    assert len(names) > 100
+    assert "rl_discovery.evaluation.store" in names
 
 
 def test_the_face_has_what_it_promises_and_nothing_is_imported_before_it_is_used(project):
