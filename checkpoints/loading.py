@@ -1,6 +1,5 @@
 """Finds an objective by what a person calls it: a shipped name, a file, a run, a hand-written rule."""
 
-import difflib
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from rl_discovery.checkpoints import spelling, untrusted
 from rl_discovery.checkpoints.errors import AmbiguousObjectiveError, ObjectiveFileError, UnknownObjectiveError
 from rl_discovery.checkpoints.objective_file import is_learned, read_card, read_objective
 from rl_discovery.discovery.objectives.base import TrainedObjective
-from rl_discovery.discovery.objectives.registry import make_objective, registry
+from rl_discovery.discovery.objectives.registry import RULES, make_objective
+from rl_discovery.discovery.registry import did_you_mean
 
 RUN_FILE = "objective.safetensors"
 """The current mean objective of a run directory."""
@@ -75,7 +75,7 @@ def find_path(name_or_path: str | Path) -> Path | None:
 
 def is_named(name: str) -> bool:
     """Whether a shipped or a hand-written objective has this name."""
-    return name in _shipped_files() or (name in registry() and not is_learned(make_objective(name)))
+    return name in _shipped_files() or (name in RULES and not is_learned(make_objective(name)))
 
 
 def shipped() -> dict[str, dict[str, Any]]:
@@ -121,17 +121,15 @@ def _read_run(path: Path) -> TrainedObjective:
 
 def _nothing_called(name: str) -> str:
     """Why a name cannot be loaded, and what can."""
-    learned = [rule for rule in registry() if is_learned(make_objective(rule))]
+    learned = [rule for rule in RULES if is_learned(make_objective(rule))]
     name = name.removeprefix(spelling.SHIPPED)
     if name in learned:
         return (
             f"{name!r} is a learned rule of which no trained objective is shipped: "
             "give a run directory or an exported .safetensors (`rl-discovery meta-train` makes both)"
         )
-    known = sorted({*_shipped_files(), *registry()} - ({*learned} - {*_shipped_files()}))
-    listing = f"there are: {', '.join(known)}; or give the path of a run directory or a .safetensors"
+    known = sorted({*_shipped_files(), *RULES} - ({*learned} - {*_shipped_files()}))
+    listing = "`rl-discovery list objectives` shows them all; or give a run directory or a .safetensors"
     if Path(name).name != name or name.endswith(".safetensors"):
         return f"no file or run directory {name} ({listing})"
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"unknown objective {name!r}{hint} ({listing})"
+    return f"unknown objective {name!r}: {did_you_mean(name, known)}{listing}"

@@ -18,7 +18,7 @@ from rl_discovery.checkpoints import untrusted
 from rl_discovery.checkpoints.errors import ObjectiveFileError, one_line, reason
 from rl_discovery.checkpoints.tensor_file import Kind, Shapes, named, opened, problem, read, shapes, write
 from rl_discovery.discovery.objectives.base import Objective, TrainedObjective
-from rl_discovery.discovery.objectives.registry import make_objective, registry
+from rl_discovery.discovery.objectives.registry import RULES, make_objective
 
 FORMAT = 1
 """Version of the card; a higher one is refused."""
@@ -166,8 +166,8 @@ def _parse_card(text: str | None, path: Path) -> Card:
 def _rule(card: Card, path: Path) -> Objective:
     """The rule that the card describes, every setting of the type that the rule declares."""
     name, settings = card.objective.type, card.objective.settings
-    if name not in registry():
-        known = ", ".join(sorted(registry()))
+    if name not in RULES:
+        known = ", ".join(sorted(RULES))
         raise ObjectiveFileError(f"{path} holds an objective of unknown type {name!r} (known here: {known})")
     try:
         rule = make_objective(name, **settings)

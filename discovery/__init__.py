@@ -1,15 +1,19 @@
 """Learned and hand-written objectives, and the agents that learn with them.
 
 This package imports none of the others of this project, so a discovered objective can be used from
-anywhere. Start with `train`.
+anywhere. Start with `train`. What needs JAX is imported when it is first asked for.
 """
 
-from rl_discovery.discovery.agents.agent import AgentConfig, AgentState
-from rl_discovery.discovery.blocks import make_mesh
-from rl_discovery.discovery.objectives.base import Objective, TrainedObjective
-from rl_discovery.discovery.objectives.registry import make_objective
-from rl_discovery.discovery.training import TrainedAgent, train
-from rl_discovery.discovery.types import Progress
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rl_discovery.discovery.agents.agent import AgentConfig, AgentState
+    from rl_discovery.discovery.blocks import make_mesh
+    from rl_discovery.discovery.objectives.base import Objective, TrainedObjective
+    from rl_discovery.discovery.objectives.registry import make_objective
+    from rl_discovery.discovery.training import TrainedAgent, train
+    from rl_discovery.discovery.types import Progress
 
 __all__ = [
     "AgentConfig",
@@ -22,3 +26,21 @@ __all__ = [
     "make_objective",
     "train",
 ]
+
+_MODULES = {
+    "AgentConfig": "agents.agent",
+    "AgentState": "agents.agent",
+    "Objective": "objectives.base",
+    "Progress": "types",
+    "TrainedAgent": "training",
+    "TrainedObjective": "objectives.base",
+    "make_mesh": "blocks",
+    "make_objective": "objectives.registry",
+    "train": "training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -6,9 +6,9 @@
 Importing this package registers the families with gymnax, so that `gymnax.make` knows them as well.
 """
 
+from rl_discovery.discovery.registry import UnknownNameError
 from rl_discovery.envs.levels import Family, Level, LevelDistribution
 from rl_discovery.envs.registry import (
-    UnknownNameError,
     broken_modules,
     distribution,
     distributions,

@@ -6,7 +6,6 @@ family, and its distributions are known as "family/name". gymnax's own environme
 
 import contextlib
 import dataclasses
-import difflib
 import functools
 import importlib
 import pkgutil
@@ -20,30 +19,12 @@ import jax.numpy as jnp
 from gymnax.environments.environment import Environment
 
 from rl_discovery import envs
+from rl_discovery.discovery.registry import UnknownNameError
 from rl_discovery.envs.levels import EnvParams, Family, LevelDistribution, UnusableEnvironmentError
 from rl_discovery.envs.options import read_options, split_options
 
 REFUSED = {"MNISTBandit-bsuite": "it downloads its images when it is made, and nothing here may download"}
 """gymnax environments that cannot be used, and why."""
-
-
-class UnknownNameError(ValueError):
-    """A name that no environment, distribution or suite has.
-
-    Args:
-        kind: what was looked for, in the singular.
-        name: the name that was asked for.
-        known: the names that exist.
-        listing: the argument of `rl-discovery list` that shows them.
-    """
-
-    def __init__(self, kind: str, name: str, known: Collection[str], listing: str) -> None:
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        skipped = "".join(f"; {module} was skipped: {reason}" for module, reason in broken_modules().items())
-        super().__init__(
-            f"unknown {kind} {name!r}: {hint}`rl-discovery list {listing}` shows them all{skipped}"
-        )
 
 
 @functools.cache
@@ -67,6 +48,10 @@ def broken_modules() -> dict[str, str]:
     """Those that cannot, by their place, with one line of what they say: they are skipped."""
     modules()
     return dict(_broken)
+
+
+def _skipped() -> str:
+    return "".join(f"; {module} was skipped: {reason}" for module, reason in broken_modules().items())
 
 
 def _import(name: str) -> types.ModuleType:
@@ -227,7 +212,7 @@ def _full_name(kind: str, name: str, known: Collection[str]) -> str:
     matches = [full for full in known if name in (full, full.partition("/")[2])]
     if len(matches) != 1:
         short = [full.rpartition("/")[2] for full in known]
-        raise UnknownNameError(kind, name, matches or [*known, *short], "envs")
+        raise UnknownNameError(kind, name, matches or [*known, *short], "envs", _skipped())
     return matches[0]
 
 

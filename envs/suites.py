@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from gymnax.environments.environment import Environment
 from jaxtyping import Array, Key
 
+from rl_discovery.discovery.registry import UnknownNameError
 from rl_discovery.envs.gridworld.maps import MAZES
 from rl_discovery.envs.levels import EnvParams, LevelDistribution
-from rl_discovery.envs.registry import UnknownNameError, distributions, make, modules
+from rl_discovery.envs.registry import distributions, make, modules
 
 EVALUATION_FOLD = 0x5EED1E55
 """What the seed's key is folded with to draw evaluation levels. Training folds counters that start

@@ -307,7 +307,7 @@ class RunConfig:
 
         Raises:
             ConfigError: there is nothing to search in `objective.kind`, or it is known by another name.
-            UnknownRuleError: no objective is called so.
+            UnknownNameError: no objective is called so.
         """
         found = self._rule()
         if not isinstance(found, Scheduled):

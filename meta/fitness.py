@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
-from rl_discovery.meta.errors import unknown_name
+from rl_discovery.discovery.registry import Registry
 from rl_discovery.meta.scale import Scale
 
 
@@ -59,25 +59,19 @@ def area_under_curve(lifetime: Lifetime) -> Float[Array, ""]:
     return lifetime.reward_per_step
 
 
-FITNESS: dict[str, Fitness] = {
-    "final_return": Fitness("mean return of the agent at the end of its lifetime", final_return),
-    "normalised_return": Fitness(
-        "the same, 0 where acting at random is and 1 where the best policy is (exact planning)",
-        normalised_return,
-        reads_scale=True,
-    ),
-    "area_under_curve": Fitness(
-        "mean reward per step over the whole lifetime", area_under_curve, reads_rewards=True
-    ),
-}
-
-
-def find(name: str) -> Fitness:
-    """A fitness by name.
-
-    Raises:
-        ConfigError: there is none; the message lists them.
-    """
-    if name not in FITNESS:
-        raise unknown_name("fitness", name, FITNESS)
-    return FITNESS[name]
+FITNESS = Registry(
+    "fitness",
+    "fitness",
+    Fitness,
+    {
+        "final_return": Fitness("mean return of the agent at the end of its lifetime", final_return),
+        "normalised_return": Fitness(
+            "the same, 0 where acting at random is and 1 where the best policy is (exact planning)",
+            normalised_return,
+            reads_scale=True,
+        ),
+        "area_under_curve": Fitness(
+            "mean reward per step over the whole lifetime", area_under_curve, reads_rewards=True
+        ),
+    },
+)

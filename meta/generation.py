@@ -21,7 +21,7 @@ from rl_discovery.meta.errors import ConfigError
 from rl_discovery.meta.evolution import Problem, Schedule, Strategy, make_strategy, schedules
 from rl_discovery.meta.evolution.base import SIGNAL_METRICS, Candidates
 from rl_discovery.meta.evolution.reduction import check_reducible, nearer, shorter
-from rl_discovery.meta.fitness import find as find_fitness
+from rl_discovery.meta.fitness import FITNESS
 from rl_discovery.meta.keys import (
     CANDIDATES,
     INIT,
@@ -198,7 +198,7 @@ def _shares(config: RunConfig) -> Iterator[tuple[RunConfig, int]]:
 
 def _task(config: RunConfig, devices: int | None, first_group: int) -> Task:
     parts = make_parts(config, devices)
-    fitness = find_fitness(config.fitness)
+    fitness = FITNESS.find(config.fitness)
     lanes = Lanes(
         learner=dataclasses.replace(parts.learner, sums_rewards=fitness.reads_rewards),
         fitness=fitness,

@@ -14,8 +14,8 @@ from rl_discovery.envs.levels import Family, Level, LevelDistribution, sample_pa
 from rl_discovery.envs.registry import family_of
 from rl_discovery.meta.config import RunConfig
 from rl_discovery.meta.curriculum import Curriculum, make_curriculum
-from rl_discovery.meta.curriculum.scores import find as find_score
-from rl_discovery.meta.fitness import find as find_fitness
+from rl_discovery.meta.curriculum.scores import SCORES
+from rl_discovery.meta.fitness import FITNESS
 from rl_discovery.meta.references import References, make_references
 from rl_discovery.meta.scale import Planner, make_planner
 
@@ -92,8 +92,8 @@ def _planner(
     make = functools.partial(
         make_planner, family=family, distribution=distribution, level=level.params, mesh=mesh
     )
-    if config.trainer == "es" and find_fitness(config.fitness).reads_scale:
+    if config.trainer == "es" and FITNESS.find(config.fitness).reads_scale:
         return make("fitness", config.fitness, redraws=True)
-    if find_score(config.curriculum.score).scale:
+    if SCORES.find(config.curriculum.score).scale:
         return make("curriculum.score", config.curriculum.score)
     return None

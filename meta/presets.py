@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.registry import Registry
 from rl_discovery.discovery.settings import PPO_SETTINGS, PPO_TABLES
 from rl_discovery.meta.config import (
     CurriculumConfig,
@@ -15,7 +16,6 @@ from rl_discovery.meta.config import (
     ObjectiveConfig,
     RunConfig,
 )
-from rl_discovery.meta.errors import unknown_name
 from rl_discovery.meta.keeping import CheckpointConfig, HeldOutConfig
 
 
@@ -246,82 +246,82 @@ _QUICKSTART = dataclasses.replace(
     held_out=HeldOutConfig(),
 )
 
-PRESETS: dict[str, Preset] = {
-    "quickstart": Preset(
-        _QUICKSTART,
-        "TA-LPG from A2C on, ahead of A2C after 2 to 4 minutes on 2 CPU cores; what `make discover` runs",
-    ),
-    "ta-lpg-cpu": Preset(
-        _TA_LPG_CPU, "TA-LPG from random meta-parameters, 2e10 environment steps, 3 to 4 hours on 2 CPU cores"
-    ),
-    "lpg-cpu": Preset(_blind(_TA_LPG_CPU, "lpg-cpu"), "the same budget without horizon inputs and schedule"),
-    "ta-lpg-a2c-cpu": Preset(
-        _TA_LPG_A2C_CPU, "TA-LPG that starts from A2C and learns what to add, about 3 hours on 2 CPU cores"
-    ),
-    "ta-a2c-cpu": Preset(
-        _TA_A2C_CPU, "A2C with a learned schedule of step size and entropy bonus, 20 minutes on 2 CPU cores"
-    ),
-    "ta-ppo-cpu": Preset(
-        _TA_PPO_CPU, "PPO with a learned schedule of step size, entropy bonus and clip, on 2 CPU cores"
-    ),
-    "ta-lpg-meta-gradient-cpu": Preset(
-        _TA_META_GRADIENT_CPU, "TA-LPG by meta-gradients: the first stage of ta-lpg-two-stage-cpu"
-    ),
-    "ta-lpg-two-stage-cpu": Preset(
-        _TWO_STAGE_CPU, "TA-LPG by meta-gradients first, then by evolution, for 2 CPU cores"
-    ),
-    "ta-lpg": Preset(
-        _TA_LPG, "the paper's TA-LPG: 512 pairs, 64 workers, GRU 256, 2,500 generations; for a GPU"
-    ),
-    "lpg": Preset(_blind(_TA_LPG, "lpg"), "the paper's LPG with ES: as ta-lpg without horizon inputs"),
-    "ta-lpg-groove": Preset(
-        _regret(_TA_LPG, "ta-lpg-groove", _REGRET),
-        "ta-lpg on levels replayed by regret (GROOVE with ES); for a GPU",
-    ),
-    "ta-lpg-groove-cpu": Preset(
-        _regret(_TA_LPG_CPU, "ta-lpg-groove-cpu", _REGRET_CPU),
-        "ta-lpg-cpu on levels replayed by regret, about 2.5 hours on 2 CPU cores",
-    ),
-    "lpg-meta-gradient": Preset(
-        _META_GRADIENT, "LPG by meta-gradients: 512 agents, GRU 256, K = 5, 30,000 meta-steps; for a GPU"
-    ),
-    "lpg-meta-gradient-cpu": Preset(
-        _META_GRADIENT_CPU, "LPG by meta-gradients, about 2 hours on 2 CPU cores"
-    ),
-    "groove": Preset(
-        _regret(_META_GRADIENT, "groove", _REGRET),
-        "GROOVE: lpg-meta-gradient on levels replayed by regret; for a GPU",
-    ),
-    "groove-cpu": Preset(
-        _regret(_META_GRADIENT_CPU, "groove-cpu", _REGRET_CPU),
-        "GROOVE, about 2 hours on 2 CPU cores",
-    ),
-    "lpo": Preset(
-        _LPO, "the paper's LPO: 64 candidates, SpaceInvaders at 1e7 steps, 800 generations; for a GPU"
-    ),
-    "ta-lpo": Preset(_aware(_LPO, "ta-lpo"), "lpo with n/N times the inputs (TA-LPO); for a GPU"),
-    "ta-lpo-horizons": Preset(
-        _TA_LPO_HORIZONS, "ta-lpo with log N too and horizons log-uniform, 1e5 to 1e7 steps; for a GPU"
-    ),
-    "lpo-cpu": Preset(
-        _LPO_CPU, "LPO on small gridworlds with horizon 10, an hour on 2 CPU cores; made the shipped `lpo`"
-    ),
-    "lpo-many-cpu": Preset(
-        _LPO_MANY_CPU, "LPO on small gridworlds, CartPole and Acrobot at once, for 2 CPU cores"
-    ),
-    "ta-lpo-cpu": Preset(
-        _aware(_DRIFTS_CPU, "ta-lpo-cpu", horizon_inputs=True, longest_horizon=100),
-        "TA-LPO on small gridworlds with horizons 10 to 100, for 2 CPU cores; made the shipped `ta-lpo`",
-    ),
-}
-
-
-def find(name: str) -> Preset:
-    """A preset by name.
-
-    Raises:
-        ConfigError: there is none; the message lists them.
-    """
-    if name not in PRESETS:
-        raise unknown_name("preset", name, PRESETS)
-    return PRESETS[name]
+PRESETS = Registry(
+    "preset",
+    "presets",
+    Preset,
+    {
+        "quickstart": Preset(
+            _QUICKSTART,
+            "TA-LPG from A2C on, ahead of A2C after 2 to 4 minutes on 2 CPU cores; what `make discover` runs",
+        ),
+        "ta-lpg-cpu": Preset(
+            _TA_LPG_CPU,
+            "TA-LPG from random meta-parameters, 2e10 environment steps, 3 to 4 hours on 2 CPU cores",
+        ),
+        "lpg-cpu": Preset(
+            _blind(_TA_LPG_CPU, "lpg-cpu"), "the same budget without horizon inputs and schedule"
+        ),
+        "ta-lpg-a2c-cpu": Preset(
+            _TA_LPG_A2C_CPU,
+            "TA-LPG that starts from A2C and learns what to add, about 3 hours on 2 CPU cores",
+        ),
+        "ta-a2c-cpu": Preset(
+            _TA_A2C_CPU,
+            "A2C with a learned schedule of step size and entropy bonus, 20 minutes on 2 CPU cores",
+        ),
+        "ta-ppo-cpu": Preset(
+            _TA_PPO_CPU, "PPO with a learned schedule of step size, entropy bonus and clip, on 2 CPU cores"
+        ),
+        "ta-lpg-meta-gradient-cpu": Preset(
+            _TA_META_GRADIENT_CPU, "TA-LPG by meta-gradients: the first stage of ta-lpg-two-stage-cpu"
+        ),
+        "ta-lpg-two-stage-cpu": Preset(
+            _TWO_STAGE_CPU, "TA-LPG by meta-gradients first, then by evolution, for 2 CPU cores"
+        ),
+        "ta-lpg": Preset(
+            _TA_LPG, "the paper's TA-LPG: 512 pairs, 64 workers, GRU 256, 2,500 generations; for a GPU"
+        ),
+        "lpg": Preset(_blind(_TA_LPG, "lpg"), "the paper's LPG with ES: as ta-lpg without horizon inputs"),
+        "ta-lpg-groove": Preset(
+            _regret(_TA_LPG, "ta-lpg-groove", _REGRET),
+            "ta-lpg on levels replayed by regret (GROOVE with ES); for a GPU",
+        ),
+        "ta-lpg-groove-cpu": Preset(
+            _regret(_TA_LPG_CPU, "ta-lpg-groove-cpu", _REGRET_CPU),
+            "ta-lpg-cpu on levels replayed by regret, about 2.5 hours on 2 CPU cores",
+        ),
+        "lpg-meta-gradient": Preset(
+            _META_GRADIENT, "LPG by meta-gradients: 512 agents, GRU 256, K = 5, 30,000 meta-steps; for a GPU"
+        ),
+        "lpg-meta-gradient-cpu": Preset(
+            _META_GRADIENT_CPU, "LPG by meta-gradients, about 2 hours on 2 CPU cores"
+        ),
+        "groove": Preset(
+            _regret(_META_GRADIENT, "groove", _REGRET),
+            "GROOVE: lpg-meta-gradient on levels replayed by regret; for a GPU",
+        ),
+        "groove-cpu": Preset(
+            _regret(_META_GRADIENT_CPU, "groove-cpu", _REGRET_CPU),
+            "GROOVE, about 2 hours on 2 CPU cores",
+        ),
+        "lpo": Preset(
+            _LPO, "the paper's LPO: 64 candidates, SpaceInvaders at 1e7 steps, 800 generations; for a GPU"
+        ),
+        "ta-lpo": Preset(_aware(_LPO, "ta-lpo"), "lpo with n/N times the inputs (TA-LPO); for a GPU"),
+        "ta-lpo-horizons": Preset(
+            _TA_LPO_HORIZONS, "ta-lpo with log N too and horizons log-uniform, 1e5 to 1e7 steps; for a GPU"
+        ),
+        "lpo-cpu": Preset(
+            _LPO_CPU,
+            "LPO on small gridworlds with horizon 10, an hour on 2 CPU cores; made the shipped `lpo`",
+        ),
+        "lpo-many-cpu": Preset(
+            _LPO_MANY_CPU, "LPO on small gridworlds, CartPole and Acrobot at once, for 2 CPU cores"
+        ),
+        "ta-lpo-cpu": Preset(
+            _aware(_DRIFTS_CPU, "ta-lpo-cpu", horizon_inputs=True, longest_horizon=100),
+            "TA-LPO on small gridworlds with horizons 10 to 100, for 2 CPU cores; made the shipped `ta-lpo`",
+        ),
+    },
+)

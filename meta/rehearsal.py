@@ -128,7 +128,7 @@ def make_rehearsal(objective: TrainedObjective, config: RunConfig) -> Rehearsal:
         ConfigError: nothing is replayed, or parts that do not fit each other.
 
     Example:
-        >>> rehearsal = make_rehearsal(checkpoints.load_objective("ta-lpg"), find("ta-lpg-groove-cpu").config)
+        >>> rehearsal = make_rehearsal(load_objective("ta-lpg"), PRESETS.find("ta-lpg-groove-cpu").config)
         >>> state, generation = jax.jit(rehearsal.play)(rehearsal.init())
     """
     try:

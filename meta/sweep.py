@@ -5,7 +5,6 @@ holds for it. `scripts.sweep` is the command; Slurm arrays run one trial each.
 """
 
 import dataclasses
-import difflib
 import itertools
 import json
 import math
@@ -18,6 +17,7 @@ from typing import Any
 from rl_discovery.checkpoints import untrusted
 from rl_discovery.checkpoints.atomic import replace_file
 from rl_discovery.checkpoints.errors import one_line
+from rl_discovery.discovery.registry import did_you_mean
 from rl_discovery.meta.config import NOT_IDENTITY, RunConfig, from_json, to_json
 from rl_discovery.meta.errors import ConfigError, RunError
 from rl_discovery.meta.fields import changed, dotted
@@ -131,9 +131,8 @@ def parse_axis(text: str, base: RunConfig) -> Axis:
     if not equals or not values.strip():
         raise ConfigError(f"{text!r} is no FIELD=VALUE,... or FIELD=LOW..HIGH")
     if name not in known:
-        close = difflib.get_close_matches(name, known, 1, 0.5)
-        hint = f": did you mean {close[0]!r}?" if close else "; `meta-train --print-config` shows all"
-        raise ConfigError(f"unknown field {name!r}{hint}")
+        hint = did_you_mean(name, known)
+        raise ConfigError(f"unknown field {name!r}: {hint}`meta-train --print-config` shows them all")
     if ".." in values:
         return _range(name, values)
     return Axis(name=name, values=tuple(value.strip() for value in values.split(",")))

@@ -28,7 +28,7 @@ from rl_discovery.meta.config import RunConfig, validate
 from rl_discovery.meta.divergence import Evaluation, Trend, evaluation_of, trend
 from rl_discovery.meta.errors import DivergedError, RunError
 from rl_discovery.meta.held_out import HeldOut
-from rl_discovery.meta.presets import find
+from rl_discovery.meta.presets import PRESETS
 from rl_discovery.meta.program import Program, compile_step, make_program, reduced
 from rl_discovery.meta.results import env_steps_of
 from rl_discovery.meta.run_dir import BEST_OBJECTIVE, RunDirectory
@@ -112,7 +112,7 @@ def _first_stage(config: RunConfig, run_dir: Path, console: Console) -> Outcome 
     name = first_stage(config.start_from)
     if name is None or (run_dir / "config.json").exists():
         return None
-    stage = dataclasses.replace(find(name).config, seed=config.seed, logging=config.logging)
+    stage = dataclasses.replace(PRESETS.find(name).config, seed=config.seed, logging=config.logging)
     outcome = meta_train(stage, run_dir / START, console)
     return None if outcome.signal is None else outcome
 

@@ -95,9 +95,10 @@ def meta_train(preset: "str | RunConfig", run_dir: str | Path, **changes: Any) -
 
     from rich.console import Console
 
-    from rl_discovery.meta import presets, trainer
+    from rl_discovery.meta import trainer
+    from rl_discovery.meta.presets import PRESETS
 
-    config = presets.find(preset).config if isinstance(preset, str) else preset
+    config = PRESETS.find(preset).config if isinstance(preset, str) else preset
     config = dataclasses.replace(config, **changes)
     return trainer.meta_train(config, Path(run_dir), Console(stderr=True))
 

@@ -86,9 +86,9 @@ def main(argv: Sequence[str]) -> int:
 def _config(arguments: Arguments, devices: int | None) -> "RunConfig":
     """The preset with the given settings in place of its own."""
     from rl_discovery.meta.config import validate
-    from rl_discovery.meta.presets import find
+    from rl_discovery.meta.presets import PRESETS
 
-    config = find(arguments.preset).config
+    config = PRESETS.find(arguments.preset).config
 
     def changed(part: Any, **values: Any) -> Any:
         return dataclasses.replace(part, **{k: v for k, v in values.items() if v is not None})

@@ -3,13 +3,13 @@
 A command is imported when it is called, so that `--help` is instant.
 """
 
-import difflib
 import importlib
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import NamedTuple
 
+from rl_discovery.discovery.registry import did_you_mean
 from rl_discovery.scripts import runtime, streams
 
 
@@ -55,8 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name == "--version":
         return _survive_closed_pipe(lambda: print(f"rl-discovery {_version()}"))
     if name not in COMMANDS:
-        close = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        hint = did_you_mean(name, COMMANDS)
         return _fail(f"unknown command {name!r}: {hint}`rl-discovery --help` lists them", BAD_USAGE)
     return _run(COMMANDS[name], arguments[1:])
 

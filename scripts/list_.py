@@ -90,18 +90,18 @@ def objectives() -> list[dict[str, Any]]:
     """Shipped objectives, hand-written rules, and learned rules that one has to train first."""
     from rl_discovery import checkpoints
     from rl_discovery.checkpoints.objective_file import is_learned
-    from rl_discovery.discovery.objectives.registry import make_objective, registry
+    from rl_discovery.discovery.objectives.registry import RULES, make_objective
 
     cards = checkpoints.shipped()
     # A shipped objective may have a name of its own; its rule is then described by its type.
-    types = {name: name for name in registry()} | {n: card["objective"]["type"] for n, card in cards.items()}
+    types = {name: name for name in RULES} | {n: card["objective"]["type"] for n, card in cards.items()}
     found = []
     for name, rule in sorted(types.items()):
         kind = (
             "shipped" if name in cards else "learned" if is_learned(make_objective(rule)) else "hand-written"
         )
         note = {"shipped": "; shipped", "learned": "; train it first", "hand-written": ""}[kind]
-        description = registry()[rule].description + note
+        description = RULES[rule].description + note
         found.append({"name": name, "description": description, "kind": kind, "card": cards.get(name)})
     return found
 

@@ -39,9 +39,9 @@ def parse_arguments(argv: Sequence[str], *, resume: bool = False) -> Any:
     import tyro
 
     from rl_discovery.meta.config import RunConfig, validate
-    from rl_discovery.meta.presets import PRESETS, find
+    from rl_discovery.meta.presets import PRESETS
 
-    base = find(known.preset or DEFAULT_PRESET).config
+    base = PRESETS.find(known.preset or DEFAULT_PRESET).config
     if resume:
         try:
             run_dir = spelling.path_of(known.run_dir) if known.run_dir else _default_dir(base)

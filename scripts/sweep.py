@@ -154,9 +154,9 @@ def _plan(arguments: Arguments, common: list[str]) -> tuple["Plan", list["RunCon
     """The plan that the arguments describe, and each trial's configuration."""
     from rl_discovery.meta import sweep
     from rl_discovery.meta.errors import ConfigError
-    from rl_discovery.meta.presets import find
+    from rl_discovery.meta.presets import PRESETS
 
-    preset = find(arguments.preset).config
+    preset = PRESETS.find(arguments.preset).config
     asked = parse_arguments(["--preset", arguments.preset, *common])
     if asked.config.preset != arguments.preset:
         raise UsageError("--preset stands before the `--`")
@@ -176,10 +176,10 @@ def _plan(arguments: Arguments, common: list[str]) -> tuple["Plan", list["RunCon
 
 def _process(arguments: Arguments, common: list[str], trial: "Trial") -> tuple[list[str], dict[str, str]]:
     """Command line and environment of a trial."""
-    from rl_discovery.meta.presets import find
+    from rl_discovery.meta.presets import PRESETS
 
     # Named also where it is the preset's: a trial that was begun has its own number, which may be another.
-    generations = ["--generations", str(find(arguments.preset).config.generations)]
+    generations = ["--generations", str(PRESETS.find(arguments.preset).config.generations)]
     overrides = [word for name, value in trial.overrides.items() for word in flag(name, value)]
     run_dir = spelling.word(arguments.dir / trial.name)
     flags = ["--preset", arguments.preset, *generations, *common, *overrides, "--run-dir", run_dir]

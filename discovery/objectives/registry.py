@@ -6,8 +6,6 @@ factory takes the rule's settings as keywords.
 """
 
 import dataclasses
-import difflib
-import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
@@ -15,30 +13,28 @@ from typing import Any
 
 from rl_discovery.discovery import objectives as package
 from rl_discovery.discovery.objectives.base import Objective
+from rl_discovery.discovery.registry import Registry
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """A registered objective."""
 
-    name: str
     description: str
     factory: Callable[..., Objective]
 
 
-class UnknownRuleError(ValueError):
-    """The name is not in the registry."""
-
-
-@functools.cache
-def registry() -> Mapping[str, Entry]:
-    """All objectives by name."""
+def _ours() -> Mapping[str, Entry]:
     entries = {}
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         found = getattr(importlib.import_module(module.name), "OBJECTIVES", {})
         for name, (factory, description) in found.items():
-            entries[name] = Entry(name, description, factory)
+            entries[name] = Entry(description, factory)
     return entries
+
+
+RULES = Registry("objective", "objectives", Entry, _ours)
+"""All objectives by name."""
 
 
 def make_objective(name: str, **settings: Any) -> Objective:
@@ -49,12 +45,7 @@ def make_objective(name: str, **settings: Any) -> Objective:
         settings: fields of the rule, such as `width=32`.
 
     Raises:
-        UnknownRuleError: no such name; the message lists the ones there are.
+        UnknownNameError, BrokenPluginError: no such name, or one that cannot be used.
         TypeError: a setting that the rule does not have.
     """
-    entries = registry()
-    if name not in entries:
-        close = difflib.get_close_matches(name, entries, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise UnknownRuleError(f"unknown objective {name!r}{hint} (there are: {', '.join(sorted(entries))})")
-    return entries[name].factory(**settings)
+    return RULES.find(name).factory(**settings)

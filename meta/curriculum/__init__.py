@@ -2,7 +2,6 @@
 
 from rl_discovery.envs.levels import LevelDistribution
 from rl_discovery.meta.config import CurriculumConfig, Prioritisation
-from rl_discovery.meta.curriculum import scores
 from rl_discovery.meta.curriculum.base import Curriculum, Played, Served
 from rl_discovery.meta.curriculum.buffer import LevelBuffer, replay_probabilities
 from rl_discovery.meta.curriculum.fresh import FrozenLevels, RandomLevels
@@ -46,7 +45,7 @@ def make_curriculum(
         ConfigError: an unknown score, a buffer that cannot hold the levels being played, or edits where
             nothing can be edited.
     """
-    score = scores.find(config.score)
+    score = SCORES.find(config.score)
     if config.score == "random":
         return RandomLevels(distribution, planner=planner)
     if config.buffer_size < levels:

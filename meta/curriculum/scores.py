@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
-from rl_discovery.meta.errors import unknown_name
+from rl_discovery.discovery.registry import Registry
 from rl_discovery.meta.scale import Scale
 
 
@@ -102,42 +102,36 @@ def optimality_gap(outcome: Outcome) -> Float[Array, ""]:
     return jnp.where(known, jnp.where(scale.exists, 1 - scale.score(mean_return), 0.0), jnp.nan)
 
 
-SCORES: dict[str, Score] = {
-    "algorithmic_regret": Score(
-        "return of an A2C antagonist minus the agent's, on the same level (GROOVE)",
-        algorithmic_regret,
-        reference="antagonist",
-    ),
-    "positive_value_loss": Score(
-        "mean positive advantage, where the agent has a critic (PVL)", positive_value_loss, critic=True
-    ),
-    "max_monte_carlo": Score(
-        "best return on the level so far minus the critic's values (MaxMC)", max_monte_carlo, critic=True
-    ),
-    "l1_value_loss": Score(
-        "mean absolute advantage, where the agent has a critic (PLR)", l1_value_loss, critic=True
-    ),
-    "learnability": Score(
-        "p(1-p), p the share of episodes above half of the optimal return (SFL)",
-        learnability,
-        reference="optimum",
-    ),
-    "optimality_gap": Score(
-        "what the agent lacks of the best return, 1 for acting at random (exact planning)",
-        optimality_gap,
-        scale=True,
-    ),
-    "random": Score("no score: fresh levels, always (domain randomisation)", None),
-    "frozen": Score("no score: a fixed set of levels, drawn uniformly", None),
-}
-
-
-def find(name: str) -> Score:
-    """A score by name.
-
-    Raises:
-        ConfigError: there is none; the message lists them.
-    """
-    if name not in SCORES:
-        raise unknown_name("score", name, SCORES)
-    return SCORES[name]
+SCORES = Registry(
+    "score",
+    "scores",
+    Score,
+    {
+        "algorithmic_regret": Score(
+            "return of an A2C antagonist minus the agent's, on the same level (GROOVE)",
+            algorithmic_regret,
+            reference="antagonist",
+        ),
+        "positive_value_loss": Score(
+            "mean positive advantage, where the agent has a critic (PVL)", positive_value_loss, critic=True
+        ),
+        "max_monte_carlo": Score(
+            "best return on the level so far minus the critic's values (MaxMC)", max_monte_carlo, critic=True
+        ),
+        "l1_value_loss": Score(
+            "mean absolute advantage, where the agent has a critic (PLR)", l1_value_loss, critic=True
+        ),
+        "learnability": Score(
+            "p(1-p), p the share of episodes above half of the optimal return (SFL)",
+            learnability,
+            reference="optimum",
+        ),
+        "optimality_gap": Score(
+            "what the agent lacks of the best return, 1 for acting at random (exact planning)",
+            optimality_gap,
+            scale=True,
+        ),
+        "random": Score("no score: fresh levels, always (domain randomisation)", None),
+        "frozen": Score("no score: a fixed set of levels, drawn uniformly", None),
+    },
+)

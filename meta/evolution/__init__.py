@@ -6,8 +6,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import optax
 
+from rl_discovery.discovery.registry import Registry
 from rl_discovery.meta.config import EvolutionConfig
-from rl_discovery.meta.errors import unknown_name
 from rl_discovery.meta.evolution.base import Candidates, Problem, Schedule, Strategy
 from rl_discovery.meta.evolution.open_es import StreamedOpenES
 from rl_discovery.meta.evolution.population import cma_es, pgpe, sep_cma_es, snes
@@ -32,15 +32,20 @@ class Entry:
     description: str
 
 
-STRATEGIES: dict[str, Entry] = {
-    "open_es": Entry(
-        StreamedOpenES, "OpenAI-ES with Adam and antithetic pairs; memory independent of the population"
-    ),
-    "snes": Entry(snes, "separable natural evolution strategy"),
-    "pgpe": Entry(pgpe, "parameter-exploring policy gradients with Adam and antithetic pairs"),
-    "cma_es": Entry(cma_es, "covariance matrix adaptation; up to 5,000 meta-parameters"),
-    "sep_cma_es": Entry(sep_cma_es, "covariance matrix adaptation with a diagonal covariance"),
-}
+STRATEGIES = Registry(
+    "strategy",
+    "strategies",
+    Entry,
+    {
+        "open_es": Entry(
+            StreamedOpenES, "OpenAI-ES with Adam and antithetic pairs; memory independent of the population"
+        ),
+        "snes": Entry(snes, "separable natural evolution strategy"),
+        "pgpe": Entry(pgpe, "parameter-exploring policy gradients with Adam and antithetic pairs"),
+        "cma_es": Entry(cma_es, "covariance matrix adaptation; up to 5,000 meta-parameters"),
+        "sep_cma_es": Entry(sep_cma_es, "covariance matrix adaptation with a diagonal covariance"),
+    },
+)
 
 
 def schedules(config: EvolutionConfig, generations: int) -> tuple[Schedule, Schedule]:
@@ -82,6 +87,4 @@ def make_strategy(name: str, problem: Problem) -> Strategy:
     Raises:
         ValueError: no such name, or a problem the strategy cannot take.
     """
-    if name not in STRATEGIES:
-        raise unknown_name("strategy", name, STRATEGIES)
-    return STRATEGIES[name].factory(problem)
+    return STRATEGIES.find(name).factory(problem)

@@ -21,7 +21,7 @@ from rl_discovery.checkpoints import (
     save_objective,
 )
 from rl_discovery.discovery.objectives.base import TrainedObjective
-from rl_discovery.discovery.objectives.registry import make_objective, registry
+from rl_discovery.discovery.objectives.registry import RULES, make_objective
 
 CARD = {
     "preset": "quickstart",
@@ -86,7 +86,7 @@ def refusal(path):
     return message.removeprefix(str(path))
 
 
-@pytest.mark.parametrize("name", sorted(registry()))
+@pytest.mark.parametrize("name", sorted(RULES))
 def test_every_registered_objective_comes_back_as_it_was_saved(path, name):
     saved = trained(make_objective(name))
     save_objective(path, saved)

@@ -20,7 +20,7 @@ from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.hand_written_drifts import DPO, PPO, NoDrift
 from rl_discovery.discovery.objectives.lpo import LPO
 from rl_discovery.discovery.objectives.mirror import MirrorLearning, MirrorTargets
-from rl_discovery.discovery.objectives.registry import make_objective, registry
+from rl_discovery.discovery.objectives.registry import RULES, make_objective
 from rl_discovery.discovery.objectives.schedule import Scheduled
 from rl_discovery.discovery.types import Outputs, Progress
 from tests.discovery import naive_networks
@@ -36,7 +36,7 @@ from tests.discovery.experience import (
 )
 from tests.discovery.test_gae import naive_advantages
 
-MIRRORS = [name for name in sorted(registry()) if isinstance(make_objective(name), MirrorLearning)]
+MIRRORS = [name for name in sorted(RULES) if isinstance(make_objective(name), MirrorLearning)]
 FORMS = [
     *(make_objective(name) for name in MIRRORS),
     LPO(form="plain"),

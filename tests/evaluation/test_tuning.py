@@ -7,7 +7,7 @@ import pytest
 
 from rl_discovery.discovery.blocks import make_mesh
 from rl_discovery.discovery.objectives.base import TrainedObjective
-from rl_discovery.discovery.objectives.registry import make_objective, registry
+from rl_discovery.discovery.objectives.registry import RULES, make_objective
 from rl_discovery.envs.suites import Suite
 from rl_discovery.evaluation import EvaluationError, evaluate, lanes, tuning
 from rl_discovery.evaluation.results import Outcome
@@ -54,7 +54,7 @@ def test_the_published_settings_are_the_first_candidate_and_change_nothing():
     assert len(set(GRID)) == len(GRID) == 18
 
 
-@pytest.mark.parametrize("name", sorted(registry()))
+@pytest.mark.parametrize("name", sorted(RULES))
 def test_hand_written_objectives_with_an_entropy_bonus_are_tuned_and_no_others(name):
     rule = make_objective(name)
     learned = name in ("lpg", "ta-lpg", "lpo", "ta-lpo")

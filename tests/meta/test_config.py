@@ -15,7 +15,7 @@ from rl_discovery.discovery.objectives.mirror import MirrorLearning
 from rl_discovery.discovery.objectives.registry import Entry
 from rl_discovery.meta.config import LevelsConfig, RunConfig, from_json, identity, to_json, validate
 from rl_discovery.meta.errors import ConfigError
-from rl_discovery.meta.presets import find
+from rl_discovery.meta.presets import PRESETS
 
 NAN, INF = float("nan"), float("inf")
 
@@ -187,7 +187,7 @@ def test_any_learned_objective_of_the_registry_can_be_evolved(monkeypatch):
         ("ppo", "ppo has no meta-parameters"),
         ("ta-lpo", "ta-lpo is lpo with other settings"),
         ("ta-lpg", "ta-lpg is lpg with other settings"),
-        ("lpq", "unknown objective 'lpq'; did you mean 'lp"),
+        ("lpq", "unknown objective 'lpq': did you mean 'lp"),
     ],
 )
 def test_what_cannot_be_evolved_is_refused(kind, words):
@@ -352,7 +352,7 @@ UNUSED = {
 @pytest.mark.parametrize("case", UNUSED.values(), ids=UNUSED)
 def test_a_setting_that_nothing_reads_is_refused(case):
     preset, name, value, where = case
-    config = find(preset).config
+    config = PRESETS.find(preset).config
     *place, last = name.split(".")
     part = getattr(config, place[0]) if place else config
     changed = dataclasses.replace(part, **{last: value})

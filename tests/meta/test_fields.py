@@ -2,11 +2,11 @@ import dataclasses
 
 from rl_discovery.meta.config import to_json
 from rl_discovery.meta.fields import changed, dotted
-from rl_discovery.meta.presets import find
+from rl_discovery.meta.presets import PRESETS
 
 
 def test_every_field_has_its_dotted_name_and_the_names_lead_back():
-    document = to_json(find("lpo-many-cpu").config)
+    document = to_json(PRESETS.find("lpo-many-cpu").config)
     found = dotted(document)
     assert found["es.pairs"] == 48
     assert found["also.0.levels.distribution"] == "CartPole-v1"
@@ -18,7 +18,7 @@ def test_every_field_has_its_dotted_name_and_the_names_lead_back():
 
 
 def test_what_is_changed_is_told_with_its_new_value():
-    config = find("lpo-many-cpu").config
+    config = PRESETS.find("lpo-many-cpu").config
     first, *rest = config.also
     other = dataclasses.replace(
         config,

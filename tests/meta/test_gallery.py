@@ -18,7 +18,7 @@ from rl_discovery.envs.gridworld import FAMILY, GridWorld
 from rl_discovery.meta import gallery as module
 from rl_discovery.meta.config import MetaGradientConfig
 from rl_discovery.meta.curriculum import buffer as levels_buffer
-from rl_discovery.meta.curriculum.scores import find
+from rl_discovery.meta.curriculum import scores
 from rl_discovery.meta.gallery import PATH_STEPS, Gallery, histograms, make_gallery, walk
 from rl_discovery.meta.program import make_program
 from rl_discovery.meta.run_dir import RunDirectory
@@ -133,7 +133,7 @@ def test_no_more_than_sixteen_levels_are_shown_and_none_while_there_is_none(gall
 
 
 def test_another_score_is_named_and_its_optimum_is_not_said_to_be_the_antagonists(program, monkeypatch):
-    curriculum = dataclasses.replace(program.curriculum, score=find("learnability"))
+    curriculum = dataclasses.replace(program.curriculum, score=scores.SCORES["learnability"])
     other = make_gallery(
         tiny(curriculum=REPLAY | {"score": "learnability"}),
         with_task(program, curriculum=curriculum),

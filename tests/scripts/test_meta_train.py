@@ -13,7 +13,7 @@ import pytest
 from rl_discovery.checkpoints import read_card, read_objective
 from rl_discovery.checkpoints.runs import RunCheckpoints
 from rl_discovery.meta.config import from_json, to_json
-from rl_discovery.meta.presets import PRESETS, find
+from rl_discovery.meta.presets import PRESETS
 from rl_discovery.meta.program import make_program
 from rl_discovery.meta.run_dir import RunDirectory, read_config
 from tests.meta.processes import Command, count_rows, metrics
@@ -174,9 +174,9 @@ answer = functools.partial(called, "meta-train")
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("--preset quikstart", "unknown preset 'quikstart'; did you mean 'quickstart'"),
+        ("--preset quikstart", "unknown preset 'quikstart': did you mean 'quickstart'"),
         ("--levels.distribution smal", "unknown level distribution 'smal': did you mean 'small'"),
-        ("--es.strategy open-es", "unknown strategy 'open-es'; did you mean 'open_es'"),
+        ("--es.strategy open-es", "unknown strategy 'open-es': did you mean 'open_es'"),
         ("--es.pairs 0", "es.pairs: Input should be greater than 0, not 0"),
         ("--es.sigma nan", "es.sigma"),
         ("--es.sigma-min 0.5", "es.sigma_min (0.5) exceeds es.sigma (0.2)"),
@@ -186,7 +186,7 @@ answer = functools.partial(called, "meta-train")
         ("--seed -1", "seed"),
         ("--generations 0", "generations"),
         ("--devices 0", "devices"),
-        ("--curriculum.score learnabilty", "unknown score 'learnabilty'; did you mean 'learnability'"),
+        ("--curriculum.score learnabilty", "unknown score 'learnabilty': did you mean 'learnability'"),
         (
             "--curriculum.score learnability --levels.distribution rand_dense --agent.network mlp",
             "'learnability' does not work with 'rand_dense' levels: exact planning needs fixed placement",
@@ -245,8 +245,8 @@ def test_a_run_directory_that_cannot_be_written_is_one_line_and_exit_status_1(ca
     assert (tmp_path / "file").read_text() == "precious"
 
 
-TWELVE = to_json(find("quickstart").config) | {
-    "objective": to_json(find("quickstart").config)["objective"] | {"width": 12}
+TWELVE = to_json(PRESETS.find("quickstart").config) | {
+    "objective": to_json(PRESETS.find("quickstart").config)["objective"] | {"width": 12}
 }
 """A quickstart whose GRU is narrower than the preset's."""
 
@@ -257,7 +257,7 @@ TWELVE = to_json(find("quickstart").config) | {
         ({"name": "something else"}, 1, "not a configuration of rl-discovery"),
         ({"format": 99, "config": {}}, 1, "format 99, newer than 1"),
         (
-            {"format": 1, "config": to_json(find("lpg").config)},
+            {"format": 1, "config": to_json(PRESETS.find("lpg").config)},
             2,
             "holds a run of preset 'lpg', not 'quickstart'",
         ),
@@ -279,7 +279,7 @@ def test_a_run_directory_of_something_else_is_one_line(capsys, tmp_path, documen
 def begun(request, tmp_path, monkeypatch):
     """A run that was begun with flags of its own, its configuration, and the flags that name its place."""
     monkeypatch.chdir(tmp_path)
-    config = dataclasses.replace(find("lpg-cpu").config, seed=9, generations=7, devices=1000)
+    config = dataclasses.replace(PRESETS.find("lpg-cpu").config, seed=9, generations=7, devices=1000)
     run_dir = tmp_path / "mine" if request.param == "given" else tmp_path / "runs" / "lpg-cpu"
     RunDirectory(run_dir, config).close()
     return run_dir, config, ("--run-dir", run_dir) if request.param == "given" else ("--preset", "lpg-cpu")
@@ -299,7 +299,7 @@ def test_a_run_directory_supplies_its_own_configuration_and_flags_go_over_it(cap
 
 @pytest.mark.parametrize("spelling", ["--run-dir={}", "--run_dir={}"])
 def test_a_preset_that_is_not_the_runs_is_refused(capsys, tmp_path, spelling):
-    config = find("lpg-cpu").config
+    config = PRESETS.find("lpg-cpu").config
     RunDirectory(tmp_path, config).close()
     status, out, err = answer(capsys, "--preset", "quickstart", spelling.format(tmp_path))
     assert (status, out) == (2, "")
@@ -318,7 +318,7 @@ def test_print_config_is_the_configuration_as_json_and_runs_nothing(capsys, tmp_
     assert (status, err) == (0, "")
     config = from_json(json.loads(out))
     assert (config.preset, config.es.sigma, config.objective.horizon_inputs) == (preset, 0.05, False)
-    assert config.es.pairs == find(preset).config.es.pairs
+    assert config.es.pairs == PRESETS.find(preset).config.es.pairs
     assert not list(tmp_path.iterdir())
 
 

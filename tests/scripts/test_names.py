@@ -12,7 +12,7 @@ from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.registry import make_objective
 from rl_discovery.evaluation.report import facts
 from rl_discovery.evaluation.report.files import read_run
-from rl_discovery.meta.presets import find
+from rl_discovery.meta.presets import PRESETS
 from rl_discovery.meta.trainer import Outcome
 from rl_discovery.scripts import analyse, evaluate, export, report, status, sweep
 from rl_discovery.scripts.arguments import parse
@@ -86,7 +86,7 @@ def test_what_a_report_tells_to_run_can_be_pasted(name, tmp_path, monkeypatch):
     words = shlex.split(line)
     assert words[:3] == ["rl-discovery", "evaluate", word]
     assert words[words.index("--baselines") + 1] == "shipped:ppo"
-    words = shlex.split(report.reproduce(find("quickstart").config, Path(name)))
+    words = shlex.split(report.reproduce(PRESETS.find("quickstart").config, Path(name)))
     assert words[words.index("--run-dir") + 1] == word
 
 

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from rl_discovery.meta.presets import find
+from rl_discovery.meta.presets import PRESETS
 from rl_discovery.meta.run_dir import RunDirectory
 from rl_discovery.meta.run_files import read_metrics
 from rl_discovery.meta.sweep import Trial
@@ -252,7 +252,7 @@ def test_a_directory_that_cannot_be_written_is_one_line(tmp_path, capfd):
 
 @pytest.mark.parametrize(("common", "generations"), [([], 66), (["--generations", "30"], 30)])
 def test_a_trial_that_was_begun_with_fewer_generations_gets_the_plans(tmp_path, common, generations):
-    preset = find("quickstart").config
+    preset = PRESETS.find("quickstart").config
     assert preset.generations == 66
     trial = Trial(name="000_seed=1", overrides={"seed": 1})
     RunDirectory(tmp_path / trial.name, dataclasses.replace(preset, seed=1, generations=20)).close()
@@ -265,7 +265,7 @@ def test_a_trial_that_was_begun_with_fewer_generations_gets_the_plans(tmp_path, 
 
 def test_a_sweep_begins_at_the_preset_though_a_run_of_it_is_where_runs_are(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    begun = dataclasses.replace(find("quickstart").config, seed=77)
+    begun = dataclasses.replace(PRESETS.find("quickstart").config, seed=77)
     RunDirectory(tmp_path / "runs" / "quickstart", begun).close()
     status, out, _ = answer(capsys, *SEARCH, "--dir", tmp_path / "sweep", "--plan", "--json")
     assert status == 0

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl_discovery.meta.curriculum.scores import SCORES, Outcome, find
-from rl_discovery.meta.errors import ConfigError
+from rl_discovery.discovery.registry import UnknownNameError
+from rl_discovery.meta.curriculum.scores import SCORES, Outcome
 from rl_discovery.meta.scale import Scale
 
 OUTCOME = Outcome(
@@ -125,11 +125,11 @@ def test_a_dead_agent_has_no_finite_score_and_nothing_else_is_read(name, field):
 
 def test_every_score_says_what_it_is():
     for name, score in SCORES.items():
-        assert find(name) is score
+        assert SCORES.find(name) is score
         assert score.description
         assert "\n" not in score.description
 
 
 def test_an_unknown_score_is_named_with_the_closest_one():
-    with pytest.raises(ConfigError, match="unknown score 'learnabilty'; did you mean 'learnability'"):
-        find("learnabilty")
+    with pytest.raises(UnknownNameError, match="unknown score 'learnabilty': did you mean 'learnability'"):
+        SCORES.find("learnabilty")

@@ -55,7 +55,7 @@ def test_pairs_are_antithetic_and_refuse_groups_of_other_sizes(name):
 
 
 def test_an_unknown_strategy_is_refused_with_the_ones_there_are():
-    with pytest.raises(ValueError, match=r"unknown strategy 'sness'; did you mean 'snes'.*cma_es"):
+    with pytest.raises(ValueError, match=r"unknown strategy 'sness': did you mean 'snes'"):
         make_strategy("sness", problems.make_problem())
 
 

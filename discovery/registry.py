@@ -1,0 +1,152 @@
+"""Things that are known by name, and may come from outside: objectives, environments, scores, presets ...
+
+A registry holds ours and those of installed packages, which declare entry points:
+
+    [project.entry-points."rl_discovery.scores"]
+    surprise = "my_package.scores:SURPRISE"
+
+`module:name` names a thing directly, without an entry point. What cannot be imported is skipped where all are
+listed and refused where it is asked for.
+"""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class UnknownNameError(ValueError):
+    """A name that nothing in a registry has.
+
+    Args:
+        kind: what was looked for, in the singular.
+        name: the name that was asked for.
+        known: the names that exist.
+        listing: the argument of `rl-discovery list` that shows them.
+        note: more to say.
+    """
+
+    def __init__(self, kind: str, name: str, known: Collection[str], listing: str, note: str = "") -> None:
+        hint = did_you_mean(name, known)
+        super().__init__(f"unknown {kind} {name!r}: {hint}`rl-discovery list {listing}` shows them all{note}")
+
+
+class BrokenPluginError(ValueError):
+    """Something from outside that was asked for by its name and cannot be used."""
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """`did you mean 'ta-lpg'? ` where something is spelled alike, else nothing."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}? " if close else ""
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """Everything of one kind by name.
+
+    Iteration has what can be used: ours first, then that of entry points. `find` is for names that people
+    type, `[]` for names that are known to exist.
+
+    Args:
+        kind: of the things, in the singular, for messages.
+        listing: the argument of `rl-discovery list`; the group of entry points is `rl_discovery.LISTING`.
+        type_: of the things.
+        ours: those of this package, or a function that collects them when they are first needed.
+    """
+
+    def __init__(
+        self, kind: str, listing: str, type_: type[T], ours: Mapping[str, T] | Callable[[], Mapping[str, T]]
+    ) -> None:
+        self.kind, self.listing = kind, listing
+        self._type, self._collect = type_, ours
+        self._things: dict[str, T] | None = None
+        self._broken: dict[str, str] = {}
+
+    @property
+    def group(self) -> str:
+        """Of entry points that belong here."""
+        return f"rl_discovery.{self.listing}"
+
+    @property
+    def broken(self) -> Mapping[str, str]:
+        """Entry points that are skipped, by name, and why."""
+        self._all()
+        return self._broken
+
+    def find(self, name: str) -> T:
+        """The thing of this name, or at this place (`module:name`).
+
+        Raises:
+            UnknownNameError: there is none.
+            BrokenPluginError: there is one, which cannot be used.
+        """
+        if name in self:
+            return self[name]
+        if name in self.broken:
+            raise BrokenPluginError(f"{self.kind} {name!r} cannot be used: {self._broken[name]}")
+        if ":" in name:
+            return self._at(name)
+        raise UnknownNameError(self.kind, name, self, self.listing)
+
+    def register(self, name: str, thing: T) -> None:
+        """Adds a thing under a name of its own.
+
+        Raises:
+            ValueError: the name is taken.
+            TypeError: it is not of the registry's type.
+        """
+        if name in self and self[name] != thing:
+            raise ValueError(f"there is a {self.kind} called {name!r} already")
+        self._all()[name] = self._checked(thing)
+
+    def __getitem__(self, name: str) -> T:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def _all(self) -> dict[str, T]:
+        if self._things is None:
+            self._things = dict(self._collect() if callable(self._collect) else self._collect)
+            for point in metadata.entry_points(group=self.group):
+                try:
+                    if point.name in self._things:
+                        raise ValueError(f"there is a {self.kind} called {point.name!r} already")
+                    self._things[point.name] = self._checked(point.load())
+                except (Exception, SystemExit) as error:  # whatever somebody's module does
+                    self._broken[point.name] = f"{point.value}: {_one_line(error)}"
+        return self._things
+
+    def _at(self, place: str) -> T:
+        """What `module:name` names; modules of the working directory are found too."""
+        module, _, attribute = place.partition(":")
+        try:
+            return self._checked(getattr(import_module(module), attribute))
+        except (Exception, SystemExit) as error:
+            raise BrokenPluginError(f"{self.kind} {place!r} cannot be used: {_one_line(error)}") from error
+
+    def _checked(self, thing: Any) -> T:
+        if not isinstance(thing, self._type):
+            wanted = f"{self._type.__module__}.{self._type.__qualname__}"
+            raise TypeError(f"it is a {type(thing).__name__}, not a {wanted}")
+        return thing
+
+
+def import_module(name: str) -> Any:
+    """A module of somebody's, also of the working directory, which comes last on the path."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    return importlib.import_module(name)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
