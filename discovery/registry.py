@@ -12,7 +12,7 @@ listed and refused where it is asked for.
 import difflib
 import importlib
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -46,7 +46,7 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
     return f"did you mean {close[0]!r}? " if close else ""
 
 
-class Registry(Mapping[str, T], Generic[T]):
+class Registry(MutableMapping[str, T], Generic[T]):
     """Everything of one kind by name.
 
     Iteration has what can be used: ours first, then that of entry points. `find` is for names that people
@@ -102,10 +102,21 @@ class Registry(Mapping[str, T], Generic[T]):
         """
         if name in self and self[name] != thing:
             raise ValueError(f"there is a {self.kind} called {name!r} already")
-        self._all()[name] = self._checked(thing)
+        self[name] = thing
+
+    def refresh(self) -> None:
+        """Collects everything anew: a module or a package was added. What was registered in Python is lost."""
+        self._things = None
+        self._broken.clear()
 
     def __getitem__(self, name: str) -> T:
         return self._all()[name]
+
+    def __setitem__(self, name: str, thing: T) -> None:
+        self._all()[name] = self._checked(thing)
+
+    def __delitem__(self, name: str) -> None:
+        del self._all()[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._all())

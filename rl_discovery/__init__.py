@@ -35,7 +35,7 @@ _ELSEWHERE = {
     "train": ("discovery.training", "train"),
 }
 
-_PACKAGES = ("checkpoints", "discovery", "envs", "evaluation", "meta", "scripts")
+SUBPACKAGES = ("checkpoints", "discovery", "envs", "evaluation", "meta", "scripts")
 
 
 def evaluate(
@@ -141,10 +141,10 @@ def __getattr__(name: str) -> Any:
     if name in _ELSEWHERE:
         module, attribute = _ELSEWHERE[name]
         return getattr(importlib.import_module(f"rl_discovery.{module}"), attribute)
-    if name in _PACKAGES:
+    if name in SUBPACKAGES:
         return importlib.import_module(f"rl_discovery.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *_PACKAGES])
+    return sorted([*__all__, *SUBPACKAGES])

@@ -10,14 +10,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import pytest
 
-import envs.registry
-import envs.suites
-import meta.curriculum
-import meta.evolution
-from rl_discovery.discovery.objectives.registry import registry as objectives
+from rl_discovery import envs
+from rl_discovery.discovery.objectives.registry import RULES
 from rl_discovery.evaluation import lanes
 from rl_discovery.evaluation.references import REFERENCES, Reference
-from rl_discovery.meta.curriculum import scores
+from rl_discovery.meta.curriculum import SCORES
+from rl_discovery.meta.evolution import STRATEGIES
 from rl_discovery.scripts.cli import main
 from tests.meta.recorded import record
 
@@ -48,7 +46,7 @@ class Block(NamedTuple):
 
     @property
     def module(self) -> str:
-        return self.title.removesuffix(".py").replace("/", ".")
+        return "rl_discovery." + self.title.removesuffix(".py").replace("/", ".")
 
 
 def python_blocks() -> list[Block]:
@@ -84,12 +82,14 @@ COMMANDS = commands()
 @pytest.fixture
 def added(tmp_path, monkeypatch):
     """Puts files of a page where it says, for one test; registries find them."""
-    caches = (objectives, envs.registry.modules, envs.registry.families, envs.registry.distributions)
+    caches = (envs.registry.modules, envs.registry.families, envs.registry.distributions)
     known = dict(sys.modules)
 
     def forget():
         for cache in caches:
             cache.cache_clear()
+        for registry in (RULES, SCORES, STRATEGIES):  # pages add to the last two themselves
+            registry.refresh()
 
     def add(blocks):
         for block in blocks:
@@ -102,10 +102,6 @@ def added(tmp_path, monkeypatch):
         for name, suite in envs.suites.discover().items():
             monkeypatch.setitem(envs.SUITES, name, suite)
 
-    # Pages add to these themselves.
-    monkeypatch.setattr(scores, "SCORES", dict(scores.SCORES))
-    monkeypatch.setattr(meta.curriculum, "SCORES", scores.SCORES)
-    monkeypatch.setattr(meta.evolution, "STRATEGIES", dict(meta.evolution.STRATEGIES))
     yield add
     monkeypatch.undo()
     forget()

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rl_discovery.discovery.objectives import registry as objectives
 from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.discovery.objectives.lpo import LPO
 from rl_discovery.discovery.objectives.mirror import MirrorLearning
-from rl_discovery.discovery.objectives.registry import Entry
+from rl_discovery.discovery.objectives.registry import RULES, Entry
 from rl_discovery.meta.config import LevelsConfig, RunConfig, from_json, identity, to_json, validate
 from rl_discovery.meta.errors import ConfigError
 from rl_discovery.meta.presets import PRESETS
@@ -176,8 +175,7 @@ class Quadratic(MirrorLearning):
 
 
 def test_any_learned_objective_of_the_registry_can_be_evolved(monkeypatch):
-    entry = Entry("quadratic", "a new one", Quadratic)
-    monkeypatch.setattr(objectives, "registry", lambda: {"quadratic": entry})
+    monkeypatch.setitem(RULES, "quadratic", Entry("a new one", Quadratic))
     assert from_json(changed("objective.kind", "quadratic")).build_objective() == Quadratic()
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-import meta.trainer
 from rl_discovery.checkpoints import read_card, read_objective
 from rl_discovery.discovery.agents.agent import AgentConfig
 from rl_discovery.envs.registry import distribution
@@ -170,7 +169,7 @@ class Told(HeldOut):
 @pytest.fixture
 def told(monkeypatch):
     """Sets what the evaluation after each generation says."""
-    monkeypatch.setattr(meta.trainer, "HeldOut", Told)
+    monkeypatch.setattr("rl_discovery.meta.trainer.HeldOut", Told)
     return lambda *answers: monkeypatch.setattr(Told, "answers", answers)
 
 

@@ -74,12 +74,14 @@ def test_import_that_fails_is_broken(capsys, healthy, monkeypatch):
     real = doctor.importlib.import_module
 
     def import_module(name):
-        if name == "envs":
+        if name == "rl_discovery.envs":
             raise ModuleNotFoundError("No module named 'six'")
         return real(name)
 
     monkeypatch.setattr(doctor.importlib, "import_module", import_module)
-    assert report(capsys, 1)["import envs"]["value"] == "ModuleNotFoundError: No module named 'six'"
+    assert (
+        report(capsys, 1)["import rl_discovery.envs"]["value"] == "ModuleNotFoundError: No module named 'six'"
+    )
 
 
 def test_unwritable_cache_is_only_a_note(capsys, healthy, monkeypatch):

@@ -6,11 +6,12 @@ import re
 import pytest
 from rich.table import Table
 
+import rl_discovery
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.registry import make_objective
 from rl_discovery.envs.suites import suite
 from rl_discovery.evaluation.results import Results
-from rl_discovery.scripts import cli, output
+from rl_discovery.scripts import output
 from rl_discovery.scripts.tables import tables
 from tests.evaluation.test_results import cell
 from tests.meta.processes import ROOT
@@ -39,7 +40,7 @@ def test_consoles_print_text_as_it_is(capsys, make, text):
 
 
 def test_no_other_consoles_are_made_and_nothing_is_escaped():
-    sources = [path for folder in cli.OUR_PACKAGES for path in (ROOT / folder).rglob("*.py")]
+    sources = [path for folder in rl_discovery.SUBPACKAGES for path in (ROOT / folder).rglob("*.py")]
     made = [p for p in sources if re.search(r"\bConsole\((?!quiet=True)|rich\.markup", p.read_text())]
     assert not made, "consoles come from scripts.output"
 
