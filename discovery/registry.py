@@ -105,7 +105,7 @@ class Registry(MutableMapping[str, T], Generic[T]):
         self[name] = thing
 
     def refresh(self) -> None:
-        """Collects everything anew: a module or a package was added. What was registered in Python is lost."""
+        """Collects everything anew, after a package was installed; what was registered in Python is lost."""
         self._things = None
         self._broken.clear()
 
