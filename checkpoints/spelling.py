@@ -7,6 +7,8 @@ import os
 import shlex
 from pathlib import Path
 
+from rl_discovery.discovery.registry import PLUGINS
+
 SHIPPED = "shipped:"
 """Before the name of an objective that comes with the package, learned or hand-written."""
 
@@ -36,4 +38,10 @@ def word(path: Path | str) -> str:
 
 def command(*words: Path | str) -> str:
     """A command line of ours that can be pasted into a shell as it is; paths are spelled by `word`."""
-    return shlex.join(["rl-discovery", *(word(w) if isinstance(w, Path) else w for w in words)])
+    line = ["rl-discovery", *(word(w) if isinstance(w, Path) else w for w in words)]
+    return shlex.join([*line[:2], *plugin_flags(), *line[2:]])
+
+
+def plugin_flags() -> list[str]:
+    """What loads in another process the plug-ins that were loaded here."""
+    return [word for module in PLUGINS for word in ("--plugin", module)]

@@ -54,23 +54,25 @@ class Registry(MutableMapping[str, T], Generic[T]):
 
     Args:
         kind: of the things, in the singular, for messages.
-        listing: the argument of `rl-discovery list`; the group of entry points is `rl_discovery.LISTING`.
+        listing: the argument of `rl-discovery list`.
         type_: of the things.
         ours: those of this package, or a function that collects them when they are first needed.
+        group: of entry points (default: `rl_discovery.LISTING`).
     """
 
     def __init__(
-        self, kind: str, listing: str, type_: type[T], ours: Mapping[str, T] | Callable[[], Mapping[str, T]]
+        self,
+        kind: str,
+        listing: str,
+        type_: type[T],
+        ours: Mapping[str, T] | Callable[[], Mapping[str, T]],
+        group: str | None = None,
     ) -> None:
         self.kind, self.listing = kind, listing
+        self.group = group or f"rl_discovery.{listing}"
         self._type, self._collect = type_, ours
         self._things: dict[str, T] | None = None
         self._broken: dict[str, str] = {}
-
-    @property
-    def group(self) -> str:
-        """Of entry points that belong here."""
-        return f"rl_discovery.{self.listing}"
 
     @property
     def broken(self) -> Mapping[str, str]:
@@ -149,6 +151,24 @@ class Registry(MutableMapping[str, T], Generic[T]):
             wanted = f"{self._type.__module__}.{self._type.__qualname__}"
             raise TypeError(f"it is a {type(thing).__name__}, not a {wanted}")
         return thing
+
+
+PLUGINS: list[str] = []
+"""Modules that were loaded by `load_plugin`; commands that we print or start name them."""
+
+
+def load_plugin(module: str) -> None:
+    """Imports a module that registers things.
+
+    Raises:
+        BrokenPluginError: it cannot be imported.
+    """
+    try:
+        import_module(module)
+    except (Exception, SystemExit) as error:
+        raise BrokenPluginError(f"plug-in {module!r} cannot be imported: {_one_line(error)}") from error
+    if module not in PLUGINS:
+        PLUGINS.append(module)
 
 
 def import_module(name: str) -> Any:

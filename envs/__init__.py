@@ -9,10 +9,10 @@ Importing this package registers the families with gymnax, so that `gymnax.make`
 from rl_discovery.discovery.registry import UnknownNameError
 from rl_discovery.envs.levels import Family, Level, LevelDistribution
 from rl_discovery.envs.registry import (
+    FAMILIES,
     broken_modules,
     distribution,
     distributions,
-    families,
     family_of,
     make,
     names,
@@ -21,6 +21,7 @@ from rl_discovery.envs.registry import (
 from rl_discovery.envs.suites import SUITES, Suite, suite
 
 __all__ = [
+    "FAMILIES",
     "SUITES",
     "Family",
     "Level",
@@ -30,7 +31,6 @@ __all__ = [
     "broken_modules",
     "distribution",
     "distributions",
-    "families",
     "family_of",
     "make",
     "names",

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from gymnax.environments.environment import Environment
 
 from rl_discovery import envs
-from rl_discovery.discovery.registry import UnknownNameError
+from rl_discovery.discovery.registry import Registry, UnknownNameError
 from rl_discovery.envs.levels import EnvParams, Family, LevelDistribution, UnusableEnvironmentError
 from rl_discovery.envs.options import read_options, split_options
 
@@ -50,8 +50,10 @@ def broken_modules() -> dict[str, str]:
     return dict(_broken)
 
 
-def _skipped() -> str:
-    return "".join(f"; {module} was skipped: {reason}" for module, reason in broken_modules().items())
+def skipped() -> str:
+    """All that were skipped, to be added to the message about an unknown name."""
+    broken = {**broken_modules(), **FAMILIES.broken}
+    return "".join(f"; {place} was skipped: {reason}" for place, reason in broken.items())
 
 
 def _import(name: str) -> types.ModuleType:
@@ -62,18 +64,19 @@ def _import(name: str) -> types.ModuleType:
     return module
 
 
-@functools.cache
-def families() -> dict[str, Family]:
-    """All families by name."""
+def _ours() -> dict[str, Family]:
     return {module.FAMILY.name: module.FAMILY for module in modules() if hasattr(module, "FAMILY")}
 
 
-@functools.cache
+FAMILIES = Registry("environment family", "envs", Family, _ours, group="rl_discovery.environments")
+"""All families by name."""
+
+
 def distributions() -> dict[str, LevelDistribution]:
     """All level distributions by full name, as in "gridworld/all"."""
     return {
         f"{family.name}/{name}": distribution
-        for family in families().values()
+        for family in FAMILIES.values()
         for name, distribution in family.distributions.items()
     }
 
@@ -116,7 +119,7 @@ def family_of(name: str) -> Family:
         UnknownNameError: there is no such distribution, or several families have one.
     """
     full = _full_name("level distribution", split_options(name)[0], dict(names()))
-    return families().get(full.partition("/")[0], GYMNAX)
+    return FAMILIES.get(full.partition("/")[0], GYMNAX)
 
 
 def make(name: str, seed: int = 0, **options: Any) -> tuple[Environment, EnvParams]:
@@ -142,12 +145,12 @@ def make(name: str, seed: int = 0, **options: Any) -> tuple[Environment, EnvPara
     options = in_name | options
     full = _full_name("environment", name, dict(names()))
     family, _, member = full.partition("/")
-    if family not in families():
+    if family not in FAMILIES:
         with _options_of(full, options):
             if options:
                 options = read_options(options, type(gymnax.make(full)[0]).__init__)
             return gymnax.make(full, **options)
-    env, params = families()[family].make(member, seed)
+    env, params = FAMILIES[family].make(member, seed)
     return (_with_options(env, options) if options else env), params
 
 
@@ -175,7 +178,7 @@ def names() -> list[tuple[str, str]]:
     """Name and description of everything that `make` knows: families first, then gymnax's ids."""
     ours = {
         f"{family.name}/{member}": description
-        for family in families().values()
+        for family in FAMILIES.values()
         for member, description in family.members.items()
     }
     return [*ours.items(), *((name, "gymnax environment") for name in gymnax_ids())]
@@ -183,7 +186,7 @@ def names() -> list[tuple[str, str]]:
 
 def gymnax_ids() -> list[str]:
     """Environments that gymnax brings."""
-    ours = {f"{family.name}/{member}" for family in families().values() for member in family.members}
+    ours = {f"{family.name}/{member}" for family in FAMILIES.values() for member in family.members}
     return [name for name in gymnax.registered_envs if name not in ours and name not in REFUSED]
 
 
@@ -212,7 +215,7 @@ def _full_name(kind: str, name: str, known: Collection[str]) -> str:
     matches = [full for full in known if name in (full, full.partition("/")[2])]
     if len(matches) != 1:
         short = [full.rpartition("/")[2] for full in known]
-        raise UnknownNameError(kind, name, matches or [*known, *short], "envs", _skipped())
+        raise UnknownNameError(kind, name, matches or [*known, *short], "envs", skipped())
     return matches[0]
 
 

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from gymnax.environments.environment import Environment
 from jaxtyping import Array, Key
 
-from rl_discovery.discovery.registry import UnknownNameError
+from rl_discovery.discovery.registry import Registry, UnknownNameError
 from rl_discovery.envs.gridworld.maps import MAZES
 from rl_discovery.envs.levels import EnvParams, LevelDistribution
-from rl_discovery.envs.registry import distributions, make, modules
+from rl_discovery.envs.registry import distributions, make, modules, skipped
 
 EVALUATION_FOLD = 0x5EED1E55
 """What the seed's key is folded with to draw evaluation levels. Training folds counters that start
@@ -109,7 +109,7 @@ def suite(name: str) -> Suite:
         UnknownNameError: there is none.
     """
     if name not in SUITES:
-        raise UnknownNameError("suite", name, SUITES, "suites")
+        raise UnknownNameError("suite", name, SUITES, "suites", skipped())
     return SUITES[name]
 
 
@@ -178,6 +178,5 @@ GRIDWORLD_SUITES = (
     ),
 )
 
-# Last, because discovery imports modules that import `Suite` from here.
-SUITES: dict[str, Suite] = discover()
+SUITES = Registry("suite", "suites", Suite, discover)
 """Every suite by name."""

@@ -106,7 +106,7 @@ def reference_returns(
     if name in REFERENCES:
         return REFERENCES[name].high * of_levels, REFERENCES[name].random * of_levels
     unknown = np.nan * of_levels
-    family = registry.families().get(name.partition("/")[0])
+    family = registry.FAMILIES.get(name.partition("/")[0])
     if family is None or family.expected_returns is None:
         return unknown, unknown
     try:

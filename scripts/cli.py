@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import NamedTuple
 
-from rl_discovery.discovery.registry import did_you_mean
+from rl_discovery.discovery.registry import did_you_mean, load_plugin
 from rl_discovery.scripts import runtime, streams
 
 
@@ -74,6 +74,7 @@ def overview() -> str:
             *rows,
             "",
             "`rl-discovery COMMAND --help` explains each; `rl-discovery --version` says which this is.",
+            "Every command takes `--plugin MODULE`, which registers objectives, environments or scores.",
         ]
     )
 
@@ -81,7 +82,27 @@ def overview() -> str:
 def _run(command: Command, argv: list[str]) -> int:
     if "jax" not in sys.modules:  # it is in tests and notebooks, where they decide
         runtime.configure(_devices(argv))
-    return guarded(lambda: importlib.import_module(f"rl_discovery.scripts.{command.module}").main(argv))
+
+    def run() -> int | None:
+        module = importlib.import_module(f"rl_discovery.scripts.{command.module}")
+        return module.main(_load_plugins(argv))
+
+    return guarded(run)
+
+
+def _load_plugins(argv: list[str]) -> list[str]:
+    """The arguments without `--plugin MODULE`, which every command takes."""
+    rest: list[str] = []
+    words = iter(argv)
+    for word in words:
+        flag, equals, module = word.partition("=")
+        if word == "--":
+            return [*rest, word, *words]
+        if flag != "--plugin":
+            rest.append(word)
+        else:
+            load_plugin(module if equals else next(words, ""))
+    return rest
 
 
 def guarded(action: Callable[[], int | None]) -> int:

@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
             *software(),
             *packages(requirements()),
             *imports(),
-            *environments(),
+            *plugins(),
             *hardware(),
             *devices(),
             *extras(requirements()),
@@ -170,13 +170,14 @@ def imports() -> Iterator[Check]:
             yield Check(f"import {name}", "broken", problem, "install the versions that this command names")
 
 
-def environments() -> Iterator[Check]:
-    """Files in the folder of environments that are skipped, because they cannot be imported."""
-    with contextlib.suppress(Exception):  # `imports` says what is wrong
-        from rl_discovery import envs
+def plugins() -> Iterator[Check]:
+    """Files in the folder of environments and entry points of packages that are skipped."""
+    from rl_discovery.scripts.list_ import REGISTRIES, skipped
 
-        for module, reason in envs.broken_modules().items():
-            yield Check(module, "note", f"skipped: {reason}", "mend it, or move it out of the folder")
+    for kind in ("suites", *REGISTRIES):
+        with contextlib.suppress(Exception):  # `imports` says what is wrong
+            for place, reason in skipped(kind).items():
+                yield Check(place, "note", f"skipped: {reason}", "mend it, or uninstall its package")
 
 
 def devices() -> Iterator[Check]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import tyro
 
+from rl_discovery.discovery.registry import Registry
 from rl_discovery.scripts import output
 from rl_discovery.scripts.arguments import parse
 
@@ -29,22 +30,16 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command."""
     arguments = parse(Arguments, argv, "list")
     with output.only_json():
-        entries = KINDS[arguments.kind]()
+        entries = (
+            KINDS[arguments.kind]() if arguments.kind in KINDS else _described(_registry(arguments.kind))
+        )
     if arguments.json:
         output.print_json(entries)
     else:
         print(output.columns([[str(value) for value in _in_columns(entry)] for entry in entries]))
-    if arguments.kind in OF_ENVS:
-        from rl_discovery import envs
-
-        for module, reason in envs.broken_modules().items():
-            print(f"skipped {module}: {reason}", file=sys.stderr)
+    for place, reason in skipped(arguments.kind).items():
+        print(f"skipped {place}: {reason}", file=sys.stderr)
     return 0
-
-
-def presets() -> list[dict[str, Any]]:
-    """Configurations for `meta-train --preset`."""
-    return _described(importlib.import_module("rl_discovery.meta.presets").PRESETS)
 
 
 def environments() -> list[dict[str, Any]]:
@@ -106,38 +101,41 @@ def objectives() -> list[dict[str, Any]]:
     return found
 
 
-def strategies() -> list[dict[str, Any]]:
-    """Evolution strategies for `meta-train --es.strategy`."""
-    return _described(importlib.import_module("rl_discovery.meta.evolution").STRATEGIES)
-
-
-def scores() -> list[dict[str, Any]]:
-    """Level scores for `meta-train --curriculum.score`."""
-    return _described(importlib.import_module("rl_discovery.meta.curriculum").SCORES)
-
-
-def fitness() -> list[dict[str, Any]]:
-    """What evolution selects for, for `meta-train --fitness`."""
-    return _described(importlib.import_module("rl_discovery.meta.fitness").FITNESS)
+REGISTRIES: dict[Kind, tuple[str, str]] = {
+    "presets": ("meta.presets", "PRESETS"),
+    "objectives": ("discovery.objectives.registry", "RULES"),
+    "strategies": ("meta.evolution", "STRATEGIES"),
+    "scores": ("meta.curriculum", "SCORES"),
+    "fitness": ("meta.fitness", "FITNESS"),
+}
+"""Where names and one-line descriptions of a kind are."""
 
 
 KINDS: dict[Kind, Callable[[], list[dict[str, Any]]]] = {
-    "presets": presets,
     "envs": environments,
     "distributions": distributions,
     "suites": suites,
     "objectives": objectives,
-    "strategies": strategies,
-    "scores": scores,
-    "fitness": fitness,
 }
 
 
-OF_ENVS: tuple[Kind, ...] = ("envs", "distributions", "suites")
-"""What modules of `envs` bring."""
+def skipped(kind: Kind) -> dict[str, str]:
+    """What was skipped, and why."""
+    if kind in ("envs", "distributions", "suites"):
+        from rl_discovery import envs
+
+        suites = envs.SUITES.broken if kind == "suites" else {}
+        return {**envs.broken_modules(), **envs.FAMILIES.broken, **suites}
+    return dict(_registry(kind).broken)
 
 
-def _described(registry: dict[str, Any]) -> list[dict[str, Any]]:
+def _registry(kind: Kind) -> Registry[Any]:
+    module, name = REGISTRIES[kind]
+    found: Registry[Any] = getattr(importlib.import_module(f"rl_discovery.{module}"), name)
+    return found
+
+
+def _described(registry: Registry[Any]) -> list[dict[str, Any]]:
     return [{"name": name, "description": entry.description} for name, entry in registry.items()]
 
 

@@ -183,7 +183,7 @@ def _process(arguments: Arguments, common: list[str], trial: "Trial") -> tuple[l
     overrides = [word for name, value in trial.overrides.items() for word in flag(name, value)]
     run_dir = spelling.word(arguments.dir / trial.name)
     flags = ["--preset", arguments.preset, *generations, *common, *overrides, "--run-dir", run_dir]
-    return [*child.COMMAND, "meta-train", *flags], child.environment()
+    return [*child.COMMAND, "meta-train", *spelling.plugin_flags(), *flags], child.environment()
 
 
 def _become(arguments: Arguments, common: list[str], trial: "Trial") -> NoReturn:

@@ -1,9 +1,8 @@
 """What README and docs tell people to run does run."""
 
-import importlib
 import re
 import shlex
-import sys
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,16 +36,12 @@ EXECUTED = ("docs/how-to/fine-tune.md",)
 
 
 class Block(NamedTuple):
-    """A block fenced as Python, with the file that it is to be (`title="envs/corridor.py"`) if it is one."""
+    """A block fenced as Python, with the file that it shows (`title="examples/..."`) if it shows one."""
 
     page: str
     number: int
     title: str
     code: str
-
-    @property
-    def module(self) -> str:
-        return "rl_discovery." + self.title.removesuffix(".py").replace("/", ".")
 
 
 def python_blocks() -> list[Block]:
@@ -58,6 +53,8 @@ def python_blocks() -> list[Block]:
         for i, match in enumerate(pattern.finditer(page.read_text()))
     ]
 
+
+REGISTRIES = (RULES, SCORES, STRATEGIES, envs.FAMILIES, envs.SUITES)
 
 BLOCKS = python_blocks()
 FILES = [block for block in BLOCKS if block.title]
@@ -79,53 +76,54 @@ def commands() -> dict[str, str]:
 COMMANDS = commands()
 
 
-@pytest.fixture
-def added(tmp_path, monkeypatch):
-    """Puts files of a page where it says, for one test; registries find them."""
-    caches = (envs.registry.modules, envs.registry.families, envs.registry.distributions)
-    known = dict(sys.modules)
-
-    def forget():
-        for cache in caches:
-            cache.cache_clear()
-        for registry in (RULES, SCORES, STRATEGIES):  # pages add to the last two themselves
-            registry.refresh()
-
-    def add(blocks):
-        for block in blocks:
-            package = importlib.import_module(block.module.rpartition(".")[0])
-            path = tmp_path / block.title
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(block.code)
-            monkeypatch.setattr(package, "__path__", [*package.__path__, str(path.parent)])
-        forget()
-        for name, suite in envs.suites.discover().items():
-            monkeypatch.setitem(envs.SUITES, name, suite)
-
-    yield add
+@pytest.fixture(autouse=True)
+def plugin_installed(tmp_path_factory, monkeypatch):
+    """The example package, as if it were installed, for one test; pages add to registries themselves."""
+    installed = tmp_path_factory.mktemp("site")
+    monkeypatch.syspath_prepend(ROOT / "examples" / "plugin")
+    monkeypatch.syspath_prepend(installed)
+    folder = installed / "rl_corridor-0.1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: rl-corridor\nVersion: 0.1.0\n")
+    declared = tomllib.loads((ROOT / "examples/plugin/pyproject.toml").read_text())["project"]["entry-points"]
+    lines = [
+        f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in points.items())
+        for group, points in declared.items()
+    ]
+    (folder / "entry_points.txt").write_text("\n".join(lines))
+    for registry in REGISTRIES:
+        registry.refresh()
+    yield
     monkeypatch.undo()
-    forget()
-    for block in FILES:
-        if block.module not in known:
-            sys.modules.pop(block.module, None)
+    for registry in REGISTRIES:
+        registry.refresh()
 
 
 @pytest.mark.parametrize("block", SCRIPTS, ids=lambda block: f"{block.page}-{block.number}")
-def test_python_of_the_docs_runs(block: Block, added, tmp_path, monkeypatch):
-    added([file for file in FILES if file.page == block.page])
+def test_python_of_the_docs_runs(block: Block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(block.code, block.page, "exec"), {"__name__": "__main__"})
 
 
 @pytest.mark.parametrize("block", FILES, ids=lambda block: block.title)
-def test_files_of_the_docs_are_found_and_used_by_their_page(block: Block, added, capsys):
+def test_files_of_the_docs_are_those_of_the_repository(block: Block):
+    assert block.code == (ROOT / block.title).read_text()
     assert any(script.page == block.page for script in SCRIPTS)
-    added([block])
-    kinds = ("objectives",) if block.title.startswith("discovery/") else ("distributions", "suites")
-    name = Path(block.title).stem
-    for kind in kinds:
-        assert main(["list", kind]) == 0
-        assert name in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("envs", "corridor/short"),
+        ("distributions", "corridor/short"),
+        ("suites", "corridors"),
+        ("objectives", "learned-parabola"),
+        ("scores", "relative_regret"),
+    ],
+)
+def test_what_the_example_package_brings_is_listed(kind, name, capsys):
+    assert main(["list", kind]) == 0
+    assert name in capsys.readouterr().out
 
 
 def untrained(learner, mesh, block_size, meta_params, levels, keys, ends):
@@ -141,8 +139,7 @@ def test_the_table_of_references_is_that_of_the_code():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_of_the_docs_are_accepted(command: str, added, tmp_path, monkeypatch, capsys):
-    added([file for file in FILES if file.page == COMMANDS[command]])
+def test_commands_of_the_docs_are_accepted(command: str, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     # Agents are trained in `tests/scripts/test_evaluate.py`; here each suite would be compiled once more.
     monkeypatch.setattr(lanes, "train_lanes", untrained)

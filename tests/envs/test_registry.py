@@ -118,7 +118,7 @@ def test_registering_again_changes_nothing():
 
 @pytest.mark.parametrize("name", ["all", "gridworld/all"])
 def test_a_distribution_is_found_with_and_without_its_family(name):
-    assert envs.distribution(name) is envs.families()["gridworld"].distributions["all"]
+    assert envs.distribution(name) is envs.FAMILIES["gridworld"].distributions["all"]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_options_may_follow_a_name():
     assert jax.tree.all(jax.tree.map(jnp.array_equal, level, same))
     found = envs.distribution("all,diagonal=true")
     assert found.env.num_actions == 9
-    assert envs.family_of("all,diagonal=true") is envs.families()["gridworld"]
+    assert envs.family_of("all,diagonal=true") is envs.FAMILIES["gridworld"]
 
 
 class Switches(type(CARTPOLE)):
@@ -191,8 +191,7 @@ def switches(request, monkeypatch):
         monkeypatch.setattr(gymnax, "registered_envs", ["Switches-v0"])
         name = "Switches-v0"
     else:
-        monkeypatch.setattr(registry, "families", lambda: {"switches": family})
-        monkeypatch.setattr(registry, "distributions", lambda: {"switches/all": distribution})
+        monkeypatch.setitem(registry.FAMILIES, "switches", family)
         name = "switches/all"
     return lambda options, **more: envs.make(f"{name},{options}".rstrip(","), **more)[0].taken
 
@@ -300,14 +299,13 @@ def _toys(tmp_path, monkeypatch, request):
     (tmp_path / "toys.py").write_text(getattr(request, "param", NEW_FAMILY))
     monkeypatch.setattr(envs, "__path__", [*envs.__path__, str(tmp_path)])
     monkeypatch.delitem(sys.modules, "rl_discovery.envs.toys", raising=False)
-    caches = (registry.modules, registry.families, registry.distributions)
-    for cache in caches:
-        cache.cache_clear()
+    registry.modules.cache_clear()
+    registry.FAMILIES.refresh()
     yield
     monkeypatch.undo()
     sys.modules.pop("rl_discovery.envs.toys", None)
-    for cache in caches:
-        cache.cache_clear()
+    registry.modules.cache_clear()
+    registry.FAMILIES.refresh()
 
 
 @pytest.mark.usefixtures("_toys")
@@ -344,18 +342,18 @@ def test_a_broken_file_is_skipped_by_all_others_and_named_where_it_is_asked_for(
         captured = capsys.readouterr()
         assert f"skipped {place}: {reason}" in captured.err
         assert "unseen" in captured.out or "gridworld/dense" in captured.out
-    (check,) = doctor.environments()
+    (check,) = doctor.plugins()
     assert (check.name, check.status) == (place, "note")
 
 
 def test_gridworld_has_exact_returns_and_pictures():
-    family = envs.families()["gridworld"]
+    family = envs.FAMILIES["gridworld"]
     assert family.expected_returns is envs.gridworld.planning.expected_returns
     assert family.render is envs.gridworld.render.render
 
 
 def test_the_path_of_gridworld_states_is_what_its_pictures_take():
-    family = envs.families()["gridworld"]
+    family = envs.FAMILIES["gridworld"]
     env, level = envs.make("gridworld/rand_sparse")
     _, states = jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(jax.random.key(0), 3), level)
     path = family.path(states)

@@ -116,6 +116,49 @@ def test_every_module_can_be_imported_in_such_a_project(site, project):
     assert "rl_discovery.evaluation.store" in names
 
 
+@pytest.fixture(scope="module")
+def plugin(site, tmp_path_factory):
+    """The example package beside the wheel."""
+    source = tmp_path_factory.mktemp("plugin") / "plugin"
+    shutil.copytree(ROOT / "examples" / "plugin", source)
+    to = ("install", "--no-deps", "--no-build-isolation", "--no-index", "--target", site, source)
+    subprocess.run([*PIP, *to], check=True)
+    return site
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_every_command_takes_what_a_package_brings(plugin, project):
+    def rl_discovery(*words):
+        return ran([sys.executable, plugin / "bin" / "rl-discovery", *words], project, project, plugin)
+
+    assert "corridor/short" in rl_discovery("list", "envs")
+    assert "learned-parabola" in rl_discovery("list", "objectives")
+    assert "relative_regret" in rl_discovery("list", "scores")
+    run = ("--run-dir", "runs/parabola", "--generations", "2", "--logging.no-tensorboard")
+    tiny = (
+        "--es.pairs",
+        "4",
+        "--es.group-size",
+        "2",
+        "--agent.workers",
+        "4",
+        "--levels.longest-horizon",
+        "12",
+    )
+    rl_discovery(
+        *("meta-train", "--preset", "lpo-cpu", "--objective.kind", "learned-parabola"),
+        *("--levels.distribution", "corridor/short", "--curriculum.score", "relative_regret"),
+        *("--curriculum.buffer-size", "16", *tiny, *short, *run),
+    )
+    rl_discovery(
+        *("evaluate", "runs/parabola", "--suite", "corridors", "--horizons", "4", "--levels", "2"),
+        *("--seeds", "2", "--baselines", "parabola", "--out", "runs/parabola/evaluation"),
+    )
+    rl_discovery("report", "runs/parabola")
+    assert "corridor" in (project / "runs" / "parabola" / "report.html").read_text()
+
+
 def test_the_face_has_what_it_promises_and_nothing_is_imported_before_it_is_used(project):
     code = (
         "import sys, rl_discovery as rld\nassert not {'jax', 'numpy'} & sys.modules.keys()\nprint(*dir(rld))"

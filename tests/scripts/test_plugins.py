@@ -1,0 +1,60 @@
+"""`--plugin MODULE`: things that a module of the working directory registers, in every command."""
+
+import shlex
+import sys
+
+import pytest
+
+from rl_discovery.checkpoints import spelling
+from rl_discovery.discovery import registry
+from rl_discovery.meta.curriculum import SCORES
+from tests.scripts.called import called
+
+MODULE = """
+from rl_discovery.meta.curriculum import SCORES, Score
+SCORES["shortest"] = Score("of a plug-in", lambda outcome: outcome.returns[0])
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    (tmp_path / "my_scores.py").write_text(MODULE)
+    (tmp_path / "my_mistake.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(registry, "PLUGINS", registry.PLUGINS)
+    for name in ("my_scores", "my_mistake"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    yield
+    registry.PLUGINS.clear()
+    SCORES.refresh()
+
+
+@pytest.mark.parametrize("flag", [("--plugin", "my_scores"), ("--plugin=my_scores",)])
+def test_what_a_plug_in_registers_is_listed_and_configured(plugin, capsys, flag):
+    assert "shortest" in called("list", capsys, "scores", *flag)[1]
+    asked = ("--preset", "quickstart", "--curriculum.score", "shortest", "--print-config")
+    code, out, _ = called("meta-train", capsys, *flag, *asked)
+    assert code == 0
+    assert '"score": "shortest"' in out
+
+
+def test_commands_that_are_printed_or_started_load_the_plug_in(plugin, capsys):
+    called("list", capsys, "scores", "--plugin", "my_scores")
+    printed = shlex.split(spelling.command("meta-train", "--run-dir", "x"))
+    assert printed == ["rl-discovery", "meta-train", "--plugin", "my_scores", "--run-dir", "x"]
+    assert spelling.plugin_flags() == ["--plugin", "my_scores"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("no_such_module", "No module named 'no_such_module'"),
+        ("my_mistake", "SystemExit: 3"),
+        ("", "ValueError"),
+    ],
+)
+def test_a_plug_in_that_cannot_be_imported_is_one_line(plugin, capsys, name, words):
+    code, out, err = called("list", capsys, "scores", f"--plugin={name}")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert words in err
