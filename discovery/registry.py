@@ -5,12 +5,14 @@ A registry holds ours and those of installed packages, which declare entry point
     [project.entry-points."rl_discovery.scores"]
     surprise = "my_package.scores:SURPRISE"
 
-`module:name` names a thing directly, without an entry point. What cannot be imported is skipped where all are
-listed and refused where it is asked for.
+`module:name` names a thing directly, without an entry point, once the module is loaded: names are read from
+files too, and no file is to decide what is imported. What cannot be imported is skipped where all are listed
+and refused where it is asked for.
 """
 
 import difflib
 import importlib
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
 from importlib import metadata
@@ -139,11 +141,9 @@ class Registry(MutableMapping[str, T], Generic[T]):
         return self._things
 
     def _at(self, place: str) -> T:
-        """What `module:name` names; modules of the working directory are found too."""
-        module, _, attribute = place.partition(":")
         try:
-            return self._checked(getattr(import_module(module), attribute))
-        except (Exception, SystemExit) as error:
+            return self._checked(at_place(place))
+        except (AttributeError, ImportError, TypeError) as error:
             raise BrokenPluginError(f"{self.kind} {place!r} cannot be used: {_one_line(error)}") from error
 
     def _checked(self, thing: Any) -> T:
@@ -153,30 +153,41 @@ class Registry(MutableMapping[str, T], Generic[T]):
         return thing
 
 
+PLACE = re.compile(r"(?!shipped:|preset:)([A-Za-z_][\w.]*):[A-Za-z_]\w*")
+"""A name that says where a thing is: `module:name`."""
+
 PLUGINS: list[str] = []
 """Modules that were loaded by `load_plugin`; commands that we print or start name them."""
 
 
 def load_plugin(module: str) -> None:
-    """Imports a module that registers things.
+    """Imports a module that registers things, also one of the working directory, last on the path.
 
     Raises:
         BrokenPluginError: it cannot be imported.
     """
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
     try:
-        import_module(module)
+        importlib.import_module(module)
     except (Exception, SystemExit) as error:
         raise BrokenPluginError(f"plug-in {module!r} cannot be imported: {_one_line(error)}") from error
     if module not in PLUGINS:
         PLUGINS.append(module)
 
 
-def import_module(name: str) -> Any:
-    """A module of somebody's, also of the working directory, which comes last on the path."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
-    return importlib.import_module(name)
+def at_place(place: str) -> Any:
+    """What `module:name` names.
+
+    Raises:
+        ImportError: the module is not loaded.
+        AttributeError: it has no such thing.
+    """
+    module, _, attribute = place.partition(":")
+    if module not in sys.modules:
+        raise ImportError(f"its module is not loaded: give --plugin {module}, or import it")
+    return getattr(sys.modules[module], attribute)
 
 
 def _one_line(error: BaseException) -> str:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from gymnax.environments.environment import Environment
 
 from rl_discovery import envs
-from rl_discovery.discovery.registry import Registry, UnknownNameError
+from rl_discovery.discovery.registry import PLACE, BrokenPluginError, Registry, UnknownNameError, at_place
 from rl_discovery.envs.levels import EnvParams, Family, LevelDistribution, UnusableEnvironmentError
 from rl_discovery.envs.options import read_options, split_options
 
@@ -99,6 +99,8 @@ def distribution(name: str, **options: Any) -> LevelDistribution:
     """
     name, in_name = split_options(name)
     options = in_name | options
+    if PLACE.fullmatch(name):
+        return _one_level(name, options)
     full = _full_name("level distribution", name, dict(names()))
     if full not in distributions():
         return _one_level(full, options)
@@ -126,8 +128,9 @@ def make(name: str, seed: int = 0, **options: Any) -> tuple[Environment, EnvPara
     """An environment and one level of it.
 
     Args:
-        name: a family's environment ("gridworld/dense", or "dense" where only one family has it), or
-            a gymnax id ("CartPole-v1"). Options may follow: "brax/ant,backend=spring,action_repeat=2".
+        name: a family's environment ("gridworld/dense", or "dense" where only one family has it), a
+            gymnax id ("CartPole-v1"), or a class of a module that is loaded ("my_module:Env"). Options may
+            follow: "brax/ant,backend=spring,action_repeat=2".
         seed: which level, where the name stands for a distribution of them.
         options: of the environment: a gridworld takes `observation` ("tabular", "planes") and
             `diagonal`; Brax's take `backend` and `action_repeat`; a gymnax environment what
@@ -140,9 +143,12 @@ def make(name: str, seed: int = 0, **options: Any) -> tuple[Environment, EnvPara
     Raises:
         UnknownNameError: nothing has this name.
         UnusableEnvironmentError: it cannot be used here, or not with these options.
+        BrokenPluginError: what `module:name` names cannot be used.
     """
     name, in_name = split_options(name)
     options = in_name | options
+    if PLACE.fullmatch(name):
+        return _at(name, options)
     full = _full_name("environment", name, dict(names()))
     family, _, member = full.partition("/")
     if family not in FAMILIES:
@@ -152,6 +158,17 @@ def make(name: str, seed: int = 0, **options: Any) -> tuple[Environment, EnvPara
             return gymnax.make(full, **options)
     env, params = FAMILIES[family].make(member, seed)
     return (_with_options(env, options) if options else env), params
+
+
+def _at(place: str, options: dict[str, Any]) -> tuple[Environment, EnvParams]:
+    """What a class, or a function that makes an environment, at `module:name` makes; its default level."""
+    try:
+        make_env = at_place(place)
+    except (AttributeError, ImportError) as error:
+        raise BrokenPluginError(f"environment {place!r} cannot be used: {error}") from error
+    with _options_of(place, options):
+        env = make_env(**(read_options(options, make_env) if options else {}))
+    return env, env.default_params
 
 
 def _with_options(env: Any, options: dict[str, Any]) -> Environment:
@@ -196,7 +213,7 @@ def _one_level(name: str, options: dict[str, Any]) -> LevelDistribution:
     params = jax.tree.map(jnp.asarray, params)
     return LevelDistribution(
         name=name,
-        description=dict(names())[name],
+        description=dict(names()).get(name, "an environment from outside"),
         env=env,
         sample_params=lambda key: params,
         horizon=None,

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gymnax.environments.environment import Environment
+
     from rl_discovery.checkpoints.loading import load_objective
     from rl_discovery.discovery.objectives.base import TrainedObjective
     from rl_discovery.discovery.training import train
-    from rl_discovery.envs.registry import make as make_env
+    from rl_discovery.envs.levels import EnvParams
     from rl_discovery.envs.suites import Suite
     from rl_discovery.evaluation.analysis import Findings
     from rl_discovery.evaluation.results import Results
@@ -31,11 +33,33 @@ __all__ = ["analyse", "evaluate", "load_objective", "make_env", "meta_train", "t
 
 _ELSEWHERE = {
     "load_objective": ("checkpoints.loading", "load_objective"),
-    "make_env": ("envs.registry", "make"),
     "train": ("discovery.training", "train"),
 }
 
 SUBPACKAGES = ("checkpoints", "discovery", "envs", "evaluation", "meta", "scripts")
+
+
+def make_env(name: str, seed: int = 0, **options: Any) -> "tuple[Environment, EnvParams]":
+    """An environment and one level of it.
+
+    Args:
+        name: `rl-discovery list envs` shows them: "gridworld/dense", "CartPole-v1", "brax/ant"; or a class
+            of your own, "my_module:Env". Options may follow: "brax/ant,backend=spring".
+        seed: which level, where the name stands for a distribution of them.
+        options: of the environment, in place of those in the name.
+
+    Returns:
+        The environment and its parameters, as `gymnax.make` does.
+
+    Raises:
+        UnknownNameError, UnusableEnvironmentError, BrokenPluginError: there is none, or it cannot be used.
+    """
+    from rl_discovery.discovery.registry import PLACE, load_plugin
+    from rl_discovery.envs import make
+
+    if place := PLACE.fullmatch(name.partition(",")[0]):
+        load_plugin(place[1])
+    return make(name, seed, **options)
 
 
 def evaluate(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import NamedTuple
 
-from rl_discovery.discovery.registry import did_you_mean, load_plugin
+from rl_discovery.discovery.registry import PLACE, did_you_mean, load_plugin
 from rl_discovery.scripts import runtime, streams
 
 
@@ -91,17 +91,19 @@ def _run(command: Command, argv: list[str]) -> int:
 
 
 def _load_plugins(argv: list[str]) -> list[str]:
-    """The arguments without `--plugin MODULE`, which every command takes."""
+    """The arguments without `--plugin MODULE`; the modules of `module:name` are loaded too."""
     rest: list[str] = []
     words = iter(argv)
     for word in words:
         flag, equals, module = word.partition("=")
         if word == "--":
             return [*rest, word, *words]
-        if flag != "--plugin":
-            rest.append(word)
-        else:
+        if flag == "--plugin":
             load_plugin(module if equals else next(words, ""))
+            continue
+        rest.append(word)
+        if place := PLACE.fullmatch(module if equals else word):
+            load_plugin(place[1])
     return rest
 
 

@@ -335,7 +335,7 @@ def test_what_is_finished_is_not_trained_again(untrained, tmp_path):
     assert len(untrained) == 1
     run(suite("gridworld/small"), ("a2c", "random"), (3,), (0, 1, 2), store=store)
     assert [(learner.objective.name, keys.shape[0]) for learner, _, keys, _ in untrained] == [
-        ("a2c", 8), ("a2c", 4), ("random", 12)
+        ("a2c", 8), ("a2c", 4), ("random", 8)
     ]  # fmt: skip
 
 
