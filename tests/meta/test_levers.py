@@ -10,7 +10,6 @@ from jax.flatten_util import ravel_pytree
 
 from rl_discovery.discovery.lifetime import train_block
 from rl_discovery.discovery.objectives.lpg import LPG
-from rl_discovery.discovery.registry import UnknownNameError
 from rl_discovery.discovery.types import Progress
 from rl_discovery.envs.registry import distribution
 from rl_discovery.meta.config import validate
@@ -120,7 +119,7 @@ def test_every_fitness_prefers_what_is_better_of_what_it_reads(name):
 
 
 def test_an_unknown_fitness_is_one_line_with_what_there_is():
-    with pytest.raises(UnknownNameError, match="unknown fitness 'final_retrn': did you mean 'final_return'"):
+    with pytest.raises(ConfigError, match="unknown fitness 'final_retrn': did you mean 'final_return'"):
         make_program(tiny(fitness="final_retrn"))
 
 
