@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import rl_discovery
+
 ROOT = Path(__file__).parent.parent
 EXTERNAL = re.compile(r"(?:https?:)?//", re.I)
 
@@ -90,5 +92,10 @@ def test_links_to_source_files_are_their_paths(site):
 @pytest.mark.parametrize("package", ["discovery", "envs", "checkpoints", "evaluation"])
 def test_the_reference_has_everything_that_a_package_exports(site, package):
     text = (site / "reference" / f"{package}.html").read_text()
-    exported = importlib.import_module(package).__all__
-    assert not [name for name in exported if f'id="{package}.{name}"' not in text]
+    module = importlib.import_module(f"rl_discovery.{package}")
+    assert not [name for name in module.__all__ if f'id="{module.__name__}.{name}"' not in text]
+
+
+def test_the_reference_begins_with_what_most_people_need(site):
+    text = (site / "reference" / "index.html").read_text()
+    assert not [name for name in rl_discovery.__all__ if f'id="rl_discovery.{name}"' not in text]
