@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 TIMES = {"wall_s", "generation_s", "env_steps_per_s"} | {
     f"time_{use}_s" for use in ("compile", "generations", "evaluation", "checkpoint", "idle")
 }
-CLI = "import sys; from scripts.cli import main; sys.exit(main(sys.argv[1:]))"
+CLI = "import sys; from rl_discovery.scripts.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 def environment(cache=None, **extra):
