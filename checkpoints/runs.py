@@ -2,7 +2,7 @@
 
 A step holds the state's arrays and a JSON record with a SHA-256 over them, because Orbax restores
 some damage without a word; `restore` falls back to the newest step that is intact. `meta.saving`
-is the caller. Importing this module imports Orbax, which is slow: `import checkpoints` does not.
+is the caller. Importing this module imports Orbax, which is slow: `import rl_discovery.checkpoints` does not.
 """
 
 import contextlib

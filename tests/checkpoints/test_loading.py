@@ -161,5 +161,5 @@ def test_damaged_objective_of_a_run_is_an_error(shelf):
 
 
 def test_import_of_the_package_is_free_of_orbax():
-    program = "import checkpoints, sys; sys.exit('orbax.checkpoint' in sys.modules)"
+    program = "import rl_discovery.checkpoints, sys; sys.exit('orbax.checkpoint' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
