@@ -5,7 +5,13 @@ from importlib import metadata
 
 import pytest
 
-from rl_discovery.discovery.registry import BrokenPluginError, Registry, UnknownNameError, load_plugin
+from rl_discovery.discovery.registry import (
+    PLUGINS,
+    BrokenPluginError,
+    Registry,
+    UnknownNameError,
+    load_plugin,
+)
 
 MODULE = """
 GOOD = 7
@@ -22,7 +28,8 @@ def outside(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     for name in ("numbers_of_mine", "broken_of_mine"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    return tmp_path
+    yield tmp_path
+    PLUGINS.clear()
 
 
 @pytest.fixture

@@ -136,16 +136,8 @@ def test_every_command_takes_what_a_package_brings(plugin, project):
     assert "learned-parabola" in rl_discovery("list", "objectives")
     assert "relative_regret" in rl_discovery("list", "scores")
     run = ("--run-dir", "runs/parabola", "--generations", "2", "--logging.no-tensorboard")
-    tiny = (
-        "--es.pairs",
-        "4",
-        "--es.group-size",
-        "2",
-        "--agent.workers",
-        "4",
-        "--levels.longest-horizon",
-        "12",
-    )
+    tiny = ("--es.pairs", "4", "--es.group-size", "2", "--agent.workers", "4")
+    short = ("--levels.longest-horizon", "12", "--held-out.levels", "4")
     rl_discovery(
         *("meta-train", "--preset", "lpo-cpu", "--objective.kind", "learned-parabola"),
         *("--levels.distribution", "corridor/short", "--curriculum.score", "relative_regret"),

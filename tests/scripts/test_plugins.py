@@ -23,7 +23,7 @@ def plugin(tmp_path, monkeypatch):
     (tmp_path / "my_mistake.py").write_text("raise SystemExit(3)")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(registry, "PLUGINS", registry.PLUGINS)
+    registry.PLUGINS.clear()
     for name in ("my_scores", "my_mistake"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     yield
