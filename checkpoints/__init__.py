@@ -7,8 +7,7 @@
 when it is first asked for, so that commands that only read files start at once.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rl_discovery.checkpoints.errors import (
     AgentFileError,
@@ -18,6 +17,7 @@ from rl_discovery.checkpoints.errors import (
     RunCheckpointError,
     UnknownObjectiveError,
 )
+from rl_discovery.discovery.lazy import lazy
 
 if TYPE_CHECKING:
     from rl_discovery.checkpoints.agent_file import load_agent, save_agent
@@ -40,16 +40,15 @@ __all__ = [
     "shipped",
 ]
 
-_MODULES = {
-    "load_agent": "agent_file",
-    "save_agent": "agent_file",
-    "load_objective": "loading",
-    "shipped": "loading",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = _MODULES.get(name, "objective_file")
-    return getattr(importlib.import_module(f"rl_discovery.checkpoints.{module}"), name)
+__getattr__ = lazy(
+    __name__,
+    {
+        "load_agent": "agent_file",
+        "load_objective": "loading",
+        "read_card": "objective_file",
+        "read_objective": "objective_file",
+        "save_agent": "agent_file",
+        "save_objective": "objective_file",
+        "shipped": "loading",
+    },
+)

@@ -4,8 +4,9 @@ This package imports none of the others of this project, so a discovered objecti
 anywhere. Start with `train`. What needs JAX is imported when it is first asked for.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rl_discovery.discovery.lazy import lazy
 
 if TYPE_CHECKING:
     from rl_discovery.discovery.agents.agent import AgentConfig, AgentState
@@ -27,20 +28,17 @@ __all__ = [
     "train",
 ]
 
-_MODULES = {
-    "AgentConfig": "agents.agent",
-    "AgentState": "agents.agent",
-    "Objective": "objectives.base",
-    "Progress": "types",
-    "TrainedAgent": "training",
-    "TrainedObjective": "objectives.base",
-    "make_mesh": "blocks",
-    "make_objective": "objectives.registry",
-    "train": "training",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = lazy(
+    __name__,
+    {
+        "AgentConfig": "agents.agent",
+        "AgentState": "agents.agent",
+        "Objective": "objectives.base",
+        "Progress": "types",
+        "TrainedAgent": "training",
+        "TrainedObjective": "objectives.base",
+        "make_mesh": "blocks",
+        "make_objective": "objectives.registry",
+        "train": "training",
+    },
+)

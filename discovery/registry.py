@@ -94,7 +94,7 @@ class Registry(MutableMapping[str, T], Generic[T]):
         if name in self.broken:
             raise BrokenPluginError(f"{self.kind} {name!r} cannot be used: {self._broken[name]}")
         if ":" in name:
-            return self._at(name)
+            return at_place(self.kind, name, self._checked)
         raise UnknownNameError(self.kind, name, self, self.listing)
 
     def register(self, name: str, thing: T) -> None:
@@ -105,7 +105,7 @@ class Registry(MutableMapping[str, T], Generic[T]):
             TypeError: it is not of the registry's type.
         """
         if name in self and self[name] != thing:
-            raise ValueError(f"there is a {self.kind} called {name!r} already")
+            raise self._taken(name)
         self[name] = thing
 
     def refresh(self) -> None:
@@ -134,17 +134,14 @@ class Registry(MutableMapping[str, T], Generic[T]):
             for point in metadata.entry_points(group=self.group):
                 try:
                     if point.name in self._things:
-                        raise ValueError(f"there is a {self.kind} called {point.name!r} already")
+                        raise self._taken(point.name)
                     self._things[point.name] = self._checked(point.load())
                 except (Exception, SystemExit) as error:  # whatever somebody's module does
                     self._broken[point.name] = f"{point.value}: {_one_line(error)}"
         return self._things
 
-    def _at(self, place: str) -> T:
-        try:
-            return self._checked(at_place(place))
-        except (AttributeError, ImportError, TypeError) as error:
-            raise BrokenPluginError(f"{self.kind} {place!r} cannot be used: {_one_line(error)}") from error
+    def _taken(self, name: str) -> ValueError:
+        return ValueError(f"there is a {self.kind} called {name!r} already")
 
     def _checked(self, thing: Any) -> T:
         if not isinstance(thing, self._type):
@@ -177,17 +174,24 @@ def load_plugin(module: str) -> None:
         PLUGINS.append(module)
 
 
-def at_place(place: str) -> Any:
+def at_place(kind: str, place: str, checked: Callable[[Any], T] = lambda thing: thing) -> T:
     """What `module:name` names.
 
+    Args:
+        kind: of thing, for the message.
+        place: where it is.
+        checked: what the thing has to pass; a TypeError says that it does not.
+
     Raises:
-        ImportError: the module is not loaded.
-        AttributeError: it has no such thing.
+        BrokenPluginError: the module is not loaded, has no such thing, or a wrong one.
     """
     module, _, attribute = place.partition(":")
-    if module not in sys.modules:
-        raise ImportError(f"its module is not loaded: give --plugin {module}, or import it")
-    return getattr(sys.modules[module], attribute)
+    try:
+        if module not in sys.modules:
+            raise ImportError(f"its module is not loaded: give --plugin {module}, or import it")
+        return checked(getattr(sys.modules[module], attribute))
+    except (AttributeError, ImportError, TypeError) as error:
+        raise BrokenPluginError(f"{kind} {place!r} cannot be used: {_one_line(error)}") from error
 
 
 def _one_line(error: BaseException) -> str:

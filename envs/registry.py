@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from gymnax.environments.environment import Environment
 
 from rl_discovery import envs
-from rl_discovery.discovery.registry import PLACE, BrokenPluginError, Registry, UnknownNameError, at_place
+from rl_discovery.discovery.registry import PLACE, Registry, UnknownNameError, at_place
 from rl_discovery.envs.levels import EnvParams, Family, LevelDistribution, UnusableEnvironmentError
 from rl_discovery.envs.options import read_options, split_options
 
@@ -162,10 +162,7 @@ def make(name: str, seed: int = 0, **options: Any) -> tuple[Environment, EnvPara
 
 def _at(place: str, options: dict[str, Any]) -> tuple[Environment, EnvParams]:
     """What a class, or a function that makes an environment, at `module:name` makes; its default level."""
-    try:
-        make_env = at_place(place)
-    except (AttributeError, ImportError) as error:
-        raise BrokenPluginError(f"environment {place!r} cannot be used: {error}") from error
+    make_env: Any = at_place("environment", place)
     with _options_of(place, options):
         env = make_env(**(read_options(options, make_env) if options else {}))
     return env, env.default_params

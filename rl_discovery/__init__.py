@@ -11,10 +11,11 @@ and agents), `envs`, `checkpoints`, `meta` (meta-training), `evaluation` and `sc
 Everything is imported when it is first used.
 """
 
-import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rl_discovery.discovery.lazy import lazy
 
 if TYPE_CHECKING:
     from gymnax.environments.environment import Environment
@@ -30,11 +31,6 @@ if TYPE_CHECKING:
     from rl_discovery.meta.trainer import Outcome
 
 __all__ = ["analyse", "evaluate", "load_objective", "make_env", "meta_train", "train"]
-
-_ELSEWHERE = {
-    "load_objective": ("checkpoints.loading", "load_objective"),
-    "train": ("discovery.training", "train"),
-}
 
 SUBPACKAGES = ("checkpoints", "discovery", "envs", "evaluation", "meta", "scripts")
 
@@ -161,13 +157,10 @@ def analyse(
     return analysis.analyse(loaded, objective, setting, horizons or analysis.trained_horizons(loaded.card))
 
 
-def __getattr__(name: str) -> Any:
-    if name in _ELSEWHERE:
-        module, attribute = _ELSEWHERE[name]
-        return getattr(importlib.import_module(f"rl_discovery.{module}"), attribute)
-    if name in SUBPACKAGES:
-        return importlib.import_module(f"rl_discovery.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(
+    __name__,
+    {"load_objective": "checkpoints.loading", "train": "discovery.training"} | dict.fromkeys(SUBPACKAGES, ""),
+)
 
 
 def __dir__() -> list[str]:
