@@ -22,7 +22,7 @@ from rl_discovery.checkpoints.tensor_file import Kind, named, opened, problem, r
 from rl_discovery.discovery.agents.agent import Agent, AgentConfig, AgentState
 from rl_discovery.discovery.agents.networks import Observations
 from rl_discovery.discovery.agents.policies import Categorical, DiagonalGaussian
-from rl_discovery.discovery.training import TrainedAgent
+from rl_discovery.discovery.learning.train import TrainedAgent
 
 FORMAT = 1
 """Version of the card; a higher one is refused."""

@@ -1,7 +1,7 @@
 """What decides numbers besides configuration and versions: JAX's switches, XLA's flags and the device.
 
-A run keeps it and compares it when it resumes (`meta.run_dir`); an evaluation's outcome is looked up by it
-(`evaluation.store`). A switch of JAX that is named nowhere here decides no number.
+A run keeps it and compares it when it resumes (`meta.runs.directory`); an evaluation's outcome is looked up
+by it (`evaluation.store`). A switch of JAX that is named nowhere here decides no number.
 """
 
 import os

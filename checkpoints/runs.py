@@ -1,7 +1,7 @@
 """Checkpoints of a run with Orbax: written in the background, atomic, verified when written and when read.
 
 A step holds the state's arrays and a JSON record with a SHA-256 over them, because Orbax restores
-some damage without a word; `restore` falls back to the newest step that is intact. `meta.saving`
+some damage without a word; `restore` falls back to the newest step that is intact. `meta.runs.saver`
 is the caller. Importing this module imports Orbax, which is slow: `import rl_discovery.checkpoints` does not.
 """
 

@@ -1,6 +1,6 @@
 """Files that anybody may have made: limits on size, depth and numbers, and no way out of their folder.
 
-Every loader reads through this module (`objective_file`, `runs`, `meta.run_files`, `evaluation`) and turns
+Every loader reads through this module (`objective_file`, `runs`, `meta.runs.files`, `evaluation`) and turns
 `RefusedError` into its own documented error. docs/security.md lists the limits with their reasons.
 """
 

@@ -10,10 +10,10 @@ from rl_discovery.discovery.lazy import lazy
 
 if TYPE_CHECKING:
     from rl_discovery.discovery.agents.agent import AgentConfig, AgentState
-    from rl_discovery.discovery.blocks import make_mesh
+    from rl_discovery.discovery.learning.train import TrainedAgent, train
     from rl_discovery.discovery.objectives.base import Objective, TrainedObjective
     from rl_discovery.discovery.objectives.registry import make_objective
-    from rl_discovery.discovery.training import TrainedAgent, train
+    from rl_discovery.discovery.sharding import make_mesh
     from rl_discovery.discovery.types import Progress
 
 __all__ = [
@@ -35,10 +35,10 @@ __getattr__ = lazy(
         "AgentState": "agents.agent",
         "Objective": "objectives.base",
         "Progress": "types",
-        "TrainedAgent": "training",
+        "TrainedAgent": "learning.train",
         "TrainedObjective": "objectives.base",
-        "make_mesh": "blocks",
+        "make_mesh": "sharding",
         "make_objective": "objectives.registry",
-        "train": "training",
+        "train": "learning.train",
     },
 )

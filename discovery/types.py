@@ -81,7 +81,7 @@ class Progress:
 
 
 @struct.dataclass
-class Said:
+class BehaviourOutputs:
     """What the agent said while it acted, for updates that would ask it again.
 
     Attributes:
@@ -109,7 +109,7 @@ class Rollout:
     truncated: Bool[Array, "T W"]
     next_observation: Array
     last_observation: Array
-    said: Said | None = None
+    behaviour: BehaviourOutputs | None = None
 
     @property
     def done(self) -> Bool[Array, "T W"]:

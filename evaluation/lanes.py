@@ -4,7 +4,7 @@ Random numbers: a lane's key depends on (seed, level index) alone, so all object
 same agents and meet the same random numbers. The seed's key is folded with `LIFETIMES_FOLD` first.
 Meta-training folds its seeds with counters (generations, lanes), which never get that far, and levels
 are drawn with a third fold (`envs.suites.EVALUATION_FOLD`): no key here is a key there, whatever the
-seeds. Within a lane, `discovery.lifetime` keeps first agent, updates and evaluations apart; all
+seeds. Within a lane, `discovery.learning.lifetime` keeps first agent, updates and evaluations apart; all
 evaluations of a lane share their random numbers.
 """
 
@@ -20,10 +20,16 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
 from rl_discovery.discovery.agents.agent import AgentConfig
-from rl_discovery.discovery.blocks import run_blocks
 from rl_discovery.discovery.keys import keys_of
-from rl_discovery.discovery.lifetime import Learner, evaluate_block, live_on, make_learner, side_by_side
-from rl_discovery.discovery.rollout import UNFINISHED, no_end
+from rl_discovery.discovery.learning.lifetime import (
+    Learner,
+    evaluate_block,
+    make_learner,
+    run_updates,
+    vmap_lanes,
+)
+from rl_discovery.discovery.learning.rollout import UNFINISHED, no_end
+from rl_discovery.discovery.sharding import run_blocks
 from rl_discovery.discovery.types import EnvParams, MetaParams
 from rl_discovery.evaluation.errors import EvaluationError
 from rl_discovery.evaluation.tasks import Trial, count
@@ -134,23 +140,23 @@ def train_lanes(
         mine, key = jax.tree.map(lambda leaf: leaf[lane % level_count], levels), keys[lane]
         shared = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (block_size, *leaf.shape)), meta_params)
 
-        def part(lives, between):
+        def part(train_states, between):
             first, end, last = between
-            lives = live_on(learner, shared, mine, horizons, key, lives, first, end)
+            train_states = run_updates(learner, shared, mine, horizons, key, train_states, first, end)
             # The end has more episodes, below; one program trains all parts.
             seen = jax.lax.cond(
                 last,
-                lambda lives: jnp.zeros(block_size),
-                lambda lives: evaluate_block(glance, lives, mine, key),
-                lives,
+                lambda train_states: jnp.zeros(block_size),
+                lambda train_states: evaluate_block(glance, train_states, mine, key),
+                train_states,
             )
-            return lives, seen
+            return train_states, seen
 
         starts = jnp.concatenate([jnp.zeros_like(ends[:1]), ends[:-1]])
         last = jnp.arange(len(ends)) == len(ends) - 1
-        lives = side_by_side(learner.begin)(key, mine)
-        lives, curve = jax.lax.scan(part, lives, (starts, ends, last))
-        return evaluate_block(examiner, lives, mine, key), curve[:-1].T
+        train_states = vmap_lanes(learner.begin)(key, mine)
+        train_states, curve = jax.lax.scan(part, train_states, (starts, ends, last))
+        return evaluate_block(examiner, train_states, mine, key), curve[:-1].T
 
     # Lifetimes take equally long; what differs is the last episode.
     steps = ends[-1] * learner.rollout_steps + getattr(levels, "max_steps_in_episode", 0)

@@ -9,8 +9,8 @@ from gymnax.environments.environment import Environment
 from jaxtyping import Float
 
 from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.learning.settings import default_config, with_trained_rates
 from rl_discovery.discovery.objectives.base import TrainedObjective
-from rl_discovery.discovery.settings import default_config, with_trained_rates
 from rl_discovery.discovery.types import EnvParams
 from rl_discovery.envs import registry
 from rl_discovery.envs.levels import MIN_SPAN

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, UInt32
 
-from rl_discovery.discovery.blocks import replicated
+from rl_discovery.discovery.agents.spaces import name_of
 from rl_discovery.discovery.keys import keys_of
-from rl_discovery.discovery.lifetime import make_learner
-from rl_discovery.discovery.spaces import name_of
+from rl_discovery.discovery.learning.lifetime import make_learner
+from rl_discovery.discovery.sharding import replicated
 from rl_discovery.discovery.types import MetaParams
 from rl_discovery.envs.levels import Family, Level, LevelDistribution, log_uniform_int
 from rl_discovery.envs.registry import family_of
@@ -25,8 +25,8 @@ from rl_discovery.meta.curriculum import SCORES
 from rl_discovery.meta.curriculum.base import not_replayed
 from rl_discovery.meta.lanes import Lanes, Unchanged
 from rl_discovery.meta.program import Program
+from rl_discovery.meta.runs.signals import wait_for
 from rl_discovery.meta.scale import Scale
-from rl_discovery.meta.signals import wait_for
 
 FOLD = 0x4E1D0475
 """What the key of seed 0 is folded with, which no generation's key is: no run counts that far."""
@@ -63,9 +63,9 @@ class _Exam:
     def fitness(self, meta_params: MetaParams, key: Key[Array, ""]) -> Float[Array, " levels"]:
         """Of one agent per level, at the end of its lifetime; NaN where its parameters are not finite."""
         count = self.lanes.groups
-        served = not_replayed(held_out_levels(self.distribution, key, count), count)
+        level_batch = not_replayed(held_out_levels(self.distribution, key, count), count)
         lanes_key = jax.random.fold_in(key, LANES)
-        return self.lanes.run(Unchanged(meta_params), served, lanes_key).fitness[:, 0]
+        return self.lanes.run(Unchanged(meta_params), level_batch, lanes_key).fitness[:, 0]
 
 
 def held_out_levels(distribution: LevelDistribution, key: Key[Array, ""], count: int) -> Level:
@@ -107,7 +107,9 @@ class HeldOut:
     def compile(self, state: Any) -> None:
         """Prepares `evaluate` for states that lie where this one does."""
         where = replicated(self._program.mesh)
-        self._scales = [exam.scale(self._key(FOLD, number)) for number, exam in enumerate(self._exams)]
+        self._scales = [
+            evaluates.scale(self._key(FOLD, number)) for number, evaluates in enumerate(self._exams)
+        ]
         # The number is an operand, or XLA would spend its time on computing levels while it compiles.
         self._compiled = jax.jit(self.evaluation, out_shardings=where).lower(state, np.uint32(FOLD)).compile()
 
@@ -125,7 +127,8 @@ class HeldOut:
         """
         meta_params = self._program.meta_params(state)
         fitness = [
-            exam.fitness(meta_params, self._key(fold, number)) for number, exam in enumerate(self._exams)
+            evaluates.fitness(meta_params, self._key(fold, number))
+            for number, evaluates in enumerate(self._exams)
         ]
         means = jnp.stack([jnp.mean(values) for values in fitness])
         # Of one level nothing is known about the spread.
@@ -142,7 +145,7 @@ class HeldOut:
         if known:
             metrics["held_out_score"] = jnp.mean(jnp.stack(known))
         if len(fitness) > 1:
-            names = (name_of(exam.lanes.learner.env) for exam in self._exams)
+            names = (name_of(evaluates.lanes.learner.env) for evaluates in self._exams)
             metrics |= {f"held_out_fitness.{i}.{name}": means[i] for i, name in enumerate(names)}
         return metrics
 

@@ -10,14 +10,14 @@ from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, Key
 
-from rl_discovery.discovery.blocks import run_blocks
 from rl_discovery.discovery.keys import keys_of
-from rl_discovery.discovery.lifetime import Learner, train_block
+from rl_discovery.discovery.learning.lifetime import Learner, train_block
+from rl_discovery.discovery.sharding import run_blocks
 from rl_discovery.discovery.types import MetaParams
-from rl_discovery.meta.curriculum import Score, Served
+from rl_discovery.meta.curriculum import LevelBatch, Score
 from rl_discovery.meta.evolution.base import Candidates
 from rl_discovery.meta.fitness import FITNESS, Fitness
-from rl_discovery.meta.results import Results, judge
+from rl_discovery.meta.results import LaneResults, evaluate_lane
 
 
 @struct.dataclass
@@ -56,7 +56,7 @@ class Lanes:
     mesh: Mesh
     fitness: Fitness = FITNESS["final_return"]
 
-    def run(self, candidates: Candidates, served: Served, key: Key[Array, ""]) -> Results:
+    def run(self, candidates: Candidates, level_batch: LevelBatch, key: Key[Array, ""]) -> LaneResults:
         """Trains an agent from scratch in every lane and returns how well it ends up.
 
         Candidates are made inside their block and agents never leave it: memory grows with the
@@ -65,34 +65,34 @@ class Lanes:
 
         Args:
             candidates: the generation's candidates.
-            served: one level with its horizon per group.
+            level_batch: one level with its horizon per group.
             key: of the generation's lanes.
 
         Returns:
             Results by group and member.
         """
 
-        def run(operands: Any, lanes: Int[Array, " L"]) -> Results:
-            candidates, served, key = operands
-            levels = served.levels
+        def run(operands: Any, lanes: Int[Array, " L"]) -> LaneResults:
+            candidates, level_batch, key = operands
+            levels = level_batch.levels
             members, groups = lanes % self.group_size, lanes // self.group_size
             # Padding lanes: the gathers clamp, and a horizon of 0 makes them cost nothing.
             horizons = jnp.where(groups < self.groups, levels.horizon[groups], 0)
             params = jax.tree.map(lambda x: x[groups], levels.params)
             keys = keys_of(key, self.first_group + groups)
             meta_params = jax.vmap(candidates.member)(self.first_group + groups, members)
-            lives = train_block(self.learner, meta_params, params, horizons, keys)
-            judge_lane = functools.partial(judge, self.learner, self.score, fitness=self.fitness)
+            train_states = train_block(self.learner, meta_params, params, horizons, keys)
+            judge_lane = functools.partial(evaluate_lane, self.learner, self.score, fitness=self.fitness)
             return jax.vmap(judge_lane)(
                 params,
                 keys,
-                lives,
-                served.reference_return[groups],
-                served.best_return[groups],
+                train_states,
+                level_batch.reference_return[groups],
+                level_batch.best_return[groups],
                 horizon=horizons,
-                scale=jax.tree.map(lambda x: x[groups], served.scale),
+                scale=jax.tree.map(lambda x: x[groups], level_batch.scale),
             )
 
-        costs = jnp.repeat(served.levels.horizon.astype(jnp.float32), self.group_size)
-        results = run_blocks(run, (candidates, served, key), costs, self.block_size, self.mesh)
+        costs = jnp.repeat(level_batch.levels.horizon.astype(jnp.float32), self.group_size)
+        results = run_blocks(run, (candidates, level_batch, key), costs, self.block_size, self.mesh)
         return jax.tree.map(lambda x: x.reshape(self.groups, self.group_size), results)

@@ -15,17 +15,17 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from rl_discovery.discovery.blocks import over_lanes, put, replicated
 from rl_discovery.discovery.objectives.base import Objective
+from rl_discovery.discovery.sharding import over_lanes, put, replicated
 from rl_discovery.discovery.types import MetaParams
+from rl_discovery.meta.build import Parts, make_parts
 from rl_discovery.meta.config import RunConfig
 from rl_discovery.meta.curriculum import Curriculum, Played
-from rl_discovery.meta.curriculum.base import masked_mean, nothing_served
+from rl_discovery.meta.curriculum.base import empty_level_batch, masked_mean
+from rl_discovery.meta.curriculum.references import References, add_references
 from rl_discovery.meta.evolution.base import SIGNAL_METRICS
 from rl_discovery.meta.keys import AGENTS, INIT, LANES, LEVELS, REFERENCES, keys_of_generation
-from rl_discovery.meta.parts import Parts, make_parts
 from rl_discovery.meta.population import Advanced, LivingLanes, Population, chunks, usable_devices
-from rl_discovery.meta.references import References, complete
 from rl_discovery.meta.results import endless_share
 
 
@@ -87,7 +87,7 @@ class MetaGradient:
         meta_params = start
         if meta_params is None:
             meta_params = self.objective.init(jax.random.fold_in(jax.random.key(self.seed), INIT))
-        nothing = nothing_served(
+        nothing = empty_level_batch(
             self.parts.blank, self.lanes.config.lanes, scaled=self.parts.planner is not None
         )
         return GradientState(
@@ -102,8 +102,10 @@ class MetaGradient:
     def place(self, state: GradientState) -> GradientState:
         """Agents spread over the devices, everything else on each."""
         where = jax.tree.map(lambda _: replicated(self.mesh), state)
-        lives = jax.tree.map(lambda _: over_lanes(self.mesh), state.population.lives)
-        where = dataclasses.replace(where, population=dataclasses.replace(where.population, lives=lives))
+        train_states = jax.tree.map(lambda _: over_lanes(self.mesh), state.population.lives)
+        where = dataclasses.replace(
+            where, population=dataclasses.replace(where.population, lives=train_states)
+        )
         return put(state, where)
 
     def step(self, state: GradientState) -> tuple[GradientState, dict[str, Array]]:
@@ -174,13 +176,15 @@ def meta_step(program: MetaGradient, state: GradientState) -> tuple[GradientStat
     keys = keys_of_generation(program.seed, state.generation)
     now, idle = state.generation, population.idle
 
-    playing, served = curriculum.serve(state.curriculum, keys[LEVELS], now, idle)
-    served = complete(program.references, served, idle, keys[REFERENCES])
-    served = jax.tree.map(lambda new, old: jax.vmap(jnp.where)(idle, new, old), served, population.served)
+    playing, level_batch = curriculum.serve(state.curriculum, keys[LEVELS], now, idle)
+    level_batch = add_references(program.references, level_batch, idle, keys[REFERENCES])
+    level_batch = jax.tree.map(
+        lambda new, old: jax.vmap(jnp.where)(idle, new, old), level_batch, population.served
+    )
     # Whole on every device, or XLA would average over lanes device by device.
-    served = jax.lax.with_sharding_constraint(served, replicated(program.mesh))
-    done = jnp.where(idle, served.levels.horizon, population.done)
-    population = dataclasses.replace(population, served=served, done=done)
+    level_batch = jax.lax.with_sharding_constraint(level_batch, replicated(program.mesh))
+    done = jnp.where(idle, level_batch.levels.horizon, population.done)
+    population = dataclasses.replace(population, served=level_batch, done=done)
     gradient, advanced = lanes.advance(state.meta_params, population, keys[AGENTS], keys[LANES])
     meta_params, opt_state = _follow(program, state, gradient / jnp.maximum(jnp.sum(advanced.sound), 1))
     results, finished = advanced.results, advanced.finished
@@ -189,17 +193,17 @@ def meta_step(program: MetaGradient, state: GradientState) -> tuple[GradientStat
         generation=now + 1,
         meta_params=meta_params,
         opt_state=opt_state,
-        curriculum=curriculum.record(playing, served, played, finished, now),
+        curriculum=curriculum.record(playing, level_batch, played, finished, now),
         population=Population(
-            lives=advanced.lives,
-            served=served,
+            lives=advanced.train_states,
+            served=level_batch,
             done=advanced.done,
             fitness=jnp.where(finished, results.fitness, population.fitness),
         ),
         scale=state.scale,
     )
     metrics = _metrics(program, state, new_state, advanced, gradient)
-    return new_state, metrics | curriculum.metrics(new_state.curriculum, served, played, finished, now)
+    return new_state, metrics | curriculum.metrics(new_state.curriculum, level_batch, played, finished, now)
 
 
 def _follow(

@@ -17,15 +17,15 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from rl_discovery.discovery.agents.policies import Categorical
-from rl_discovery.discovery.blocks import AXIS, ordered_sum, replicated
-from rl_discovery.discovery.gae import normalise
 from rl_discovery.discovery.keys import keys_of
-from rl_discovery.discovery.lifetime import UPDATES, Learner, Life, keep_where
+from rl_discovery.discovery.learning.lifetime import UPDATES, Learner, TrainState, keep_where
+from rl_discovery.discovery.objectives.gae import normalise
 from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.discovery.sharding import AXIS, ordered_sum, replicated
 from rl_discovery.discovery.types import EnvParams, MetaParams, Progress
 from rl_discovery.meta.config import MetaGradientConfig
-from rl_discovery.meta.curriculum import Score, Served
-from rl_discovery.meta.results import Results, judge
+from rl_discovery.meta.curriculum import LevelBatch, Score
+from rl_discovery.meta.results import LaneResults, evaluate_lane
 
 MAX_CHUNKS = 64
 """Partial sums of the meta-gradient. Their number fixes the order of additions, whatever the device count."""
@@ -42,8 +42,8 @@ class Population:
         fitness: of the last agent that came to its end in this lane; NaN before.
     """
 
-    lives: Life
-    served: Served
+    lives: TrainState  # this and the next are named as checkpoints have them
+    served: LevelBatch
     done: Int[Array, " L"]
     fitness: Float[Array, " L"]
 
@@ -70,7 +70,7 @@ class Advanced(NamedTuple):
     """What a meta-step did to every lane.
 
     Attributes:
-        lives: after it.
+        train_states: after it.
         done: n.
         finished: whether the lifetime ended.
         results: where it ended; zeros elsewhere.
@@ -79,10 +79,10 @@ class Advanced(NamedTuple):
         terms: of the meta-loss.
     """
 
-    lives: Life
+    train_states: TrainState
     done: Int[Array, " L"]
     finished: Bool[Array, " L"]
-    results: Results
+    results: LaneResults
     sound: Bool[Array, " L"]
     updates: Int[Array, " L"]
     terms: Terms
@@ -95,8 +95,8 @@ def meta_loss(
     level: EnvParams,
     key: Key[Array, ""],
     progress: Progress,
-    life: Life,
-) -> tuple[Float[Array, ""], tuple[Life, Terms]]:
+    train_state: TrainState,
+) -> tuple[Float[Array, ""], tuple[TrainState, Terms]]:
     """What K updates of one agent with the objective are worth (Oh et al. 2020, equations 4 and 5).
 
     The A2C loss of the updated agent on one fresh rollout, whose advantages come from the critic that
@@ -111,7 +111,7 @@ def meta_loss(
         level: the level played.
         key: of this lane and meta-step; the same randomness whatever n is.
         progress: n before the first of the K updates, and N. Updates from N on change nothing.
-        life: agent, critic and workers.
+        train_state: agent, critic and workers.
 
     Returns:
         The loss; life after the updates and the fresh rollout, and the terms of the loss.
@@ -119,20 +119,22 @@ def meta_loss(
     assert learner.critic is not None, "meta-gradients need a critic"
 
     @jax.checkpoint
-    def update(life: Life, k: Int[Array, ""]) -> tuple[Life, tuple[Array, Array, Array]]:
+    def update(train_state: TrainState, k: Int[Array, ""]) -> tuple[TrainState, tuple[Array, Array, Array]]:
         now = Progress(done=progress.done + k, horizon=progress.horizon)
-        new, metrics = learner.update_with(meta_params, level, _update_key(key, k), now, life)
+        new, metrics = learner.update_with(meta_params, level, _update_key(key, k), now, train_state)
         alive = now.done < now.horizon
-        return keep_where(alive, new, life), (alive, metrics["pihat_square"], metrics["yhat_square"])
+        return keep_where(alive, new, train_state), (alive, metrics["pihat_square"], metrics["yhat_square"])
 
-    life, (alive, pihat_square, yhat_square) = jax.lax.scan(update, life, jnp.arange(config.updates))
+    train_state, (alive, pihat_square, yhat_square) = jax.lax.scan(
+        update, train_state, jnp.arange(config.updates)
+    )
     pihat_square, yhat_square = (
         jnp.sum(jnp.where(alive, square, 0.0)) / jnp.sum(alive) for square in (pihat_square, yhat_square)
     )
-    workers, rollout = learner.collect(level, _update_key(key, config.updates), life)
-    rollout, _ = learner.agent.scaling.scale(life.agent.statistics, rollout)
-    outputs = learner.agent.apply(life.agent.params, rollout.observation)
-    critic, objective = cast(Any, life.critic), cast(LPG, learner.objective)
+    workers, rollout = learner.collect(level, _update_key(key, config.updates), train_state)
+    rollout, _ = learner.agent.scaling.scale(train_state.agent.statistics, rollout)
+    outputs = learner.agent.apply(train_state.agent.params, rollout.observation)
+    critic, objective = cast(Any, train_state.critic), cast(LPG, learner.objective)
     advantage = jax.lax.stop_gradient(normalise(learner.critic.assess(critic.params, rollout).advantages))
     policy_loss = -jnp.mean(outputs.log_prob(rollout.action) * advantage)
     policy_entropy = jnp.mean(outputs.entropy())
@@ -155,7 +157,7 @@ def meta_loss(
         critic_loss=learner.critic.loss(critic.params, rollout),
         reward_per_step=jnp.mean(rollout.reward),
     )
-    return loss, (dataclasses.replace(life, workers=workers), terms)
+    return loss, (dataclasses.replace(train_state, workers=workers), terms)
 
 
 def _update_key(key: Key[Array, ""], k: int | Int[Array, ""]) -> Key[Array, ""]:
@@ -185,15 +187,15 @@ class LivingLanes:
         """Partial sums of the meta-gradient."""
         return chunks(self.config.lanes, self.block_size)
 
-    def init(self, served: Served) -> Population:
+    def init(self, level_batch: LevelBatch) -> Population:
         """Lanes that are all at their end: the first meta-step begins every life."""
-        level = jax.tree.map(lambda leaf: leaf[0], served.levels.params)
+        level = jax.tree.map(lambda leaf: leaf[0], level_batch.levels.params)
         like = jax.eval_shape(self.learner.begin, jax.random.key(0), level)
         count = self.config.lanes
-        lives = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), like)
+        train_states = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), like)
         return Population(
-            lives=lives,
-            served=served,
+            lives=train_states,
+            served=level_batch,
             done=jnp.zeros(count, jnp.int32),
             fitness=jnp.full(count, jnp.nan),
         )
@@ -217,8 +219,8 @@ class LivingLanes:
             Sum of the finite meta-gradients over lanes, flat; what became of each lane.
         """
         lanes = {
-            "lives": population.lives,
-            "served": population.served,
+            "train_states": population.lives,
+            "level_batch": population.served,
             "done": population.done,
             "idle": population.idle,
             "begin_key": keys_of(begin_key, self.config.lanes),
@@ -233,9 +235,9 @@ class LivingLanes:
             check_vma=False,
         )(meta_params, lanes)
         # All but the agents is small: whole on every device, so that what follows is the same on each.
-        lives, *small = advanced
+        train_states, *small = advanced
         small = jax.lax.with_sharding_constraint(small, replicated(self.mesh))
-        return ordered_sum(sums, self.mesh), Advanced(lives, *small)
+        return ordered_sum(sums, self.mesh), Advanced(train_states, *small)
 
     def _on_device(
         self, meta_params: MetaParams, lanes: dict[str, Any]
@@ -260,17 +262,19 @@ class LivingLanes:
 
     def _block(self, meta_params: MetaParams, lanes: dict[str, Any]) -> tuple[Float[Array, " D"], Advanced]:
         """One meta-step of the lanes of a block, and the sum of their finite meta-gradients."""
-        served, idle = lanes["served"], lanes["idle"]
-        level, horizon = served.levels.params, served.levels.horizon
-        lives = jax.lax.cond(
+        level_batch, idle = lanes["level_batch"], lanes["idle"]
+        level, horizon = level_batch.levels.params, level_batch.levels.horizon
+        train_states = jax.lax.cond(
             jnp.any(idle),
-            lambda: _where(idle, jax.vmap(self.learner.begin)(lanes["begin_key"], level), lanes["lives"]),
-            lambda: lanes["lives"],
+            lambda: _where(
+                idle, jax.vmap(self.learner.begin)(lanes["begin_key"], level), lanes["train_states"]
+            ),
+            lambda: lanes["train_states"],
         )
         progress = Progress(done=jnp.where(idle, 0, lanes["done"]), horizon=horizon)
         loss = functools.partial(meta_loss, self.learner, self.config)
         gradient = jax.vmap(jax.grad(loss, has_aux=True), in_axes=(None, 0, 0, 0, 0))
-        gradients, (lives, terms) = gradient(meta_params, level, lanes["key"], progress, lives)
+        gradients, (train_states, terms) = gradient(meta_params, level, lanes["key"], progress, train_states)
         flat = jax.vmap(lambda tree: ravel_pytree(tree)[0])(gradients)
         sound = jnp.all(jnp.isfinite(flat), axis=1)
         total = jnp.sum(jnp.where(sound[:, None], flat, 0.0), axis=0)
@@ -278,9 +282,9 @@ class LivingLanes:
         done = jnp.where(sound, jnp.minimum(progress.done + self.config.updates, horizon), horizon)
         finished = done >= horizon
         judged = functools.partial(
-            jax.vmap(functools.partial(judge, self.learner, self.score)),
-            *(level, lanes["key"], lives, served.reference_return, served.best_return),
-            scale=served.scale,
+            jax.vmap(functools.partial(evaluate_lane, self.learner, self.score)),
+            *(level, lanes["key"], train_states, level_batch.reference_return, level_batch.best_return),
+            scale=level_batch.scale,
         )
         shapes = jax.eval_shape(judged)
         results = jax.lax.cond(
@@ -290,7 +294,7 @@ class LivingLanes:
         )
         results = jax.tree.map(lambda result: jnp.where(finished, result, 0.0), results)
         return total, Advanced(
-            lives=lives,
+            train_states=train_states,
             done=done,
             finished=finished,
             results=results,
@@ -327,6 +331,6 @@ def usable_devices(chunks: int, available: int, processes: int = 1) -> int:
     return max(found)
 
 
-def _where(mask: Bool[Array, " L"], yes: Life, no: Life) -> Life:
+def _where(mask: Bool[Array, " L"], yes: TrainState, no: TrainState) -> TrainState:
     """Lane by lane."""
     return jax.tree.map(functools.partial(jax.vmap(jnp.where), mask), yes, no)

@@ -4,8 +4,8 @@ import dataclasses
 from typing import Any
 
 from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.learning.settings import PPO_SETTINGS, PPO_TABLES
 from rl_discovery.discovery.registry import Registry
-from rl_discovery.discovery.settings import PPO_SETTINGS, PPO_TABLES
 from rl_discovery.meta.config import (
     CurriculumConfig,
     DriftConfig,

@@ -9,13 +9,13 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from rl_discovery.discovery.blocks import put
 from rl_discovery.discovery.objectives.base import Objective
+from rl_discovery.discovery.sharding import put
 from rl_discovery.discovery.types import MetaParams
 from rl_discovery.meta.config import RunConfig
 from rl_discovery.meta.curriculum import Curriculum
 from rl_discovery.meta.errors import ConfigError
-from rl_discovery.meta.generation import make_evolution
+from rl_discovery.meta.evolve import make_evolution
 from rl_discovery.meta.meta_gradient import make_meta_gradient
 
 

@@ -2,7 +2,7 @@
 
 The same levels are served, agents trained, antagonists compared with and scores recorded as in a
 generation of evolution, only that nothing evolves. `notebooks/curriculum.ipynb` looks at a curriculum
-this way. A rehearsal is a `meta.program.Program`, so that `meta.gallery` draws its levels.
+this way. A rehearsal is a `meta.program.Program`, so that `meta.runs.gallery` draws its levels.
 """
 
 import dataclasses
@@ -15,14 +15,14 @@ from jaxtyping import Array, Int
 
 from rl_discovery.discovery.objectives.base import Objective, TrainedObjective
 from rl_discovery.discovery.types import MetaParams
+from rl_discovery.meta.build import make_parts
 from rl_discovery.meta.config import RunConfig
-from rl_discovery.meta.curriculum import LevelBuffer, Played, Served
+from rl_discovery.meta.curriculum import LevelBatch, LevelBuffer, Played
+from rl_discovery.meta.curriculum.references import References, add_references
 from rl_discovery.meta.curriculum.replay import Replay
 from rl_discovery.meta.errors import ConfigError
 from rl_discovery.meta.keys import LANES, LEVELS, REFERENCES, keys_of_generation
 from rl_discovery.meta.lanes import Lanes, Unchanged
-from rl_discovery.meta.parts import make_parts
-from rl_discovery.meta.references import References, complete
 from rl_discovery.meta.results import by_level
 
 
@@ -43,12 +43,12 @@ class Generation(NamedTuple):
     """What happened in one generation.
 
     Attributes:
-        served: the levels, with what their scores compare with.
+        level_batch: the levels, with what their scores compare with.
         played: how the agents did there.
         metrics: the curriculum's, as in a run's metrics.jsonl.
     """
 
-    served: Served
+    level_batch: LevelBatch
     played: Played
     metrics: dict[str, Array]
 
@@ -98,12 +98,14 @@ class Rehearsal:
         now = state.generation
         keys = keys_of_generation(self.seed, now)
         everywhere = jnp.ones(self.lanes.groups, bool)
-        playing, served = self.curriculum.serve(state.curriculum, keys[LEVELS], now, everywhere)
-        served = complete(self.references, served, everywhere, keys[REFERENCES])
-        played = by_level(self.lanes.run(Unchanged(self.trained.meta_params), served, keys[LANES]))
-        recorded = self.curriculum.record(playing, served, played, everywhere, now)
-        metrics = self.curriculum.metrics(recorded, served, played, everywhere, now)
-        return RehearsalState(generation=now + 1, curriculum=recorded), Generation(served, played, metrics)
+        playing, level_batch = self.curriculum.serve(state.curriculum, keys[LEVELS], now, everywhere)
+        level_batch = add_references(self.references, level_batch, everywhere, keys[REFERENCES])
+        played = by_level(self.lanes.run(Unchanged(self.trained.meta_params), level_batch, keys[LANES]))
+        recorded = self.curriculum.record(playing, level_batch, played, everywhere, now)
+        metrics = self.curriculum.metrics(recorded, level_batch, played, everywhere, now)
+        return RehearsalState(generation=now + 1, curriculum=recorded), Generation(
+            level_batch, played, metrics
+        )
 
     def step(self, state: RehearsalState) -> tuple[RehearsalState, dict[str, Array]]:
         """One generation, and its metrics only."""

@@ -7,11 +7,11 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
-from rl_discovery.discovery.lifetime import Learner, Life
-from rl_discovery.discovery.rollout import UNFINISHED
+from rl_discovery.discovery.learning.lifetime import Learner, TrainState
+from rl_discovery.discovery.learning.rollout import UNFINISHED
 from rl_discovery.discovery.types import EnvParams
 from rl_discovery.meta.config import RunConfig
-from rl_discovery.meta.curriculum import Outcome, Played, Score
+from rl_discovery.meta.curriculum import LaneOutcome, Played, Score
 from rl_discovery.meta.fitness import FITNESS, Fitness, Lifetime
 from rl_discovery.meta.scale import Scale
 
@@ -25,7 +25,7 @@ def env_steps_of(config: RunConfig, updates: Int[np.ndarray, " environments"]) -
 
 
 @struct.dataclass
-class Results:
+class LaneResults:
     """Of lanes of any leading shape.
 
     Attributes:
@@ -42,18 +42,18 @@ class Results:
     best_return: Float[Array, "*lanes"]
 
 
-def judge(
+def evaluate_lane(
     learner: Learner,
     score: Score,
     level: EnvParams,
     key: Key[Array, ""],
-    life: Life,
+    train_state: TrainState,
     reference_return: Float[Array, ""],
     best_return: Float[Array, ""],
     fitness: Fitness = FITNESS["final_return"],
     horizon: Int[Array, ""] | int = 1,
     scale: Scale | None = None,
-) -> Results:
+) -> LaneResults:
     """Evaluates the agent of one lane and scores its level.
 
     Args:
@@ -61,7 +61,7 @@ def judge(
         score: of the curriculum.
         level: the level played.
         key: the lane's key.
-        life: at the end of the lifetime.
+        train_state: at the end of the lifetime.
         reference_return: of the level.
         best_return: on the level before.
         fitness: what is selected for.
@@ -72,12 +72,14 @@ def judge(
         The lane's results.
     """
     discount = learner.critic.discount if score.critic and learner.critic is not None else 1.0
-    episodes = learner.episodes(level, key, life, discount)
-    mean_return = learner.fitness(life, episodes)
+    episodes = learner.episodes(level, key, train_state, discount)
+    mean_return = learner.fitness(train_state, episodes)
     best = jnp.maximum(best_return, jnp.max(episodes.discounted))
-    reward_per_step = jnp.float32(0) if life.reward_sum is None else life.reward_sum / jnp.maximum(horizon, 1)
+    reward_per_step = (
+        jnp.float32(0) if train_state.reward_sum is None else train_state.reward_sum / jnp.maximum(horizon, 1)
+    )
     value = fitness.function(Lifetime(returns=episodes.returns, reward_per_step=reward_per_step, scale=scale))
-    results = Results(
+    results = LaneResults(
         fitness=jnp.where(jnp.isfinite(mean_return), value, mean_return),
         mean_return=mean_return,
         score=jnp.zeros_like(mean_return),
@@ -87,8 +89,8 @@ def judge(
         return results
     values = advantages = jnp.zeros((1, 1))
     if score.critic:
-        values, advantages = learner.assess(level, key, life)
-    outcome = Outcome(
+        values, advantages = learner.assess(level, key, train_state)
+    outcome = LaneOutcome(
         returns=episodes.returns,
         reference_return=reference_return,
         best_return=best,
@@ -100,7 +102,7 @@ def judge(
     return dataclasses.replace(results, score=level_score)
 
 
-def by_level(results: Results) -> Played:
+def by_level(results: LaneResults) -> Played:
     """From the members of each group to its level: means of what is finite, the best of all."""
     return Played(
         agent_return=_finite_mean(results.mean_return),

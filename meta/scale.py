@@ -15,7 +15,7 @@ from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from rl_discovery.discovery.blocks import run_blocks
+from rl_discovery.discovery.sharding import run_blocks
 from rl_discovery.envs.levels import MIN_SPAN, EnvParams, Family, Level, LevelDistribution
 
 PLANNING_BLOCK = 16

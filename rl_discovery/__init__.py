@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from gymnax.environments.environment import Environment
 
     from rl_discovery.checkpoints.loading import load_objective
+    from rl_discovery.discovery.learning.train import train
     from rl_discovery.discovery.objectives.base import TrainedObjective
-    from rl_discovery.discovery.training import train
     from rl_discovery.envs.levels import EnvParams
     from rl_discovery.envs.suites import Suite
     from rl_discovery.evaluation.analysis import Findings
     from rl_discovery.evaluation.results import Results
     from rl_discovery.meta.config import RunConfig
-    from rl_discovery.meta.trainer import Outcome
+    from rl_discovery.meta.runs.loop import RunOutcome
 
 __all__ = ["analyse", "evaluate", "load_objective", "make_env", "meta_train", "train"]
 
@@ -95,7 +95,7 @@ def evaluate(
     )
 
 
-def meta_train(preset: "str | RunConfig", run_dir: str | Path, **changes: Any) -> "Outcome":
+def meta_train(preset: "str | RunConfig", run_dir: str | Path, **changes: Any) -> "RunOutcome":
     """Evolves an objective; called again with the same run directory, it resumes.
 
     Args:
@@ -115,12 +115,12 @@ def meta_train(preset: "str | RunConfig", run_dir: str | Path, **changes: Any) -
 
     from rich.console import Console
 
-    from rl_discovery.meta import trainer
     from rl_discovery.meta.presets import PRESETS
+    from rl_discovery.meta.runs import loop
 
     config = PRESETS.find(preset).config if isinstance(preset, str) else preset
     config = dataclasses.replace(config, **changes)
-    return trainer.meta_train(config, Path(run_dir), Console(stderr=True))
+    return loop.meta_train(config, Path(run_dir), Console(stderr=True))
 
 
 def analyse(
@@ -159,7 +159,8 @@ def analyse(
 
 __getattr__ = lazy(
     __name__,
-    {"load_objective": "checkpoints.loading", "train": "discovery.training"} | dict.fromkeys(SUBPACKAGES, ""),
+    {"load_objective": "checkpoints.loading", "train": "discovery.learning.train"}
+    | dict.fromkeys(SUBPACKAGES, ""),
 )
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from rl_discovery.checkpoints import load_objective, save_objective
 from rl_discovery.checkpoints.loading import find_path
-from rl_discovery.discovery.blocks import make_mesh
+from rl_discovery.discovery.sharding import make_mesh
 from rl_discovery.envs import suites
 from rl_discovery.evaluation import analysis
 from rl_discovery.evaluation.analysis.record import Analysis, Curve, Estimated, Number, Surface

@@ -17,7 +17,7 @@ from rl_discovery.scripts.arguments import parse
 
 if TYPE_CHECKING:
     from rl_discovery.meta.config import RunConfig
-    from rl_discovery.meta.generation import Evolution, Task
+    from rl_discovery.meta.evolve import Evolution, Task
     from rl_discovery.meta.program import Program
     from rl_discovery.meta.traffic import Collective
 
@@ -113,7 +113,7 @@ def _measure(config: "RunConfig", repeats: int) -> dict[str, Any]:
     import jax
 
     from rl_discovery.checkpoints.provenance import versions
-    from rl_discovery.meta.generation import Evolution
+    from rl_discovery.meta.evolve import Evolution
     from rl_discovery.meta.program import make_program
     from rl_discovery.meta.traffic import total_bytes
 
@@ -231,8 +231,8 @@ def _without_evaluation(program: "Evolution") -> "Evolution":
     import jax
     import jax.numpy as jnp
 
-    from rl_discovery.discovery.lifetime import Learner
-    from rl_discovery.discovery.rollout import Episodes
+    from rl_discovery.discovery.learning.lifetime import Learner
+    from rl_discovery.discovery.learning.rollout import Episodes
 
     class TrainingOnly(Learner):
         def episodes(self, level: Any, key: Any, life: Any, discount: float = 1.0) -> Any:
@@ -271,7 +271,7 @@ def _gemm_gflops(config: "RunConfig", size: int = 1024, products: int = 20) -> f
     import jax.numpy as jnp
     from jax.sharding import PartitionSpec
 
-    from rl_discovery.discovery.blocks import AXIS, make_mesh
+    from rl_discovery.discovery.sharding import AXIS, make_mesh
 
     mesh = make_mesh(config.devices)
     dtype = jnp.dtype(config.objective.precision)

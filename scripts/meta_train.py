@@ -82,7 +82,7 @@ def _config_there(run_dir: Path, preset: str | None) -> "RunConfig | None":
     import jax
 
     from rl_discovery.meta.errors import ConfigError
-    from rl_discovery.meta.run_dir import read_config
+    from rl_discovery.meta.runs.directory import read_config
 
     path = run_dir / "config.json"
     if not path.exists():
@@ -111,8 +111,8 @@ def main(argv: Sequence[str]) -> int:
         print(json.dumps(to_json(config), indent=2))
         return 0
 
-    from rl_discovery.meta import processes
-    from rl_discovery.meta.trainer import meta_train
+    from rl_discovery.meta.runs import distributed
+    from rl_discovery.meta.runs.loop import meta_train
 
     console = output.messages()
     run_dir = arguments.run_dir or _default_dir(config)
@@ -120,10 +120,10 @@ def main(argv: Sequence[str]) -> int:
         with output.only_json():  # standard output may be full or closed, and a library may print to it
             outcome = meta_train(config, run_dir, console, profile=arguments.profile)
     except DivergedError as error:
-        console.quiet = not processes.leads()
+        console.quiet = not distributed.leads()
         console.print(f"error: {error}", style="red", soft_wrap=True)
         return 3
-    console.quiet = not processes.leads()
+    console.quiet = not distributed.leads()
     if outcome.signal is not None:
         again = spelling.command("meta-train", *argv)
         console.print(f"stopped at generation {outcome.generations}; resume with\n  {again}", soft_wrap=True)
@@ -145,6 +145,6 @@ def _join(argv: Sequence[str]) -> None:
     if {"--help", "-h", "--print-config"} & set(argv):
         return
 
-    from rl_discovery.meta.joining import join
+    from rl_discovery.meta.runs.joining import join
 
     join(known.coordinator, *(None if number is None else int(number) for number in numbers))

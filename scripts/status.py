@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from rl_discovery.meta.status import RunStatus, read_status
+from rl_discovery.meta.runs.status import RunStatus, read_status
 from rl_discovery.scripts import output
 from rl_discovery.scripts.arguments import UsageError, parse
 

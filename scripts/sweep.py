@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rl_discovery.checkpoints import spelling
-from rl_discovery.meta.signals import StopRequest
+from rl_discovery.meta.runs.signals import StopRequest
 from rl_discovery.scripts import child, output
 from rl_discovery.scripts.arguments import UsageError, check_positive, parse
 from rl_discovery.scripts.flags import flag
@@ -24,7 +24,7 @@ from rl_discovery.scripts.status import STYLES, count, duration, number
 
 if TYPE_CHECKING:
     from rl_discovery.meta.config import RunConfig
-    from rl_discovery.meta.sweep import Plan, Result, Trial
+    from rl_discovery.meta.runs.sweep import Plan, Result, Trial
 
 DIVERGED = 3
 """Exit status of a trial that diverged."""
@@ -82,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
     # Checking a configuration must not take an accelerator's memory from the trials. An environment
     # variable would reach them too.
     jax.config.update("jax_platforms", "cpu")
-    from rl_discovery.meta import sweep
+    from rl_discovery.meta.runs import sweep
 
     own, common = _split(argv)
     arguments = parse(Arguments, own, "sweep")
@@ -152,9 +152,9 @@ def _check(arguments: Arguments) -> int | None:
 
 def _plan(arguments: Arguments, common: list[str]) -> tuple["Plan", list["RunConfig"]]:
     """The plan that the arguments describe, and each trial's configuration."""
-    from rl_discovery.meta import sweep
     from rl_discovery.meta.errors import ConfigError
     from rl_discovery.meta.presets import PRESETS
+    from rl_discovery.meta.runs import sweep
 
     preset = PRESETS.find(arguments.preset).config
     asked = parse_arguments(["--preset", arguments.preset, *common])
@@ -265,7 +265,7 @@ def _say(message: str, style: str | None = None) -> None:
 
 
 def _print_plan(arguments: Arguments, plan: "Plan") -> None:
-    from rl_discovery.meta import sweep
+    from rl_discovery.meta.runs import sweep
 
     if arguments.json:
         output.print_json(sweep.to_document(plan))
@@ -280,7 +280,7 @@ def _print_plan(arguments: Arguments, plan: "Plan") -> None:
 
 
 def _print_comparison(arguments: Arguments, plan: "Plan") -> None:
-    from rl_discovery.meta import sweep
+    from rl_discovery.meta.runs import sweep
 
     results = sweep.compare(arguments.dir, plan)
     if arguments.json:

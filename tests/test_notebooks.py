@@ -57,7 +57,7 @@ def names_used(code):
             # The subpackages' own names are used below.
             yield from ((node.module, alias.name) for alias in node.names if node.module != "rl_discovery")
         elif isinstance(node, ast.Import):
-            # `import rl_discovery.meta.trainer` would hand out more than the line says.
+            # `import rl_discovery.meta.runs.loop` would hand out more than the line says.
             ours = [alias.name for alias in node.names if alias.name.partition(".")[0] in OURS]
             assert not [name for name in ours if "." in name], "import names from submodules"
         elif (

@@ -85,7 +85,7 @@ def test_equations_are_mathml_without_commands_that_nobody_understood(site):
 
 def test_links_to_source_files_are_their_paths(site):
     text = (site / "architecture.html").read_text()
-    assert "<code>meta/generation.py</code>" in text
+    assert "<code>meta/evolve.py</code>" in text
     assert 'href="../' not in text
 
 

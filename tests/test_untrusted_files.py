@@ -44,10 +44,10 @@ from rl_discovery.evaluation.results import Cell, Outcome, Results
 from rl_discovery.evaluation.store import Store
 from rl_discovery.meta.config import to_json
 from rl_discovery.meta.errors import RunError
-from rl_discovery.meta.run_dir import read_config
-from rl_discovery.meta.run_files import read_metrics
-from rl_discovery.meta.status import read_status
-from rl_discovery.meta.sweep import read_plan
+from rl_discovery.meta.runs.directory import read_config
+from rl_discovery.meta.runs.files import read_metrics
+from rl_discovery.meta.runs.status import read_status
+from rl_discovery.meta.runs.sweep import read_plan
 from rl_discovery.scripts import evaluate
 from tests.meta.tiny import TINY
 

@@ -26,7 +26,7 @@ time.time = lambda: right() - 86400.0
 """Python's clock is a day behind."""
 
 REWARDS = """
-from rl_discovery.discovery import environment
+from rl_discovery.discovery.learning import vector_env
 right = environment.step
 def step(env, noise, states, actions, level):
     moved = right(env, noise, states, actions, level)

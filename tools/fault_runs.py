@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rl_discovery.meta.run_files import read_metrics
+from rl_discovery.meta.runs.files import read_metrics
 from rl_discovery.scripts import child
 
 SMALL = (

@@ -191,10 +191,10 @@ def _our_training(task: dict[str, Any]) -> Any:
 
     from rl_discovery import envs
     from rl_discovery.discovery.agents.agent import AgentConfig
-    from rl_discovery.discovery.blocks import make_mesh, run_blocks
     from rl_discovery.discovery.keys import keys_of
-    from rl_discovery.discovery.lifetime import make_learner, train_block
-    from rl_discovery.discovery.objectives.hand_written_drifts import PPO
+    from rl_discovery.discovery.learning.lifetime import make_learner, train_block
+    from rl_discovery.discovery.objectives.ppo import PPO
+    from rl_discovery.discovery.sharding import make_mesh, run_blocks
     from rl_discovery.evaluation.lanes import default_block_size
 
     env, level = envs.make(task["environment"])
@@ -219,8 +219,8 @@ def _our_training(task: dict[str, Any]) -> Any:
     def block(key: Any, lanes: Any) -> Any:
         levels = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(lanes), *leaf.shape)), level)
         horizons = jnp.where(lanes < agents, task["updates"], 0)
-        lives = train_block(learner, {}, levels, horizons, keys_of(key, lanes))
-        return jax.vmap(optax.global_norm)(lives.agent.params)
+        train_states = train_block(learner, {}, levels, horizons, keys_of(key, lanes))
+        return jax.vmap(optax.global_norm)(train_states.agent.params)
 
     train = (
         jax.jit(lambda key: run_blocks(block, key, jnp.ones(agents), size, mesh))

@@ -16,9 +16,9 @@ from gymnax.environments.environment import Environment
 from jaxtyping import Array, Bool, Float, Key, Num
 
 from rl_discovery.discovery.agents.networks import NETWORKS, Activation, AgentNetwork, Observations
+from rl_discovery.discovery.agents.normalisation import Scaling, Statistics
 from rl_discovery.discovery.agents.policies import Bounds, Policy, policy_for
-from rl_discovery.discovery.agents.statistics import Scaling, Statistics
-from rl_discovery.discovery.spaces import action_space, observation_space
+from rl_discovery.discovery.agents.spaces import action_space, observation_space
 from rl_discovery.discovery.types import AgentParams, Outputs
 
 

@@ -16,7 +16,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key, Shaped
 
 from rl_discovery.discovery.agents.policies import DiagonalGaussian, Policy
-from rl_discovery.discovery.spaces import is_discrete
+from rl_discovery.discovery.agents.spaces import is_discrete
 from rl_discovery.discovery.types import Outputs
 
 Activation = Literal["relu", "tanh"]

@@ -15,7 +15,7 @@ import numpy as np
 from gymnax.environments import spaces
 from jaxtyping import Array, Float, Int, Key, Num
 
-from rl_discovery.discovery.spaces import is_discrete
+from rl_discovery.discovery.agents.spaces import is_discrete
 
 Bounds = Literal["clip", "tanh"]
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Num
 
-from rl_discovery.discovery.gae import advantages, normalise
 from rl_discovery.discovery.objectives.base import Experience, Metrics
+from rl_discovery.discovery.objectives.gae import advantages, normalise
 from rl_discovery.discovery.objectives.schedule import Scheduled
 from rl_discovery.discovery.types import MetaParams, Outputs, Progress
 

@@ -2,7 +2,7 @@
 
 An objective says two things about a rollout: `targets`, which the agent does not differentiate
 (what a learned objective computes with its meta-parameters, or advantages), and a `loss` of the
-agent's outputs against them. `discovery.improvement` makes an agent update of the two; ES calls it
+agent's outputs against them. `discovery.learning.update` makes an agent update of the two; ES calls it
 forward only, the meta-gradient trainer differentiates through it.
 """
 

@@ -10,8 +10,8 @@ import jax
 from jaxtyping import Array, Float
 
 from rl_discovery.discovery.objectives.bounds import SQUARES
-from rl_discovery.discovery.objectives.hand_written_drifts import CLIPPED, clip_drift
-from rl_discovery.discovery.objectives.mirror import MirrorLearning
+from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning
+from rl_discovery.discovery.objectives.ppo import CLIPPED, clip_drift
 from rl_discovery.discovery.types import MetaParams, Progress
 
 Form = Literal["plain", "ppo_residual"]

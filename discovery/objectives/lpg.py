@@ -19,13 +19,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from rl_discovery.discovery.gae import advantages, deviation
 from rl_discovery.discovery.objectives.a2c import A2C
 from rl_discovery.discovery.objectives.base import Experience, Metrics
 from rl_discovery.discovery.objectives.bounds import LINEAR, bounded_log_ratio
+from rl_discovery.discovery.objectives.gae import advantages, deviation
 from rl_discovery.discovery.objectives.gru import BackwardGRU, Precision
-from rl_discovery.discovery.objectives.hand_written_drifts import clip_drift
 from rl_discovery.discovery.objectives.horizon import Encoding, scaled_progress
+from rl_discovery.discovery.objectives.ppo import clip_drift
 from rl_discovery.discovery.objectives.schedule import Scheduled
 from rl_discovery.discovery.types import MetaParams, Outputs, Progress
 

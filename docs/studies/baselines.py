@@ -153,8 +153,8 @@ def settings_for_rejax(job: Job) -> dict[str, Any]:
     limit for a terminal state, and begins each episode anew.
     """
     from rl_discovery import envs
-    from rl_discovery.discovery.objectives.hand_written_drifts import PPO
-    from rl_discovery.discovery.settings import default_config
+    from rl_discovery.discovery.learning.settings import default_config
+    from rl_discovery.discovery.objectives.ppo import PPO
 
     env, level = envs.make(job.environment)
     rule = PPO()
@@ -194,7 +194,7 @@ def train_ours(job: Job) -> dict[str, list[float]]:
 
     runtime.configure()
     from rl_discovery import discovery, envs
-    from rl_discovery.discovery.settings import default_config
+    from rl_discovery.discovery.learning.settings import default_config
 
     env, level = envs.make(job.environment)
     rule = discovery.make_objective(job.rule)

@@ -13,15 +13,15 @@ import numpy as np
 from efficiency import FREE
 from harness import Arm, kept
 
-from rl_discovery.discovery.blocks import run_blocks
 from rl_discovery.discovery.keys import keys_of
-from rl_discovery.discovery.lifetime import Learner, train_block
+from rl_discovery.discovery.learning.lifetime import Learner, train_block
+from rl_discovery.discovery.sharding import run_blocks
 from rl_discovery.envs.gridworld.planning import expected_returns
 from rl_discovery.envs.gridworld.policy_evaluation import policy_returns
 from rl_discovery.envs.levels import Level
 from rl_discovery.meta.config import RunConfig
-from rl_discovery.meta.curriculum import Served
-from rl_discovery.meta.generation import make_evolution
+from rl_discovery.meta.curriculum import LevelBatch
+from rl_discovery.meta.evolve import make_evolution
 from rl_discovery.meta.keys import CANDIDATES, LANES, LEVELS, keys_of_generation
 from rl_discovery.meta.warm_start import starting_point
 
@@ -166,7 +166,7 @@ class Laboratory:
                 f"only {same:.0%} of the candidates have the fitness that evolution gives them"
             )
 
-    def _served(self, generation: int) -> Served:
+    def _served(self, generation: int) -> LevelBatch:
         key = keys_of_generation(SEED, jnp.int32(generation))[LEVELS]
         everywhere = jnp.ones(self.lanes.groups, bool)
         return self.curriculum.serve(self.curriculum.init(), key, jnp.int32(0), everywhere)[1]
@@ -192,8 +192,8 @@ class Laboratory:
             horizons = levels.horizon[groups]
             params = jax.tree.map(lambda leaf: leaf[groups], levels.params)
             members = jax.vmap(candidates.member)(groups, lanes % self.lanes.group_size)
-            lives = train_block(self.learner, members, params, horizons, keys_of(key, groups))
-            return lives.agent.params, lives.reward_sum / horizons
+            train_states = train_block(self.learner, members, params, horizons, keys_of(key, groups))
+            return train_states.agent.params, train_states.reward_sum / horizons
 
         return self._run(task, (candidates, levels, key), levels)
 
@@ -218,8 +218,8 @@ class Laboratory:
         states = jnp.arange(self.learner.env.cells << self.learner.env.max_objects)
 
         def lane(params: Any) -> jax.Array:
-            life = with_params(self.learner, jax.random.key(0), level, params)
-            return jax.nn.softmax(self.learner.agent.look(life.agent, states).parameters)
+            train_state = with_params(self.learner, jax.random.key(0), level, params)
+            return jax.nn.softmax(self.learner.agent.look(train_state.agent, states).parameters)
 
         return jax.vmap(lane)(agents)
 
@@ -233,5 +233,5 @@ class Laboratory:
 
 def with_params(learner: Learner, key: jax.Array, level: Any, params: Any) -> Any:
     """A life whose agent has these parameters."""
-    life = learner.begin(key, level)
-    return dataclasses.replace(life, agent=dataclasses.replace(life.agent, params=params))
+    train_state = learner.begin(key, level)
+    return dataclasses.replace(train_state, agent=dataclasses.replace(train_state.agent, params=params))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from rl_discovery.checkpoints.loading import load_objective
-from rl_discovery.discovery.lifetime import UPDATES, Learner, Life, make_learner
+from rl_discovery.discovery.learning.lifetime import UPDATES, Learner, TrainState, make_learner
 from rl_discovery.discovery.types import Progress
 from rl_discovery.envs.gridworld.env import GridState, GridWorld
 from rl_discovery.envs.gridworld.policy_evaluation import (
@@ -67,24 +67,26 @@ def train(
     states = learner.env.cells << learner.env.max_objects
 
     def update(
-        n: jax.Array, level: Any, key: jax.Array, life: Life, tried: jax.Array
-    ) -> tuple[Life, jax.Array]:
+        n: jax.Array, level: Any, key: jax.Array, train_state: TrainState, tried: jax.Array
+    ) -> tuple[TrainState, jax.Array]:
         update_key = jax.random.fold_in(jax.random.fold_in(key, UPDATES), n)
         # The same key makes the same rollout inside the update.
-        _, rollout = learner.collect(level, update_key, life, remember=learner.agent.revisits)
+        _, rollout = learner.collect(level, update_key, train_state, remember=learner.agent.revisits)
         progress = Progress(done=n, horizon=jnp.int32(updates))
-        life, _ = learner.update_with(meta_params, level, update_key, progress, life)
-        return life, tried.at[rollout.observation.ravel(), rollout.action.ravel()].add(1)
+        train_state, _ = learner.update_with(meta_params, level, update_key, progress, train_state)
+        return train_state, tried.at[rollout.observation.ravel(), rollout.action.ravel()].add(1)
 
     def block(operands: tuple[Any, jax.Array]) -> tuple[jax.Array, jax.Array]:
         levels, keys = operands
-        lives = jax.vmap(learner.begin)(keys, levels)
+        train_states = jax.vmap(learner.begin)(keys, levels)
         tried = jnp.zeros((keys.shape[0], states, learner.env.num_actions), jnp.int32)
         update_all = jax.vmap(update, in_axes=(None, 0, 0, 0, 0))
-        lives, tried = jax.lax.fori_loop(
-            0, updates, lambda n, carry: update_all(n, levels, keys, *carry), (lives, tried)
+        train_states, tried = jax.lax.fori_loop(
+            0, updates, lambda n, carry: update_all(n, levels, keys, *carry), (train_states, tried)
         )
-        logits = jax.vmap(lambda life: learner.agent.look(life.agent, jnp.arange(states)).parameters)(lives)
+        logits = jax.vmap(
+            lambda train_state: learner.agent.look(train_state.agent, jnp.arange(states)).parameters
+        )(train_states)
         return jax.nn.softmax(logits), tried
 
     cut = jax.tree.map(lambda leaf: leaf.reshape(-1, BLOCK, *leaf.shape[1:]), (levels, keys))

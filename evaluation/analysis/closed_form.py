@@ -25,7 +25,7 @@ from rl_discovery.discovery.objectives.closed_form import (
     evaluate_terms,
 )
 from rl_discovery.discovery.objectives.lpo import LPO
-from rl_discovery.discovery.objectives.mirror import MirrorLearning
+from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning
 from rl_discovery.discovery.types import Progress
 from rl_discovery.evaluation.analysis.drift import ADVANTAGE, LOG_RATIO, SPAN
 from rl_discovery.evaluation.analysis.encounters import Encounters

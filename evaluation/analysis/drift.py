@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rl_discovery.discovery.objectives.base import TrainedObjective
-from rl_discovery.discovery.objectives.mirror import MirrorLearning
+from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning
 from rl_discovery.discovery.objectives.registry import make_objective
 from rl_discovery.evaluation.analysis.moments import Moment
 from rl_discovery.evaluation.analysis.record import Drift, Rollback, Surface

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from rl_discovery.discovery.blocks import run_blocks
-from rl_discovery.discovery.gae import normalise
-from rl_discovery.discovery.lifetime import UPDATES, Learner, Life, side_by_side
+from rl_discovery.discovery.learning.lifetime import UPDATES, Learner, TrainState, vmap_lanes
 from rl_discovery.discovery.objectives.base import Experience, TrainedObjective
+from rl_discovery.discovery.objectives.gae import normalise
+from rl_discovery.discovery.sharding import run_blocks
 from rl_discovery.discovery.types import EnvParams, MetaParams, Progress
 from rl_discovery.evaluation.analysis.lifetimes import Setting
 from rl_discovery.evaluation.lanes import default_block_size, lane_keys
@@ -50,7 +50,7 @@ def meet(objective: TrainedObjective, setting: Setting) -> Encounters:
         meta_params, levels, keys = operands
         lane = jnp.minimum(numbers, lanes - 1)
         mine = jax.tree.map(lambda leaf: leaf[lane], levels)
-        return side_by_side(functools.partial(_life, learner, setting.horizon, meta_params))(keys[lane], mine)
+        return vmap_lanes(functools.partial(_life, learner, setting.horizon, meta_params))(keys[lane], mine)
 
     operands = (objective.meta_params, levels, lane_keys(range(1), lanes))
     run = jax.jit(lambda operands: run_blocks(block, operands, jnp.ones(lanes), size, setting.mesh))
@@ -65,11 +65,11 @@ def _life(
 ) -> tuple[Float[Array, "updates steps"], Float[Array, "updates steps"]]:
     """log r and A of some steps of every update of a lifetime."""
 
-    def update(life: Life, n: Int[Array, ""]) -> tuple[Life, tuple[Array, Array]]:
+    def update(train_state: TrainState, n: Int[Array, ""]) -> tuple[TrainState, tuple[Array, Array]]:
         progress = Progress(done=n, horizon=jnp.int32(horizon))
         update_key = jax.random.fold_in(jax.random.fold_in(key, UPDATES), n)
-        new, _ = learner.update_with(meta_params, level, update_key, progress, life)
-        return new, _steps(learner, meta_params, level, update_key, progress, life, new)
+        new, _ = learner.update_with(meta_params, level, update_key, progress, train_state)
+        return new, _steps(learner, meta_params, level, update_key, progress, train_state, new)
 
     return jax.lax.scan(update, learner.begin(key, level), jnp.arange(horizon))[1]
 
@@ -80,14 +80,14 @@ def _steps(
     level: EnvParams,
     key: Key[Array, ""],
     progress: Progress,
-    old: Life,
-    new: Life,
+    old: TrainState,
+    new: TrainState,
 ) -> tuple[Float[Array, " steps"], Float[Array, " steps"]]:
     """The update's rollout once more (the same key makes the same), seen by the agent before and after it."""
     agent = learner.agent
     _, rollout = learner.collect(level, key, old)
     rollout, _ = agent.scaling.scale(old.agent.statistics, rollout)
-    before, after = (agent.apply(life.agent.params, rollout.observation) for life in (old, new))
+    before, after = (agent.apply(train_state.agent.params, rollout.observation) for train_state in (old, new))
     experience = Experience(
         rollout=rollout,
         outputs=before,

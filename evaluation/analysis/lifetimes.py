@@ -1,7 +1,7 @@
 """Agents that learn with an objective, watched at every update, with the true progress and with wrong ones.
 
 All views train the same agents on the same levels with the same random numbers, so that they differ by
-what the objective is told alone. Lanes run through the blocks of `discovery.blocks`. `study` calls this.
+what the objective is told alone. Lanes run through the blocks of `discovery.sharding`. `study` calls this.
 """
 
 import dataclasses
@@ -17,9 +17,15 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
 from rl_discovery.discovery.agents.agent import AgentConfig
-from rl_discovery.discovery.blocks import run_blocks
-from rl_discovery.discovery.lifetime import Learner, Life, evaluate_block, make_learner, side_by_side
+from rl_discovery.discovery.learning.lifetime import (
+    Learner,
+    TrainState,
+    evaluate_block,
+    make_learner,
+    vmap_lanes,
+)
 from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.sharding import run_blocks
 from rl_discovery.discovery.types import EnvParams, MetaParams, Progress
 from rl_discovery.envs.suites import Suite
 from rl_discovery.evaluation.analysis.record import Estimated, Lifetime, Lifetimes, Trace
@@ -145,21 +151,21 @@ def watch_lanes(
         lane = jnp.minimum(numbers, lanes - 1)
         mine = jax.tree.map(lambda leaf: leaf[lane % level_count], levels)
         live = functools.partial(watched_life, misled, told.shape[0], meta_params)
-        lives, traces = side_by_side(live)(keys[lane], mine)
-        return traces | {"return": evaluate_block(examiner, lives, mine, keys[lane])}
+        train_states, traces = vmap_lanes(live)(keys[lane], mine)
+        return traces | {"return": evaluate_block(examiner, train_states, mine, keys[lane])}
 
     return run_blocks(task, (meta_params, levels, keys, told), jnp.ones(lanes), block_size, mesh)
 
 
 def watched_life(
     learner: Learner, horizon: int, meta_params: MetaParams, key: Key[Array, ""], level: EnvParams
-) -> tuple[Life, dict[str, Float[Array, " updates"]]]:
+) -> tuple[TrainState, dict[str, Float[Array, " updates"]]]:
     """One lifetime, and `TRACES` over its updates."""
 
-    def update(life: Life, n: Int[Array, ""]) -> tuple[Life, dict[str, Array]]:
+    def update(train_state: TrainState, n: Int[Array, ""]) -> tuple[TrainState, dict[str, Array]]:
         progress = Progress(done=n, horizon=jnp.int32(horizon))
-        new, metrics = learner.update(meta_params, level, key, progress, life)
-        change = jax.tree.map(jnp.subtract, new.agent.params, life.agent.params)
+        new, metrics = learner.update(meta_params, level, key, progress, train_state)
+        change = jax.tree.map(jnp.subtract, new.agent.params, train_state.agent.params)
         outputs = learner.agent.look(new.agent, new.workers.observation)
         spread = jnp.std(prediction(learner, outputs.head), axis=0)
         return new, {

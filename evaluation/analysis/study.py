@@ -12,7 +12,7 @@ from rl_discovery.checkpoints.provenance import versions
 from rl_discovery.discovery.objectives.a2c import A2C
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.lpg import LPG
-from rl_discovery.discovery.objectives.mirror import MirrorLearning
+from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning
 from rl_discovery.envs.registry import distributions
 from rl_discovery.evaluation.analysis import closed_form, drift, lifetimes, response, schedule
 from rl_discovery.evaluation.analysis.encounters import meet

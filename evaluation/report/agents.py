@@ -17,7 +17,14 @@ from jaxtyping import Array, Key
 
 from rl_discovery.discovery.agents.agent import AgentConfig
 from rl_discovery.discovery.keys import keys_of
-from rl_discovery.discovery.lifetime import Learner, Life, evaluate_block, live_on, make_learner, side_by_side
+from rl_discovery.discovery.learning.lifetime import (
+    Learner,
+    TrainState,
+    evaluate_block,
+    make_learner,
+    run_updates,
+    vmap_lanes,
+)
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.types import EnvParams
 from rl_discovery.envs.gridworld.env import GridLevel, GridWorld
@@ -144,14 +151,16 @@ def watch(
         horizon = min(own, subject.longest())
         progress(f"agent {i + 1} of {count}: {horizon:,} updates on {subject.environment}")
         ends = np.unique(np.linspace(0, horizon, POINTS + 1).round().astype(int))
-        life = first = begin(key, level)
-        returns = [float(measure(life, level, key)[0])]
+        train_state = first = begin(key, level)
+        returns = [float(measure(train_state, level, key)[0])]
         for start, end in itertools.pairwise(ends):
-            life = go_on(level, jnp.full(1, horizon), key, life, jnp.int32(start), jnp.int32(end))
-            returns.append(float(measure(life, level, key)[0]))
+            train_state = go_on(
+                level, jnp.full(1, horizon), key, train_state, jnp.int32(start), jnp.int32(end)
+            )
+            returns.append(float(measure(train_state, level, key)[0]))
         episodes = [
             None if record is None else _episode(record(_one(level, 0), key[0], _one(state, 0)))
-            for state in (first, life)
+            for state in (first, train_state)
         ]
         lessons.append(
             Lesson(
@@ -171,20 +180,20 @@ def watch(
 
 def _lane(
     learner: Learner, meta_params: Any
-) -> tuple[Callable[..., Life], Callable[..., Life], Callable[..., Array]]:
+) -> tuple[Callable[..., TrainState], Callable[..., TrainState], Callable[..., Array]]:
     """Beginning, a part, and a measurement of lifetimes, each compiled once for all levels."""
     shared = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], meta_params)
 
-    def go_on(level, horizon, key, life, start, end):
-        return live_on(learner, shared, level, horizon, key, life, start, end)
+    def go_on(level, horizon, key, train_state, start, end):
+        return run_updates(learner, shared, level, horizon, key, train_state, start, end)
 
-    def measure(life, level, key):
-        return evaluate_block(learner, life, level, key)
+    def measure(train_state, level, key):
+        return evaluate_block(learner, train_state, level, key)
 
-    return jax.jit(side_by_side(learner.begin)), jax.jit(go_on), jax.jit(measure)
+    return jax.jit(vmap_lanes(learner.begin)), jax.jit(go_on), jax.jit(measure)
 
 
-def _record(learner: Learner, level: EnvParams, key: Key[Array, ""], life: Life) -> Any:
+def _record(learner: Learner, level: EnvParams, key: Key[Array, ""], train_state: TrainState) -> Any:
     """States, rewards and ends of one episode; the same random numbers for every agent of a level."""
     env = learner.env
     start_key, walk_key = jax.random.split(jax.random.fold_in(key, FOLD))
@@ -192,7 +201,7 @@ def _record(learner: Learner, level: EnvParams, key: Key[Array, ""], life: Life)
     def advance(carry, key):
         observation, state = carry
         action_key, env_key = jax.random.split(key)
-        action = learner.agent.act(life.agent, action_key, observation[None])[0]
+        action = learner.agent.act(train_state.agent, action_key, observation[None])[0]
         observation, state, reward, terminated, _ = env.step_env(env_key, state, action, level)
         return (observation, state), (state, reward, terminated, env.is_truncated(state, level))
 

@@ -1,7 +1,7 @@
 """Reading a run directory for a report: everything is whole, or one line says which file is not.
 
-`meta.run_dir` owns these files; evaluation does not import meta, and a report has other wishes: it reads
-runs that other processes write.
+`meta.runs.directory` owns these files; evaluation does not import meta, and a report has other wishes: it
+reads runs that other processes write.
 """
 
 import dataclasses

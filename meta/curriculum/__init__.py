@@ -2,11 +2,11 @@
 
 from rl_discovery.envs.levels import LevelDistribution
 from rl_discovery.meta.config import CurriculumConfig, Prioritisation
-from rl_discovery.meta.curriculum.base import Curriculum, Played, Served
+from rl_discovery.meta.curriculum.base import Curriculum, LevelBatch, Played
 from rl_discovery.meta.curriculum.buffer import LevelBuffer, replay_probabilities
 from rl_discovery.meta.curriculum.fresh import FrozenLevels, RandomLevels
 from rl_discovery.meta.curriculum.replay import Replay
-from rl_discovery.meta.curriculum.scores import SCORES, Outcome, Score
+from rl_discovery.meta.curriculum.scores import SCORES, LaneOutcome, Score
 from rl_discovery.meta.errors import ConfigError
 from rl_discovery.meta.scale import Planner
 
@@ -14,12 +14,12 @@ __all__ = [
     "SCORES",
     "Curriculum",
     "CurriculumConfig",
+    "LaneOutcome",
+    "LevelBatch",
     "LevelBuffer",
-    "Outcome",
     "Played",
     "Prioritisation",
     "Score",
-    "Served",
     "make_curriculum",
     "replay_probabilities",
 ]

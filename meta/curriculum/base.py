@@ -20,7 +20,7 @@ Metrics = dict[str, Array]
 
 
 @struct.dataclass
-class Served:
+class LevelBatch:
     """Levels to train on, and what the curriculum knows of each already.
 
     Attributes:
@@ -70,7 +70,7 @@ class Curriculum(Protocol):
 
     def serve(
         self, state: Any, key: Key[Array, ""], generation: Int[Array, ""], wanted: Bool[Array, " C"]
-    ) -> tuple[Any, Served]:
+    ) -> tuple[Any, LevelBatch]:
         """Levels with their horizons, and the state in which they are being played.
 
         Args:
@@ -84,7 +84,7 @@ class Curriculum(Protocol):
     def record(
         self,
         state: Any,
-        served: Served,
+        level_batch: LevelBatch,
         played: Played,
         finished: Bool[Array, " C"],
         generation: Int[Array, ""],
@@ -95,7 +95,7 @@ class Curriculum(Protocol):
     def metrics(
         self,
         state: Any,
-        served: Served,
+        level_batch: LevelBatch,
         played: Played,
         finished: Bool[Array, " C"],
         generation: Int[Array, ""],
@@ -113,9 +113,9 @@ def masked_mean(values: Float[Array, " C"], mask: Bool[Array, " C"]) -> Float[Ar
     return jnp.sum(jnp.where(mask, values, 0.0)) / jnp.where(jnp.any(mask), jnp.sum(mask), jnp.nan)
 
 
-def not_replayed(levels: Level, count: int, scale: Scale | None = None) -> Served:
+def not_replayed(levels: Level, count: int, scale: Scale | None = None) -> LevelBatch:
     """Levels of which nothing is known yet, but for their scale."""
-    return Served(
+    return LevelBatch(
         levels=levels,
         slots=jnp.zeros(count, jnp.int32),
         replayed=jnp.zeros(count, bool),
@@ -125,8 +125,8 @@ def not_replayed(levels: Level, count: int, scale: Scale | None = None) -> Serve
     )
 
 
-def nothing_served(blank: Level, count: int, scaled: bool) -> Served:
-    """`Served` before anything was, with levels of horizon 0: every lane is at its end.
+def empty_level_batch(blank: Level, count: int, scaled: bool) -> LevelBatch:
+    """`LevelBatch` before anything was, with levels of horizon 0: every lane is at its end.
 
     Args:
         blank: a level of zeros.

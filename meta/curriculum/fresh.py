@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Int, Key
 
 from rl_discovery.discovery.keys import keys_of
 from rl_discovery.envs.levels import Level, LevelDistribution
-from rl_discovery.meta.curriculum.base import Metrics, Played, Served, masked_mean, not_replayed
+from rl_discovery.meta.curriculum.base import LevelBatch, Metrics, Played, masked_mean, not_replayed
 from rl_discovery.meta.curriculum.scores import SCORES, Score
 from rl_discovery.meta.scale import Planner
 
@@ -29,7 +29,7 @@ class _Memoryless:
         """Nothing to remember."""
         return ()
 
-    def _fresh(self, keys: Key[Array, " C"], wanted: Bool[Array, " C"]) -> tuple[tuple[()], Served]:
+    def _fresh(self, keys: Key[Array, " C"], wanted: Bool[Array, " C"]) -> tuple[tuple[()], LevelBatch]:
         """One level per key, as what is served, and nothing to remember."""
         levels, scale = jax.vmap(self.distribution.sample)(keys), None
         if self.planner is not None:
@@ -39,26 +39,26 @@ class _Memoryless:
     def record(
         self,
         state: tuple[()],
-        served: Served,
+        level_batch: LevelBatch,
         played: Played,
         finished: Bool[Array, " C"],
         generation: Int[Array, ""],
     ) -> tuple[()]:
         """Nothing to remember."""
-        del served, played, finished, generation
+        del level_batch, played, finished, generation
         return state
 
     def metrics(
         self,
         state: tuple[()],
-        served: Served,
+        level_batch: LevelBatch,
         played: Played,
         finished: Bool[Array, " C"],
         generation: Int[Array, ""],
     ) -> Metrics:
         """What the levels are like."""
         del state, played, generation
-        return level_metrics(self.distribution, served.levels, finished, "level")
+        return level_metrics(self.distribution, level_batch.levels, finished, "level")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ class RandomLevels(_Memoryless):
 
     def serve(
         self, state: tuple[()], key: Key[Array, ""], generation: Int[Array, ""], wanted: Bool[Array, " C"]
-    ) -> tuple[tuple[()], Served]:
+    ) -> tuple[tuple[()], LevelBatch]:
         """Level i depends on the key and i alone."""
         del state, generation
         return self._fresh(keys_of(key, wanted.size), wanted)
@@ -99,7 +99,7 @@ class FrozenLevels(_Memoryless):
 
     def serve(
         self, state: tuple[()], key: Key[Array, ""], generation: Int[Array, ""], wanted: Bool[Array, " C"]
-    ) -> tuple[tuple[()], Served]:
+    ) -> tuple[tuple[()], LevelBatch]:
         """Distinct levels of the set; which of them were played before is not known."""
         del state, generation
         numbers = jax.random.choice(key, self.size, (wanted.size,), replace=False)

@@ -15,7 +15,7 @@ from rl_discovery.discovery.keys import keys_of
 from rl_discovery.envs.levels import Level, LevelDistribution
 from rl_discovery.meta.config import CurriculumConfig
 from rl_discovery.meta.curriculum import buffer as levels_buffer
-from rl_discovery.meta.curriculum.base import Metrics, Played, Served, masked_mean
+from rl_discovery.meta.curriculum.base import LevelBatch, Metrics, Played, masked_mean
 from rl_discovery.meta.curriculum.buffer import LevelBuffer
 from rl_discovery.meta.curriculum.fresh import level_metrics
 from rl_discovery.meta.curriculum.scores import Score
@@ -48,7 +48,7 @@ class Replay:
 
     def serve(
         self, state: LevelBuffer, key: Key[Array, ""], generation: Int[Array, ""], wanted: Bool[Array, " C"]
-    ) -> tuple[LevelBuffer, Served]:
+    ) -> tuple[LevelBuffer, LevelBatch]:
         """Replayed levels where a coin says so and the buffer has them, new ones elsewhere."""
         replay_key, slot_key, new_key, edit_key = (
             jax.random.fold_in(key, use) for use in (REPLAY, SLOTS, NEW, EDITS)
@@ -67,7 +67,7 @@ class Replay:
         if self.planner is not None:
             new, scale = self.planner.complete(new, new_keys, wanted & ~replayed)
             scale = choose(replayed, jax.tree.map(lambda leaf: leaf[slots], state.scale), scale)
-        served = Served(
+        level_batch = LevelBatch(
             levels=choose(replayed, jax.tree.map(lambda leaf: leaf[slots], state.levels), new),
             slots=slots,
             replayed=replayed,
@@ -75,7 +75,7 @@ class Replay:
             best_return=jnp.where(replayed, state.best_return[slots], -jnp.inf),
             scale=scale,
         )
-        return levels_buffer.activate(state, slots, replayed, generation), served
+        return levels_buffer.activate(state, slots, replayed, generation), level_batch
 
     def _new(
         self,
@@ -109,7 +109,7 @@ class Replay:
     def record(
         self,
         state: LevelBuffer,
-        served: Served,
+        level_batch: LevelBatch,
         played: Played,
         finished: Bool[Array, " C"],
         generation: Int[Array, ""],
@@ -120,31 +120,31 @@ class Replay:
             "agent_return": played.agent_return,
             "best_return": played.best_return,
         }
-        state = levels_buffer.refresh(state, served.slots, finished & served.replayed, **measures)
+        state = levels_buffer.refresh(state, level_batch.slots, finished & level_batch.replayed, **measures)
         return levels_buffer.insert(
             state,
-            served.levels,
-            finished & ~served.replayed,
+            level_batch.levels,
+            finished & ~level_batch.replayed,
             generation,
-            reference_return=served.reference_return,
-            scale=served.scale,
+            reference_return=level_batch.reference_return,
+            scale=level_batch.scale,
             **measures,
         )
 
     def metrics(
         self,
         state: LevelBuffer,
-        served: Served,
+        level_batch: LevelBatch,
         played: Played,
         finished: Bool[Array, " C"],
         generation: Int[Array, ""],
     ) -> Metrics:
         """Replay fraction, regret and scores of new and replayed levels, the buffer, level statistics."""
-        new, again = finished & ~served.replayed, finished & served.replayed
+        new, again = finished & ~level_batch.replayed, finished & level_batch.replayed
         age = (generation - state.inserted).astype(jnp.float32)
         highest = jnp.max(state.score, initial=-jnp.inf, where=state.filled)
         found = {
-            "replay_fraction": masked_mean(served.replayed.astype(jnp.float32), finished),
+            "replay_fraction": masked_mean(level_batch.replayed.astype(jnp.float32), finished),
             "score_fresh": masked_mean(played.score, new),
             "score_replayed": masked_mean(played.score, again),
             "buffer_filled": jnp.sum(state.filled),
@@ -152,19 +152,19 @@ class Replay:
             "buffer_score_mean": masked_mean(state.score, state.filled),
             "buffer_score_max": jnp.where(jnp.any(state.filled), highest, jnp.nan),
         }
-        found |= self._regret(served, played, finished)
+        found |= self._regret(level_batch, played, finished)
         for mask, prefix in ((finished, "level"), (again, "replayed_level")):
-            found |= level_metrics(self.distribution, served.levels, mask, prefix)
+            found |= level_metrics(self.distribution, level_batch.levels, mask, prefix)
         return found
 
-    def _regret(self, served: Served, played: Played, finished: Bool[Array, " C"]) -> Metrics:
+    def _regret(self, level_batch: LevelBatch, played: Played, finished: Bool[Array, " C"]) -> Metrics:
         """Antagonist's return minus the agents'; NaN with a score that has no antagonist."""
-        regret = served.reference_return - played.agent_return
+        regret = level_batch.reference_return - played.agent_return
         if self.score.reference != "antagonist":
             regret = jnp.full_like(regret, jnp.nan)
         masks = {
             "mean": finished,
-            "fresh": finished & ~served.replayed,
-            "replayed": finished & served.replayed,
+            "fresh": finished & ~level_batch.replayed,
+            "replayed": finished & level_batch.replayed,
         }
         return {f"regret_{name}": masked_mean(regret, mask) for name, mask in masks.items()}

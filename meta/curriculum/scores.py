@@ -17,7 +17,7 @@ from rl_discovery.meta.scale import Scale
 
 
 @struct.dataclass
-class Outcome:
+class LaneOutcome:
     """How one agent's lifetime on a level ended: what a score is computed from.
 
     Attributes:
@@ -52,23 +52,23 @@ class Score:
     """
 
     description: str
-    function: Callable[[Outcome], Float[Array, ""]] | None
+    function: Callable[[LaneOutcome], Float[Array, ""]] | None
     reference: Literal["antagonist", "optimum"] | None = None
     critic: bool = False
     scale: bool = False
 
 
-def algorithmic_regret(outcome: Outcome) -> Float[Array, ""]:
+def algorithmic_regret(outcome: LaneOutcome) -> Float[Array, ""]:
     """`R_antagonist - mean_w R_w` (Jackson et al. 2023, arXiv 2310.02782); negative where the agent wins."""
     return outcome.reference_return - jnp.mean(outcome.returns)
 
 
-def positive_value_loss(outcome: Outcome) -> Float[Array, ""]:
+def positive_value_loss(outcome: LaneOutcome) -> Float[Array, ""]:
     """`mean_t max(A_t, 0)` with A by GAE (Jiang et al. 2021, arXiv 2110.02439): only pleasant surprises."""
     return jnp.mean(jnp.maximum(outcome.advantages, 0.0))
 
 
-def max_monte_carlo(outcome: Outcome) -> Float[Array, ""]:
+def max_monte_carlo(outcome: LaneOutcome) -> Float[Array, ""]:
     """`mean_t (R_max - V(s_t))`, R_max the best return so far (Jiang et al. 2021, arXiv 2110.02439).
 
     R_max is discounted, as V is.
@@ -76,12 +76,12 @@ def max_monte_carlo(outcome: Outcome) -> Float[Array, ""]:
     return jnp.mean(outcome.best_return - outcome.values)
 
 
-def l1_value_loss(outcome: Outcome) -> Float[Array, ""]:
+def l1_value_loss(outcome: LaneOutcome) -> Float[Array, ""]:
     """`mean_t |A_t|` with A by GAE (Jiang et al. 2021, arXiv 2010.03934): any surprise."""
     return jnp.mean(jnp.abs(outcome.advantages))
 
 
-def learnability(outcome: Outcome) -> Float[Array, ""]:
+def learnability(outcome: LaneOutcome) -> Float[Array, ""]:
     """`p (1 - p)`, p the share of successful episodes (Rutherford et al. 2024, arXiv 2408.15099).
 
     The paper's tasks are solved or not. Here an episode succeeds that reaches more than half of the
@@ -94,7 +94,7 @@ def learnability(outcome: Outcome) -> Float[Array, ""]:
     return jnp.where(known, p * (1 - p) * (optimum > 0), jnp.nan)
 
 
-def optimality_gap(outcome: Outcome) -> Float[Array, ""]:
+def optimality_gap(outcome: LaneOutcome) -> Float[Array, ""]:
     """`(R_optimal - mean_w R_w) / (R_optimal - R_random)`: 1 for acting at random; 0 without a scale."""
     scale, mean_return = outcome.scale, jnp.mean(outcome.returns)
     assert scale is not None, "optimality_gap reads the level's scale"

@@ -19,8 +19,8 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
-from rl_discovery.discovery.blocks import AXIS, ordered_sum
 from rl_discovery.discovery.objectives.base import Metrics
+from rl_discovery.discovery.sharding import AXIS, ordered_sum
 from rl_discovery.discovery.types import MetaParams
 from rl_discovery.meta.evolution.base import Problem
 from rl_discovery.meta.evolution.shaping import centred_ranks, pair_ranks

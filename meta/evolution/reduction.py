@@ -2,7 +2,7 @@
 
 Candidates are drawn nearer to the mean and the mean moves less far, both by the same factor, which is what
 half the sigma and half the learning rate are for OpenAI-ES. Strategies that adapt their scale go on doing so
-from there. `meta.generation` uses it where `held_out.on_divergence` is reduce.
+from there. `meta.evolve` uses it where `held_out.on_divergence` is reduce.
 """
 
 from typing import Any
@@ -30,14 +30,14 @@ class NearerCandidates:
         return jax.tree.map(lambda mean, x: _between(mean, x, self.scale), self.mean, far)
 
 
-def nearer(
+def scale_perturbations(
     strategy: Strategy, state: Any, candidates: Candidates, scale: Float[Array, ""] | None
 ) -> Candidates:
     """The candidates of `state`, nearer to its mean; themselves without a scale."""
     return candidates if scale is None else NearerCandidates(candidates, strategy.mean(state), scale)
 
 
-def shorter(before: Any, after: Any, scale: Float[Array, ""] | None) -> Any:
+def scale_step(before: Any, after: Any, scale: Float[Array, ""] | None) -> Any:
     """A strategy's state `after` telling, its mean moved by `scale` of the way; itself without a scale."""
     if scale is None:
         return after

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rl_discovery import checkpoints, discovery, envs
-from rl_discovery.discovery.blocks import make_mesh
+from rl_discovery.discovery.sharding import make_mesh
 from rl_discovery.envs.suites import suite
 from rl_discovery.evaluation.protocol import evaluate
 from rl_discovery.scripts.cli import COMMANDS

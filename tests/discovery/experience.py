@@ -6,8 +6,8 @@ import numpy as np
 from gymnax.environments.classic_control.cartpole import CartPole
 
 from rl_discovery.discovery.agents.agent import AgentConfig, AgentState, make_agent
+from rl_discovery.discovery.agents.normalisation import Statistics
 from rl_discovery.discovery.agents.policies import Categorical
-from rl_discovery.discovery.agents.statistics import Statistics
 from rl_discovery.discovery.objectives.base import Experience
 from rl_discovery.discovery.types import Outputs, Progress, Rollout
 from rl_discovery.envs.gridworld.env import GridWorld

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from rl_discovery.discovery.agents.agent import AgentConfig
-from rl_discovery.discovery.blocks import make_mesh, run_blocks
-from rl_discovery.discovery.lifetime import make_learner, train_block
+from rl_discovery.discovery.learning.lifetime import make_learner, train_block
 from rl_discovery.discovery.objectives.a2c import A2C
+from rl_discovery.discovery.sharding import make_mesh, run_blocks
 from tests.discovery.experience import CARTPOLE, small_grid
 
 LANES, BLOCK_SIZE = 11, 2
@@ -32,16 +32,16 @@ def main(path):
         levels = levels.replace(object_rewards=rewards.at[lanes].get(mode="clip"))
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), lanes)
         ends = jnp.where(lanes < LANES, horizons.at[lanes].get(mode="clip"), 0)
-        lives = train_block(learner, {}, levels, ends, keys)
-        leaves = [x.reshape(BLOCK_SIZE, -1) for x in jax.tree.leaves(lives.agent.params)]
+        train_states = train_block(learner, {}, levels, ends, keys)
+        leaves = [x.reshape(BLOCK_SIZE, -1) for x in jax.tree.leaves(train_states.agent.params)]
         return {"updates": ends, "agents": jnp.concatenate(leaves, axis=1)}
 
     mlp = make_learner(CARTPOLE, CARTPOLE.default_params, AgentConfig(network="mlp", workers=1), A2C())
 
     def born(level, lanes):
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), lanes)
-        lives = jax.vmap(mlp.begin, in_axes=(0, None))(keys, level)
-        leaves = [x.reshape(BLOCK_SIZE, -1) for x in jax.tree.leaves(lives.agent.params)]
+        train_states = jax.vmap(mlp.begin, in_axes=(0, None))(keys, level)
+        leaves = [x.reshape(BLOCK_SIZE, -1) for x in jax.tree.leaves(train_states.agent.params)]
         return jnp.concatenate(leaves, axis=1)
 
     results = {}

@@ -11,11 +11,11 @@ from flax import struct
 from gymnax import wrappers
 
 from rl_discovery import envs
-from rl_discovery.discovery import environment
+from rl_discovery.discovery.learning import vector_env
 from rl_discovery.envs.gridworld.env import GridWorld
 from rl_discovery.envs.registry import GYMNAX
 from tests.discovery.experience import CARTPOLE, as_arrays, small_grid
-from tests.discovery.test_environment import gymnax_transition, split, uniforms_of
+from tests.discovery.learning.test_vector_env import gymnax_transition, split, uniforms_of
 
 W, STEPS = 3, 30
 """Time enough for some episode of each environment to end."""
@@ -151,14 +151,14 @@ KINDS = {
 def both_ways(env, level, fast, key):
     """The same random steps as rollouts take them, and as gymnax's own `step` does."""
     keys = jax.random.split(key, (STEPS, W))
-    noise = None if fast else environment.draw(env, key, level, STEPS, W)
-    _, first = environment.reset(env, key, level, W)
+    noise = None if fast else vector_env.draw(env, key, level, STEPS, W)
+    _, first = vector_env.reset(env, key, level, W)
 
     def advance(states, now):
         noise, keys = now
         noise = uniforms_of(env, split(keys)) if fast else noise
         actions = jax.vmap(env.action_space(level).sample)(keys)
-        found = environment.step(env, noise, states, actions, level)
+        found = vector_env.step(env, noise, states, actions, level)
         return found.state, (found, gymnax_transition(env, keys, states, actions, level))
 
     return jax.lax.scan(advance, first, (noise, keys))[1]
@@ -183,7 +183,7 @@ CASES = [
 def test_every_environment_acts_as_gymnaxs_own_path_says(name, kind):
     env, level = (FAMILIES | BOXES)[name]()
     env = KINDS[kind](env)
-    found, expected = both_ways(env, as_arrays(level), environment.is_noise_driven(env), jax.random.key(0))
+    found, expected = both_ways(env, as_arrays(level), vector_env.is_noise_driven(env), jax.random.key(0))
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), found, expected)
     assert np.any(found.terminated | found.truncated)
 
@@ -191,7 +191,7 @@ def test_every_environment_acts_as_gymnaxs_own_path_says(name, kind):
 @pytest.mark.parametrize("kind", ["as it is", "step_from"])
 @pytest.mark.parametrize("name", ["gridworld", "chain", *BOXES])
 def test_what_changes_nothing_that_is_replaced_keeps_the_fast_path(name, kind):
-    assert environment.is_noise_driven(KINDS[kind]((FAMILIES | BOXES)[name]()[0]))
+    assert vector_env.is_noise_driven(KINDS[kind]((FAMILIES | BOXES)[name]()[0]))
 
 
 def test_no_family_is_left_out():

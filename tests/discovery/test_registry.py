@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from rl_discovery.discovery.agents.agent import AgentConfig
-from rl_discovery.discovery.improvement import gradients
-from rl_discovery.discovery.lifetime import make_learner
+from rl_discovery.discovery.learning.lifetime import make_learner
+from rl_discovery.discovery.learning.rollout import collect
+from rl_discovery.discovery.learning.update import gradients
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.discovery.objectives.registry import RULES, make_objective
 from rl_discovery.discovery.registry import UnknownNameError
-from rl_discovery.discovery.rollout import collect
 from tests.discovery.experience import (
     CARTPOLE,
     experience_of,
@@ -77,13 +77,15 @@ def test_an_objective_learns_from_a_real_rollout_with_finite_numbers(name, world
     @jax.jit
     def first_update(key):
         meta_params = rule.init(key)
-        life = learner.begin(key, level)
-        _, rollout = collect(agent, life.agent, env, level, life.workers, key, 9)
-        grads, metrics = gradients(rule, meta_params, agent, life.agent.params, rollout, progress(0, 10))
-        experience = experience_of(agent, life.agent.params, rollout)
+        train_state = learner.begin(key, level)
+        _, rollout = collect(agent, train_state.agent, env, level, train_state.workers, key, 9)
+        grads, metrics = gradients(
+            rule, meta_params, agent, train_state.agent.params, rollout, progress(0, 10)
+        )
+        experience = experience_of(agent, train_state.agent.params, rollout)
         targets = rule.targets(meta_params, experience, progress(0, 10))
         loss = rule.loss(meta_params, experience.outputs, rollout.action, targets, progress(0, 10))
-        return meta_params, life.agent.params, grads, metrics, targets, loss
+        return meta_params, train_state.agent.params, grads, metrics, targets, loss
 
     meta_params, params, grads, metrics, targets, (loss, same_metrics) = first_update(jax.random.key(0))
     assert is_finite((meta_params, grads, metrics, targets, loss))
@@ -100,9 +102,9 @@ def test_an_objective_uses_progress_if_and_only_if_it_says_so(name):
     key = jax.random.key(0)
     # Random numbers, because a learned drift begins with an output layer of zeros.
     theta = randomised(np.random.default_rng(0), jax.jit(learner.objective.init)(key))
-    life = jax.jit(learner.begin)(key, level)
+    train_state = jax.jit(learner.begin)(key, level)
     # The same n, and so the same random numbers, of lifetimes of another length.
-    short, long = (update(theta, level, key, progress(3, N), life)[0].agent.params for N in (4, 400))
+    short, long = (update(theta, level, key, progress(3, N), train_state)[0].agent.params for N in (4, 400))
     assert is_same(short, long) == (not learner.objective.uses_progress)
 
 

@@ -9,7 +9,7 @@ from gymnax.environments import environment, spaces
 from rl_discovery import discovery
 from rl_discovery.discovery.agents.agent import AgentConfig
 from rl_discovery.discovery.objectives.a2c import A2C
-from rl_discovery.discovery.objectives.hand_written_drifts import PPO
+from rl_discovery.discovery.objectives.ppo import PPO
 
 GAMMA, REWARDS = 0.8, (1.0, 2.0)
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_discovery import discovery, envs
-from rl_discovery.discovery import environment, rollout
 from rl_discovery.discovery.agents.agent import make_agent
-from rl_discovery.discovery.settings import default_config
+from rl_discovery.discovery.learning import rollout, vector_env
+from rl_discovery.discovery.learning.settings import default_config
 from rl_discovery.envs.chains import DISTRIBUTIONS, ChainLevel, DelayedChain, expected_returns
 
 STEPS = 20
@@ -32,7 +32,7 @@ def walk(env, level, noise, actions):
     states = jax.tree.map(lambda leaf: leaf[None], state)
 
     def step(states, inputs):
-        moved = environment.step(env, inputs[0][:, None], states, inputs[1][None], level)
+        moved = vector_env.step(env, inputs[0][:, None], states, inputs[1][None], level)
         return moved.state, jax.tree.map(lambda leaf: leaf[0], moved)
 
     return jax.lax.scan(step, states, (noise, actions))[1]

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl_discovery.discovery import rollout
 from rl_discovery.discovery.agents.agent import AgentConfig, AgentState
-from rl_discovery.discovery.agents.statistics import Statistics
-from rl_discovery.discovery.blocks import make_mesh
+from rl_discovery.discovery.agents.normalisation import Statistics
+from rl_discovery.discovery.learning import rollout
 from rl_discovery.discovery.objectives.a2c import A2C
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.registry import make_objective
+from rl_discovery.discovery.sharding import make_mesh
 from rl_discovery.envs.registry import UnknownNameError
 from rl_discovery.envs.suites import Suite
 from rl_discovery.evaluation import lanes, tasks
@@ -91,7 +91,7 @@ def test_every_seed_gives_another_result():
 
 ON_SOME_DEVICES = """
 from rl_discovery.checkpoints import load_objective
-from rl_discovery.discovery.blocks import make_mesh
+from rl_discovery.discovery.sharding import make_mesh
 from rl_discovery.envs.suites import Suite
 from rl_discovery.evaluation.protocol import evaluate
 

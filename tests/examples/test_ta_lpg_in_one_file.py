@@ -14,7 +14,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from rl_discovery.discovery.agents.agent import AgentConfig
-from rl_discovery.discovery.lifetime import train_block
+from rl_discovery.discovery.learning.lifetime import train_block
 from rl_discovery.meta.config import EvolutionConfig, LevelsConfig, ObjectiveConfig, RunConfig
 from rl_discovery.meta.evolution.open_es import StreamedOpenES
 from rl_discovery.meta.evolution.shaping import pair_ranks
@@ -154,11 +154,11 @@ def lifetimes(program):
     @jax.jit
     def by_library(eta):
         lanes = jax.tree.map(lambda leaf: leaf[None], (eta, level.params, N, key))
-        lives = train_block(learner, *lanes)
-        life = jax.tree.map(lambda leaf: leaf[0], lives)
-        beginning = dataclasses.replace(learner.begin(key, level.params), agent=life.agent)
+        train_states = train_block(learner, *lanes)
+        train_state = jax.tree.map(lambda leaf: leaf[0], train_states)
+        beginning = dataclasses.replace(learner.begin(key, level.params), agent=train_state.agent)
         _, rollout = dataclasses.replace(learner, rollout_steps=30).collect(level.params, key, beginning)
-        return life.agent.params, rollout, learner.evaluate(level.params, key, life)
+        return train_state.agent.params, rollout, learner.evaluate(level.params, key, train_state)
 
     def run(scale):
         eta = jax.tree.map(lambda leaf: scale * leaf, program.objective.init(jax.random.key(4)))

@@ -11,7 +11,7 @@ from rl_discovery.meta.program import compile_step, make_program
 from tests.meta.tiny import half_empty, program_with_horizons, tiny
 
 # Each takes half a minute to compile. Two devices are those of `tests/scripts/test_meta_train.py`; the parts
-# that care have 1, 2, 4 and 8 (`tests/discovery/test_blocks.py`, `tests/meta/evolution/test_open_es.py`).
+# that care have 1, 2, 4 and 8 (`tests/discovery/test_sharding.py`, `tests/meta/evolution/test_open_es.py`).
 DEVICES = (1, 8)
 # A buffer that overflows, antagonists, and levels of all three kinds: sampled, edited and replayed.
 CURRICULUM = {

@@ -3,7 +3,7 @@
 import json
 
 from rl_discovery.meta.config import to_json
-from rl_discovery.meta.run_files import FORMAT
+from rl_discovery.meta.runs.files import FORMAT
 from tests.meta.tiny import TINY
 
 

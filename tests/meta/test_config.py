@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.discovery.objectives.lpo import LPO
-from rl_discovery.discovery.objectives.mirror import MirrorLearning
+from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning
 from rl_discovery.discovery.objectives.registry import RULES, Entry
 from rl_discovery.meta.config import LevelsConfig, RunConfig, from_json, identity, to_json, validate
 from rl_discovery.meta.errors import ConfigError

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from rl_discovery.discovery.agents.agent import AgentConfig
 from rl_discovery.meta.config import EnvironmentConfig, LevelsConfig
-from rl_discovery.meta.generation import generation
+from rl_discovery.meta.evolve import generation
 from rl_discovery.meta.program import make_program
-from rl_discovery.meta.results import Results
-from rl_discovery.meta.trainer import meta_train
+from rl_discovery.meta.results import LaneResults
+from rl_discovery.meta.runs.loop import meta_train
 from tests.meta.processes import metrics
 from tests.meta.tiny import TINY, tiny
 
@@ -38,11 +38,13 @@ def test_an_environments_lanes_are_the_ones_of_the_same_groups_in_a_run_on_one()
     @jax.jit
     def fitness(state):
         everywhere = jnp.ones(4, bool)
-        _, served = one.curriculum.serve((), KEY, jnp.int32(0), everywhere)
-        whole = one.tasks[0].lanes.run(one.strategy.ask(state, KEY), served, KEY).fitness
+        _, level_batch = one.curriculum.serve((), KEY, jnp.int32(0), everywhere)
+        whole = one.tasks[0].lanes.run(one.strategy.ask(state, KEY), level_batch, KEY).fitness
         candidates = two.strategy.ask(state, KEY)
         parts = [
-            task.lanes.run(candidates, jax.tree.map(lambda leaf, i=i: leaf[2 * i : 2 * i + 2], served), KEY)
+            task.lanes.run(
+                candidates, jax.tree.map(lambda leaf, i=i: leaf[2 * i : 2 * i + 2], level_batch), KEY
+            )
             for i, task in enumerate(two.tasks)
         ]
         return whole, jnp.concatenate([part.fitness for part in parts])
@@ -59,10 +61,10 @@ class Given:
     lanes: object
     answer: tuple
 
-    def run(self, candidates, served, key):
-        del candidates, served, key
+    def run(self, candidates, level_batch, key):
+        del candidates, level_batch, key
         fitness = jnp.array(self.answer)
-        return Results(fitness=fitness, mean_return=fitness, score=fitness, best_return=fitness)
+        return LaneResults(fitness=fitness, mean_return=fitness, score=fitness, best_return=fitness)
 
     def __getattr__(self, name):
         return getattr(self.lanes, name)

@@ -18,8 +18,8 @@ from rl_discovery.meta.errors import ConfigError, DivergedError
 from rl_discovery.meta.held_out import FOLD, HeldOut, held_out_levels
 from rl_discovery.meta.keys import keys_of_generation
 from rl_discovery.meta.program import compile_step, make_program
-from rl_discovery.meta.run_dir import BEST_OBJECTIVE
-from rl_discovery.meta.trainer import meta_train
+from rl_discovery.meta.runs.directory import BEST_OBJECTIVE
+from rl_discovery.meta.runs.loop import meta_train
 from tests.meta.processes import metrics
 from tests.meta.tiny import tiny
 
@@ -94,7 +94,7 @@ def test_levels_are_the_same_for_every_seed_and_generation_and_no_generations():
 
 
 def test_an_evaluation_is_the_mean_over_fixed_levels_of_agents_trained_from_scratch():
-    from rl_discovery.discovery.lifetime import evaluate_block, train_block
+    from rl_discovery.discovery.learning.lifetime import evaluate_block, train_block
 
     config = tiny(held_out={"every": 1, "levels": 3})
     program = make_program(config)
@@ -113,8 +113,8 @@ def test_an_evaluation_is_the_mean_over_fixed_levels_of_agents_trained_from_scra
         params = jax.tree.map(lambda x: x[number][None], levels.params)
         keys = jax.random.fold_in(lane_key, number)[None]
         mean = jax.tree.map(lambda x: x[None], program.meta_params(state))
-        lives = train_block(learner, mean, params, levels.horizon[number][None], keys)
-        return evaluate_block(learner, lives, params, keys)[0]
+        train_states = train_block(learner, mean, params, levels.horizon[number][None], keys)
+        return evaluate_block(learner, train_states, params, keys)[0]
 
     values = [float(fitness(number)) for number in range(3)]
     assert found["held_out_fitness"] == pytest.approx(np.mean(values), rel=1e-5)
@@ -169,7 +169,7 @@ class Told(HeldOut):
 @pytest.fixture
 def told(monkeypatch):
     """Sets what the evaluation after each generation says."""
-    monkeypatch.setattr("rl_discovery.meta.trainer.HeldOut", Told)
+    monkeypatch.setattr("rl_discovery.meta.runs.loop.HeldOut", Told)
     return lambda *answers: monkeypatch.setattr(Told, "answers", answers)
 
 
@@ -262,7 +262,7 @@ def test_a_fall_stops_the_run_with_its_last_checkpoint_and_again_if_it_is_tried_
 
 def test_a_strategy_that_cannot_be_reduced_is_refused_before_there_is_a_directory(monkeypatch, tmp_path):
     monkeypatch.setattr(
-        "rl_discovery.meta.generation.check_reducible", lambda *_: (_ for _ in ()).throw(ValueError("no"))
+        "rl_discovery.meta.evolve.check_reducible", lambda *_: (_ for _ in ()).throw(ValueError("no"))
     )
     with pytest.raises(ConfigError, match="no"):
         run(tmp_path / "run", watched("reduce"))

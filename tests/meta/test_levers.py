@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from rl_discovery.discovery.lifetime import train_block
+from rl_discovery.discovery.learning.lifetime import train_block
 from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.discovery.types import Progress
 from rl_discovery.envs.registry import distribution
@@ -92,19 +92,19 @@ def test_area_under_the_curve_is_the_mean_reward_of_all_updates():
     level = distribution("small").sample(jax.random.key(1)).params
     meta_params, key, horizon = rule.init(jax.random.key(0)), jax.random.key(2), 4
     block = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (meta_params, level))
-    lives = jax.jit(lambda m, params, keys: train_block(learner, m, params, jnp.array([horizon]), keys))(
-        *block, key[None]
-    )
-    life, total = learner.begin(key, level), 0.0
+    train_states = jax.jit(
+        lambda m, params, keys: train_block(learner, m, params, jnp.array([horizon]), keys)
+    )(*block, key[None])
+    train_state, total = learner.begin(key, level), 0.0
     update = jax.jit(
-        lambda life, n: learner.update(
-            meta_params, level, key, Progress(done=n, horizon=jnp.int32(horizon)), life
+        lambda train_state, n: learner.update(
+            meta_params, level, key, Progress(done=n, horizon=jnp.int32(horizon)), train_state
         )
     )
     for n in range(horizon):
-        life, metrics = update(life, jnp.int32(n))
+        train_state, metrics = update(train_state, jnp.int32(n))
         total += float(metrics["reward_per_step"])
-    assert float(lives.reward_sum[0]) == pytest.approx(total, rel=1e-5)
+    assert float(train_states.reward_sum[0]) == pytest.approx(total, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", FITNESS)
@@ -136,8 +136,8 @@ def test_held_out_score_is_the_mean_of_exactly_scaled_returns():
     from rl_discovery.envs.registry import family_of
 
     optimal, random = family_of("small").expected_returns(chosen.env, levels.params)
-    exam = held_out._exams[0]
-    fitness = np.asarray(exam.fitness(program.meta_params(state), family_key))
+    evaluates = held_out._exams[0]
+    fitness = np.asarray(evaluates.fitness(program.meta_params(state), family_key))
     span = np.asarray(optimal - random)
     scores = ((fitness - np.asarray(random)) / np.where(span > 0.02, span, 1))[span > 0.02]
     assert found["held_out_score"] == pytest.approx(scores.mean(), rel=1e-4)

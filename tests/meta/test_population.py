@@ -10,9 +10,9 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from rl_discovery.discovery.agents.agent import AgentConfig
-from rl_discovery.discovery.blocks import make_mesh
-from rl_discovery.discovery.lifetime import UPDATES, make_learner
+from rl_discovery.discovery.learning.lifetime import UPDATES, make_learner
 from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.discovery.sharding import make_mesh
 from rl_discovery.discovery.types import Progress
 from rl_discovery.envs.levels import Level
 from rl_discovery.meta.config import MetaGradientConfig
@@ -45,25 +45,27 @@ def problem(seed, *, horizon_inputs=True):
     rng = np.random.default_rng(seed)
     key = jax.random.key(seed)
     meta_params = randomised(rng, jax.eval_shape(learner.objective.init, key), 0.7)
-    life = learner.begin(key, level)
-    agent = life.agent.replace(params=jax.tree.map(jnp.asarray, randomised(rng, life.agent.params, 0.5)))
-    return learner, level, meta_params, dataclasses.replace(life, agent=agent), key
+    train_state = learner.begin(key, level)
+    agent = train_state.agent.replace(
+        params=jax.tree.map(jnp.asarray, randomised(rng, train_state.agent.params, 0.5))
+    )
+    return learner, level, meta_params, dataclasses.replace(train_state, agent=agent), key
 
 
 @pytest.mark.parametrize("n", [0, 9], ids=["in mid-life", "over its end"])  # with N = 11 and K = 3
 def test_the_meta_gradient_is_that_of_central_finite_differences(n):
     with jax.enable_x64(True):
-        learner, level, meta_params, life, key = problem(1)
+        learner, level, meta_params, train_state, key = problem(1)
         wide = functools.partial(
             jax.tree.map,
             lambda x: jnp.asarray(x, jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x,
         )
-        life, progress = wide(life), Progress(done=jnp.int32(n), horizon=jnp.int32(11))
+        train_state, progress = wide(train_state), Progress(done=jnp.int32(n), horizon=jnp.int32(11))
         flat, unravel = ravel_pytree(wide(meta_params))
         assert flat.dtype == jnp.float64
 
         def loss(flat):
-            return meta_loss(learner, CONFIG, unravel(flat), level, key, progress, life)[0]
+            return meta_loss(learner, CONFIG, unravel(flat), level, key, progress, train_state)[0]
 
         gradient = np.asarray(jax.jit(jax.grad(loss))(flat))
         step = 1e-6
@@ -77,11 +79,19 @@ def test_the_meta_gradient_is_that_of_central_finite_differences(n):
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_each_regulariser_has_its_sign_and_weight(name):
-    learner, level, meta_params, life, key = problem(2)
+    learner, level, meta_params, train_state, key = problem(2)
     progress = Progress(done=jnp.int32(0), horizon=jnp.int32(11))
     loss = jax.jit(meta_loss, static_argnums=(0, 1))
     both = [
-        loss(learner, dataclasses.replace(CONFIG, **{name: weight}), meta_params, level, key, progress, life)
+        loss(
+            learner,
+            dataclasses.replace(CONFIG, **{name: weight}),
+            meta_params,
+            level,
+            key,
+            progress,
+            train_state,
+        )
         for weight in (0.0, 1.0)
     ]
     terms = both[1][1][1]
@@ -97,13 +107,13 @@ def test_each_regulariser_has_its_sign_and_weight(name):
 
 @pytest.mark.parametrize("horizon_inputs", [False, True])
 def test_the_meta_gradient_depends_on_n_only_with_horizon_inputs(horizon_inputs):
-    learner, level, meta_params, life, key = problem(3, horizon_inputs=horizon_inputs)
+    learner, level, meta_params, train_state, key = problem(3, horizon_inputs=horizon_inputs)
     gradient = jax.jit(jax.grad(meta_loss, argnums=2, has_aux=True), static_argnums=(0, 1))
     early, late = (
         ravel_pytree(
-            gradient(learner, CONFIG, meta_params, level, key, Progress(jnp.int32(n), jnp.int32(100)), life)[
-                0
-            ]
+            gradient(
+                learner, CONFIG, meta_params, level, key, Progress(jnp.int32(n), jnp.int32(100)), train_state
+            )[0]
         )[0]
         for n in (0, 60)
     )
@@ -112,19 +122,21 @@ def test_the_meta_gradient_depends_on_n_only_with_horizon_inputs(horizon_inputs)
 
 def test_the_critic_takes_a_step_with_every_update():
     # In the official code the critic's gradient is zero in this trainer.
-    learner, level, meta_params, life, key = problem(4)
+    learner, level, meta_params, train_state, key = problem(4)
     progress = Progress(done=jnp.int32(0), horizon=jnp.int32(2))
-    new = jax.jit(meta_loss, static_argnums=(0, 1))(learner, CONFIG, meta_params, level, key, progress, life)[
-        1
-    ][0]
+    new = jax.jit(meta_loss, static_argnums=(0, 1))(
+        learner, CONFIG, meta_params, level, key, progress, train_state
+    )[1][0]
     collect, step, update = map(jax.jit, (learner.collect, learner.critic.step, learner.update_with))
     for n in range(2):  # of K = 3 updates, the last of which comes after the end of the lifetime
         update_key = jax.random.fold_in(jax.random.fold_in(key, UPDATES), n)
-        _, rollout = collect(level, update_key, life)
-        expected = step(life.critic, rollout)
-        assert np.abs(expected.params["rows"] - life.critic.params["rows"]).max() > 1e-3
-        life, _ = update(meta_params, level, update_key, Progress(jnp.int32(n), jnp.int32(2)), life)
-        np.testing.assert_allclose(life.critic.params["rows"], expected.params["rows"], atol=1e-6)
+        _, rollout = collect(level, update_key, train_state)
+        expected = step(train_state.critic, rollout)
+        assert np.abs(expected.params["rows"] - train_state.critic.params["rows"]).max() > 1e-3
+        train_state, _ = update(
+            meta_params, level, update_key, Progress(jnp.int32(n), jnp.int32(2)), train_state
+        )
+        np.testing.assert_allclose(train_state.critic.params["rows"], expected.params["rows"], atol=1e-6)
     np.testing.assert_allclose(new.critic.params["rows"], expected.params["rows"], atol=1e-6)
 
 
@@ -159,7 +171,7 @@ def stepped():
             keys = (jax.random.key(10 + number), jax.random.key(20 + number))
             gradient, advanced = advance(meta_params, population, *keys)
             steps.append((gradient, advanced))
-            population = dataclasses.replace(population, lives=advanced.lives, done=advanced.done)
+            population = dataclasses.replace(population, lives=advanced.train_states, done=advanced.done)
         found[block_size] = jax.device_get(steps)
     return found, lanes, level, meta_params
 
@@ -188,19 +200,21 @@ def test_a_lane_is_one_agent_that_learns_alone(stepped):
     steps, lanes, level, meta_params = stepped
     learner, lane = lanes.learner, 1
     begin_key, lane_key = (jax.random.fold_in(jax.random.key(seed), lane) for seed in (10, 20))
-    life = jax.jit(learner.begin)(begin_key, level)
+    train_state = jax.jit(learner.begin)(begin_key, level)
     total = None
     gradient = jax.jit(jax.grad(meta_loss, argnums=2, has_aux=True), static_argnums=(0, 1))
     for number in range(2):
         lane_key = jax.random.fold_in(jax.random.key(20 + number), lane)
         progress = Progress(done=jnp.int32(3 * number), horizon=jnp.int32(9))
-        total, (life, terms) = gradient(learner, CONFIG, meta_params, level, lane_key, progress, life)
+        total, (train_state, terms) = gradient(
+            learner, CONFIG, meta_params, level, lane_key, progress, train_state
+        )
         advanced = steps[2][number][1]
-        mine = jax.tree.map(lambda leaf: leaf[lane], (advanced.lives.agent.params, advanced.terms))
+        mine = jax.tree.map(lambda leaf: leaf[lane], (advanced.train_states.agent.params, advanced.terms))
         jax.tree.map(
             functools.partial(np.testing.assert_allclose, rtol=2e-4, atol=1e-5),
             mine,
-            (life.agent.params, terms),
+            (train_state.agent.params, terms),
         )
     assert np.abs(ravel_pytree(total)[0]).max() > 0
 
@@ -216,7 +230,7 @@ def test_a_lane_without_a_finite_gradient_is_left_out_and_replaced():
     advance = jax.jit(lanes.advance)
     for number in range(3):
         gradient, advanced = advance(meta_params, broken, jax.random.key(1), jax.random.key(2 + number))
-        broken = dataclasses.replace(broken, lives=advanced.lives, done=advanced.done)
+        broken = dataclasses.replace(broken, lives=advanced.train_states, done=advanced.done)
         if not advanced.sound.all():
             break
     assert advanced.sound.tolist() == [True, False, True, True]

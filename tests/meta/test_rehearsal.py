@@ -10,8 +10,8 @@ from matplotlib.image import imread
 from rl_discovery.checkpoints import load_objective
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.meta.errors import ConfigError
-from rl_discovery.meta.gallery import make_gallery
 from rl_discovery.meta.rehearsal import make_rehearsal
+from rl_discovery.meta.runs.gallery import make_gallery
 from tests.meta.tiny import tiny
 
 REPLAY = {"score": "algorithmic_regret", "buffer_size": 12, "minimum_fill": 0.2, "replay_probability": 0.9}
@@ -35,14 +35,14 @@ def played(rehearsal):
 
 
 def test_scores_are_regrets_of_the_objective_against_the_antagonist(played):
-    for _, (served, outcome, metrics) in played:
-        regret = served.reference_return - outcome.agent_return
+    for _, (level_batch, outcome, metrics) in played:
+        regret = level_batch.reference_return - outcome.agent_return
         np.testing.assert_allclose(outcome.score, regret, atol=1e-6)
         np.testing.assert_allclose(metrics["regret_mean"], np.mean(regret), atol=1e-6)
 
 
 def test_levels_come_back_and_the_objective_stays(rehearsal, played):
-    assert any(generation.served.replayed.any() for _, generation in played)
+    assert any(generation.level_batch.replayed.any() for _, generation in played)
     state = played[-1][0]
     assert int(state.generation) == 6
     assert state.curriculum.seen.any()
@@ -57,8 +57,8 @@ def test_the_objective_decides_what_agents_reach(played):
     _, generation = jax.jit(rehearsal.play)(rehearsal.init())
     first = played[0][1]
     same = functools.partial(jax.tree.map, np.testing.assert_array_equal)
-    same(generation.served.levels, first.served.levels)
-    same(generation.served.reference_return, first.served.reference_return)
+    same(generation.level_batch.levels, first.level_batch.levels)
+    same(generation.level_batch.reference_return, first.level_batch.reference_return)
     assert np.any(generation.played.agent_return != first.played.agent_return)
 
 

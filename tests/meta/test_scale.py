@@ -10,7 +10,7 @@ import pytest
 from flax import struct
 from jaxtyping import Array
 
-from rl_discovery.discovery.blocks import make_mesh
+from rl_discovery.discovery.sharding import make_mesh
 from rl_discovery.envs.gridworld import planning
 from rl_discovery.envs.gridworld.env import GridWorld
 from rl_discovery.envs.levels import Level, LevelDistribution
@@ -189,9 +189,9 @@ def generations(curriculum, count=20):
     serve, record = jax.jit(curriculum.serve), jax.jit(curriculum.record)
     for number in range(count):
         key, now = jax.random.fold_in(jax.random.key(8), number), jnp.int32(number)
-        state, served = serve(state, key, now, EVERYWHERE)
-        state = record(state, served, played(jax.random.normal(key, (C,))), EVERYWHERE, now)
-        found.append((served, state))
+        state, level_batch = serve(state, key, now, EVERYWHERE)
+        state = record(state, level_batch, played(jax.random.normal(key, (C,))), EVERYWHERE, now)
+        found.append((level_batch, state))
     return found
 
 
@@ -212,20 +212,20 @@ def scaled(levels):
 @pytest.mark.parametrize("score", SCORES)
 def test_no_curriculum_serves_a_fitness_that_reads_the_scale_a_level_without(score):
     chosen, all_of_them, _ = runs(score)
-    assert all(scaled(served.levels).all() for served, _ in chosen)
-    for served, _ in all_of_them:
-        np.testing.assert_array_equal(served.scale.exists, scaled(served.levels))
-    assert not all(scaled(served.levels).all() for served, _ in all_of_them)
+    assert all(scaled(level_batch.levels).all() for level_batch, _ in chosen)
+    for level_batch, _ in all_of_them:
+        np.testing.assert_array_equal(level_batch.scale.exists, scaled(level_batch.levels))
+    assert not all(scaled(level_batch.levels).all() for level_batch, _ in all_of_them)
     if SCORES[score].function is not None:
-        assert any(served.replayed.any() for served, _ in chosen)
+        assert any(level_batch.replayed.any() for level_batch, _ in chosen)
         assert all(scaled(state.levels)[state.filled].all() for _, state in chosen)
 
 
 @pytest.mark.parametrize("score", SCORES)
 def test_the_scale_of_a_level_stays_with_it(score):
-    for served, state in runs(score)[0] + runs(score)[1]:
-        np.testing.assert_array_equal(served.scale.optimal, served.levels.params.gain)
-        np.testing.assert_array_equal(served.scale.random, -served.levels.params.gain)
+    for level_batch, state in runs(score)[0] + runs(score)[1]:
+        np.testing.assert_array_equal(level_batch.scale.optimal, level_batch.levels.params.gain)
+        np.testing.assert_array_equal(level_batch.scale.random, -level_batch.levels.params.gain)
         if state != ():
             np.testing.assert_array_equal(state.scale.optimal, state.levels.params.gain)
             np.testing.assert_array_equal(state.scale.random, -state.levels.params.gain)
@@ -234,8 +234,8 @@ def test_the_scale_of_a_level_stays_with_it(score):
 @pytest.mark.parametrize("score", SCORES)
 def test_a_scale_that_is_only_read_by_a_score_changes_no_level(score):
     _, planned, plain = runs(score)
-    for (served, _), (other, state) in zip(planned, plain, strict=True):
-        jax.tree.map(np.testing.assert_array_equal, served.levels, other.levels)
+    for (level_batch, _), (other, state) in zip(planned, plain, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, level_batch.levels, other.levels)
         assert other.scale is None
         assert state == () or state.scale is None
 
@@ -243,7 +243,7 @@ def test_a_scale_that_is_only_read_by_a_score_changes_no_level(score):
 def test_a_fixed_set_stays_one_where_levels_of_it_are_replaced():
     chosen, all_of_them, _ = runs("frozen")
     names, others = (
-        {name for served, _ in found for name in served.levels.params.name.tolist()}
+        {name for level_batch, _ in found for name in level_batch.levels.params.name.tolist()}
         for found in (chosen, all_of_them)
     )
     assert len(names) == len(others) == SIZE
@@ -312,18 +312,18 @@ def test_normalised_return_is_the_return_on_the_exact_scale_of_a_level_that_has_
     def serve(program):
         return jax.jit(program.curriculum.serve)((), key, now, everywhere)[1]
 
-    served, usual = serve(program), serve(plain)
+    level_batch, usual = serve(program), serve(plain)
     optimal, random = map(
-        np.asarray, planning.expected_returns(program.curriculum.distribution.env, served.levels.params)
+        np.asarray, planning.expected_returns(program.curriculum.distribution.env, level_batch.levels.params)
     )
     assert (optimal - random > 0.02).all()
     # Who does not read the scale is served the same levels, but for those that have none.
     kept = usual.levels.params.object_active.any(axis=1)
     assert 0 < kept.sum() < 8
-    np.testing.assert_array_equal(served.levels.params.start[kept], usual.levels.params.start[kept])
+    np.testing.assert_array_equal(level_batch.levels.params.start[kept], usual.levels.params.start[kept])
     lanes = program.tasks[0].lanes
     candidates = program.strategy.ask(jax.jit(program.init)().strategy, key)
-    results = jax.jit(lambda served: lanes.run(candidates, served, key))(served)
+    results = jax.jit(lambda level_batch: lanes.run(candidates, level_batch, key))(level_batch)
     returns = np.asarray(results.mean_return)
     expected = (returns - random[:, None]) / (optimal - random)[:, None]
     np.testing.assert_allclose(results.fitness, expected, rtol=1e-4, atol=1e-5)

@@ -13,7 +13,7 @@ from rl_discovery.discovery.objectives.registry import make_objective
 from rl_discovery.evaluation.report import facts
 from rl_discovery.evaluation.report.files import read_run
 from rl_discovery.meta.presets import PRESETS
-from rl_discovery.meta.trainer import Outcome
+from rl_discovery.meta.runs.loop import RunOutcome
 from rl_discovery.scripts import analyse, evaluate, export, report, status, sweep
 from rl_discovery.scripts.arguments import parse
 from rl_discovery.scripts.meta_train import parse_arguments
@@ -60,7 +60,7 @@ NAMES = ["ta-lpg", "a2c", "-x", "~", "m[/x]", "br[seed=1]", ":car:", "with space
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("stop", [None, signal.SIGTERM])
 def test_what_meta_train_prints_can_be_pasted(name, stop, capsys, monkeypatch):
-    monkeypatch.setattr("rl_discovery.meta.trainer.meta_train", lambda *args, **more: Outcome(2, stop))
+    monkeypatch.setattr("rl_discovery.meta.runs.loop.meta_train", lambda *args, **more: RunOutcome(2, stop))
     argv = ["--preset", "quickstart", f"--run-dir=./{name}"]
     code, _, err = called("meta-train", capsys, *argv)
     if stop is not None:

@@ -18,14 +18,14 @@ FLAGS = [
 ]
 MOMENTS = {
     # What is going on: what is called then, and the generations that are done when the run has stopped.
-    "before compiling": ("rl_discovery.meta.trainer.make_program", 0),
+    "before compiling": ("rl_discovery.meta.runs.loop.make_program", 0),
     "compiling": ("rl_discovery.meta.held_out.HeldOut.compile", 0),
-    "in a generation": ("rl_discovery.meta.trainer.wait_for", 1),
-    "writing metrics": ("rl_discovery.meta.run_dir.RunDirectory.append_metrics", 1),
+    "in a generation": ("rl_discovery.meta.runs.loop.wait_for", 1),
+    "writing metrics": ("rl_discovery.meta.runs.directory.RunDirectory.append_metrics", 1),
     "writing a checkpoint": ("rl_discovery.checkpoints.runs.RunCheckpoints.save", 3),
-    "writing the objective": ("rl_discovery.meta.saving.Saver.save_objective", 3),
+    "writing the objective": ("rl_discovery.meta.runs.saver.Saver.save_objective", 3),
     "evaluating": ("rl_discovery.meta.held_out.HeldOut.evaluate", 3),
-    "writing the best objective": ("rl_discovery.meta.saving.Saver.save_best", 4),
+    "writing the best objective": ("rl_discovery.meta.runs.saver.Saver.save_best", 4),
 }
 
 answer = functools.partial(called, "meta-train")

@@ -12,9 +12,9 @@ import sys
 import pytest
 
 from rl_discovery.meta.presets import PRESETS
-from rl_discovery.meta.run_dir import RunDirectory
-from rl_discovery.meta.run_files import read_metrics
-from rl_discovery.meta.sweep import Trial
+from rl_discovery.meta.runs.directory import RunDirectory
+from rl_discovery.meta.runs.files import read_metrics
+from rl_discovery.meta.runs.sweep import Trial
 from rl_discovery.scripts import child, sweep
 from rl_discovery.scripts.meta_train import parse_arguments
 from tests.meta.processes import Command, count_rows

@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from rl_discovery.discovery.objectives.mirror import MirrorLearning
+from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning
 from rl_discovery.discovery.objectives.registry import Entry
 from rl_discovery.discovery.types import MetaParams, Progress
 

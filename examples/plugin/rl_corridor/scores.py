@@ -3,10 +3,10 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rl_discovery.meta.curriculum import Outcome, Score
+from rl_discovery.meta.curriculum import LaneOutcome, Score
 
 
-def relative_regret(outcome: Outcome) -> Float[Array, ""]:
+def relative_regret(outcome: LaneOutcome) -> Float[Array, ""]:
     """Regret as a share of what both agents reach."""
     mine, theirs = jnp.mean(outcome.returns), outcome.reference_return
     return (theirs - mine) / (jnp.abs(theirs) + jnp.abs(mine) + 0.1)

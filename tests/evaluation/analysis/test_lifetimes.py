@@ -9,9 +9,9 @@ import pytest
 from scipy.stats import trim_mean
 
 from rl_discovery import checkpoints
-from rl_discovery.discovery.blocks import make_mesh
-from rl_discovery.discovery.lifetime import UPDATES
+from rl_discovery.discovery.learning.lifetime import UPDATES
 from rl_discovery.discovery.objectives.registry import make_objective
+from rl_discovery.discovery.sharding import make_mesh
 from rl_discovery.discovery.types import Progress
 from rl_discovery.envs.suites import suite
 from rl_discovery.evaluation.analysis.encounters import PER_UPDATE, meet
@@ -71,10 +71,10 @@ def test_told_the_truth_agents_are_those_of_the_inner_loop():
 
     @jax.jit
     def lifetime(key, level):
-        def update(life, n):
+        def update(train_state, n):
             progress = Progress(done=n, horizon=np.int32(N))
-            life, metrics = learner.update(objective.meta_params, level, key, progress, life)
-            return life, metrics["reward_per_step"]
+            train_state, metrics = learner.update(objective.meta_params, level, key, progress, train_state)
+            return train_state, metrics["reward_per_step"]
 
         return jax.lax.scan(update, learner.begin(key, level), np.arange(N))[1]
 
@@ -151,14 +151,14 @@ def test_what_agents_meet_is_of_their_own_rollouts():
 
     @jax.jit
     def first_update(key, level):
-        life = learner.begin(key, level)
+        train_state = learner.begin(key, level)
         progress = Progress(done=np.int32(0), horizon=np.int32(N))
-        new, _ = learner.update(objective.meta_params, level, key, progress, life)
+        new, _ = learner.update(objective.meta_params, level, key, progress, train_state)
         update_key = jax.random.fold_in(jax.random.fold_in(key, UPDATES), 0)
-        _, rollout = learner.collect(level, update_key, life)
+        _, rollout = learner.collect(level, update_key, train_state)
         before, after = (
             learner.agent.apply(x.agent.params, rollout.observation).log_prob(rollout.action)
-            for x in (life, new)
+            for x in (train_state, new)
         )
         return after - before
 

@@ -4,9 +4,9 @@ import jax
 import pytest
 
 from rl_discovery import checkpoints
-from rl_discovery.discovery.blocks import make_mesh
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.registry import make_objective
+from rl_discovery.discovery.sharding import make_mesh
 from rl_discovery.envs.suites import Suite
 from rl_discovery.evaluation.analysis import AnalysisError, Setting, check, trained_horizons
 

@@ -26,10 +26,10 @@ def serve(curriculum, keys, count):
 
 def served_by(curriculum, keys, count=C):
     """What many generations are served; nothing of it is known from before."""
-    served = serve(curriculum, keys, count)
-    assert not served.replayed.any()
-    assert np.all(served.best_return == -np.inf)
-    return served.levels
+    level_batch = serve(curriculum, keys, count)
+    assert not level_batch.replayed.any()
+    assert np.all(level_batch.best_return == -np.inf)
+    return level_batch.levels
 
 
 def generations(levels):
@@ -71,15 +71,17 @@ def test_frozen_levels_are_drawn_uniformly():
 
 @pytest.mark.parametrize("curriculum", [RandomLevels(NUMBERS), FrozenLevels(NUMBERS, SIZE, 0)])
 def test_metrics_are_means_over_what_finished(curriculum):
-    _, served = curriculum.serve(curriculum.init(), jax.random.key(0), NOW, jnp.ones(3, bool))
+    _, level_batch = curriculum.serve(curriculum.init(), jax.random.key(0), NOW, jnp.ones(3, bool))
     horizons = jnp.array([2, 4, 9])
-    served = dataclasses.replace(served, levels=dataclasses.replace(served.levels, horizon=horizons))
+    level_batch = dataclasses.replace(
+        level_batch, levels=dataclasses.replace(level_batch.levels, horizon=horizons)
+    )
     results = played(jnp.full(3, jnp.nan))
-    found = curriculum.metrics((), served, results, jnp.array([True, True, False]), NOW)
+    found = curriculum.metrics((), level_batch, results, jnp.array([True, True, False]), NOW)
     assert set(found) == {"level_horizon", "level_x"}
     assert found["level_horizon"] == 3.0
-    np.testing.assert_allclose(found["level_x"], np.mean(served.levels.params["x"][:2]), rtol=1e-6)
-    nothing = curriculum.metrics((), served, results, jnp.zeros(3, bool), NOW)
+    np.testing.assert_allclose(found["level_x"], np.mean(level_batch.levels.params["x"][:2]), rtol=1e-6)
+    nothing = curriculum.metrics((), level_batch, results, jnp.zeros(3, bool), NOW)
     assert np.isnan(list(nothing.values())).all()
 
 

@@ -42,11 +42,11 @@ def replay(score="algorithmic_regret", **changes):
 def buffer_of(size=B, filled=B):
     """A buffer whose first slots hold levels with numbers of their own, inserted in generation 0."""
     state = replay(buffer_size=size).init()
-    served = not_replayed(jax.vmap(NUMBERS.sample)(jax.random.split(jax.random.key(99), size)), size)
-    served = dataclasses.replace(served, reference_return=10.0 + jnp.arange(size))
+    level_batch = not_replayed(jax.vmap(NUMBERS.sample)(jax.random.split(jax.random.key(99), size)), size)
+    level_batch = dataclasses.replace(level_batch, reference_return=10.0 + jnp.arange(size))
     mask = jnp.arange(size) < filled
     # The highest score first, because that is the order in which empty slots are taken.
-    return record(replay(buffer_size=size), state, served, played(-jnp.arange(size)), mask, jnp.int32(0))
+    return record(replay(buffer_size=size), state, level_batch, played(-jnp.arange(size)), mask, jnp.int32(0))
 
 
 def lane(tree, i):
@@ -69,15 +69,15 @@ def test_the_replayed_share_is_the_replay_probability_from_the_minimum_fill_on(p
 def test_replayed_levels_are_the_buffers_own_distinct_and_marked_as_being_played():
     state = buffer_of()
     for seed in range(5):
-        after, served = serve(replay(), state, jax.random.key(seed), NOW, EVERYWHERE)
-        again = np.asarray(served.replayed)
+        after, level_batch = serve(replay(), state, jax.random.key(seed), NOW, EVERYWHERE)
+        again = np.asarray(level_batch.replayed)
         assert 0 < again.sum() < C
-        slots = np.asarray(served.slots)[again]
+        slots = np.asarray(level_batch.slots)[again]
         assert len(set(slots.tolist())) == len(slots)
-        assert contents(lane(served.levels, again)) == contents(lane(state.levels, slots))
+        assert contents(lane(level_batch.levels, again)) == contents(lane(state.levels, slots))
         for name in ("reference_return", "best_return"):
-            np.testing.assert_array_equal(getattr(served, name)[again], getattr(state, name)[slots])
-        assert np.all(served.best_return[~again] == -INF), "something is known of a level never played"
+            np.testing.assert_array_equal(getattr(level_batch, name)[again], getattr(state, name)[slots])
+        assert np.all(level_batch.best_return[~again] == -INF), "something is known of a level never played"
         assert np.flatnonzero(after.active).tolist() == sorted(slots.tolist())
         assert np.all(after.played[slots] == NOW)
 
@@ -97,17 +97,17 @@ def test_what_is_replayed_follows_score_and_staleness():
 
 def test_nothing_is_replayed_where_no_level_is_wanted():
     wanted = jnp.arange(C) % 2 == 0
-    after, served = serve(replay(replay_probability=1.0), buffer_of(), jax.random.key(0), NOW, wanted)
-    np.testing.assert_array_equal(served.replayed, wanted)
+    after, level_batch = serve(replay(replay_probability=1.0), buffer_of(), jax.random.key(0), NOW, wanted)
+    np.testing.assert_array_equal(level_batch.replayed, wanted)
     assert after.active.sum() == C // 2
 
 
 def test_levels_are_new_where_the_buffer_has_no_more_to_replay():
     curriculum = replay(replay_probability=1.0, minimum_fill=0.0)
     state = buffer_of(filled=3)
-    _, served = serve(curriculum, state, jax.random.key(0), NOW, EVERYWHERE)
-    assert served.replayed.sum() == 3
-    assert len(set(contents(served.levels))) == C
+    _, level_batch = serve(curriculum, state, jax.random.key(0), NOW, EVERYWHERE)
+    assert level_batch.replayed.sum() == 3
+    assert len(set(contents(level_batch.levels))) == C
 
 
 def test_new_levels_depend_on_key_and_index_alone():
@@ -133,14 +133,14 @@ def test_edited_levels_are_changed_copies_of_the_buffers_within_the_distribution
     parents = dict(zip(names(state.levels), contents(state.levels), strict=True))
     chosen, horizons = set(), set()
     for seed in range(5):
-        _, served = serve(replay(**EDITING), state, jax.random.key(seed), NOW, EVERYWHERE)
-        assert not served.replayed.any()
-        for name, content in zip(names(served.levels), contents(served.levels), strict=True):
+        _, level_batch = serve(replay(**EDITING), state, jax.random.key(seed), NOW, EVERYWHERE)
+        assert not level_batch.replayed.any()
+        for name, content in zip(names(level_batch.levels), contents(level_batch.levels), strict=True):
             assert name in parents, "not a copy"
             assert content != parents[name], "nothing was changed"
             chosen.add(name)
-        horizons |= set(np.asarray(served.levels.horizon).tolist())
-        x = np.asarray(served.levels.params["x"])
+        horizons |= set(np.asarray(level_batch.levels.horizon).tolist())
+        x = np.asarray(level_batch.levels.params["x"])
         assert np.all((x >= 0) & (x < 1))
     assert len(chosen) > 10
     assert min(horizons) >= HORIZONS[0]
@@ -150,20 +150,20 @@ def test_edited_levels_are_changed_copies_of_the_buffers_within_the_distribution
 def test_levels_are_edited_no_sooner_than_others_are_replayed():
     for filled, expected in ((3, 0), (4, C)):  # the minimum is a tenth of 40
         state = buffer_of(filled=filled)
-        _, served = serve(replay(**EDITING), state, jax.random.key(0), NOW, EVERYWHERE)
+        _, level_batch = serve(replay(**EDITING), state, jax.random.key(0), NOW, EVERYWHERE)
         parents = names(lane(state.levels, slice(filled)))
-        assert sum(name in parents for name in names(served.levels)) == expected
+        assert sum(name in parents for name in names(level_batch.levels)) == expected
 
 
 def test_levels_are_edited_while_others_are_being_played_but_none_of_these():
     # Where agents live on, some level is active all the time.
     state = dataclasses.replace(buffer_of(), active=jnp.arange(B) != 30)
     curriculum = replay(**EDITING, minimum_fill=1.0)
-    _, served = serve(curriculum, state, jax.random.key(0), NOW, EVERYWHERE)
-    assert set(names(served.levels)) == {names(state.levels)[30]}
+    _, level_batch = serve(curriculum, state, jax.random.key(0), NOW, EVERYWHERE)
+    assert set(names(level_batch.levels)) == {names(state.levels)[30]}
     everything = dataclasses.replace(state, active=jnp.ones(B, bool))
-    _, served = serve(curriculum, everything, jax.random.key(0), NOW, EVERYWHERE)
-    assert not set(names(served.levels)) & set(names(state.levels))
+    _, level_batch = serve(curriculum, everything, jax.random.key(0), NOW, EVERYWHERE)
+    assert not set(names(level_batch.levels)) & set(names(state.levels))
 
 
 # ---- what comes back
@@ -171,12 +171,14 @@ def test_levels_are_edited_while_others_are_being_played_but_none_of_these():
 
 def test_replayed_levels_are_refreshed_and_new_ones_inserted():
     before = buffer_of(filled=20)
-    playing, served = serve(replay(), before, jax.random.key(0), NOW, EVERYWHERE)
-    served = dataclasses.replace(served, reference_return=served.reference_return + 100 * ~served.replayed)
+    playing, level_batch = serve(replay(), before, jax.random.key(0), NOW, EVERYWHERE)
+    level_batch = dataclasses.replace(
+        level_batch, reference_return=level_batch.reference_return + 100 * ~level_batch.replayed
+    )
     results = played(5.0 + jnp.arange(C), best_return=jnp.arange(C))
-    after = record(replay(), playing, served, results, EVERYWHERE, NOW)
-    again = np.asarray(served.replayed)
-    slots = np.asarray(served.slots)[again]
+    after = record(replay(), playing, level_batch, results, EVERYWHERE, NOW)
+    again = np.asarray(level_batch.replayed)
+    slots = np.asarray(level_batch.slots)[again]
     assert np.all(after.plays[slots] == 2)
     np.testing.assert_array_equal(after.score[slots], results.score[again])
     np.testing.assert_array_equal(after.agent_return[slots], results.agent_return[again])
@@ -186,7 +188,7 @@ def test_replayed_levels_are_refreshed_and_new_ones_inserted():
     arrived = np.flatnonzero(after.filled & ~before.filled)
     assert arrived.tolist() == list(range(20, 20 + (~again).sum()))
     best_first = np.flatnonzero(~again)[::-1]
-    assert contents(lane(after.levels, arrived)) == contents(lane(served.levels, best_first))
+    assert contents(lane(after.levels, arrived)) == contents(lane(level_batch.levels, best_first))
     np.testing.assert_array_equal(after.score[arrived], results.score[best_first])
     np.testing.assert_array_equal(after.best_return[arrived], results.best_return[best_first])
     np.testing.assert_array_equal(after.reference_return[arrived], 100.0)
@@ -209,7 +211,7 @@ def test_levels_being_played_are_neither_served_again_nor_evicted_and_no_slot_is
     # Low scores are replayed as often as high ones, so that some are in play when better levels arrive.
     curriculum = replay(buffer_size=6, replay_probability=0.7, temperature=100.0)
     state, busy = buffer_of(6, filled), np.zeros(4, bool)
-    served = not_replayed(jax.tree.map(jnp.zeros_like, lane(buffer_of().levels, slice(4))), 4)
+    level_batch = not_replayed(jax.tree.map(jnp.zeros_like, lane(buffer_of().levels, slice(4))), 4)
     for now, (wants, ends, score) in enumerate(rounds):
         wanted = ~busy & np.array(wants)
         full, active = np.asarray(state.filled), np.asarray(state.active)
@@ -217,22 +219,22 @@ def test_levels_being_played_are_neither_served_again_nor_evicted_and_no_slot_is
         state, found = serve(curriculum, state, key, jnp.int32(now), wanted)
         assert not active[found.slots[np.asarray(found.replayed)]].any(), "served while being played"
         pick = functools.partial(jax.vmap(jnp.where), wanted)
-        served = jax.tree.map(pick, found, served)
+        level_batch = jax.tree.map(pick, found, level_batch)
         busy |= wanted
-        check_active(state, served, busy)
+        check_active(state, level_batch, busy)
         finished = busy & np.array(ends)
-        state = record(curriculum, state, served, played(score), finished, jnp.int32(now))
+        state = record(curriculum, state, level_batch, played(score), finished, jnp.int32(now))
         busy &= ~finished
-        check_active(state, served, busy)
+        check_active(state, level_batch, busy)
         assert np.all(np.asarray(state.filled)[full]), "a slot was lost"
 
 
-def check_active(state, served, busy):
+def check_active(state, level_batch, busy):
     """The slots in play are those of the lanes that play, one each, and hold what these play."""
-    replaying = busy & np.asarray(served.replayed)
-    slots = np.asarray(served.slots)[replaying]
+    replaying = busy & np.asarray(level_batch.replayed)
+    slots = np.asarray(level_batch.slots)[replaying]
     assert np.flatnonzero(state.active).tolist() == sorted(slots.tolist())
-    assert contents(lane(state.levels, slots)) == contents(lane(served.levels, replaying))
+    assert contents(lane(state.levels, slots)) == contents(lane(level_batch.levels, replaying))
 
 
 # ---- metrics
@@ -240,10 +242,10 @@ def check_active(state, served, busy):
 
 def case():
     """Two new levels, of which one has no finite result, and two replayed ones, of which one goes on."""
-    served = not_replayed(lane(buffer_of().levels, slice(4)), 4)
-    served = dataclasses.replace(
-        served,
-        levels=dataclasses.replace(served.levels, horizon=jnp.array([2, 4, 6, 8])),
+    level_batch = not_replayed(lane(buffer_of().levels, slice(4)), 4)
+    level_batch = dataclasses.replace(
+        level_batch,
+        levels=dataclasses.replace(level_batch.levels, horizon=jnp.array([2, 4, 6, 8])),
         replayed=jnp.array([False, True, False, True]),
         reference_return=jnp.array([3.0, 5.0, 1.0, 9.0]),
     )
@@ -251,13 +253,13 @@ def case():
     state = dataclasses.replace(
         buffer_of(), plays=jnp.zeros(B, jnp.int32).at[:2].set(1), inserted=jnp.arange(B)
     )
-    return state, served, results
+    return state, level_batch, results
 
 
 def test_metrics_are_those_computed_by_hand():
-    state, served, results = case()
-    found = metrics_of(replay(), state, served, results, jnp.array([True, True, True, False]), NOW)
-    x = np.asarray(served.levels.params["x"])
+    state, level_batch, results = case()
+    found = metrics_of(replay(), state, level_batch, results, jnp.array([True, True, True, False]), NOW)
+    x = np.asarray(level_batch.levels.params["x"])
     expected = {
         "replay_fraction": 1 / 3,
         "score_fresh": 2.0,
@@ -280,8 +282,8 @@ def test_metrics_are_those_computed_by_hand():
 
 
 def test_metrics_are_nan_where_there_is_nothing_to_average():
-    _, served, results = case()
-    found = metrics_of(replay(), replay().init(), served, results, jnp.zeros(4, bool), NOW)
+    _, level_batch, results = case()
+    found = metrics_of(replay(), replay().init(), level_batch, results, jnp.zeros(4, bool), NOW)
     assert found.pop("buffer_filled") == 0
     assert [name for name, value in found.items() if not np.isnan(value)] == []
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from rl_discovery.discovery.registry import UnknownNameError
-from rl_discovery.meta.curriculum.scores import SCORES, Outcome
+from rl_discovery.meta.curriculum.scores import SCORES, LaneOutcome
 from rl_discovery.meta.scale import Scale
 
-OUTCOME = Outcome(
+OUTCOME = LaneOutcome(
     returns=jnp.array([0.0, 1.0, 3.0, 4.0]),
     reference_return=jnp.float32(5.0),
     best_return=jnp.float32(2.5),
@@ -113,7 +113,7 @@ def reads(name):
 
 
 @pytest.mark.parametrize("name", SCORED)
-@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Outcome)])
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(LaneOutcome)])
 def test_a_dead_agent_has_no_finite_score_and_nothing_else_is_read(name, field):
     # The registry tells the curriculum what to compute: a critic or a reference it forgets is NaN.
     leaves, tree = jax.tree.flatten(getattr(OUTCOME, field))

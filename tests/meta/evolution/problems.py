@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rl_discovery.discovery.blocks import make_mesh
+from rl_discovery.discovery.sharding import make_mesh
 from rl_discovery.meta.evolution import Problem, make_strategy
 
 OPTIMUM = {"a": jnp.array([[0.5, -1.0, 0.25], [1.5, 0.0, -0.75]]), "b": {"c": jnp.array([-0.5, 1.0, 2.0])}}

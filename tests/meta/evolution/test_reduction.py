@@ -5,7 +5,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from rl_discovery.meta.evolution import STRATEGIES, make_strategy
-from rl_discovery.meta.evolution.reduction import check_reducible, nearer, shorter
+from rl_discovery.meta.evolution.reduction import check_reducible, scale_perturbations, scale_step
 from tests.meta.evolution import problems
 
 KEY = jax.random.key(3)
@@ -14,12 +14,12 @@ KEY = jax.random.key(3)
 def generation(strategy, problem, scale):
     """Candidates of the first generation, and the mean after it."""
     state = strategy.init(problems.START)
-    candidates = nearer(strategy, state, strategy.ask(state, KEY), scale)
+    candidates = scale_perturbations(strategy, state, strategy.ask(state, KEY), scale)
     groups, members = jnp.arange(problem.groups), jnp.arange(problem.group_size)
     found = jax.vmap(lambda g: jax.vmap(lambda m: candidates.member(g, m))(members))(groups)
     # Given, so that candidates rank alike at every distance.
     fitness = jax.random.normal(KEY, (problem.groups, problem.group_size))
-    after = shorter(state, strategy.tell(state, KEY, fitness), scale)
+    after = scale_step(state, strategy.tell(state, KEY, fitness), scale)
     flat = jax.vmap(jax.vmap(lambda tree: ravel_pytree(tree)[0]))(found)
     return np.asarray(flat), np.asarray(ravel_pytree(strategy.mean(after))[0])
 

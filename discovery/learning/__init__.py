@@ -1,0 +1,1 @@
+"""How agents learn: environments, rollouts, updates, whole lifetimes."""

@@ -1,0 +1,192 @@
+"""Acting: rollouts of an agent in a vectorised environment, and the return of whole episodes."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from gymnax.environments.environment import Environment
+from jax.custom_batching import custom_vmap
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from rl_discovery.discovery.agents.agent import Agent, AgentState
+from rl_discovery.discovery.learning import vector_env
+from rl_discovery.discovery.types import BehaviourOutputs, EnvParams, Rollout
+
+LONGEST_EPISODE = 100_000
+"""Steps after which an episode that has not ended is given up. The longest of ours has 2,000, of Atari's
+27,000; a minute or two on a slow environment."""
+
+UNFINISHED = -jnp.inf
+"""Return of an episode that was given up: part of it would look like a whole one's."""
+
+
+@struct.dataclass
+class Workers:
+    """Where the W workers of a lane stand: environment states and the observations they act on next."""
+
+    state: Any
+    observation: Array
+
+
+def start(env: Environment, key: Key[Array, ""], level: EnvParams, workers: int) -> Workers:
+    """W workers at the beginning of an episode."""
+    observation, state = vector_env.reset(env, key, level, workers)
+    return Workers(state=state, observation=observation)
+
+
+def collect(
+    agent: Agent,
+    state: AgentState,
+    env: Environment,
+    level: EnvParams,
+    workers: Workers,
+    key: Key[Array, ""],
+    steps: int,
+    *,
+    remember: bool = False,
+) -> tuple[Workers, Rollout]:
+    """T steps of every worker with the agent's stochastic policy.
+
+    Args:
+        agent: the static side of the agent.
+        state: its parameters and statistics.
+        env: the environment.
+        level: the level that all workers play.
+        workers: where they stand.
+        key: all of the rollout's randomness.
+        steps: T.
+        remember: keep what the agent said (`Rollout.said`).
+
+    Returns:
+        Where the workers stand afterwards, and the rollout, time first.
+    """
+    count = jax.tree.leaves(workers.observation)[0].shape[0]
+    env_key, action_key = jax.random.split(key)
+    noise = vector_env.draw(env, env_key, level, steps, count)
+    policy = agent.policy
+    draws = policy.draw(action_key, (steps, count))
+
+    def advance(workers, randomness):
+        noise, draw = randomness
+        outputs = agent.look(state, workers.observation)
+        action = policy.sample(outputs.parameters, draw)
+        moved = vector_env.step(env, noise, workers.state, policy.to_environment(action), level)
+        behaviour = None
+        if remember:
+            behaviour = BehaviourOutputs(
+                outputs, _heads_where(agent, moved.truncated, state, moved.next_observation)
+            )
+        record = (workers.observation, action, moved, behaviour)
+        return Workers(state=moved.state, observation=moved.observation), record
+
+    workers, (observation, action, moved, behaviour) = jax.lax.scan(advance, workers, (noise, draws))
+    return workers, Rollout(
+        observation=observation,
+        action=action,
+        reward=moved.reward,
+        terminated=moved.terminated,
+        truncated=moved.truncated,
+        next_observation=moved.next_observation,
+        last_observation=workers.observation,
+        behaviour=behaviour,
+    )
+
+
+def _heads_where(
+    agent: Agent, needed: Bool[Array, " W"], state: AgentState, observation: Array
+) -> Float[Array, "W K"]:
+    """The second head where any of the workers needs it, in any of the lanes side by side; else zeros.
+
+    Few steps are truncated. Under vmap a plain `cond` would compute both sides at every step.
+    """
+
+    def heads(state, observation):
+        return agent.look(state, observation).head
+
+    def heads_or_zeros(heads, needed, *operands):
+        like = jax.eval_shape(heads, *operands)
+        zeros = functools.partial(jnp.zeros, like.shape, like.dtype)
+        return jax.lax.cond(jnp.any(needed), lambda: heads(*operands), zeros)
+
+    @custom_vmap
+    def of_lane(needed, state, observation):
+        return heads_or_zeros(heads, needed, state, observation)
+
+    @of_lane.def_vmap
+    def of_lanes(lanes, batched, *operands):
+        axes = jax.tree.map(lambda is_batched: 0 if is_batched else None, batched[1:])
+        return heads_or_zeros(jax.vmap(heads, in_axes=axes, axis_size=lanes), *operands), True
+
+    return of_lane(needed, state, observation)
+
+
+class Episodes(NamedTuple):
+    """Return of one whole episode per worker.
+
+    Attributes:
+        returns: undiscounted; `UNFINISHED` of an episode that does not end.
+        discounted: with the discount that was asked for; the same numbers where it is 1.
+    """
+
+    returns: Float[Array, " W"]
+    discounted: Float[Array, " W"]
+
+
+def run_episodes(
+    agent: Agent,
+    state: AgentState,
+    env: Environment,
+    level: EnvParams,
+    key: Key[Array, ""],
+    workers: int,
+    chunk: int = 20,
+    discount: float = 1.0,
+) -> Episodes:
+    """One whole episode per worker, acting with the stochastic policy.
+
+    Runs in chunks of steps until the last worker has finished, so that short episodes cost little;
+    the level's time limit bounds it, and `LONGEST_EPISODE` where there is none.
+    """
+    start_key, run_key = jax.random.split(key)
+    most_chunks = -(-LONGEST_EPISODE // chunk)
+
+    def unfinished(carry):
+        return ~jnp.all(carry[2]) & (carry[0] < most_chunks)
+
+    def advance(carry):
+        i, workers, finished, totals = carry
+        workers, rollout = collect(agent, state, env, level, workers, jax.random.fold_in(run_key, i), chunk)
+        # A step counts while no earlier step of this worker ended its episode.
+        ended = jnp.cumsum(rollout.done, axis=0) - rollout.done > 0
+        rewards = jnp.where(~(ended | finished), rollout.reward, 0.0)
+        totals = [
+            total + jnp.sum(rewards if gamma == 1 else rewards * _powers(gamma, i * chunk, chunk), axis=0)
+            for gamma, total in zip(gammas, totals, strict=True)
+        ]
+        return i + 1, workers, finished | jnp.any(rollout.done, axis=0), totals
+
+    gammas = (1.0,) if discount == 1 else (1.0, discount)
+    first = (
+        jnp.int32(0),
+        start(env, start_key, level, workers),
+        jnp.zeros(workers, bool),
+        [jnp.zeros(workers) for _ in gammas],
+    )
+    _, _, finished, totals = jax.lax.while_loop(unfinished, advance, first)
+    totals = [jnp.where(finished, total, UNFINISHED) for total in totals]
+    return Episodes(returns=totals[0], discounted=totals[-1])
+
+
+def no_end(environment_name: str) -> str:
+    """What to tell a person where a return is `UNFINISHED`."""
+    return (
+        f"an episode of {environment_name} did not end within {LONGEST_EPISODE:,} steps: give the level a "
+        "time limit (max_steps_in_episode)"
+    )
+
+
+def _powers(discount: float, first: Int[Array, ""], count: int) -> Float[Array, "count 1"]:
+    """discount^first, discount^(first + 1) ..."""
+    return jnp.power(discount, (first + jnp.arange(count)).astype(jnp.float32))[:, None]

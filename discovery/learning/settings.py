@@ -1,0 +1,152 @@
+"""The agents' settings per environment and rule, in one table, with what is known of their sources.
+
+`default_config` looks them up; whoever trains or evaluates agents without settings of their own gets
+these.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from gymnax.environments.environment import Environment
+
+from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.spaces import action_space, is_discrete, name_of, observation_space
+from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning
+
+TABLES = AgentConfig()
+"""Tabular agents (LPG paper, table 4)."""
+
+SMALL_MLP = AgentConfig(network="mlp", optimiser="adam", policy_learning_rate=1e-3, head_learning_rate=1e-3)
+"""Everything else, for rules that update once per rollout (DESIGN 3.6: MLP(32), Adam 1e-3)."""
+
+
+def _ppo(learning_rate: float, **changes: Any) -> AgentConfig:
+    """PPO's loop: Adam with epsilon 1e-5, one clip for both networks, annealed (PPO reference code)."""
+    settings: dict[str, Any] = {
+        "network": "mlp",
+        "hidden": (64, 64),
+        "optimiser": "adam",
+        "policy_learning_rate": learning_rate,
+        "head_learning_rate": learning_rate,
+        "adam_epsilon": 1e-5,
+        "max_grad_norm": 0.5,
+        "clip_together": True,
+        "anneal": True,
+        "epochs": 4,
+        "minibatches": 8,
+        "workers": 64,
+        "rollout_steps": 128,
+    } | changes
+    return AgentConfig(**settings)
+
+
+def _scaled(learning_rate: float, **changes: Any) -> AgentConfig:
+    """tanh layers, observations scaled, step sizes not annealed (as rejax for continuous actions)."""
+    common: dict[str, Any] = {
+        "activation": "tanh",
+        "scale_observations": True,
+        "anneal": False,
+        "adam_epsilon": 1e-8,
+    }
+    return _ppo(learning_rate, **(common | changes))
+
+
+_CLASSIC = _scaled(
+    3e-4, adam_epsilon=1e-5, scale_rewards=True, workers=16, rollout_steps=16, epochs=4, minibatches=4
+)
+"""RL Baselines3 Zoo's for MountainCar, but for lambda and entropy bonus, which belong to the rule. Rewards
+are scaled because ours clips values."""
+
+_SHORT_EPISODES = _scaled(
+    2.75e-4,
+    workers=128,
+    rollout_steps=128,
+    epochs=8,
+    minibatches=64,
+    max_grad_norm=0.1,
+    discount=0.95,
+)
+
+_RUNNER = _scaled(
+    1.72e-3, workers=32, rollout_steps=32, epochs=2, minibatches=2, max_grad_norm=5.0, gae_lambda=0.8
+)
+
+PPO_SETTINGS = {
+    # OPEN (Goldie et al. 2024, arXiv 2407.07082), rl_optimizer/configs.py at b65037b; in 1e7 steps
+    # PPO reaches 50.1, 167.1, 61.8 and 15.0 there. Step sizes are the specification's; that file has none.
+    "Breakout-MinAtar": _ppo(1e-2),
+    "SpaceInvaders-MinAtar": _ppo(7e-3),
+    "Freeway-MinAtar": _ppo(1e-3),
+    "Asterix-MinAtar": _ppo(3e-3),
+    # Ours: CleanRL's step size with 4 workers; 500 at 5e5 steps, five seeds.
+    "CartPole-v1": _ppo(2.5e-4, workers=4, minibatches=4),
+    # Two seeds of each at 5e5 steps: -77 and -78, -113 and -122; Acrobot with PPO_ELSEWHERE: -494 and -500.
+    "Acrobot-v1": _CLASSIC,
+    "MountainCar-v0": _CLASSIC,
+    # rejax 0.1.3, configs/brax, tuned there for 1 to 5 million steps. Rules in PPO's loop differ by their
+    # drifts, so gamma and lambda are the task's.
+    "brax/reacher": _SHORT_EPISODES,
+    "brax/pusher": _SHORT_EPISODES,
+    "brax/hopper": _scaled(
+        2.57e-4, workers=32, rollout_steps=32, epochs=9, minibatches=2, max_grad_norm=1.0, discount=0.995
+    ),
+    "brax/ant": _scaled(
+        1.08e-4, workers=64, rollout_steps=64, epochs=8, minibatches=16, discount=0.98, gae_lambda=0.8
+    ),
+    "brax/halfcheetah": _RUNNER,
+    "brax/walker2d": _RUNNER,
+    "brax/humanoidstandup": _RUNNER,
+}
+"""Rules in PPO's loop, by environment."""
+
+PPO_CONTINUOUS = _scaled(3e-4, workers=32, rollout_steps=64, epochs=8, minibatches=8)
+"""Continuous actions everywhere else: ours, between rejax's for hopper and ant; not tuned."""
+
+PPO_ELSEWHERE = _ppo(2.5e-4, workers=16, minibatches=4)
+"""Everywhere else: CleanRL's step size for Atari; not tuned."""
+
+PPO_TABLES = dataclasses.replace(
+    TABLES, policy_learning_rate=30.0, head_learning_rate=2.0, epochs=4, minibatches=4, anneal=True
+)
+"""Tabular agents in PPO's loop: step sizes tuned with 16 workers (docs/performance.md)."""
+
+
+def default_config(env: Environment, level: Any, rule: Any = None) -> AgentConfig:
+    """The settings for this environment and rule.
+
+    Raises:
+        InvalidEnvironmentError: spaces that no agent fits.
+    """
+    tabular = is_discrete(observation_space(env, level))
+    if isinstance(rule, MirrorLearning):
+        elsewhere = PPO_ELSEWHERE if is_discrete(action_space(env, level)) else PPO_CONTINUOUS
+        return PPO_TABLES if tabular else PPO_SETTINGS.get(name_of(env), elsewhere)
+    return with_own_rates(TABLES if tabular else SMALL_MLP, rule)
+
+
+def with_own_rates(config: AgentConfig, rule: Any) -> AgentConfig:
+    """The settings with the rule's own step sizes, where it has any and the agent is a table.
+
+    They are `tabular_learning_rates` of policy and head: a hand-written baseline is not to be held to
+    those of a learned objective.
+    """
+    rates = getattr(rule, "tabular_learning_rates", None)
+    if config.network != "tabular" or rates is None:
+        return config
+    return dataclasses.replace(config, policy_learning_rate=rates[0], head_learning_rate=rates[1])
+
+
+def with_trained_rates(config: AgentConfig, card: Mapping[str, Any]) -> AgentConfig:
+    """The settings with the step sizes that a learned objective's agents had, where both are tables.
+
+    A rule that was evolved with one step size loses with another. Cards without them change nothing.
+    """
+    trained = (card.get("config") or {}).get("agent") or {}
+    names = ("policy_learning_rate", "head_learning_rate")
+    rates: dict[str, Any] = {
+        name: float(trained[name]) for name in names if isinstance(trained.get(name), int | float)
+    }
+    if config.network != "tabular" or trained.get("network") != "tabular" or len(rates) < len(names):
+        return config
+    return dataclasses.replace(config, **rates)

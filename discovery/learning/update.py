@@ -1,0 +1,143 @@
+"""One agent update: what an agent makes of a rollout.
+
+Either one gradient of the whole rollout (A2C, LPG), or several epochs of shuffled minibatches as in
+PPO (Schulman et al. 2017, arXiv 1707.06347, algorithm 1). Which it is stands in the agent's settings;
+the objective is the same in both. `discovery.learning.lifetime` calls it.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from rl_discovery.discovery.agents.agent import Agent, AgentState
+from rl_discovery.discovery.objectives.base import Experience, Metrics, Objective
+from rl_discovery.discovery.types import AgentParams, MetaParams, Outputs, Progress, Rollout
+
+MOST_POSITION_BITS = 16
+"""Of a number that `shuffled` sorts; the rest are random."""
+
+
+def update_agent(
+    objective: Objective,
+    meta_params: MetaParams,
+    agent: Agent,
+    state: AgentState,
+    rollout: Rollout,
+    progress: Progress,
+    key: Key[Array, ""],
+) -> tuple[AgentState, Metrics]:
+    """Everything that an agent makes of one rollout.
+
+    Args:
+        objective: the rule.
+        meta_params: its meta-parameters.
+        agent: the static side of the agent; says how many epochs and minibatches there are.
+        state: the agent that collected the rollout.
+        rollout: T steps of W workers.
+        progress: n and N of this lifetime; where step sizes are annealed they are scaled by 1 - n/N, and by
+            the rule's schedule where it has one.
+        key: of the shuffles.
+
+    Returns:
+        The agent afterwards, and the loss's metrics (means over minibatches).
+    """
+    scale = _step_scale(objective, meta_params, agent, progress)
+    if not agent.revisits:
+        grads, metrics = gradients(objective, meta_params, agent, state.params, rollout, progress)
+        return agent.step(state, grads, scale), metrics
+
+    behaviour = rollout.behaviour
+    outputs = agent.apply(state.params, rollout.observation) if behaviour is None else behaviour.outputs
+    targets = objective.targets(meta_params, _experience(agent, state.params, rollout, outputs), progress)
+    steps = rollout.reward.size
+    batch = jax.tree.map(
+        lambda leaf: leaf.reshape(steps, *leaf.shape[2:]),
+        (rollout.observation, rollout.action, targets),
+    )
+
+    def minibatch(state: AgentState, rows: Array) -> tuple[AgentState, Metrics]:
+        # A permutation is in range by construction; a check would cost a pass over every row.
+        observation, action, target = jax.tree.map(
+            lambda leaf: leaf.at[rows].get(mode="promise_in_bounds", unique_indices=True), batch
+        )
+
+        def loss(params: AgentParams) -> tuple[Float[Array, ""], Metrics]:
+            return objective.loss(meta_params, agent.apply(params, observation), action, target, progress)
+
+        grads, metrics = jax.grad(loss, has_aux=True)(state.params)
+        return agent.step(state, grads, scale), metrics
+
+    def epoch(state: AgentState, key: Key[Array, ""]) -> tuple[AgentState, dict[str, Array]]:
+        return jax.lax.scan(minibatch, state, shuffled(key, steps).reshape(agent.minibatches, -1))
+
+    state, metrics = jax.lax.scan(epoch, state, jax.random.split(key, agent.epochs))
+    return state, jax.tree.map(jnp.mean, metrics)
+
+
+def _step_scale(
+    objective: Objective, meta_params: MetaParams, agent: Agent, progress: Progress
+) -> Float[Array, ""] | None:
+    """How long optimiser steps are: annealed by the agent, scaled by the rule's schedule; None: as they
+    are.
+    """
+    scheduled = getattr(objective, "step_scale", lambda *_: None)(meta_params, progress)
+    if not agent.anneal:
+        return scheduled
+    return progress.remaining if scheduled is None else progress.remaining * scheduled
+
+
+def shuffled(key: Key[Array, ""], size: int) -> Int[Array, " size"]:
+    """A permutation of the numbers below `size`.
+
+    One sort of 32-bit numbers whose high bits are random and whose low bits are their own position: to sort
+    positions by random numbers takes five times as long. A pair's random bits are equal with a chance of at
+    most 2^-16 (of 8,192 numbers: 2^-19), and then it stays in order.
+    """
+    noise, ends = jax.random.bits(key, (size,)), (size - 1).bit_length()
+    if ends > MOST_POSITION_BITS:
+        return jnp.argsort(noise)
+    position = jnp.uint32((1 << ends) - 1)
+    numbers = jnp.sort((noise & ~position) | jnp.arange(size, dtype=jnp.uint32))
+    return (numbers & position).astype(jnp.int32)
+
+
+def gradients(
+    objective: Objective,
+    meta_params: MetaParams,
+    agent: Agent,
+    params: AgentParams,
+    rollout: Rollout,
+    progress: Progress,
+) -> tuple[AgentParams, Metrics]:
+    """The agent's gradient on one whole rollout.
+
+    Args:
+        objective: the rule.
+        meta_params: its meta-parameters.
+        agent: the static side of the agent.
+        params: the agent's parameters, the ones that collected the rollout.
+        rollout: T steps of W workers.
+        progress: n and N of this lifetime.
+
+    Returns:
+        Gradient of the objective's loss with respect to `params`, and the loss's metrics.
+    """
+    outputs, pull_back = jax.vjp(lambda p: agent.apply(p, rollout.observation), params)
+    targets = objective.targets(meta_params, _experience(agent, params, rollout, outputs), progress)
+
+    def loss(outputs):
+        return objective.loss(meta_params, outputs, rollout.action, targets, progress)
+
+    cotangents, metrics = jax.grad(loss, has_aux=True)(outputs)
+    return pull_back(cotangents)[0], metrics
+
+
+def _experience(agent: Agent, params: AgentParams, rollout: Rollout, outputs: Outputs) -> Experience:
+    """What the objective sees; parts that it does not use are never computed."""
+    last_outputs, behaviour = agent.apply(params, rollout.last_observation), rollout.behaviour
+    if behaviour is None:
+        next_head = agent.apply(params, rollout.next_observation).head
+    else:
+        following = jnp.concatenate([outputs.head[1:], last_outputs.head[None]])
+        next_head = jnp.where(rollout.truncated[..., None], behaviour.cut_off, following)
+    return Experience(rollout=rollout, outputs=outputs, next_head=next_head, last_outputs=last_outputs)

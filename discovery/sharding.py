@@ -1,0 +1,164 @@
+"""Runs independent lanes in small blocks, dealt over the devices so that all finish together.
+
+Small blocks stay in a core's cache, and a block of lanes with similar costs wastes little in its
+loop. Lanes are sorted by cost and cut into blocks of a fixed size, which does not depend on the
+number of devices: neither do the results, to the last bit. Used by the outer loop and by evaluation.
+"""
+
+import collections
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
+from jaxtyping import Array, Float, Int
+
+AXIS = "lanes"
+
+
+class BlockAssignment(NamedTuple):
+    """Which lanes form which block, and which device runs it.
+
+    Attributes:
+        blocks: lane numbers; the last block is filled up with numbers >= `lanes`.
+        device: of each block.
+        costs: of each block.
+    """
+
+    blocks: Int[Array, "blocks size"]
+    device: Int[Array, " blocks"]
+    costs: Float[Array, " blocks"]
+
+
+def make_mesh(devices: int | None = None) -> Mesh:
+    """A one-dimensional mesh over `devices` devices (default: all), as many of each process."""
+    available, processes = jax.devices(), jax.process_count()
+    count = len(available) if devices is None else devices
+    if not 1 <= count <= len(available):
+        raise ValueError(f"devices must be between 1 and {len(available)}, not {count}")
+    if count % processes:
+        raise ValueError(f"devices ({count}) must be a multiple of the {processes} processes")
+    seen: collections.Counter[int] = collections.Counter()
+    chosen = []
+    for device in available:
+        seen[device.process_index] += 1
+        if seen[device.process_index] <= count // processes:
+            chosen.append(device)
+    if len(chosen) < count:
+        raise ValueError(f"not every one of the {processes} processes has {count // processes} devices")
+    return Mesh(np.array(chosen), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """On every device, whole."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def over_lanes(mesh: Mesh) -> NamedSharding:
+    """The first axis cut into as many pieces as there are devices."""
+    return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
+def put(tree: Any, where: Any) -> Any:
+    """`jax.device_put` of what all processes hold alike, also onto devices of other processes.
+
+    Args:
+        tree: pytree of arrays.
+        where: the same with a sharding for each.
+    """
+    if jax.process_count() == 1:
+        return jax.device_put(tree, where)
+
+    def put_leaf(leaf: Any, where: Sharding) -> Any:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            data = put_leaf(jax.random.key_data(leaf), where)
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        # `device_put` would compare what the processes hold, and NaN is not equal to itself.
+        local = np.asarray(leaf)
+        return jax.make_array_from_callback(local.shape, where, lambda index: local[index])
+
+    return jax.tree.map(put_leaf, tree, where)
+
+
+def ordered_sum(parts: Float[Array, "chunks D"], mesh: Mesh) -> Float[Array, " D"]:
+    """Adds partial sums in their order, so that rounding does not depend on the number of devices.
+
+    Every device adds a slice of the dimensions; the chunks may lie on any devices before.
+    """
+    size = parts.shape[1]
+    padded = jnp.pad(parts, ((0, 0), (0, -size % mesh.size)))
+    padded = jax.lax.with_sharding_constraint(padded, NamedSharding(mesh, PartitionSpec(None, AXIS)))
+    total, _ = jax.lax.scan(lambda total, part: (total + part, None), jnp.zeros_like(padded[0]), padded)
+    return jax.lax.with_sharding_constraint(total, replicated(mesh))[:size]
+
+
+def assign_blocks(costs: Float[Array, " lanes"], block_size: int, devices: int) -> BlockAssignment:
+    """Sorts lanes by cost, cuts blocks, and gives each block to the device with the least to do.
+
+    Longest first to the least loaded is within 4/3 of the best possible finish (Graham 1969).
+    """
+    lanes = costs.shape[0]
+    count = -(-lanes // block_size)
+    order = jnp.argsort(-costs, stable=True).astype(jnp.int32)
+    padding = jnp.arange(lanes, count * block_size, dtype=jnp.int32)
+    blocks = jnp.concatenate([order, padding]).reshape(count, block_size)
+    # Lanes are sorted, so a block takes as long as its first lane.
+    block_costs = costs[blocks[:, 0]].astype(jnp.float32)
+
+    def give(loads, cost):
+        device = jnp.argmin(loads)
+        return loads.at[device].add(cost), device
+
+    _, device = jax.lax.scan(give, jnp.zeros(devices, jnp.float32), block_costs)
+    return BlockAssignment(blocks=blocks, device=device.astype(jnp.int32), costs=block_costs)
+
+
+def run_blocks(
+    task: Callable[[Any, Int[Array, " size"]], Any],
+    operands: Any,
+    costs: Float[Array, " lanes"],
+    block_size: int,
+    mesh: Mesh,
+) -> Any:
+    """Runs `task` on every lane, block by block, over the mesh.
+
+    Args:
+        task: from `operands` and the lane numbers of one block to a pytree of floats with leading axis
+            `size`. It is traced once. Numbers >= lanes are padding: their results are dropped, and they
+            should cost nothing.
+        operands: pytree of arrays that the task reads; every device holds all of it.
+        costs: relative time of each lane. A lane that costs 0 has nothing to do: blocks of such lanes
+            are left out, and their results are 0.
+        block_size: lanes that run side by side; part of what determines results to the last bit.
+        mesh: the devices, from `make_mesh`.
+
+    Returns:
+        The pytree with leading axis `lanes`, the same on every device. It crosses devices once, so
+        keep it small: scalars per lane, not agents.
+    """
+    lanes = costs.shape[0]
+    plan = assign_blocks(costs, block_size, mesh.size)
+    shapes = jax.eval_shape(task, operands, jax.ShapeDtypeStruct((block_size,), jnp.int32))
+
+    def on_device(plan, operands):
+        # A block whose first and longest lane costs nothing has nothing to do.
+        mine = (plan.device == jax.lax.axis_index(AXIS)) & (plan.costs > 0)
+        queue = jnp.argsort(~mine, stable=True)
+
+        def run(i, results):
+            block = plan.blocks[queue[i]]
+            found = task(operands, block)
+            # Added, so that the sum below leaves them as they are: it turns -0 into 0.
+            return jax.tree.map(lambda all_, new: all_.at[block].add(new, mode="drop"), results, found)
+
+        results = jax.tree.map(lambda s: jnp.zeros((lanes, *s.shape[1:]), s.dtype), shapes)
+        results = jax.lax.fori_loop(0, jnp.sum(mine), run, results)
+        # Every lane was run by one device and is zero on the others: the sum is exact.
+        return jax.lax.psum(results, AXIS)
+
+    everywhere = PartitionSpec()
+    return jax.shard_map(on_device, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False)(
+        plan, operands
+    )

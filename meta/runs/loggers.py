@@ -1,0 +1,365 @@
+"""Where a run can be watched: live progress in the terminal, TensorBoard, Weights & Biases, a log file.
+
+A watcher is told of every generation on the host; none of this is inside compiled code.
+"""
+
+import collections
+import contextlib
+import hashlib
+import io
+import logging
+import os
+import re
+import secrets
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from matplotlib.image import imread
+from rich.console import Console
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from rl_discovery.checkpoints import untrusted
+from rl_discovery.checkpoints.atomic import replace_file
+from rl_discovery.meta.config import RunConfig, to_json
+from rl_discovery.meta.errors import ConfigError, RunError
+from rl_discovery.meta.runs.clock import USES, shares
+from rl_discovery.meta.runs.directory import WANDB, WANDB_ID
+
+logger = logging.getLogger("rl_discovery")
+
+PANELS = {
+    "replay_fraction": "curriculum",
+    "regret_": "curriculum",
+    "score_": "curriculum",
+    "buffer_": "curriculum",
+    "level_": "levels",
+    "replayed_level_": "levels",
+    "held_out_": "held_out",
+    "time_": "time",
+}
+"""Where TensorBoard and W&B show metrics whose names begin like this; the others are under "meta"."""
+
+GLANCE = {
+    "Is it learning? (noise ratio: 1 is noise)": (
+        "meta/fitness_mean",
+        "held_out/held_out_fitness",
+        "meta/noise_ratio",
+        "meta/direction_correlation",
+    ),
+    "Is the curriculum moving? (scores)": ("curriculum/score_fresh", "curriculum/score_replayed"),
+    "Is the curriculum moving? (share replayed)": ("curriculum/replay_fraction",),
+    "Is the machine busy? (share of time)": tuple(f"time/share_{use}" for use in (*USES, "idle")),
+    "How long to go? (hours)": ("time/hours_to_go",),
+}
+"""The charts of TensorBoard's tab Custom Scalars, and what each shows together."""
+
+GLANCED = tuple(tag for tags in GLANCE.values() for tag in tags)
+"""What W&B shows in a section of its own as well."""
+
+FLUSH_SECONDS = 10.0
+"""Between two moments at which TensorBoard can see what is new."""
+
+BINS = 64
+"""Of a histogram."""
+
+ID_BYTES = 64
+"""Of the file with the id of Weights & Biases; ours have 17."""
+
+PACE_GENERATIONS = 200
+"""Newest generations whose mean time tells the hours to go: checkpoints and evaluations count in it."""
+
+
+class Logger(Protocol):
+    """Something that is told how the run goes."""
+
+    def generation(self, row: Mapping[str, Any]) -> None:
+        """One generation's metrics."""
+        ...
+
+    def histograms(self, values: Mapping[str, np.ndarray], generation: int) -> None:
+        """Numbers of all levels in the buffer, by name, after a generation with a checkpoint."""
+        ...
+
+    def gallery(self, picture: bytes, generation: int) -> None:
+        """The levels of highest score as a PNG, after a generation with a checkpoint."""
+        ...
+
+    def close(self) -> None:
+        """The run is over."""
+        ...
+
+
+class Points:
+    """What TensorBoard and W&B show of a generation, by group and name.
+
+    Args:
+        total: generations of the run.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._seconds: collections.deque[float] = collections.deque(maxlen=PACE_GENERATIONS)
+
+    def of(self, row: Mapping[str, Any]) -> dict[str, float]:
+        """Every metric that has a value, shares of time, and hours to go at the present pace."""
+        found = {
+            f"{_panel(name)}/{name}": value
+            for name, value in row.items()
+            if name != "generation" and value is not None
+        }
+        self._seconds.append(row["generation_s"])
+        left = self._total - row["generation"] - 1
+        found["time/hours_to_go"] = left * statistics.fmean(self._seconds) / 3600
+        return found | {f"time/share_{use}": share for use, share in shares(row).items()}
+
+
+class Terminal:
+    """A progress bar on a terminal; one line every so often where there is none (a log file, Slurm)."""
+
+    def __init__(self, console: Console, generations: int, done: int) -> None:
+        self._console = console
+        self._total = generations
+        self._fitness: float | None = None
+        self._next_line = done
+        self._progress = Progress(
+            TextColumn("generation"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=None),
+            TextColumn("fitness {task.fields[fitness]}"),
+            TextColumn("[dim]best {task.fields[best]}[/]"),
+            TextColumn("{task.fields[rate]} env steps/s"),
+            TimeElapsedColumn(),
+            TextColumn("[dim]left[/]"),
+            TimeRemainingColumn(elapsed_when_finished=False, compact=True),
+            console=console,
+        )
+        self._task = self._progress.add_task(
+            "", total=generations, completed=done, fitness="–", best="–", rate="–"
+        )
+        self._live = (
+            Live(self._progress, console=console, refresh_per_second=4) if console.is_terminal else None
+        )
+        if self._live:
+            self._live.start()
+
+    def generation(self, row: Mapping[str, Any]) -> None:
+        """Moves the bar, or prints a line about 20 times a run."""
+        # Single generations meet different levels: a running mean shows the trend.
+        if (mean := row["fitness_mean"]) is not None:
+            self._fitness = mean if self._fitness is None else 0.9 * self._fitness + 0.1 * mean
+        rate = _thousands(row["env_steps_per_s"])
+        done = row["generation"] + 1
+        # Agents that live on from step to step have no fitness before the first lifetime ends.
+        fitness = "–" if self._fitness is None else f"{self._fitness:.3f}"
+        best = "–" if row["fitness_best"] is None else f"{row['fitness_best']:.2f}"
+        self._progress.update(self._task, completed=done, fitness=fitness, best=best, rate=rate)
+        if self._live is None and (done >= self._next_line or done == self._total):
+            self._next_line = done + max(1, self._total // 20)
+            left = _duration((self._total - done) * row["generation_s"])
+            self._console.print(
+                f"generation {done}/{self._total}  fitness {fitness}  {rate} env steps/s  {left} left",
+                highlight=False,
+            )
+
+    def histograms(self, values: Mapping[str, np.ndarray], generation: int) -> None:
+        """Nothing: a line has no room for it."""
+
+    def gallery(self, picture: bytes, generation: int) -> None:
+        """Nothing: a terminal shows no pictures."""
+
+    def close(self) -> None:
+        """Leaves the last state of the bar on the screen."""
+        if self._live:
+            self._live.stop()
+
+
+class TensorBoard:
+    """Scalars of every generation, and the level buffer at checkpoints, as TensorBoard events.
+
+    Events are written by the caller's thread: the queue of tensorboardX's own writer would hold the run for
+    ever once its thread had died of a full disk. A run goes on without events where they cannot be written.
+
+    Args:
+        directory: of the event files.
+        generations: of the run.
+        done: generations that are not run again.
+        now: seconds of a clock that is never set back.
+    """
+
+    def __init__(
+        self, directory: Path, generations: int, done: int, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        from tensorboardX import summary
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2
+
+        self._summary, self._event = summary, event_pb2.Event
+        self._points = Points(generations)
+        self._now = now
+        self._flushed = now()
+        self._events: Any = None
+        layout = {name: ["Multiline", list(tags)] for name, tags in GLANCE.items()}
+        with self._or_without():
+            directory.mkdir(parents=True, exist_ok=True)
+            self._events = EventsWriter(str(directory / "events"))
+        # Hides the events of generations that are about to be run again.
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._write(done, file_version="brain.Event:2")
+        self._write(done, session_log=start)
+        self._write(done, summary=summary.custom_scalars({"At a glance": layout}))
+
+    def generation(self, row: Mapping[str, Any]) -> None:
+        """One point per metric, over generations."""
+        found = self._summary.Summary()
+        for tag, value in self._points.of(row).items():
+            found.MergeFrom(self._summary.scalar(tag, value))
+        self._write(row["generation"], summary=found)
+
+    def histograms(self, values: Mapping[str, np.ndarray], generation: int) -> None:
+        """One histogram per name."""
+        for name, numbers in values.items():
+            found = self._summary.histogram(f"curriculum/{name}", numbers, bins=BINS)
+            self._write(generation, summary=found)
+
+    def gallery(self, picture: bytes, generation: int) -> None:
+        """One image."""
+        found = self._summary.image("curriculum/gallery", _pixels(picture), dataformats="HWC")
+        self._write(generation, summary=found)
+
+    def close(self) -> None:
+        """Flushes and closes the event file."""
+        if self._events is not None:
+            with self._or_without():
+                self._events.close()
+
+    def _write(self, generation: int, **what: Any) -> None:
+        if self._events is None:
+            return
+        with self._or_without():
+            self._events.write_event(self._event(wall_time=time.time(), step=generation, **what))
+            if self._now() >= self._flushed + FLUSH_SECONDS:
+                self._events.flush()
+                self._flushed = self._now()
+
+    @contextlib.contextmanager
+    def _or_without(self) -> Iterator[None]:
+        """What cannot be written ends the events, and not the run: all numbers are in metrics.jsonl too."""
+        try:
+            yield
+        except OSError as error:
+            logger.warning("no more TensorBoard events: %s", error)
+            events, self._events = self._events, None
+            with contextlib.suppress(OSError):
+                if events is not None:
+                    events.close()
+
+
+class WeightsAndBiases:
+    """Scalars of every generation in Weights & Biases, resumed under the id that the run directory keeps."""
+
+    def __init__(self, config: RunConfig, directory: Path) -> None:
+        try:
+            import wandb
+        except ImportError:
+            raise ConfigError(
+                "logging.wandb_project needs Weights & Biases: pip install 'rl-discovery[wandb]'"
+            ) from None
+        self._histogram, self._image = wandb.Histogram, wandb.Image
+        self._points = Points(config.generations)
+        self._run = wandb.init(
+            project=config.logging.wandb_project,
+            config=to_json(config),
+            dir=str(directory),
+            id=_wandb_id(directory),
+            name=directory.resolve().name,
+            resume="allow",
+        )
+
+    def generation(self, row: Mapping[str, Any]) -> None:
+        """One step per generation."""
+        found = self._points.of(row)
+        # W&B makes a section of panels from what comes before the slash.
+        glance = {f"at a glance/{_name(tag)}": found[tag] for tag in GLANCED if tag in found}
+        self._run.log(found | glance, step=row["generation"])
+
+    def histograms(self, values: Mapping[str, np.ndarray], generation: int) -> None:
+        """One histogram per name."""
+        found = {f"curriculum/{name}": self._histogram(numbers) for name, numbers in values.items()}
+        self._run.log(found, step=generation)
+
+    def gallery(self, picture: bytes, generation: int) -> None:
+        """One image."""
+        self._run.log({"curriculum/gallery": self._image(_pixels(picture))}, step=generation)
+
+    def close(self) -> None:
+        """Finishes the W&B run."""
+        self._run.finish()
+
+
+def make_loggers(config: RunConfig, directory: Path, console: Console, done: int) -> list[Logger]:
+    """The watchers that a configuration asks for."""
+    found: list[Logger] = []
+    if config.logging.wandb_project is not None:
+        found.append(WeightsAndBiases(config, directory))
+    if config.logging.tensorboard:
+        found.append(TensorBoard(directory / "tb", config.generations, done))
+    return [*found, Terminal(console, config.generations, done)]
+
+
+def _wandb_id(directory: Path) -> str:
+    """The run's id, made and kept in its directory where it has none yet: places are used again.
+
+    Raises:
+        RunError: what is kept is no id.
+        CheckpointError, OSError: it cannot be kept or read.
+    """
+    path = directory / WANDB_ID
+    if not path.exists():
+        # Ids were made of the path once: a run that began so goes on so.
+        former = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
+        began = any((directory / WANDB).glob(f"*run-*-{former}"))
+        replace_file(path, f"{former if began else secrets.token_hex(8)}\n".encode())
+    try:
+        kept = untrusted.read_bytes(path, ID_BYTES).decode().strip()
+    except (untrusted.RefusedError, UnicodeDecodeError):
+        kept = ""
+    if not re.fullmatch(r"[0-9a-z]{1,32}", kept):
+        raise RunError(f"{path} holds no id of Weights & Biases; delete it to begin a new run there")
+    return kept
+
+
+def _panel(name: str) -> str:
+    """The group of panels that a metric is shown in."""
+    return next((panel for prefix, panel in PANELS.items() if name.startswith(prefix)), "meta")
+
+
+def _name(tag: str) -> str:
+    """Of a metric, without its group."""
+    return tag.rpartition("/")[2]
+
+
+def _pixels(picture: bytes) -> np.ndarray:
+    """RGB bytes of a PNG."""
+    return np.round(255 * imread(io.BytesIO(picture), format="png")[..., :3]).astype(np.uint8)
+
+
+def _thousands(rate: float) -> str:
+    return f"{rate / 1e6:.2f}M" if rate >= 1e6 else f"{rate / 1e3:.0f}k"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"

@@ -1,0 +1,446 @@
+"""The host loop around a trainer's step: it owns progress, logging, checkpoints and stop signals.
+
+Where generations are short, the next one is dispatched before the metrics of the last are read, so
+that the devices never wait for the host. What a run leaves behind is exact: metrics are on disk before the
+checkpoint that counts on them, and everything after the checkpoint is done again on resume.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import math
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+from rl_discovery.discovery.learning.rollout import no_end
+from rl_discovery.discovery.types import MetaParams
+from rl_discovery.meta.config import RunConfig, validate
+from rl_discovery.meta.errors import DivergedError, RunError
+from rl_discovery.meta.held_out import HeldOut
+from rl_discovery.meta.presets import PRESETS
+from rl_discovery.meta.program import Program, compile_step, make_program, reduced
+from rl_discovery.meta.results import env_steps_of
+from rl_discovery.meta.runs import distributed
+from rl_discovery.meta.runs.clock import Clock
+from rl_discovery.meta.runs.directory import BEST_OBJECTIVE, RunDirectory
+from rl_discovery.meta.runs.divergence import HeldOutEvaluation, Trend, evaluation_of, trend
+from rl_discovery.meta.runs.log import run_log
+from rl_discovery.meta.runs.loggers import Logger, make_loggers
+from rl_discovery.meta.runs.profiler import Tracer
+from rl_discovery.meta.runs.saver import Saver, due
+from rl_discovery.meta.runs.signals import StopRequest, wait_for
+from rl_discovery.meta.warm_start import START, first_stage, source, starting_point
+
+logger = logging.getLogger("rl_discovery")
+
+LOOK_AHEAD_SECONDS = 2.0
+"""Generations shorter than this are dispatched one ahead."""
+
+NOBODY = {"es": "candidate had a finite fitness", "meta_gradient": "lane had a finite meta-gradient"}
+"""What a generation lacks that cannot be learned from."""
+
+LOWER = {"es": "es.learning_rate or es.sigma", "meta_gradient": "meta_gradient.learning_rate"}
+"""What may keep a run from diverging."""
+
+
+NAN_SWITCHES = {"jax_debug_nans": jax.debug_nans, "jax_debug_infs": jax.debug_infs}
+"""They would end every run: candidates and strategies begin with the worst fitness there is, metrics that
+have no value are NaN."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOutcome:
+    """How a call of `meta_train` ended.
+
+    Attributes:
+        generations: done in all, over every call.
+        signal: what stopped it early, or None.
+    """
+
+    generations: int
+    signal: signal.Signals | None
+
+
+def meta_train(config: RunConfig, run_dir: Path, console: Console, *, profile: bool = False) -> RunOutcome:
+    """Runs or resumes a meta-training run until its last generation or a stop signal.
+
+    Args:
+        config: the configuration; on resume the same in all that decides results.
+        run_dir: where everything goes.
+        console: for progress and messages.
+        profile: whether to write a trace of the second generation of this call to profile/ in `run_dir`.
+
+    Raises:
+        RunError, ConfigError: the run directory cannot be used (see `RunDirectory`), or no agent's episodes
+            end.
+        CheckpointError: a checkpoint could not be written.
+        DivergedError: no candidate of a generation had a finite fitness, or held-out fitness fell and
+            `held_out.on_divergence` is stop.
+    """
+    config = validate(config)
+    stopped = _first_stage(config, run_dir, console)
+    if stopped is not None:
+        return stopped
+    watch = distributed.Watch(
+        lambda line: console.print(line, style="red", highlight=False, markup=False, soft_wrap=True)
+    )
+    try:
+        outcome = _meta_train(
+            config, run_dir, console if distributed.leads() else Console(quiet=True), profile
+        )
+    except distributed.ORDERLY:
+        watch.leave()
+        raise
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        if distributed.several() and distributed.is_broken_connection(error):
+            watch.give_up(error)
+        raise
+    watch.leave()
+    return outcome
+
+
+def _first_stage(config: RunConfig, run_dir: Path, console: Console) -> RunOutcome | None:
+    """Runs the preset that the run starts from, unless that is done; what a stop signal left of it, or
+    None.
+    """
+    name = first_stage(config.start_from)
+    if name is None or (run_dir / "config.json").exists():
+        return None
+    stage = dataclasses.replace(PRESETS.find(name).config, seed=config.seed, logging=config.logging)
+    outcome = meta_train(stage, run_dir / START, console)
+    return None if outcome.signal is None else outcome
+
+
+def _meta_train(config: RunConfig, run_dir: Path, console: Console, profile: bool) -> RunOutcome:
+    """The same, once there is somebody to miss a process."""
+    with contextlib.ExitStack() as stack:
+        stop = StopRequest(
+            lambda number: console.print(
+                f"{number.name}: saving after this generation (again to quit at once)"
+            )
+        )
+        stack.callback(stop.close)
+        notes = [] if stop.catches else ["not in the main thread: signals do not stop this run in order"]
+        notes += stack.enter_context(_without_debugging())
+        distributed.check_same(config)
+        program = make_program(config)  # before the directory holds a configuration that cannot work
+        if config.start_from is not None and not (run_dir / "config.json").exists():
+            starting_point(source(config.start_from, run_dir), program.objective)  # likewise
+        directory = distributed.lead(lambda: RunDirectory(run_dir, config))
+        if directory is not None:
+            stack.callback(directory.close)
+        distributed.lead(lambda: stack.enter_context(run_log(run_dir / "train.log")))
+        for note in notes:
+            _say(console, note)
+        return _Run(config, program, run_dir, directory, console, stop, profile).run()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Turn:
+    """What all processes agreed to do after a generation.
+
+    Attributes:
+        signal: that asked one of them to stop, or None.
+        best: whether held-out fitness is higher than ever.
+        diverged: whether it has fallen for long enough.
+        due: whether it is time for a checkpoint.
+    """
+
+    signal: signal.Signals | None
+    best: bool
+    diverged: bool
+    due: bool
+
+
+class _Run:
+    """One process's part of a run; process 0 alone has its directory and knows its past."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        program: Program,
+        path: Path,
+        directory: RunDirectory | None,
+        console: Console,
+        stop: StopRequest,
+        profile: bool,
+    ) -> None:
+        self.config = config
+        self.program = program
+        self.path = path
+        self._directory = directory
+        self.console = console
+        self.stop = stop
+        self.stopped: signal.Signals | None = None
+        self.clock = Clock()
+        self.saver = Saver(config, program, path, self.clock, self._say)
+        self.held_out = HeldOut(config, program)
+        self.trend = Trend()
+        self.tracer = Tracer(path / "profile" if profile and distributed.leads() else None, self._say)
+        self.env_steps = 0
+        self.told_endless = False
+        self.last_finish = self.clock.now()
+        self.seconds = math.inf  # of the last generation
+        self.dispatch_blocks = False
+
+    @property
+    def directory(self) -> RunDirectory:
+        """Process 0's."""
+        assert self._directory is not None, "only process 0 has the run directory"
+        return self._directory
+
+    def run(self) -> RunOutcome:
+        """Generations until the last one or a stop signal."""
+        try:
+            state = self._resume_or_init()
+            done = int(state.generation)
+            if done >= self.config.generations:
+                self._say(f"already done: {done} generations in {self.path}")
+                return RunOutcome(done, None)
+            distributed.lead(lambda: self._record_history(done))
+            # Before the compilation, so that nobody waits for it to hear that wandb is not installed.
+            loggers = distributed.lead(lambda: make_loggers(self.config, self.path, self.console, done)) or []
+            try:
+                step = self._compile(state)
+                self.tracer.check(self.config.generations - done)
+                self.last_finish = self.clock.now()
+                self.saver.begin()
+                state = self._loop(step, state, loggers)
+                self._save(state, loggers)
+                self.saver.wait()
+            finally:
+                for logger_ in loggers:
+                    logger_.close()
+            return RunOutcome(int(state.generation), self.stopped)
+        finally:
+            self.saver.close()
+
+    def _loop(self, step: Any, state: Any, loggers: list[Logger]) -> Any:
+        """Generations until the last one or a signal; returns the last state that was recorded."""
+        self.stopped = self._asked()
+        if self.stopped is not None:  # while the program was compiled
+            return state
+        ahead = None
+        first = int(state.generation)
+        for number in range(first, self.config.generations):
+            count, evaluates = number - first, self.held_out.due(number)
+            with self.tracer.around(count, number), self.clock.spent("generations"):
+                began = self.clock.now()
+                state, metrics = ahead or step(state)
+                dispatched = self.clock.now()
+                # The last generation's metrics are read while the next one runs, so that devices never
+                # wait; not where that saves next to nothing and a stop would have to wait for it, nor with
+                # several processes, whose agreement would wait.
+                alone = evaluates or distributed.several() or self.tracer.needs_alone(count)
+                more = number + 1 < self.config.generations and self.seconds < LOOK_AHEAD_SECONDS
+                ahead = step(state) if more and not alone and not self.dispatch_blocks else None
+                found = wait_for(metrics)
+            if count == 0:
+                # On a GPU, the host runs the loops of a program itself: to dispatch is to wait.
+                self.dispatch_blocks = dispatched - began > self.clock.now() - dispatched
+            row = self._row(number, found)
+            if evaluates:
+                with self.clock.spent("evaluation"):
+                    row |= self.held_out.evaluate(state)
+            row = self._record(row, loggers)
+            evaluation = evaluation_of(row)
+            turn = self._agree(number, evaluation)
+            self.stopped = turn.signal
+            if evaluation is not None and turn.best:
+                self.saver.save_best(state, self.env_steps, evaluation)
+            if evaluation is not None and turn.diverged:
+                state = self._mend(number, evaluation, state)
+            if turn.signal is not None:
+                return state
+            if turn.best or turn.due:
+                self._save(state, loggers)
+        return state
+
+    def _row(self, number: int, found: dict[str, Any]) -> dict[str, Any]:
+        """A generation's metrics, and when it ended."""
+        steps = env_steps_of(self.config, found.pop("updates"))
+        self._check_ends(number, found.pop("endless").item())
+        values = {name: value.item() for name, value in found.items()}
+        if values["nonfinite_candidates"] == self.config.lanes:
+            step = ", ".join(
+                f"{name.replace('_', ' ')} {values[name]:.3g}"
+                for name in ("learning_rate", "sigma")
+                if math.isfinite(values[name])
+            )
+            raise self._diverged(
+                f"generation {number}: no {NOBODY[self.config.trainer]} (meta-parameter norm "
+                f"{values['meta_param_norm']:.3g}, {step})"
+            )
+        now = self.clock.now()
+        self.env_steps += steps
+        self.seconds, self.last_finish = now - self.last_finish, now
+        return {
+            "generation": number,
+            "generation_s": round(self.seconds, 6),
+            "env_steps": self.env_steps,
+            "env_steps_per_s": round(steps / max(self.seconds, 1e-9), 1),
+        } | values
+
+    def _check_ends(self, number: int, endless: float) -> None:
+        """Says once that there are agents whose episodes do not end, and stops where there are no others."""
+        names = " or ".join(task.levels.distribution for task in self.config.tasks)
+        line = f"generation {number}: {no_end(names)}"
+        if endless == 1:
+            raise RunError(line)
+        if endless > 0 and not self.told_endless:
+            self.told_endless = True
+            self._say(f"warning: {line}; such agents count as lost ({endless:.0%} of them)", logging.WARNING)
+
+    def _record(self, row: dict[str, Any], loggers: list[Logger]) -> dict[str, Any]:
+        """Writes a generation's metrics, with null for what is not finite."""
+        row = {"generation": row["generation"]} | self.clock.row() | row
+        row = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in row.items()
+        }
+        distributed.lead(lambda: self._keep(row))
+        for logger_ in loggers:
+            logger_.generation(row)
+        return row
+
+    def _keep(self, row: dict[str, Any]) -> None:
+        self.directory.append_metrics(row)
+        with self.clock.spent("checkpoint"):
+            self.saver.poll()
+
+    def _asked(self) -> signal.Signals | None:
+        """The signal that asked any of the processes to stop."""
+        return _signal(distributed.agree({"signal": self.stop.signal or 0})["signal"])
+
+    def _agree(self, number: int, found: HeldOutEvaluation | None) -> _Turn:
+        """Asks whether anybody has to stop, and process 0 for all that depends on time and on the past."""
+        if found is not None:
+            self.trend = self.trend.after(found, self.config.held_out)
+        said = distributed.agree(
+            {
+                "signal": self.stop.signal or 0,
+                "best": found is not None and self.trend.best is found,
+                "diverged": found is not None and self.trend.diverged(self.config.held_out),
+                "due": due(number + 1, self.saver.seconds, self.config.checkpoint),
+            }
+        )
+        asked = _signal(said.pop("signal"))
+        return _Turn(signal=asked, **{name: bool(values[0]) for name, values in said.items()})
+
+    def _mend(self, number: int, found: HeldOutEvaluation, state: Any) -> Any:
+        """Does what is configured where held-out fitness has fallen."""
+        choice = self.config.held_out.on_divergence
+        diagnosis = f"generation {number}: {self.trend.describe(found)}"
+        if choice == "stop":
+            raise self._diverged(diagnosis)
+        if choice == "reduce":
+            state, scale = reduced(state)
+            diagnosis += f"; steps are {scale:g} times the configured ones from here on"
+        self._say(f"warning: {diagnosis}", logging.WARNING)
+        return state
+
+    def _diverged(self, diagnosis: str) -> DivergedError:
+        saved, best = self.saver.saved, self.trend.best
+        last = f"the last good checkpoint is generation {saved}" if saved >= 0 else "no checkpoint yet"
+        kept = "" if best is None else f", the best objective in {BEST_OBJECTIVE}"
+        return DivergedError(
+            f"{diagnosis}; {last} in {self.path}{kept}: "
+            f"start again with a lower {LOWER[self.config.trainer]} in a new run directory"
+        )
+
+    def _resume_or_init(self) -> Any:
+        """The newest good checkpoint, or generation 0; metrics are cut back to match."""
+        # jit gives the initial state the type that the compiled generation returns.
+        abstract = jax.eval_shape(self.program.init)
+        restored = self.saver.restore(abstract)
+        if restored is None:
+            distributed.lead(lambda: self.directory.resume_metrics(0))
+            with self.clock.spent("compile"):
+                return self.program.place(jax.jit(self.program.init)(self._start()))
+        for step in restored.damaged:
+            self._say(f"checkpoint {step} is damaged; going on from checkpoint {restored.generation}")
+        distributed.lead(lambda: self._resume_metrics(restored.generation))
+        # The process may have died between the two, or the newest checkpoint may be damaged.
+        self.saver.save_objective(restored.state, self.env_steps)
+        self._say(f"resumed at generation {restored.generation}")
+        for note in distributed.lead(lambda: self.directory.notes) or []:
+            self._say(note)
+        return self.program.place(restored.state)
+
+    def _start(self) -> MetaParams | None:
+        """Where the search begins, if not at the rule's own meta-parameters."""
+        name = self.config.start_from
+        return None if name is None else starting_point(source(name, self.path), self.program.objective)
+
+    def _resume_metrics(self, generation: int) -> None:
+        """What process 0 knows of the generations before."""
+        last = self.directory.resume_metrics(generation)
+        if last is not None:
+            self.env_steps = last["env_steps"]
+            self.clock.resume(last)
+        self.trend = trend(self.directory.rows(), self.config.held_out)
+
+    def _record_history(self, done: int) -> None:
+        """Process 0's."""
+        if changes := self.directory.record_history(done):
+            text = f"warning: {'; '.join(changes)}: from generation {done} on results may be others"
+            self._say(text, logging.WARNING)
+
+    def _compile(self, state: Any) -> Any:
+        began = time.monotonic()
+        self.console.print(
+            Text.assemble(
+                (self.config.preset, "bold"),
+                f" on {self.program.mesh.size} {jax.default_backend()} device(s): compiling …",
+            )
+        )
+        with self.clock.spent("compile"):
+            step = compile_step(self.program, state)
+            if self.held_out.due_between(int(state.generation), self.config.generations):
+                self.held_out.compile(state)
+        self._say(f"compiled in {time.monotonic() - began:.1f} s")
+        return step
+
+    def _save(self, state: Any, loggers: list[Logger]) -> None:
+        """Checkpoint, current objective and gallery; the checkpoint is written in the background."""
+        done = int(state.generation)
+        if done == self.saver.saved:
+            return
+        mean = self.saver.meta_params(state)
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(mean)):
+            raise self._diverged(f"generation {done - 1}: the meta-parameters are no longer finite")
+        self.saver.save(state, self.env_steps, self.trend.best)
+        if self.stopped is None and self._asked() is None:  # whoever asks for a stop waits for no pictures
+            self.saver.show_levels(state, loggers)
+
+    def _say(self, message: str, level: int = logging.INFO) -> None:
+        _say(self.console, message, level)
+
+
+def _say(console: Console, message: str, level: int = logging.INFO) -> None:
+    console.print(message, highlight=False, markup=False, soft_wrap=True)
+    logger.log(level, message)
+
+
+@contextlib.contextmanager
+def _without_debugging() -> Iterator[list[str]]:
+    """Inside, JAX lets NaN and infinities pass; yields a line for each switch that would not have."""
+    asked = [name for name in NAN_SWITCHES if getattr(jax.config, name)]
+    with contextlib.ExitStack() as stack:
+        for name in asked:
+            stack.enter_context(NAN_SWITCHES[name](False))
+        yield [f"{name} is off in this run, in which NaN and inf are values like others" for name in asked]
+
+
+def _signal(said: np.ndarray) -> signal.Signals | None:
+    """The signal that asked one of the processes to stop, where they said 0 or its number."""
+    number = int(said.max())
+    return signal.Signals(number) if number else None

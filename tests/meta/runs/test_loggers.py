@@ -1,0 +1,325 @@
+import hashlib
+import io
+import itertools
+import json
+import os
+import re
+import sys
+import types
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from rich.console import Console
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.layout_pb2 import Layout
+from tensorboardX.record_writer import masked_crc32c
+
+from rl_discovery.meta.errors import ConfigError, RunError
+from rl_discovery.meta.runs.loggers import (
+    GLANCE,
+    PACE_GENERATIONS,
+    Points,
+    TensorBoard,
+    Terminal,
+    WeightsAndBiases,
+    make_loggers,
+)
+from rl_discovery.meta.runs.loop import meta_train
+from tests.meta.tiny import tiny
+
+
+def row(generation, **changes):
+    return {
+        "generation": generation,
+        "wall_s": 1.5,
+        "generation_s": 0.5,
+        "env_steps": 10,
+        "env_steps_per_s": 2_500_000.0,
+        "fitness_mean": float(generation),
+        "fitness_best": 2.0 * generation,
+    } | changes
+
+
+OWN = {"custom_scalars__config__", "time/hours_to_go"}
+"""Tags of TensorBoard events that are no metric's."""
+
+
+def events(file):
+    """The events of one file, checksums verified: length, its CRC, data, its CRC."""
+    data = file.read_bytes()
+    while data:
+        length = int.from_bytes(data[:8], "little")
+        assert masked_crc32c(data[:8]) == int.from_bytes(data[8:12], "little")
+        record, data = data[12 : 12 + length], data[12 + length :]
+        assert masked_crc32c(record) == int.from_bytes(data[:4], "little")
+        data = data[4:]
+        yield Event.FromString(record)
+
+
+def shown(directory):
+    """What TensorBoard shows: step to value of fitness_mean, a restart hiding what came at or after it."""
+    points = {}
+    for file in sorted(directory.iterdir()):
+        for event in events(file):
+            if event.HasField("session_log") and event.session_log.status == SessionLog.START:
+                points = {step: value for step, value in points.items() if step < event.step}
+            for value in event.summary.value:
+                if value.tag == "meta/fitness_mean":
+                    points.setdefault(event.step, []).append(value.simple_value)
+    return points
+
+
+def write(directory, done, rows, monkeypatch, clock):
+    # Event files are named and ordered by the second they were made in.
+    monkeypatch.setattr("time.time", lambda: clock)
+    writer = TensorBoard(directory, 9, done)
+    for values in rows:
+        writer.generation(values)
+    writer.close()
+
+
+def test_tensorboard_events_hold_every_metric_that_has_a_value(tmp_path, monkeypatch):
+    rows = [row(n, regret_mean=None) for n in range(3)]
+    write(tmp_path, 0, rows, monkeypatch, 1000)
+    assert shown(tmp_path) == {0: [0.0], 1: [1.0], 2: [2.0]}
+    (file,) = tmp_path.iterdir()
+    tags = {value.tag for event in events(file) for value in event.summary.value}
+    assert tags - OWN == {f"meta/{name}" for name in row(0) if name != "generation"}
+    assert tags >= OWN
+
+
+def test_metrics_of_the_curriculum_and_of_levels_have_panels_of_their_own(tmp_path, monkeypatch):
+    panels = {
+        "curriculum": ("replay_fraction", "regret_fresh", "score_replayed", "buffer_age"),
+        "levels": ("level_horizon", "replayed_level_walls"),
+        "meta": ("fitness_mean", "meta_gradient_norm", "learning_rate", "lifetimes_ended"),
+    }
+    names = [name for names in panels.values() for name in names]
+    found = dict.fromkeys(names, 1.0) | {"generation": 0, "generation_s": 1.0}
+    write(tmp_path, 0, [found], monkeypatch, 1000)
+    (file,) = tmp_path.iterdir()
+    tags = {value.tag for event in events(file) for value in event.summary.value}
+    shown = {f"{panel}/{name}" for panel, names in panels.items() for name in names}
+    assert tags - OWN == shown | {"meta/generation_s"}
+
+
+def picture():
+    """A PNG of one colour."""
+    buffer = io.BytesIO()
+    Figure(figsize=(0.4, 0.2), facecolor="#ff8000").savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()
+
+
+def test_tensorboard_shows_the_gallery_as_it_is_and_histograms(tmp_path):
+    writer = TensorBoard(tmp_path, 9, 0)
+    writer.histograms({"score": np.array([1.0, 2.0, 4.0])}, 3)
+    writer.gallery(picture(), 3)
+    writer.close()
+    (file,) = tmp_path.iterdir()
+    found = {value.tag: (event.step, value) for event in events(file) for value in event.summary.value}
+    step, value = found["curriculum/score"]
+    assert (step, value.histo.num, value.histo.sum) == (3, 3, 7)
+    step, value = found["curriculum/gallery"]
+    assert (step, value.image.height, value.image.width) == (3, 20, 40)
+    pixels = imread(io.BytesIO(value.image.encoded_image_string), format="png")
+    np.testing.assert_allclose(pixels[..., :3], np.broadcast_to([1, 128 / 255, 0], (20, 40, 3)), atol=1e-6)
+
+
+def test_a_run_goes_on_without_events_where_the_disk_is_full(tmp_path, caplog, monkeypatch):
+    writer = TensorBoard(tmp_path, 99, 0, now=itertools.count(0, 11).__next__)
+    writer.generation(row(0))
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        for n in range(1, 50):
+            writer.generation(row(n))
+            writer.histograms({"score": np.ones(3)}, n)
+            writer.gallery(picture(), n)
+    writer.close()
+    said = [record.message for record in caplog.records]
+    assert said == ["no more TensorBoard events: [Errno 28] No space left on device"]
+    (file,) = tmp_path.iterdir()
+    assert [event.step for event in events(file)][-1] == 1, "nothing is half-written"
+
+
+def test_a_folder_that_cannot_be_made_is_no_reason_to_end(tmp_path, caplog):
+    (tmp_path / "tb").write_text("a file")
+    writer = TensorBoard(tmp_path / "tb", 9, 0)
+    writer.generation(row(0))
+    writer.close()
+    assert caplog.records[0].message.startswith("no more TensorBoard events: ")
+
+
+def test_wandb_is_given_the_gallery_and_histograms_at_the_step_of_the_generation(tmp_path, monkeypatch):
+    logged = []
+    run = types.SimpleNamespace(log=lambda values, step: logged.append((step, values)), finish=lambda: None)
+    wandb = types.SimpleNamespace(
+        init=lambda **_: run, Histogram=lambda numbers: list(numbers), Image=lambda pixels: pixels.shape
+    )
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    watcher = WeightsAndBiases(tiny(logging={"wandb_project": "objectives"}), tmp_path)
+    watcher.histograms({"age": np.array([1, 2])}, 3)
+    watcher.gallery(picture(), 3)
+    assert logged == [(3, {"curriculum/age": [1, 2]}), (3, {"curriculum/gallery": (20, 40, 3)})]
+
+
+@pytest.fixture
+def began(monkeypatch):
+    """Ids that Weights & Biases was given, in their order."""
+    ids = []
+    run = types.SimpleNamespace(finish=lambda: None)
+
+    def init(**settings):
+        ids.append(settings["id"])
+        return run
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init, Histogram=None, Image=None))
+    return ids
+
+
+WANDB = tiny(logging={"wandb_project": "objectives"})
+
+
+def test_wandb_knows_a_run_by_its_directory_wherever_that_is_and_no_other_run_in_its_place(tmp_path, began):
+    place, elsewhere = tmp_path / "run", tmp_path / "moved"
+    place.mkdir()
+    WeightsAndBiases(WANDB, place)
+    WeightsAndBiases(WANDB, place)
+    place.rename(elsewhere)
+    WeightsAndBiases(WANDB, elsewhere)
+    place.mkdir()
+    WeightsAndBiases(WANDB, place)
+    first, resumed, moved, another = began
+    assert first == resumed == moved != another
+    assert re.fullmatch("[0-9a-f]{16}", first)
+
+
+@pytest.mark.parametrize("folder", ["run-20260101_120000-", "offline-run-20260101_120000-"])
+def test_a_run_that_wandb_knew_by_its_path_goes_on_so(tmp_path, began, folder):
+    former = hashlib.sha256(str(tmp_path.resolve()).encode()).hexdigest()[:16]
+    (tmp_path / "wandb" / f"{folder}{former}").mkdir(parents=True)
+    for _ in range(2):
+        WeightsAndBiases(WANDB, tmp_path)
+    assert began == [former, former]
+
+
+@pytest.mark.parametrize("content", [b"", b"a b", b"../x", b"\xff", b"a" * 1000])
+def test_an_id_that_is_none_is_one_line_and_kept(tmp_path, began, content):
+    (tmp_path / "wandb-id.txt").write_bytes(content)
+    with pytest.raises(RunError, match="holds no id of Weights & Biases; delete it"):
+        WeightsAndBiases(WANDB, tmp_path)
+    assert (tmp_path / "wandb-id.txt").read_bytes() == content
+    assert not began
+
+
+def test_the_panel_of_time_shows_shares_and_that_of_held_out_levels_their_fitness(tmp_path, monkeypatch):
+    times = {"wall_s": 8.0, "time_generations_s": 6.0, "time_idle_s": 2.0}
+    write(tmp_path, 0, [row(0, held_out_fitness=3.0, **times)], monkeypatch, 1000)
+    (file,) = tmp_path.iterdir()
+    tags = {value.tag: value.simple_value for event in events(file) for value in event.summary.value}
+    assert (tags["time/share_generations"], tags["time/share_idle"]) == (0.75, 0.25)
+    assert (tags["time/time_generations_s"], tags["held_out/held_out_fitness"]) == (6.0, 3.0)
+
+
+def test_hours_to_go_are_those_at_the_mean_pace_of_the_newest_generations():
+    points = Points(101)
+    assert points.of(row(0, generation_s=36.0))["time/hours_to_go"] == pytest.approx(1)
+    slower = points.of(row(50, generation_s=72.0))["time/hours_to_go"]
+    assert slower == pytest.approx(50 * 54 / 3600)
+    assert points.of(row(100))["time/hours_to_go"] == 0
+    for _ in range(PACE_GENERATIONS):
+        forgotten = points.of(row(99, generation_s=36.0))["time/hours_to_go"]
+    assert forgotten == pytest.approx(0.01)
+
+
+def test_the_tab_at_a_glance_shows_only_what_runs_write(tmp_path):
+    replay = {"score": "algorithmic_regret", "buffer_size": 4}
+    config = tiny(curriculum=replay, held_out={"every": 2, "levels": 2}, generations=2)
+    meta_train(config, tmp_path / "run", Console(quiet=True))
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    # Scores of replayed levels have no value before the first replay.
+    written = set(Points(2).of(dict.fromkeys(last, 1.0) | {"generation": 0}))
+    assert {tag for tags in GLANCE.values() for tag in tags} <= written
+    writer = TensorBoard(tmp_path / "tb", 2, 0)
+    writer.close()
+    (file,) = (tmp_path / "tb").iterdir()
+    (layout,) = [value for event in events(file) for value in event.summary.value]
+    charts = Layout.FromString(layout.tensor.string_val[0]).category[0].chart
+    assert {chart.title: tuple(chart.multiline.tag) for chart in charts} == GLANCE
+
+
+def test_wandb_shows_the_same_as_tensorboard_under_the_same_names(tmp_path, monkeypatch):
+    logged = []
+    run = types.SimpleNamespace(log=lambda values, step: logged.append((step, values)), finish=lambda: None)
+    wandb = types.SimpleNamespace(init=lambda **_: run, Histogram=None, Image=None)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    watcher = WeightsAndBiases(tiny(logging={"wandb_project": "objectives"}), tmp_path)
+    rows = [row(n, replay_fraction=0.5, regret_mean=None) for n in range(2)]
+    for values in rows:
+        watcher.generation(values)
+    points = Points(tiny().generations)
+    for n, values in enumerate(rows):
+        found = points.of(values)
+        glance = {"fitness_mean": float(n), "replay_fraction": 0.5, "hours_to_go": found["time/hours_to_go"]}
+        assert logged[n] == (n, found | {f"at a glance/{name}": value for name, value in glance.items()})
+
+
+@pytest.mark.parametrize("done", [0, 2])
+def test_events_of_generations_that_run_again_are_hidden(tmp_path, monkeypatch, done):
+    write(tmp_path, 0, [row(n, fitness_mean=-1.0) for n in range(4)], monkeypatch, 1000)
+    write(tmp_path, done, [row(n) for n in range(done, 5)], monkeypatch, 2000)
+    assert shown(tmp_path) == {n: [-1.0 if n < done else float(n)] for n in range(5)}
+
+
+def terminal_output(generations, done=0, tty=False):
+    text = io.StringIO()
+    terminal = Terminal(Console(file=text, force_terminal=tty, width=120), generations, done)
+    for n in range(done, generations):
+        terminal.generation(row(n))
+    terminal.close()
+    return text.getvalue()
+
+
+def test_without_a_terminal_about_20_plain_lines_are_printed_and_the_last_generation_is_one():
+    lines = terminal_output(200).splitlines()
+    assert 18 <= len(lines) <= 24
+    assert lines[0] == "generation 1/200  fitness 0.000  2.50M env steps/s  0:01:40 left"
+    assert lines[-1].startswith("generation 200/200")
+    assert lines[-1].endswith("0:00:00 left")
+    assert "\x1b" not in "".join(lines)
+
+
+def test_a_resumed_run_counts_on():
+    lines = terminal_output(10, done=7).splitlines()
+    assert lines[0].startswith("generation 8/10")
+
+
+def test_on_a_terminal_there_is_one_bar_with_the_issues_four_numbers():
+    text = terminal_output(3, tty=True)
+    assert "generation" in text
+    assert "3/3" in text
+    assert "2.50M env steps/s" in text
+    assert "left" in text
+
+
+def test_wandb_that_is_not_installed_is_one_line_that_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    config = tiny(logging={"wandb_project": "objectives"})
+    with pytest.raises(ConfigError, match=r"pip install 'rl-discovery\[wandb\]'") as caught:
+        make_loggers(config, tmp_path, Console(file=io.StringIO()), 0)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("tensorboard", [True, False])
+def test_a_run_has_the_watchers_that_it_is_configured_to_have(tmp_path, tensorboard):
+    config = tiny(logging={"tensorboard": tensorboard})
+    found = make_loggers(config, tmp_path, Console(file=io.StringIO()), 0)
+    for watcher in found:
+        watcher.close()
+    assert [type(watcher) for watcher in found] == [TensorBoard, Terminal][not tensorboard :]
+    assert (tmp_path / "tb").exists() == tensorboard
