@@ -32,10 +32,10 @@ from rich.progress import (
 
 from rl_discovery.checkpoints import untrusted
 from rl_discovery.checkpoints.atomic import replace_file
+from rl_discovery.checkpoints.run_directory import TENSORBOARD, WANDB, WANDB_ID
 from rl_discovery.meta.config import RunConfig, to_json
 from rl_discovery.meta.errors import ConfigError, RunError
 from rl_discovery.meta.runs.clock import USES, shares
-from rl_discovery.meta.runs.directory import WANDB, WANDB_ID
 
 logger = logging.getLogger("rl_discovery")
 
@@ -314,7 +314,7 @@ def make_loggers(config: RunConfig, directory: Path, console: Console, done: int
     if config.logging.wandb_project is not None:
         found.append(WeightsAndBiases(config, directory))
     if config.logging.tensorboard:
-        found.append(TensorBoard(directory / "tb", config.generations, done))
+        found.append(TensorBoard(directory / TENSORBOARD, config.generations, done))
     return [*found, Terminal(console, config.generations, done)]
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
+from rl_discovery.checkpoints.run_directory import BEST_OBJECTIVE, CONFIG, LOG
 from rl_discovery.discovery.learning.rollout import no_end
 from rl_discovery.discovery.types import MetaParams
 from rl_discovery.meta.config import RunConfig, validate
@@ -30,7 +31,7 @@ from rl_discovery.meta.program import Program, compile_step, make_program, reduc
 from rl_discovery.meta.results import env_steps_of
 from rl_discovery.meta.runs import distributed
 from rl_discovery.meta.runs.clock import Clock
-from rl_discovery.meta.runs.directory import BEST_OBJECTIVE, RunDirectory
+from rl_discovery.meta.runs.directory import RunDirectory
 from rl_discovery.meta.runs.divergence import HeldOutEvaluation, Trend, evaluation_of, trend
 from rl_discovery.meta.runs.log import run_log
 from rl_discovery.meta.runs.loggers import Logger, make_loggers
@@ -112,7 +113,7 @@ def _first_stage(config: RunConfig, run_dir: Path, console: Console) -> RunOutco
     None.
     """
     name = first_stage(config.start_from)
-    if name is None or (run_dir / "config.json").exists():
+    if name is None or (run_dir / CONFIG).exists():
         return None
     stage = dataclasses.replace(PRESETS.find(name).config, seed=config.seed, logging=config.logging)
     outcome = meta_train(stage, run_dir / START, console)
@@ -132,12 +133,12 @@ def _meta_train(config: RunConfig, run_dir: Path, console: Console, profile: boo
         notes += stack.enter_context(_without_debugging())
         distributed.check_same(config)
         program = make_program(config)  # before the directory holds a configuration that cannot work
-        if config.start_from is not None and not (run_dir / "config.json").exists():
+        if config.start_from is not None and not (run_dir / CONFIG).exists():
             starting_point(source(config.start_from, run_dir), program.objective)  # likewise
         directory = distributed.lead(lambda: RunDirectory(run_dir, config))
         if directory is not None:
             stack.callback(directory.close)
-        distributed.lead(lambda: stack.enter_context(run_log(run_dir / "train.log")))
+        distributed.lead(lambda: stack.enter_context(run_log(run_dir / LOG)))
         for note in notes:
             _say(console, note)
         return _Run(config, program, run_dir, directory, console, stop, profile).run()

@@ -16,6 +16,13 @@ import jax
 from rl_discovery.checkpoints.atomic import replace_file
 from rl_discovery.checkpoints.objective_file import save_objective
 from rl_discovery.checkpoints.provenance import versions
+from rl_discovery.checkpoints.run_directory import (
+    BEST_OBJECTIVE,
+    CHECKPOINTS,
+    GALLERY,
+    LAST_OBJECTIVE,
+    OBJECTIVE,
+)
 from rl_discovery.checkpoints.runs import Restored, RunCheckpoints
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.types import MetaParams
@@ -25,7 +32,6 @@ from rl_discovery.meta.keeping import CheckpointConfig
 from rl_discovery.meta.program import Program
 from rl_discovery.meta.runs import distributed
 from rl_discovery.meta.runs.clock import Clock
-from rl_discovery.meta.runs.directory import BEST_OBJECTIVE, LAST_OBJECTIVE, OBJECTIVE
 from rl_discovery.meta.runs.divergence import HeldOutEvaluation
 from rl_discovery.meta.runs.gallery import histograms, make_gallery
 from rl_discovery.meta.runs.loggers import Logger
@@ -66,7 +72,7 @@ class Saver:
         self, config: RunConfig, program: Program, path: Path, clock: Clock, say: Callable[[str], None]
     ) -> None:
         self._checkpoints = distributed.lead(
-            lambda: RunCheckpoints(path / "checkpoints", keep=config.checkpoint.keep)
+            lambda: RunCheckpoints(path / CHECKPOINTS, keep=config.checkpoint.keep)
         )
         self.saved = -1
         self._config = config
@@ -167,7 +173,7 @@ class Saver:
                 picture = self._gallery.draw(state) if self._gallery else None
             if picture is None:
                 return
-            replace_file(self._path / "gallery.png", picture)
+            replace_file(self._path / GALLERY, picture)
         except Exception as error:
             if distributed.several() and isinstance(error, jax.errors.JaxRuntimeError):
                 raise  # the others wait for this process's part of the computation

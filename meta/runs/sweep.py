@@ -17,10 +17,11 @@ from typing import Any
 from rl_discovery.checkpoints import untrusted
 from rl_discovery.checkpoints.atomic import replace_file
 from rl_discovery.checkpoints.errors import one_line
+from rl_discovery.checkpoints.fields import changed, flatten
+from rl_discovery.checkpoints.run_directory import CONFIG
 from rl_discovery.discovery.registry import did_you_mean
 from rl_discovery.meta.config import NOT_IDENTITY, RunConfig, from_json, to_json
 from rl_discovery.meta.errors import ConfigError, RunError
-from rl_discovery.meta.fields import changed, dotted
 from rl_discovery.meta.program import make_program
 from rl_discovery.meta.runs.status import read_status
 
@@ -127,7 +128,7 @@ def parse_axis(text: str, base: RunConfig) -> Axis:
     """
     name, equals, values = text.partition("=")
     name = name.strip().lstrip("-").replace("-", "_")
-    known = [field for field in dotted(to_json(base)) if field != "preset"]
+    known = [field for field in flatten(to_json(base)) if field != "preset"]
     if not equals or not values.strip():
         raise ConfigError(f"{text!r} is no FIELD=VALUE,... or FIELD=LOW..HIGH")
     if name not in known:
@@ -206,7 +207,7 @@ def make_plan(
         except ValueError as error:  # so are all that say what is impossible
             words = " ".join(f"{name}={text}" for name, text in texts.items())
             raise ConfigError(f"trial {number} ({words}) cannot work: {error}") from None
-        values = dotted(to_json(config))
+        values = flatten(to_json(config))
         overrides = {name: values[name] for name in texts}
         if equal := [trial for trial in trials if trial.overrides == overrides]:
             raise ConfigError(f"trial {number} is the same as {equal[0].name}: a value is named twice")
@@ -298,7 +299,7 @@ def _result(path: Path, trial: Trial) -> Result:
     def result(state: str, **more: Any) -> Result:
         return Result(name=trial.name, run_dir=str(path), overrides=trial.overrides, state=state, **more)
 
-    if not (path / "config.json").exists():
+    if not (path / CONFIG).exists():
         return result("not begun")
     try:
         found = read_status(path)

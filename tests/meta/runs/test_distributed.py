@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from rl_discovery.meta.runs.directory import BEST_OBJECTIVE
+from rl_discovery.checkpoints.run_directory import BEST_OBJECTIVE
 from rl_discovery.meta.runs.joining import HEARTBEAT_SECONDS, join
 from tests.meta.processes import Command, count_rows, metrics, tensors
 
