@@ -145,6 +145,6 @@ def _join(argv: Sequence[str]) -> None:
     if {"--help", "-h", "--print-config"} & set(argv):
         return
 
-    from rl_discovery.meta.runs.joining import join
+    from rl_discovery.meta.runs.distributed import join
 
     join(known.coordinator, *(None if number is None else int(number) for number in numbers))
