@@ -1,6 +1,6 @@
-"""A state as plain arrays by path, and what is needed to make sure that they came back as they were.
+"""A state as plain arrays by path, with a layout and a digest to verify them after reading.
 
-`checkpoints.runs` hands these arrays to Orbax in place of the state itself: numpy arrays carry no
+`checkpoints.runs` gives these arrays to Orbax in place of the state itself: numpy arrays carry no
 sharding of the process that wrote them.
 """
 
@@ -19,7 +19,7 @@ Layout = list[list[Any]]
 
 
 def layout_of(tree: Any) -> Layout:
-    """How a state is stored; the same for arrays and for `jax.ShapeDtypeStruct`."""
+    """Path, dtype and shape of every stored array; leaves are arrays or `jax.ShapeDtypeStruct`."""
     layout: Layout = []
     for name, leaf in _by_path(tree).items():
         stored = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
@@ -67,7 +67,7 @@ def _by_path(tree: Any) -> dict[str, Any]:
 
 
 def _is_key(leaf: Any) -> bool:
-    """Whether a leaf holds typed keys, which are stored as the integers they are made of."""
+    # Typed keys are stored as the integers that they are made of.
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
@@ -77,7 +77,7 @@ def _to_array(leaf: Any) -> np.ndarray:
 
 def _to_leaf(array: np.ndarray, like: Any) -> Any:
     if hasattr(like, "dtype") and _is_key(like):
-        # An abstract key does not say which generator it is of; its dtype knows.
+        # An abstract key does not name its generator; its dtype does.
         return jax.random.wrap_key_data(jnp.asarray(array), impl=like.dtype._impl)
     exact = jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype
     return jnp.asarray(array) if exact else array

@@ -45,7 +45,7 @@ def one_line(text: str) -> str:
 
 
 def errno_of(error: BaseException) -> int | None:
-    """What the operating system said, where an error is about that; also through storage libraries."""
+    """The errno of an operating system's error, also inside the errors of storage libraries; or None."""
     if isinstance(error, OSError):
         return error.errno
     code = re.search(r"\[os_error_code='(\d+)'\]", str(error))
@@ -53,7 +53,7 @@ def errno_of(error: BaseException) -> int | None:
 
 
 def reason(error: BaseException) -> str:
-    """Why an operation failed, to end a message with."""
+    """Why an operation failed: one line to end a message with."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     # Storage libraries wrap the operating system's words in a line of nested paths and codes.

@@ -1,4 +1,4 @@
-"""Finds an objective by what a person calls it: a shipped name, a file, a run, a hand-written rule."""
+"""Finds an objective by name or path: a shipped one, a file, a run directory, a hand-written rule."""
 
 from importlib import resources
 from pathlib import Path

@@ -42,7 +42,7 @@ class ObjectiveCard(pydantic.BaseModel, frozen=True, extra="forbid"):
 
 
 class Card(pydantic.BaseModel, frozen=True, strict=True, extra="allow", allow_inf_nan=False):
-    """What a file says about its objective; all but the first three fields is provenance."""
+    """Describes the objective in a file; all but the first three fields are provenance."""
 
     format: int
     objective: ObjectiveCard

@@ -2,9 +2,9 @@
 
 Every process runs the same host loop and the same programs over the devices of all. Process 0 leads: it alone
 reads and writes the run directory and prints. The others get from it what it read, and all of them act on
-what they agreed upon, so that none waits for a program that another does not run. With one process nothing here
-costs anything. `rl-discovery meta-train` calls `join` before anything asks JAX for devices; so this module
-imports what does ask (Orbax, gymnax) only inside the functions that need it.
+what they agreed upon, so that none waits for a program that another does not run. With one process nothing
+here costs anything. `rl-discovery meta-train` calls `join` before anything asks JAX for devices; so this
+module imports what does ask (Orbax, gymnax) only inside the functions that need it.
 """
 
 import dataclasses

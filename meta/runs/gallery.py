@@ -110,16 +110,16 @@ class Gallery:
         """
         if not np.any(state.curriculum.plays):
             return None
-        found = self._exhibit(state)
+        exhibition = self._exhibit(state)
         if jax.process_index() > 0:  # it took part in the agents' training, and process 0 draws
             return None
-        found = wait_for(found)
-        count = int(np.sum(found.entries.plays > 0))
+        exhibition = wait_for(exhibition)
+        count = int(np.sum(exhibition.entries.plays > 0))
         which = f"the {count} levels of highest {self._score_name}" if count > 1 else "the only level so far"
         return sheet(
             f"{self._config.preset} at generation {int(state.generation):,}: {which}",
             EXPLANATION,
-            [self._panel(rank, found) for rank in range(count)],
+            [self._panel(rank, exhibition) for rank in range(count)],
             legend=self._render is gridworld.render,
         )
 

@@ -173,30 +173,30 @@ def points(axes: Sequence[Axis], count: int | None, seed: int) -> list[dict[str,
             raise ConfigError(f"{ranges[0]} is a range, which only random points are drawn from: --random")
         combinations = itertools.product(*(axis.values for axis in axes))
         return [dict(zip(names, values, strict=True)) for values in combinations]
-    source, found = random.Random(seed), dict[tuple[str, ...], None]()
+    source, drawn = random.Random(seed), dict[tuple[str, ...], None]()
     for _ in range(DRAWS * count):
-        found[tuple(axis.draw(source) for axis in axes)] = None
-        if len(found) == count:
-            return [dict(zip(names, values, strict=True)) for values in found]
-    raise ConfigError(f"only {len(found)} different combinations were found, not {count}")
+        drawn[tuple(axis.draw(source) for axis in axes)] = None
+        if len(drawn) == count:
+            return [dict(zip(names, values, strict=True)) for values in drawn]
+    raise ConfigError(f"only {len(drawn)} different combinations were found, not {count}")
 
 
 def make_plan(
-    preset: RunConfig, base: RunConfig, found: Sequence[Mapping[str, str]]
+    preset: RunConfig, base: RunConfig, combinations: Sequence[Mapping[str, str]]
 ) -> tuple[Plan, list[RunConfig]]:
     """A plan and the configuration of each trial, all of them checked.
 
     Args:
         preset: what was started from.
         base: what the trials have in common.
-        found: what they set, as typed.
+        combinations: the fields that each trial sets, by name, as typed.
 
     Raises:
         ConfigError: a trial is impossible, or two are the same.
     """
     trials: list[Trial] = []
     configs: list[RunConfig] = []
-    for number, texts in enumerate(found):
+    for number, texts in enumerate(combinations):
         document = to_json(base)
         for name, text in texts.items():
             _set(document, name, text)
@@ -217,7 +217,7 @@ def make_plan(
     return Plan(preset=preset.preset, fixed=fixed, trials=tuple(trials)), configs
 
 
-def settle(directory: Path, plan: Plan) -> None:
+def write_plan(directory: Path, plan: Plan) -> None:
     """Writes a plan to its directory, whole or not at all; the same plan may be there already.
 
     What may change when any run resumes, as its number of generations, may change here too; held-out
@@ -273,10 +273,10 @@ def read_plan(directory: Path) -> Plan:
 def is_finished(run_dir: Path, config: RunConfig) -> bool:
     """Whether a trial has every generation, and the checkpoint after the last."""
     try:
-        found = read_status(run_dir)
+        status = read_status(run_dir)
     except RunError:  # not begun; or damaged, which the trial itself repairs or complains about
         return False
-    return found.generations >= config.generations and (found.checkpoint or 0) >= config.generations
+    return status.generations >= config.generations and (status.checkpoint or 0) >= config.generations
 
 
 def compare(directory: Path, plan: Plan) -> list[Result]:
@@ -302,17 +302,17 @@ def _result(path: Path, trial: Trial) -> Result:
     if not (path / CONFIG).exists():
         return result("not begun")
     try:
-        found = read_status(path)
+        status = read_status(path)
     except RunError:  # one damaged file must not hide the others' results
         return result("damaged")
     return result(
-        found.state,
-        generations=found.generations,
-        total=found.total,
-        fitness=found.fitness,
-        held_out_fitness=found.held_out_fitness,
-        env_steps=found.env_steps,
-        seconds=found.seconds,
+        status.state,
+        generations=status.generations,
+        total=status.total,
+        fitness=status.fitness,
+        held_out_fitness=status.held_out_fitness,
+        env_steps=status.env_steps,
+        seconds=status.seconds,
     )
 
 
