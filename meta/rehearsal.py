@@ -14,16 +14,17 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
 from rl_discovery.discovery.objectives.base import Objective, TrainedObjective
+from rl_discovery.discovery.sharding import make_mesh
 from rl_discovery.discovery.types import MetaParams
-from rl_discovery.meta.build import make_parts
 from rl_discovery.meta.config import RunConfig
 from rl_discovery.meta.curriculum import LevelBatch, LevelBuffer, Played
 from rl_discovery.meta.curriculum.references import References, add_references
 from rl_discovery.meta.curriculum.replay import Replay
 from rl_discovery.meta.errors import ConfigError
+from rl_discovery.meta.evolve import Lanes, Unchanged
 from rl_discovery.meta.keys import LANES, LEVELS, REFERENCES, keys_of_generation
-from rl_discovery.meta.lanes import Lanes, Unchanged
 from rl_discovery.meta.results import by_level
+from rl_discovery.meta.task import make_task
 
 
 @struct.dataclass
@@ -134,27 +135,28 @@ def make_rehearsal(objective: TrainedObjective, config: RunConfig) -> Rehearsal:
         >>> state, generation = jax.jit(rehearsal.play)(rehearsal.init())
     """
     try:
-        parts = make_parts(config, config.devices, objective=objective.rule)
+        mesh = make_mesh(config.devices)
+        task = make_task(config, objective.rule, mesh)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    curriculum = parts.curriculum
+    curriculum = task.curriculum
     if not isinstance(curriculum, Replay):
         raise ConfigError(
             f"curriculum.score {config.curriculum.score!r} replays nothing, so there is nothing to rehearse"
         )
     lanes = Lanes(
-        learner=parts.learner,
+        learner=task.learner,
         score=curriculum.score,
         first_group=0,
         groups=config.groups,
         group_size=1,
         block_size=config.block_size,
-        mesh=parts.mesh,
+        mesh=mesh,
     )
     return Rehearsal(
         seed=config.seed,
         trained=objective,
         lanes=lanes,
         curriculum=curriculum,
-        references=parts.references,
+        references=task.references,
     )
