@@ -16,9 +16,9 @@ from rl_discovery.scripts import bench_scaling, output, runtime
 from rl_discovery.scripts.arguments import parse
 
 if TYPE_CHECKING:
+    from rl_discovery.meta.build import Program
     from rl_discovery.meta.config import RunConfig
-    from rl_discovery.meta.evolve import Evolution, Task
-    from rl_discovery.meta.program import Program
+    from rl_discovery.meta.evolve import Evolution, Lanes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,8 +112,8 @@ def _measure(config: "RunConfig", repeats: int) -> dict[str, Any]:
     import jax
 
     from rl_discovery.checkpoints.provenance import versions
+    from rl_discovery.meta.build import make_program
     from rl_discovery.meta.evolve import Evolution
-    from rl_discovery.meta.program import make_program
 
     program = make_program(config)
     whole = _time_generations(program, config, repeats)
@@ -173,7 +173,7 @@ def _time_generations(program: "Program", config: "RunConfig", repeats: int) -> 
     """Compiles one generation, runs it once to warm up, then `repeats` times from state to state."""
     import jax
 
-    from rl_discovery.meta.program import compile_step
+    from rl_discovery.meta.build import compile_step
     from rl_discovery.meta.results import env_steps_of
 
     state = jax.block_until_ready(program.place(jax.jit(program.init)()))
@@ -203,10 +203,10 @@ def _time_curriculum(program: "Program", state: Any, levels: int, repeats: int =
     curriculum, everywhere = program.curriculum, jnp.ones(levels, bool)
 
     def serve_and_record(state: Any, key: Any, generation: Any) -> Any:
-        playing, served = curriculum.serve(state, key, generation, everywhere)
+        playing, level_batch = curriculum.serve(state, key, generation, everywhere)
         scores = jax.random.uniform(key, (levels,))
         played = Played(agent_return=scores, score=scores, best_return=scores)
-        return curriculum.record(playing, served, played, everywhere, generation), served
+        return curriculum.record(playing, level_batch, played, everywhere, generation), level_batch
 
     run = jax.jit(serve_and_record)
     key, generation = jax.random.key(0), state.generation
@@ -228,18 +228,17 @@ def _without_evaluation(program: "Evolution") -> "Evolution":
     from rl_discovery.discovery.learning.rollout import Episodes
 
     class TrainingOnly(Learner):
-        def episodes(self, level: Any, key: Any, life: Any, discount: float = 1.0) -> Any:
+        def episodes(self, level: Any, key: Any, train_state: Any, discount: float = 1.0) -> Any:
             """A number that needs the whole trained agent, so that no work is optimised away."""
-            total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(life.agent.params))
+            total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(train_state.agent.params))
             return Episodes(returns=jnp.full(self.workers, total), discounted=jnp.full(self.workers, total))
 
-    def training_only(task: "Task") -> "Task":
-        learner = task.lanes.learner
+    def training_only(lanes: "Lanes") -> "Lanes":
+        learner = lanes.learner
         fields = {field.name: getattr(learner, field.name) for field in dataclasses.fields(learner)}
-        lanes = dataclasses.replace(task.lanes, learner=TrainingOnly(**fields))
-        return dataclasses.replace(task, lanes=lanes)
+        return dataclasses.replace(lanes, learner=TrainingOnly(**fields))
 
-    return dataclasses.replace(program, tasks=tuple(training_only(task) for task in program.tasks))
+    return dataclasses.replace(program, lanes=tuple(training_only(lanes) for lanes in program.lanes))
 
 
 def flop_per_env_step(config: "RunConfig") -> int:

@@ -117,8 +117,8 @@ def main(argv: Sequence[str]) -> int:
     runtime.configure(arguments.devices)
     import jax
 
+    from rl_discovery.meta.build import compile_step, make_program
     from rl_discovery.meta.presets import PRESETS
-    from rl_discovery.meta.program import compile_step, make_program
 
     config = PRESETS.find(arguments.preset).config
     program = make_program(dataclasses.replace(config, devices=arguments.devices))

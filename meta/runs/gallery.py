@@ -16,18 +16,17 @@ from flax import struct
 from jaxtyping import Array, Int, Key
 
 from rl_discovery.discovery.keys import keys_of
-from rl_discovery.discovery.learning.lifetime import Learner, TrainState, make_learner, train_block
+from rl_discovery.discovery.learning.lifetime import Learner, TrainState, train_block
 from rl_discovery.discovery.sharding import run_blocks
 from rl_discovery.discovery.types import EnvParams, MetaParams
 from rl_discovery.envs.gridworld import render as gridworld
 from rl_discovery.envs.levels import Level
-from rl_discovery.envs.registry import family_of
+from rl_discovery.meta.build import Program
 from rl_discovery.meta.config import RunConfig
 from rl_discovery.meta.curriculum.buffer import LevelBuffer
 from rl_discovery.meta.curriculum.references import antagonist
 from rl_discovery.meta.curriculum.replay import Replay
 from rl_discovery.meta.keys import GALLERY, keys_of_generation
-from rl_discovery.meta.program import Program
 from rl_discovery.meta.runs.gallery_sheet import Panel, Picture, sheet
 from rl_discovery.meta.runs.signals import wait_for
 
@@ -89,15 +88,14 @@ class Gallery:
     def __init__(
         self, config: RunConfig, program: Program, curriculum: Replay, render: Render, path: Path
     ) -> None:
-        distribution = curriculum.distribution
-        params = distribution.blank().params
+        task = program.tasks[0]
         self._config = config
         self._program = program
         self._curriculum = curriculum
         self._render = render
         self._path = path
-        self._agent = make_learner(distribution.env, params, config.agent, program.objective, blank=True)
-        self._antagonist = antagonist(config, distribution, params)
+        self._agent = task.measured
+        self._antagonist = antagonist(config, task.distribution, task.blank.params)
         self._exhibit = jax.jit(self.exhibit)
 
     def draw(self, state: Any) -> bytes | None:
@@ -210,7 +208,7 @@ def make_gallery(config: RunConfig, program: Program) -> Gallery | None:
         config: of the run.
         program: its static side.
     """
-    family = family_of(config.levels.distribution)
+    family = program.tasks[0].family
     if not config.curriculum.gallery or family.render is None or family.path is None:
         return None
     if not isinstance(program.curriculum, Replay):

@@ -23,11 +23,11 @@ from rich.text import Text
 from rl_discovery.checkpoints.run_directory import BEST_OBJECTIVE, CONFIG, LOG
 from rl_discovery.discovery.learning.rollout import no_end
 from rl_discovery.discovery.types import MetaParams
+from rl_discovery.meta.build import Program, compile_step, make_program, reduced
 from rl_discovery.meta.config import RunConfig, validate
 from rl_discovery.meta.errors import DivergedError, RunError
 from rl_discovery.meta.held_out import HeldOut
 from rl_discovery.meta.presets import PRESETS
-from rl_discovery.meta.program import Program, compile_step, make_program, reduced
 from rl_discovery.meta.results import env_steps_of
 from rl_discovery.meta.runs import distributed
 from rl_discovery.meta.runs.clock import Clock

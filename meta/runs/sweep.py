@@ -20,9 +20,9 @@ from rl_discovery.checkpoints.errors import one_line
 from rl_discovery.checkpoints.fields import changed, flatten
 from rl_discovery.checkpoints.run_directory import CONFIG
 from rl_discovery.discovery.registry import did_you_mean
+from rl_discovery.meta.build import make_program
 from rl_discovery.meta.config import NOT_IDENTITY, RunConfig, from_json, to_json
 from rl_discovery.meta.errors import ConfigError, RunError
-from rl_discovery.meta.program import make_program
 from rl_discovery.meta.runs.status import read_status
 
 FORMAT = 1

@@ -5,9 +5,9 @@ import sys
 import jax
 import numpy as np
 
+from rl_discovery.meta.build import compile_step, make_program
 from rl_discovery.meta.config import LevelsConfig
 from rl_discovery.meta.held_out import HeldOut
-from rl_discovery.meta.program import compile_step, make_program
 from tests.meta.tiny import half_empty, program_with_horizons, tiny
 
 # Each takes half a minute to compile. Two devices are those of `tests/scripts/test_meta_train.py`; the parts

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 
 from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.meta.build import make_program
 from rl_discovery.meta.config import (
     EvolutionConfig,
     LevelsConfig,
@@ -12,7 +13,6 @@ from rl_discovery.meta.config import (
     RunConfig,
 )
 from rl_discovery.meta.keeping import CheckpointConfig, LoggingConfig
-from rl_discovery.meta.program import make_program
 
 TINY = RunConfig(
     preset="tiny",
@@ -58,3 +58,9 @@ def with_task(program, **changes):
     """A program with changes in its first environment."""
     first, *others = program.tasks
     return dataclasses.replace(program, tasks=(dataclasses.replace(first, **changes), *others))
+
+
+def with_lanes(program, kind, **changes):
+    """A program whose first environment has lanes of this kind."""
+    first, *others = program.lanes
+    return dataclasses.replace(program, lanes=(kind(**vars(first) | changes), *others))

@@ -12,9 +12,9 @@ import pytest
 
 from rl_discovery.checkpoints import read_card, read_objective
 from rl_discovery.checkpoints.runs import RunCheckpoints
+from rl_discovery.meta.build import make_program
 from rl_discovery.meta.config import from_json, to_json
 from rl_discovery.meta.presets import PRESETS
-from rl_discovery.meta.program import make_program
 from rl_discovery.meta.runs.directory import RunDirectory, read_config
 from tests.meta.processes import Command, count_rows, metrics
 from tests.scripts.called import called

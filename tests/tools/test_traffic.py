@@ -12,7 +12,7 @@ FLOAT = 4
 SCRIPT = """
 import sys
 import jax
-from rl_discovery.meta.program import compile_step, make_program
+from rl_discovery.meta.build import compile_step, make_program
 from tests.tools.test_traffic import CASES
 from tests.meta.tiny import tiny
 for name, changes in CASES.items():
