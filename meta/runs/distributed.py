@@ -191,6 +191,7 @@ def check_same(config: "RunConfig") -> None:
     from rl_discovery.meta.config import to_json
 
     document = {name: value for name, value in to_json(config).items() if name not in LEADERS}
+    document["inner_metrics"] = config.logging.inner_metrics  # is computed on all devices
     document["jax"] = numerics.identity()
     digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).digest()
     # Three bytes: float32 holds them exactly.

@@ -115,7 +115,7 @@ class Points:
     def of(self, row: Mapping[str, Any]) -> dict[str, float]:
         """Every metric that has a value, shares of time, and hours to go at the present pace."""
         points = {
-            f"{_panel(name)}/{name}": value
+            name if "/" in name else f"{_panel(name)}/{name}": value
             for name, value in row.items()
             if name != "generation" and value is not None
         }
