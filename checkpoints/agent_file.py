@@ -16,9 +16,10 @@ import pydantic
 from pydantic import PositiveInt
 
 from rl_discovery.checkpoints import untrusted
+from rl_discovery.checkpoints.arrays import named
 from rl_discovery.checkpoints.errors import AgentFileError, one_line, reason
 from rl_discovery.checkpoints.provenance import versions
-from rl_discovery.checkpoints.tensor_file import Kind, named, opened, problem, read, shapes, write
+from rl_discovery.checkpoints.tensor_file import SEPARATOR, Kind, opened, problem, read, shapes, write
 from rl_discovery.discovery.agents.agent import Agent, AgentConfig, AgentState
 from rl_discovery.discovery.agents.networks import Observations
 from rl_discovery.discovery.agents.policies import Categorical, DiagonalGaussian
@@ -118,8 +119,8 @@ def _parts(state: Any) -> tuple[Any, ...]:
 def _leaves(state: Any) -> dict[str, Any]:
     """Leaves by name; the optimiser's are numbered, since the names of optax may change."""
     params, statistics, opt_state = _parts(state)
-    named_parts = named({"params": params}) | named({"statistics": statistics})
-    return named_parts | {f"optimiser/{i}": leaf for i, leaf in enumerate(jax.tree.leaves(opt_state))}
+    optimiser = {f"optimiser/{i}": leaf for i, leaf in enumerate(jax.tree.leaves(opt_state))}
+    return named({"params": params, "statistics": statistics}, SEPARATOR) | optimiser
 
 
 def _abstract(card: AgentCard, path: Path) -> Any:

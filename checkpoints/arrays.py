@@ -18,10 +18,23 @@ Layout = list[list[Any]]
 """Path, dtype and shape of every leaf, in the order of the pytree, as JSON has it."""
 
 
+def named(tree: Any, separator: str = "") -> dict[str, Any]:
+    """The leaves of a pytree by path, in its order.
+
+    Args:
+        tree: the pytree.
+        separator: between the names of a path, `gru/kernel`; empty: as JAX prints it, `['gru']['kernel']`.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=bool(separator), separator=separator): leaf for path, leaf in leaves
+    }
+
+
 def layout_of(tree: Any) -> Layout:
     """Path, dtype and shape of every stored array; leaves are arrays or `jax.ShapeDtypeStruct`."""
     layout: Layout = []
-    for name, leaf in _by_path(tree).items():
+    for name, leaf in named(tree).items():
         stored = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
         if _is_key(stored):
             stored = jax.eval_shape(jax.random.key_data, stored)
@@ -31,12 +44,12 @@ def layout_of(tree: Any) -> Layout:
 
 def to_arrays(tree: Any) -> dict[str, np.ndarray]:
     """The leaves by path, in the order of the pytree."""
-    return {name: _to_array(leaf) for name, leaf in _by_path(tree).items()}
+    return {name: _to_array(leaf) for name, leaf in named(tree).items()}
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray], like: Any) -> Any:
     """The inverse of `to_arrays`, with the structure of `like`."""
-    leaves = [_to_leaf(arrays[name], leaf) for name, leaf in _by_path(like).items()]
+    leaves = [_to_leaf(arrays[name], leaf) for name, leaf in named(like).items()]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
@@ -60,10 +73,6 @@ def difference(saved: Layout, wanted: Layout) -> str:
         if old != new:
             return f"{old[0]} {old[1]}{old[2]} there, {new[0]} {new[1]}{new[2]} here"
     return f"{len(saved)} arrays there, {len(wanted)} here"
-
-
-def _by_path(tree: Any) -> dict[str, Any]:
-    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def _is_key(leaf: Any) -> bool:

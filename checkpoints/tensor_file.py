@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import jax
 import numpy as np
 import pydantic
 import safetensors
@@ -21,6 +20,9 @@ from rl_discovery.checkpoints.errors import CheckpointError, one_line, reason
 
 Shapes: TypeAlias = dict[str, tuple[str, tuple[int, ...]]]
 """Dtype and shape of each tensor by name."""
+
+SEPARATOR = "/"
+"""Between the parts of a tensor's name."""
 
 _DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "I32": "int32"}
 
@@ -40,12 +42,6 @@ class Kind:
     owner: str
     limit: int
     error: type[CheckpointError]
-
-
-def named(tree: Any) -> dict[str, Any]:
-    """Leaves by slash-joined path, in the order of the pytree."""
-    paths = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in paths}
 
 
 def shapes(leaves: Mapping[str, Any]) -> Shapes:

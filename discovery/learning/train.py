@@ -162,10 +162,10 @@ class _Programs(NamedTuple):
     """What training runs, compiled for S seeds when it is first called with so many.
 
     Attributes:
-        begin: `(keys, level)` to lives.
-        advance: `(keys, stages, lives, count)` to the lives after `count` more
+        begin: `(keys, level)` to train states.
+        advance: `(keys, stages, train_states, count)` to the train states after `count` more
             updates and their metrics, S x `CHUNK`, of which the first `count` mean something.
-        evaluate: `(level, keys, lives)` to returns.
+        evaluate: `(level, keys, train_states)` to returns.
     """
 
     begin: Callable[..., TrainState]

@@ -31,16 +31,16 @@ FORMAT = 1
 PLAN_FILE = "sweep.json"
 
 NONE = ("none", "None", "null")
-"""Words for a field that is to have no value."""
+"""Spellings of a field without a value."""
 
 DRAWS = 100
 """Random points tried per trial before the search space is called too small."""
 
 DIGITS = 4
-"""Significant ones of a random value: more say nothing, and make long names."""
+"""Significant digits of a random value; more would only make names long."""
 
 NAME_LENGTH = 120
-"""Letters of a trial's directory."""
+"""Longest name of a trial's directory."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class Axis:
     whole: bool = False
 
     def draw(self, source: random.Random) -> str:
-        """One of the values, or a point in the range."""
+        """Draws one of the values, or a point in the range, as text."""
         if self.values:
             return self.values[int(source.random() * len(self.values))]
         value = self.low * math.exp(source.random() * math.log(self.high / self.low))
@@ -98,7 +98,7 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """How a trial did.
+    """The state of a trial.
 
     Attributes:
         name, overrides: the trial's.
@@ -124,7 +124,7 @@ def parse_axis(text: str, base: RunConfig) -> Axis:
     """`FIELD=A,B,...`, or `FIELD=LOW..HIGH` for a range; integers make a range of integers.
 
     Raises:
-        ConfigError: no field is called so, or the values make no sense.
+        ConfigError: there is no such field, or the values cannot be read.
     """
     name, equals, values = text.partition("=")
     name = name.strip().lstrip("-").replace("-", "_")
@@ -241,7 +241,7 @@ def write_plan(directory: Path, plan: Plan) -> None:
 
 
 def to_document(plan: Plan) -> dict[str, Any]:
-    """What sweep.json says."""
+    """The contents of sweep.json."""
     trials = [{**dataclasses.asdict(trial), "run_dir": trial.name} for trial in plan.trials]
     return {"format": FORMAT, "preset": plan.preset, "fixed": dict(plan.fixed), "trials": trials}
 
@@ -317,7 +317,7 @@ def _result(path: Path, trial: Trial) -> Result:
 
 
 def _set(document: Any, name: str, text: str) -> None:
-    """Sets a field to what was typed; validation makes it a number or a switch. Tuples are words."""
+    """Sets a field to text, which validation converts; tuples are separated by spaces."""
     *path, last = name.split(".")
     for part in path:
         document = document[int(part)] if isinstance(document, list) else document[part]
@@ -325,7 +325,7 @@ def _set(document: Any, name: str, text: str) -> None:
 
 
 def _name(number: int, overrides: Mapping[str, Any]) -> str:
-    """As in `003_es.sigma=0.1_seed=1`."""
+    """The name of a trial's directory, as in `003_es.sigma=0.1_seed=1`."""
     words = (f"{name}={_text(value)}" for name, value in overrides.items())
     return re.sub(r"[^\w.=+-]", "-", "_".join([f"{number:03}", *words]), flags=re.ASCII)[:NAME_LENGTH]
 
@@ -335,7 +335,7 @@ def _text(value: Any) -> str:
 
 
 def _difference(old: Plan, new: Plan) -> str | None:
-    """Why two plans are not the same sweep."""
+    """Why two plans are not the same sweep, in words; None where they are."""
     if old.preset != new.preset:
         return f"preset was {old.preset}, now {new.preset}"
     if changed := list(_changed(old.fixed, new.fixed)):
