@@ -143,7 +143,11 @@ def _lanes(config: RunConfig, tasks: tuple[Task, ...], mesh: Mesh) -> Iterator[L
     first_group = 0
     for share, task in zip(config.tasks, tasks, strict=True):
         yield Lanes(
-            learner=dataclasses.replace(task.learner, sums_rewards=fitness.reads_rewards),
+            learner=dataclasses.replace(
+                task.learner,
+                sums_rewards=fitness.reads_rewards,
+                keeps_metrics=config.logging.inner_metrics,
+            ),
             fitness=fitness,
             score=task.curriculum.score,
             first_group=first_group,

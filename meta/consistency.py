@@ -58,6 +58,13 @@ def _refuse_unused(config: "RunConfig") -> None:
     cases = (
         ("es.average_decay", config.es.average_decay, None, config.trainer == "es", "trainer is es"),
         ("fitness", config.fitness, type(config).fitness, config.trainer == "es", "trainer is es"),
+        (
+            "logging.inner_metrics",
+            config.logging.inner_metrics,
+            False,
+            config.trainer == "es",
+            "trainer is es",
+        ),
         ("objective.form", objective.form, "free", objective.kind == "lpg", "objective.kind is lpg"),
         (
             "objective.schedule_discount",

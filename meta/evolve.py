@@ -36,7 +36,7 @@ from rl_discovery.meta.keys import (
     USES,
     keys_of_generation,
 )
-from rl_discovery.meta.results import LaneResults, by_level, endless_share, evaluate_lane
+from rl_discovery.meta.results import LaneResults, by_level, endless_share, evaluate_lane, inner_metrics
 from rl_discovery.meta.task import Task
 
 
@@ -291,7 +291,8 @@ def _play(
         horizons=level_batch.levels.horizon,
         fitness=results.fitness,
         curriculum=recorded,
-        metrics=task.curriculum.metrics(recorded, level_batch, played, everywhere, generation),
+        metrics=task.curriculum.metrics(recorded, level_batch, played, everywhere, generation)
+        | inner_metrics(results),
     )
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from rl_discovery.meta.build import Program
     from rl_discovery.meta.config import RunConfig
     from rl_discovery.meta.evolve import Evolution, Lanes
-    from rl_discovery.meta.traffic import Collective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +114,6 @@ def _measure(config: "RunConfig", repeats: int) -> dict[str, Any]:
     from rl_discovery.checkpoints.provenance import versions
     from rl_discovery.meta.build import make_program
     from rl_discovery.meta.evolve import Evolution
-    from rl_discovery.meta.traffic import total_bytes
 
     program = make_program(config)
     whole = _time_generations(program, config, repeats)
@@ -144,8 +142,6 @@ def _measure(config: "RunConfig", repeats: int) -> dict[str, Any]:
         "gemm_fraction": round(train_rate * flop / (gemm * 1e9), 4),
         "train_env_steps": whole.env_steps[-1],
         "devices": program.mesh.size,
-        "collectives": len(whole.crossing),
-        "collective_bytes": total_bytes(whole.crossing),
         "platform": jax.default_backend(),
         "preset": config.preset,
         "pairs": config.es.pairs,
@@ -171,7 +167,6 @@ class _Timing:
     env_steps: list[int]
     replayed: float | None
     state: Any
-    crossing: "list[Collective]"
 
 
 def _time_generations(program: "Program", config: "RunConfig", repeats: int) -> _Timing:
@@ -180,7 +175,6 @@ def _time_generations(program: "Program", config: "RunConfig", repeats: int) -> 
 
     from rl_discovery.meta.build import compile_step
     from rl_discovery.meta.results import env_steps_of
-    from rl_discovery.meta.traffic import collectives
 
     state = jax.block_until_ready(program.place(jax.jit(program.init)()))
     began = time.perf_counter()
@@ -196,8 +190,7 @@ def _time_generations(program: "Program", config: "RunConfig", repeats: int) -> 
     # Nothing is replayed where there is no buffer, or where no lifetime of a meta-gradient ended.
     known = [share for share in replayed[1:] if not math.isnan(share)]
     mean = statistics.mean(known) if known else None
-    crossing = collectives(step.as_text())
-    return _Timing(compile_s, seconds[0], seconds[1:], env_steps[1:], mean, state, crossing)
+    return _Timing(compile_s, seconds[0], seconds[1:], env_steps[1:], mean, state)
 
 
 def _time_curriculum(program: "Program", state: Any, levels: int, repeats: int = 20) -> float:

@@ -81,21 +81,21 @@ def _config_there(run_dir: Path, preset: str | None) -> "RunConfig | None":
     """The configuration of the run in a directory, whose preset must be the one asked for, if one is."""
     import jax
 
+    from rl_discovery.checkpoints.run_directory import CONFIG
     from rl_discovery.meta.errors import ConfigError
     from rl_discovery.meta.runs.directory import read_config
 
-    path = run_dir / "config.json"
-    if not path.exists():
+    if not (run_dir / CONFIG).exists():
         return None
-    found = read_config(path)
-    if preset not in (None, found.preset):
+    config = read_config(run_dir)
+    if preset not in (None, config.preset):
         raise ConfigError(
-            f"{run_dir} holds a run of preset {found.preset!r}, not {preset!r}: leave --preset out to go on "
+            f"{run_dir} holds a run of preset {config.preset!r}, not {preset!r}: leave --preset out to go on "
             "with it, or choose another --run-dir"
         )
-    if found.devices is not None and found.devices > jax.device_count():  # begun on a larger machine
-        return dataclasses.replace(found, devices=None)
-    return found
+    if config.devices is not None and config.devices > jax.device_count():  # begun on a larger machine
+        return dataclasses.replace(config, devices=None)
+    return config
 
 
 def main(argv: Sequence[str]) -> int:
@@ -145,6 +145,6 @@ def _join(argv: Sequence[str]) -> None:
     if {"--help", "-h", "--print-config"} & set(argv):
         return
 
-    from rl_discovery.meta.runs.joining import join
+    from rl_discovery.meta.runs.distributed import join
 
     join(known.coordinator, *(None if number is None else int(number) for number in numbers))

@@ -9,13 +9,13 @@ import tyro
 
 from rl_discovery.checkpoints import load_objective, spelling
 from rl_discovery.checkpoints.atomic import replace_file
-from rl_discovery.checkpoints.loading import RUN_FILE
+from rl_discovery.checkpoints.fields import changed
 from rl_discovery.checkpoints.provenance import versions
+from rl_discovery.checkpoints.run_directory import OBJECTIVE
 from rl_discovery.envs.registry import family_of
 from rl_discovery.evaluation import report
 from rl_discovery.meta.config import RunConfig, from_json, to_json
 from rl_discovery.meta.errors import ConfigError
-from rl_discovery.meta.fields import changed
 from rl_discovery.meta.presets import PRESETS
 from rl_discovery.scripts import output
 from rl_discovery.scripts.arguments import UsageError, parse
@@ -121,7 +121,7 @@ def _config(files: report.RunFiles) -> RunConfig:
 
 def _subject(files: report.RunFiles, config: RunConfig) -> report.Subject | None:
     """What agents are trained with and on; of several environments the first."""
-    if not (files.path / RUN_FILE).exists():
+    if not (files.path / OBJECTIVE).exists():
         return None
     distribution = config.levels.build()
     family = family_of(config.levels.distribution)

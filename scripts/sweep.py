@@ -94,7 +94,7 @@ def main(argv: Sequence[str]) -> int:
         plan, configs = _plan(arguments, common)
         if index is not None and index >= len(configs):
             raise UsageError(f"trial {index}: there are {len(configs)}, counted from 0")
-        sweep.settle(arguments.dir, plan)
+        sweep.write_plan(arguments.dir, plan)
     if arguments.plan:
         _print_plan(arguments, plan)
         return 0

@@ -1,7 +1,7 @@
 """The gallery of a replay curriculum: a sheet of the levels that score highest, as a PNG.
 
-A regret is a number; what people want to see is the level, and how the agents of the objective and the
-antagonist walk on it. The host loop draws the sheet at each checkpoint, from the buffer's numbers and from
+Each level is drawn twice: with the path of an agent that the objective trained, and with that of the
+antagonist. The host loop draws the sheet at each checkpoint, from the numbers in the level buffer and from
 agents that are trained for it from scratch; nothing of a run depends on that.
 """
 
@@ -49,8 +49,8 @@ class Walk(NamedTuple):
     """One episode, or its beginning.
 
     Attributes:
-        cells: what the family's `path` says of the first state and of each one after it.
-        steps: taken until the episode ended; PATH_STEPS where it went on. Cells beyond mean nothing.
+        cells: positions by the family's `path`, of the first state and of each one after it.
+        steps: taken until the episode ended; PATH_STEPS where it went on. Cells beyond are undefined.
     """
 
     cells: Int[Array, "*K cells"]
@@ -59,7 +59,7 @@ class Walk(NamedTuple):
 
 @struct.dataclass
 class Exhibition:
-    """K levels by falling score, and what is shown of each; empty slots come last.
+    """K levels by falling score, with what is shown of each; empty slots come last.
 
     Attributes:
         entries: the slots of the buffer.
@@ -108,16 +108,16 @@ class Gallery:
         """
         if not np.any(state.curriculum.plays):
             return None
-        found = self._exhibit(state)
+        exhibition = self._exhibit(state)
         if jax.process_index() > 0:  # it took part in the agents' training, and process 0 draws
             return None
-        found = wait_for(found)
-        count = int(np.sum(found.entries.plays > 0))
+        exhibition = wait_for(exhibition)
+        count = int(np.sum(exhibition.entries.plays > 0))
         which = f"the {count} levels of highest {self._score_name}" if count > 1 else "the only level so far"
         return sheet(
             f"{self._config.preset} at generation {int(state.generation):,}: {which}",
             EXPLANATION,
-            [self._panel(rank, found) for rank in range(count)],
+            [self._panel(rank, exhibition) for rank in range(count)],
             legend=self._render is gridworld.render,
         )
 
@@ -151,27 +151,26 @@ class Gallery:
         starts: tuple[Array, Any],
         keys: tuple[Key[Array, " K"], Key[Array, " K"]],
     ) -> Walk:
-        """The walks of agents after their whole lifetimes."""
+        """Trains an agent per level for its whole lifetime, and follows each for an episode."""
         count = levels.horizon.size
 
         def run(operands: Any, lanes: Int[Array, " L"]) -> Walk:
             meta_params, *rest = operands
-            mine, starts, keys = jax.tree.map(lambda leaf: leaf[lanes], tuple(rest))
+            chosen, starts, keys = jax.tree.map(lambda leaf: leaf[lanes], tuple(rest))
             # Padding lanes read the last level: the loop must not run for them.
-            horizons = jnp.where(lanes < count, mine.horizon, 0)
+            horizons = jnp.where(lanes < count, chosen.horizon, 0)
             shared = jax.tree.map(lambda x: jnp.broadcast_to(x, (lanes.size, *x.shape)), meta_params)
-            train_states = train_block(learner, shared, mine.params, horizons, keys[0])
+            train_states = train_block(learner, shared, chosen.params, horizons, keys[0])
             follow = functools.partial(walk, learner, self._path)
-            return jax.vmap(follow)(mine.params, keys[1], train_states, starts)
+            return jax.vmap(follow)(chosen.params, keys[1], train_states, starts)
 
         costs = levels.horizon.astype(jnp.float32)
         block_size = min(self._config.block_size, count)
         operands = (meta_params, levels, starts, keys)
         return run_blocks(run, operands, costs, block_size, self._program.mesh)
 
-    def _panel(self, rank: int, found: Exhibition) -> Panel:
-        """One level: its numbers, and what both agents do there."""
-        shown = jax.tree.map(lambda leaf: leaf[rank], found)
+    def _panel(self, rank: int, exhibition: Exhibition) -> Panel:
+        shown = jax.tree.map(lambda leaf: leaf[rank], exhibition)
         entry, reference = shown.entries, self._curriculum.score.reference
         agent, other = f"agent {_number(entry.agent_return)}", "antagonist"
         if reference == "antagonist":
@@ -188,7 +187,6 @@ class Gallery:
         )
 
     def _picture(self, shown: Exhibition, way: Walk) -> np.ndarray:
-        """One level with one walk."""
         env, params = self._curriculum.distribution.env, shown.entries.levels.params
         return self._render(env, params, state=shown.first, path=way.cells[: way.steps + 1])
 
@@ -202,7 +200,7 @@ def make_gallery(config: RunConfig, program: Program) -> Gallery | None:
     """The gallery of a run; None where there is none to be drawn.
 
     That is so without a replay curriculum, where `curriculum.gallery` is off, and for environments that
-    nobody can see.
+    cannot be drawn.
 
     Args:
         config: of the run.
@@ -252,7 +250,7 @@ def walk(
 
 
 def histograms(buffer: LevelBuffer, generation: int) -> dict[str, np.ndarray]:
-    """What the levels in the buffer are like, by name; nothing while it is empty.
+    """Scores and ages (generations) of the levels in the buffer; nothing while it is empty.
 
     Args:
         buffer: after `generation`.

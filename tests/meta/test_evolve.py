@@ -62,6 +62,16 @@ def test_fitness_is_that_of_a_naive_loop_over_lanes(program, run):
             np.testing.assert_allclose(fitness[group, sign], expected, rtol=1e-5, err_msg=f"{group} {sign}")
 
 
+def test_inner_metrics_are_logged_where_they_are_asked_for_and_change_nothing_else():
+    programs = (make_program(tiny(logging={"inner_metrics": on})) for on in (False, True))
+    (_, plain), (_, metrics) = (jax.jit(program.step)(program.init()) for program in programs)
+    inner = {name for name in metrics if name.startswith("inner/")}
+    assert inner >= {"inner/policy_loss", "inner/entropy", "inner/gradient_norm", "inner/reward_per_step"}
+    assert all(np.isfinite(metrics[name]) for name in inner)
+    assert set(metrics) - inner == set(plain)
+    jax.tree.map(np.testing.assert_array_equal, {name: metrics[name] for name in plain}, plain)
+
+
 def test_candidates_that_are_all_but_equal_tie_whichever_block_they_run_in():
     # Blocks of three lanes: the members of a pair sit in different places of different blocks.
     config = tiny(es={"sigma": 1e-12, "sigma_min": 1e-12, "pairs": 4}, block_size=3)

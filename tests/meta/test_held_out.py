@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from rl_discovery.checkpoints import read_card, read_objective
+from rl_discovery.checkpoints.run_directory import BEST_OBJECTIVE
 from rl_discovery.discovery.agents.agent import AgentConfig
 from rl_discovery.envs.registry import distribution
 from rl_discovery.meta.build import compile_step, make_program
@@ -18,7 +19,6 @@ from rl_discovery.meta.config import EnvironmentConfig, LevelsConfig
 from rl_discovery.meta.errors import ConfigError, DivergedError
 from rl_discovery.meta.held_out import FOLD, HeldOut, held_out_levels
 from rl_discovery.meta.keys import keys_of_generation
-from rl_discovery.meta.runs.directory import BEST_OBJECTIVE
 from rl_discovery.meta.runs.loop import meta_train
 from tests.meta.processes import metrics
 from tests.meta.tiny import tiny

@@ -55,7 +55,7 @@ def leaves(tree):
 
 def final_state(run_dir):
     """Every array of the newest checkpoint."""
-    config = dataclasses.replace(read_config(run_dir / "config.json"), devices=None)
+    config = dataclasses.replace(read_config(run_dir), devices=None)
     program = make_program(config)
     checkpoints = RunCheckpoints(run_dir / "checkpoints")
     restored = checkpoints.restore(jax.eval_shape(program.init))
@@ -294,7 +294,7 @@ def test_a_run_directory_supplies_its_own_configuration_and_flags_go_over_it(cap
     every = dataclasses.replace(config.checkpoint, every=3)
     # It was begun on a machine with more devices.
     assert from_json(json.loads(out)) == dataclasses.replace(config, checkpoint=every, devices=None)
-    assert read_config(run_dir / "config.json") == config
+    assert read_config(run_dir) == config
 
 
 @pytest.mark.parametrize("spelling", ["--run-dir={}", "--run_dir={}"])
@@ -307,7 +307,7 @@ def test_a_preset_that_is_not_the_runs_is_refused(capsys, tmp_path, spelling):
         f"error: {tmp_path} holds a run of preset 'lpg-cpu', not 'quickstart': leave --preset out to go on "
         "with it, or choose another --run-dir\n"
     )
-    assert read_config(tmp_path / "config.json") == config
+    assert read_config(tmp_path) == config
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -3,9 +3,9 @@ import sys
 
 import pytest
 
-from rl_discovery.meta.traffic import Collective, collectives, total_bytes
 from tests.meta.processes import ROOT, environment
 from tests.quick import ENVIRONMENT
+from tools.traffic import Collective, collectives, total_bytes
 
 DEVICES = 8
 FLOAT = 4
@@ -13,7 +13,7 @@ SCRIPT = """
 import sys
 import jax
 from rl_discovery.meta.build import compile_step, make_program
-from tests.meta.test_traffic import CASES
+from tests.tools.test_traffic import CASES
 from tests.meta.tiny import tiny
 for name, changes in CASES.items():
     program = make_program(tiny(devices=8, **changes))
