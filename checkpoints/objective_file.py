@@ -122,12 +122,12 @@ def read_card(path: Path | str) -> dict[str, Any]:
 
 
 def is_learned(rule: Objective) -> bool:
-    """Whether the rule has meta-parameters, without which it is of no use."""
+    """Whether the rule has meta-parameters."""
     return bool(jax.tree.leaves(_abstract(rule)))
 
 
 def _inputs(rule: Objective) -> list[str]:
-    """What the rule sees: its own list if it has one."""
+    """The names of the rule's inputs: its own list if it has one."""
     default = ("rollout", *(("progress",) if rule.uses_progress else ()))
     return list(getattr(rule, "inputs", default))
 
