@@ -31,6 +31,7 @@ def essential(config: "RunConfig") -> "RunConfig":
 
 def _trimmed(part: Any, prefix: str) -> Any:
     hints, fields = get_type_hints(type(part), include_extras=True), []
+    suppressed: Any = tyro.conf.Suppress
     values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if field.init}
     for name, value in values.items():
         if prefix + name in ESSENTIALS:
@@ -39,7 +40,7 @@ def _trimmed(part: Any, prefix: str) -> Any:
             values[name] = _trimmed(value, f"{prefix}{name}.")
             fields.append((name, type(values[name])))
         else:
-            fields.append((name, tyro.conf.Suppress[hints[name]]))
+            fields.append((name, suppressed[hints[name]]))
     kind = dataclasses.make_dataclass(
         type(part).__name__, fields, bases=(type(part),), frozen=True, kw_only=True
     )

@@ -211,7 +211,7 @@ answer = functools.partial(called, "meta-train")
         ("--objective.kind ppo", "objective.kind ppo has no meta-parameters: nothing could evolve"),
         (
             "--objective.kind lpo --objective.clip -1",
-            "objective.clip: Input should be greater than 0, not -1",
+            "objective.clip: Input should be greater than 0, not",
         ),
         ("--objective.kind lpo --objective.progress-inputs", "with these settings is ta-lpo"),
         ("--objective.discount 2", "objective.discount: Input should be less than or equal to 1, not 2.0"),
