@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, get_type_hints
 from pydantic import ConfigDict, Field, GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import core_schema
 
+from rl_discovery.checkpoints.errors import one_line
 from rl_discovery.discovery.objectives.base import Objective
 from rl_discovery.discovery.objectives.registry import RULES, make_objective
 from rl_discovery.discovery.objectives.schedule import Scheduled
@@ -139,7 +140,7 @@ def to_json(settings: ObjectiveSettings) -> dict[str, Any]:
     return _adapter(settings.rule()).dump_python(settings, mode="json")
 
 
-def check_fields(kind: str, given: Collection[str], known: Collection[str], prefix: str = "") -> None:
+def check_fields(kind: str, given: Collection[str], known: Collection[str]) -> None:
     """Refuses fields that a rule does not have.
 
     Raises:
@@ -149,7 +150,7 @@ def check_fields(kind: str, given: Collection[str], known: Collection[str], pref
         if name not in known:
             hint = did_you_mean(name, known)
             raise ConfigError(
-                f"{prefix}objective.{name}: {kind} has no such setting: {hint}it has {', '.join(known)}"
+                f"objective.{one_line(name)}: {one_line(kind)} has no such setting: {hint}it has {', '.join(known)}"
             )
 
 

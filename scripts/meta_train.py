@@ -35,7 +35,7 @@ def parse_arguments(argv: Sequence[str], *, resume: bool = False) -> Any:
     pre = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     pre.add_argument("--preset")
     pre.add_argument("--run-dir", "--run_dir")
-    pre.add_argument("--objective.kind", dest="kind")
+    pre.add_argument("--objective.kind", dest="kind", nargs="?")
     known, _ = pre.parse_known_args(argv)
 
     import tyro
@@ -101,10 +101,8 @@ def _check_flags(argv: Sequence[str], settings: "ObjectiveSettings") -> None:
         if part == "--drift" and dot:
             raise UsageError(f"--drift.{name} is now --objective.{name}")
         if part == "--objective" and dot and name != "kind":
-            name = name.replace("-", "_")
-            known = [field.name for field in dataclasses.fields(settings)]
-            switch = name.removeprefix("no_")
-            check_fields(settings.kind, [switch if switch in known else name], settings.names())
+            field = name.replace("-", "_").removeprefix("no_")
+            check_fields(settings.kind, [field], settings.names())
 
 
 def _default_dir(config: "RunConfig") -> Path:
