@@ -149,9 +149,8 @@ def check_fields(kind: str, given: Collection[str], known: Collection[str]) -> N
     for name in given:
         if name not in known:
             hint = did_you_mean(name, known)
-            raise ConfigError(
-                f"objective.{one_line(name)}: {one_line(kind)} has no such setting: {hint}it has {', '.join(known)}"
-            )
+            place, names = f"objective.{one_line(name)}", ", ".join(known)
+            raise ConfigError(f"{place}: {one_line(kind)} has no such setting: {hint}it has {names}")
 
 
 def rule_name(cls: type[ObjectiveSettings]) -> str:

@@ -101,8 +101,8 @@ def _check_flags(argv: Sequence[str], settings: "ObjectiveSettings") -> None:
         if part == "--drift" and dot:
             raise UsageError(f"--drift.{name} is now --objective.{name}")
         if part == "--objective" and dot and name != "kind":
-            field = name.replace("-", "_").removeprefix("no_")
-            check_fields(settings.kind, [field], settings.names())
+            field, known = name.replace("-", "_"), settings.names()
+            check_fields(settings.kind, [field if field in known else field.removeprefix("no_")], known)
 
 
 def _default_dir(config: "RunConfig") -> Path:

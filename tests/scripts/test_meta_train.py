@@ -206,7 +206,7 @@ answer = functools.partial(called, "meta-train")
             "es.average_decay has no effect: it is read only where trainer is es; leave it at None",
         ),
         ("--objective.widht 3", "objective.widht: ta-lpg has no such setting: did you mean 'width'? it has "),
-        ("--objective.kind lpo --objective.no-bins", "lpo has no such setting: it has schedule, "),
+        ("--objective.kind lpo --objective.no-bins", "objective.bins: lpo has no such setting: "),
         ("--objective.kind lpq", "unknown objective 'lpq': did you mean 'lp"),
         ("--objective.kind ppo", "objective.kind ppo has no meta-parameters: nothing could evolve"),
         (
