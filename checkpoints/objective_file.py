@@ -74,7 +74,7 @@ def save_objective(path: Path | str, objective: TrainedObjective) -> None:
     described = {
         "format": FORMAT,
         "objective": {"type": objective.rule.name, "settings": _settings(objective.rule)},
-        "inputs": _inputs(objective.rule),
+        "inputs": list(objective.rule.inputs),
     }
     try:
         text = json.dumps(dict(objective.card) | described)
@@ -124,12 +124,6 @@ def read_card(path: Path | str) -> dict[str, Any]:
 def is_learned(rule: Objective) -> bool:
     """Whether the rule has meta-parameters."""
     return bool(jax.tree.leaves(_abstract(rule)))
-
-
-def _inputs(rule: Objective) -> list[str]:
-    """The names of the rule's inputs: its own list if it has one."""
-    default = ("rollout", *(("progress",) if rule.uses_progress else ()))
-    return list(getattr(rule, "inputs", default))
 
 
 def _settings(rule: Objective) -> dict[str, Any]:

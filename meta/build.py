@@ -126,9 +126,9 @@ def _perturbation_scales(objective: Objective, solution: MetaParams) -> MetaPara
     """The objective's factor for each tensor, in the structure of its meta-parameters; 1 where it names
     none.
     """
-    if not hasattr(objective, "perturbation_scales"):
-        raise ConfigError(f"es.sigma_per_part: {objective.name} does not say how its parts differ")
     by_name = objective.perturbation_scales()
+    if by_name is None:
+        raise ConfigError(f"es.sigma_per_part: {objective.name} does not say how its parts differ")
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: jnp.full(
             leaf.shape, by_name.get(jax.tree_util.keystr(path, simple=True, separator="/"), 1.0)

@@ -89,6 +89,9 @@ def _config(arguments: Arguments, devices: int | None) -> "RunConfig":
 
     config = PRESETS.find(arguments.preset).config
 
+    network = {"width": arguments.gru_width, "precision": arguments.precision}
+    network = {name: value for name, value in network.items() if value is not None}
+
     def changed(part: Any, **values: Any) -> Any:
         return dataclasses.replace(part, **{k: v for k, v in values.items() if v is not None})
 
@@ -100,7 +103,7 @@ def _config(arguments: Arguments, devices: int | None) -> "RunConfig":
             devices=devices,
             es=changed(config.es, pairs=arguments.pairs),
             agent=changed(config.agent, workers=arguments.workers, rollout_steps=arguments.rollout_steps),
-            objective=changed(config.objective, width=arguments.gru_width, precision=arguments.precision),
+            objective=config.objective.replace(**network),
             levels=changed(config.levels, distribution=arguments.distribution, horizon=arguments.horizon),
             # A run fills its buffer first; what is measured here is what comes after.
             curriculum=changed(config.curriculum, score=arguments.score, minimum_fill=0.0),
@@ -112,10 +115,12 @@ def _measure(config: "RunConfig", repeats: int) -> dict[str, Any]:
     import jax
 
     from rl_discovery.checkpoints.provenance import versions
+    from rl_discovery.discovery.objectives.lpg import LPG
     from rl_discovery.meta.build import make_program
     from rl_discovery.meta.evolve import Evolution
 
     program = make_program(config)
+    rule = config.build_objective()
     whole = _time_generations(program, config, repeats)
     peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Agents of the meta-gradient are evaluated only where a lifetime ends: there is little to leave out.
@@ -148,8 +153,8 @@ def _measure(config: "RunConfig", repeats: int) -> dict[str, Any]:
         "workers": config.agent.workers,
         "rollout_steps": config.agent.rollout_steps,
         "horizon": config.levels.horizon,
-        "gru_width": config.objective.width if config.objective.kind == "lpg" else None,
-        "precision": config.objective.precision,
+        "gru_width": rule.width if isinstance(rule, LPG) else None,
+        "precision": getattr(config.objective, "precision", "float32"),
         "distribution": config.levels.distribution,
         "score": config.curriculum.score,
         "block_size": config.block_size,
@@ -247,14 +252,18 @@ def flop_per_env_step(config: "RunConfig") -> int:
     GRU: 2 x 3 G (G + inputs); heads: 2 G (1 + M); phi, on y(s_t) and y(s_{t+1}): 2 x 2 (M E + E).
     A drift: its two layers forwards, once an epoch.
     """
-    if config.objective.kind == "lpo":
-        drift = config.drift.build()
-        return 2 * drift.width * (len(drift.inputs) + 1) * config.agent.epochs
-    objective = config.objective
-    inputs = 7 if objective.horizon_inputs else 5
-    gru = 6 * objective.width * (objective.width + inputs)
-    heads = 2 * objective.width * (1 + objective.bins)
-    return gru + heads + 4 * objective.embedding_width * (objective.bins + 1)
+    from rl_discovery.discovery.objectives.lpg import LPG
+    from rl_discovery.discovery.objectives.lpo import LPO
+
+    rule = config.build_objective()
+    if isinstance(rule, LPO):
+        return 2 * rule.width * (len(rule.inputs) + 1) * config.agent.epochs
+    if not isinstance(rule, LPG):  # a few terms or a schedule
+        return 0
+    inputs = 7 if rule.horizon_inputs else 5
+    gru = 6 * rule.width * (rule.width + inputs)
+    heads = 2 * rule.width * (1 + rule.bins)
+    return gru + heads + 4 * rule.embedding_width * (rule.bins + 1)
 
 
 def _gemm_gflops(config: "RunConfig", size: int = 1024, products: int = 20) -> float:
@@ -266,7 +275,7 @@ def _gemm_gflops(config: "RunConfig", size: int = 1024, products: int = 20) -> f
     from rl_discovery.discovery.sharding import AXIS, make_mesh
 
     mesh = make_mesh(config.devices)
-    dtype = jnp.dtype(config.objective.precision)
+    dtype = jnp.dtype(getattr(config.objective, "precision", "float32"))
 
     def on_device(a: Any) -> Any:
         def multiply(_: Any, x: Any) -> Any:

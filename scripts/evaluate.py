@@ -213,7 +213,7 @@ def trained_workers(objectives: Mapping[str, TrainedObjective], chosen: Sequence
 def beginnings(objectives: Mapping[str, TrainedObjective]) -> Iterator[str]:
     """What evolution began from, of objectives that did not begin from nothing."""
     for label, objective in objectives.items():
-        start = getattr(objective.rule, "begins_as", None)
+        start = objective.rule.begins_as
         if start is not None and is_learned(objective.rule):
             generations, steps = (objective.card.get(name) for name in ("generations", "env_steps"))
             after = f", and was evolved over {steps:,} environment steps" if generations and steps else ""
@@ -261,7 +261,7 @@ def _draw_more(
     results: evaluation.Results, objective: TrainedObjective | None
 ) -> list[Callable[[Axes], None]]:
     """The schedule of a rule that has one, at the lifetimes of the evaluation."""
-    if objective is None or not getattr(objective.rule, "schedule", False):
+    if objective is None or not objective.rule.schedule:
         return []
     lifetimes = sorted({cell.updates for cell in results.cells})
     return [lambda ax: draw_factors(ax, objective, lifetimes)]

@@ -16,6 +16,7 @@ from rl_discovery.envs.registry import family_of
 from rl_discovery.evaluation import report
 from rl_discovery.meta.config import RunConfig, from_json, to_json
 from rl_discovery.meta.errors import ConfigError
+from rl_discovery.meta.objective_settings import of_kind
 from rl_discovery.meta.presets import PRESETS
 from rl_discovery.scripts import output
 from rl_discovery.scripts.arguments import UsageError, parse
@@ -139,10 +140,14 @@ def reproduce(config: RunConfig, run_dir: Path) -> str:
     A preset that is not one of ours, from Python, is told by all that differs from the default one.
     """
     preset = config.preset if config.preset in PRESETS else "ta-lpg"
-    base = to_json(dataclasses.replace(PRESETS[preset].config, preset=config.preset))
+    base = dataclasses.replace(PRESETS[preset].config, preset=config.preset)
     words = ["--preset", preset, "--run-dir", spelling.word(run_dir)]
-    for name, value in changed(to_json(config), base).items():
-        words += flag(name, value)
+    kind = config.objective.kind
+    if of_kind(base.objective, kind) != base.objective:
+        base = dataclasses.replace(base, objective=of_kind(base.objective, kind))
+        words += flag("objective.kind", kind)
+    for name, value in changed(to_json(config), to_json(base)).items():
+        words += [] if name == "objective.kind" else flag(name, value)
     return spelling.command("meta-train", *words)
 
 

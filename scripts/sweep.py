@@ -38,6 +38,7 @@ class Arguments:
     run in a directory of its own below --dir. Run it again to go on where it was stopped.
 
     What follows `--` are flags of `meta-train` for all trials: `-- --generations 200 --es.pairs 32`.
+    `rl-discovery meta-train --help-all` explains them all.
     """
 
     dir: Path

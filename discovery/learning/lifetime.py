@@ -235,8 +235,7 @@ def make_learner(
             f"agent.minibatches ({config.minibatches}) must divide the {steps} steps of a rollout "
             f"({config.workers} workers x {config.rollout_steps} steps)"
         )
-    zero_outputs = getattr(objective, "zero_outputs", 0)
-    agent = make_agent(config, env, level, objective.head_size, zero_outputs)
+    agent = make_agent(config, env, level, objective.head_size, objective.zero_outputs)
     beside = make_critic(config, env, level) if critic else None
     return Learner(env, agent, _discounted(objective, config), config.rollout_steps, beside)
 

@@ -84,7 +84,7 @@ def _step_scale(
     """How long optimiser steps are: annealed by the agent, scaled by the rule's schedule; None: as they
     are.
     """
-    scheduled = getattr(objective, "step_scale", lambda *_: None)(meta_params, progress)
+    scheduled = objective.step_scale(meta_params, progress)
     if not agent.anneal:
         return scheduled
     return progress.remaining if scheduled is None else progress.remaining * scheduled

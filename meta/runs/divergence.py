@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rl_discovery.meta.keeping import HeldOutConfig
+from rl_discovery.meta.config import HeldOutConfig
 
 STANDARD_ERRORS = 2.0
 """How far below the best an evaluation may be by chance."""

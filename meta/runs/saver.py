@@ -27,9 +27,8 @@ from rl_discovery.checkpoints.runs import Restored, RunCheckpoints
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.types import MetaParams
 from rl_discovery.meta.build import Program
-from rl_discovery.meta.config import RunConfig, to_json
+from rl_discovery.meta.config import CheckpointConfig, RunConfig, to_json
 from rl_discovery.meta.curriculum.buffer import LevelBuffer
-from rl_discovery.meta.keeping import CheckpointConfig
 from rl_discovery.meta.runs import distributed
 from rl_discovery.meta.runs.clock import Clock
 from rl_discovery.meta.runs.divergence import HeldOutEvaluation

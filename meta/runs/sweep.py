@@ -19,10 +19,13 @@ from rl_discovery.checkpoints.atomic import replace_file
 from rl_discovery.checkpoints.errors import one_line
 from rl_discovery.checkpoints.fields import changed, flatten
 from rl_discovery.checkpoints.run_directory import CONFIG
+from rl_discovery.discovery.objectives.registry import RULES, make_objective
 from rl_discovery.discovery.registry import did_you_mean
 from rl_discovery.meta.build import make_program
 from rl_discovery.meta.config import NOT_IDENTITY, RunConfig, from_json, to_json
 from rl_discovery.meta.errors import ConfigError, RunError
+from rl_discovery.meta.objective_settings import of_kind, settings_class
+from rl_discovery.meta.objective_settings import to_json as objective_to_json
 from rl_discovery.meta.runs.status import read_status
 
 FORMAT = 1
@@ -129,14 +132,23 @@ def parse_axis(text: str, base: RunConfig) -> Axis:
     name, equals, values = text.partition("=")
     name = name.strip().lstrip("-").replace("-", "_")
     known = [field for field in flatten(to_json(base)) if field != "preset"]
+    known += [field for field in _fields_of_rules() if field not in known]
     if not equals or not values.strip():
         raise ConfigError(f"{text!r} is no FIELD=VALUE,... or FIELD=LOW..HIGH")
+    if name.startswith("drift."):
+        raise ConfigError(f"{name} is now {name.replace('drift', 'objective')}")
     if name not in known:
         hint = did_you_mean(name, known)
         raise ConfigError(f"unknown field {name!r}: {hint}`meta-train --print-config` shows them all")
     if ".." in values:
         return _range(name, values)
     return Axis(name=name, values=tuple(value.strip() for value in values.split(",")))
+
+
+def _fields_of_rules() -> set[str]:
+    """Settings of all learned objectives: a sweep over `objective.kind` may search them too."""
+    rules = {type(rule) for rule in map(make_objective, RULES) if dataclasses.is_dataclass(type(rule))}
+    return {f"objective.{name}" for rule in rules for name in settings_class(rule).names()}
 
 
 def _range(name: str, values: str) -> Axis:
@@ -198,9 +210,11 @@ def make_plan(
     configs: list[RunConfig] = []
     for number, texts in enumerate(combinations):
         document = to_json(base)
-        for name, text in texts.items():
-            _set(document, name, text)
         try:
+            if kind := texts.get("objective.kind"):
+                document["objective"] = objective_to_json(of_kind(base.objective, kind))
+            for name, text in texts.items():
+                _set(document, name, text)
             config = from_json(document)
             # Built on this machine's devices, whatever the trial is to run on.
             make_program(dataclasses.replace(config, devices=None))
@@ -321,7 +335,8 @@ def _set(document: Any, name: str, text: str) -> None:
     *path, last = name.split(".")
     for part in path:
         document = document[int(part)] if isinstance(document, list) else document[part]
-    document[last] = None if text in NONE else text.split() if isinstance(document[last], list) else text
+    as_list = isinstance(document.get(last), list)
+    document[last] = None if text in NONE else text.split() if as_list else text
 
 
 def _name(number: int, overrides: Mapping[str, Any]) -> str:

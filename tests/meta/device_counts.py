@@ -33,8 +33,13 @@ CASES = {
     },
     # Minibatches and annealing, a horizon-aware drift.
     "lpo": {
-        "objective": {"kind": "lpo"},
-        "drift": {"width": 4, "progress_inputs": True, "horizon_inputs": True, "longest_horizon": 30},
+        "objective": {
+            "kind": "lpo",
+            "width": 4,
+            "progress_inputs": True,
+            "horizon_inputs": True,
+            "longest_horizon": 30,
+        },
         "agent": {"epochs": 2, "minibatches": 2, "anneal": True},
         "es": {"pairs": 7},
         "block_size": 3,

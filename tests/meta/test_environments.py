@@ -24,8 +24,13 @@ CARTPOLE = EnvironmentConfig(
     agent=AgentConfig(network="mlp", hidden=(3,), workers=1, rollout_steps=2),
 )
 TA_LPO = {
-    "objective": {"kind": "lpo"},
-    "drift": {"width": 3, "progress_inputs": True, "horizon_inputs": True, "longest_horizon": 3},
+    "objective": {
+        "kind": "lpo",
+        "width": 3,
+        "progress_inputs": True,
+        "horizon_inputs": True,
+        "longest_horizon": 3,
+    },
     "agent": {"epochs": 2, "minibatches": 2, "anneal": True},
 }
 KEY = jax.random.key(3)

@@ -75,13 +75,15 @@ def test_the_range_of_horizons_that_a_rule_knows_is_that_of_its_levels():
     rule = config.build_objective()
     assert (rule.shortest_horizon, rule.longest_horizon) == (7, 90)
     drift = tiny(
-        objective={"kind": "lpo"},
+        objective={"kind": "lpo", "horizon_inputs": True},
         levels={"horizon": 7, "longest_horizon": 90},
-        drift={"horizon_inputs": True},
     )
     assert drift.build_objective().longest_horizon == 90
-    by_hand = dataclasses.replace(drift, drift=dataclasses.replace(drift.drift, longest_horizon=500))
-    assert by_hand.build_objective().longest_horizon == 500
+    by_hand = dataclasses.replace(
+        drift, objective=drift.objective.replace(shortest_horizon=3, longest_horizon=500)
+    )
+    rule = by_hand.build_objective()
+    assert (rule.shortest_horizon, rule.longest_horizon) == (3, 500)
 
 
 def test_area_under_the_curve_is_the_mean_reward_of_all_updates():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rl_discovery.meta.keeping import HeldOutConfig
+from rl_discovery.meta.config import HeldOutConfig
 from rl_discovery.meta.runs.divergence import HeldOutEvaluation, Trend, trend_of
 
 CONFIG = HeldOutConfig(every=1, drop=0.5, patience=2)

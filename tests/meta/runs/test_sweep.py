@@ -44,6 +44,15 @@ def test_values_take_the_type_of_their_field():
     )
 
 
+def test_kinds_may_be_searched_with_settings_that_only_they_have():
+    plan, configs = planned("objective.value-clip=0.1,0.3", "objective.kind=lpo,ta-ppo")
+    assert [dict(trial.overrides) for trial in plan.trials][:2] == [
+        {"objective.value_clip": 0.1, "objective.kind": "lpo"},
+        {"objective.value_clip": 0.1, "objective.kind": "ta-ppo"},
+    ]
+    assert [config.build_objective().name for config in configs] == ["lpo", "ta-ppo"] * 2
+
+
 def test_a_name_of_a_directory_has_neither_slashes_nor_an_end():
     plan, _ = planned("levels.distribution=gridworld/small", "seed=1")
     assert plan.trials[0].name == "000_levels.distribution=gridworld-small_seed=1"
@@ -96,6 +105,8 @@ def test_random_points_of_a_list_are_its_values():
         (["es.strategy=open-es"], None, "did you mean 'open_es'"),
         (["levels.distribution=smal"], None, "did you mean 'small'"),
         (["agent.network=cnn"], None, "network='mlp'"),
+        (["drift.width=3"], None, "drift.width is now objective.width"),
+        (["objective.value_clip=0.1"], None, "objective.value_clip: ta-lpg has no such setting"),
         (["es.sigma=0.1,0.10"], None, "trial 1 is the same as 000_es.sigma=0.1"),
     ],
 )
