@@ -13,6 +13,9 @@ from scipy import stats
 MIN_RUNS = 3
 """Fewer runs than this say nothing about their spread: no interval is given."""
 
+NO_INTERVAL = f"no interval with fewer than {MIN_RUNS} seeds"
+"""Said where there could have been one."""
+
 INTERQUARTILE = 0.25
 """What the interquartile mean leaves out at either end."""
 
@@ -32,11 +35,6 @@ class Difference(NamedTuple):
 
     mean: float
     standard_error: float | None
-
-    def __str__(self) -> str:
-        """As in "+0.028 ± 0.006"."""
-        error = "" if self.standard_error is None else f" ± {self.standard_error:.3f}"
-        return f"{self.mean:+.3f}{error}"
 
 
 class Estimate(NamedTuple):

@@ -131,7 +131,7 @@ def main(argv: Sequence[str]) -> int:
         printer = output.results(output.WIDTH)
         with contextlib.nullcontext() if out is None else output.of_finished_work():
             for suite in chosen:
-                printer.print(*tables(results, suite, objectives))
+                printer.print(*tables(results, suite.name, objectives))
     for note in (*beginnings(objectives), *held_horizons(results, objectives)):
         console.print(note, soft_wrap=True)
     for path in written:

@@ -15,12 +15,13 @@ from rich.table import Table
 from rich.text import Text
 
 from rl_discovery.checkpoints import spelling
+from rl_discovery.discovery.formatting import count, duration, number
 from rl_discovery.meta.runs.signals import StopRequest
 from rl_discovery.scripts import child, output
 from rl_discovery.scripts.arguments import UsageError, check_positive, parse
 from rl_discovery.scripts.flags import flag
 from rl_discovery.scripts.meta_train import parse_arguments
-from rl_discovery.scripts.status import STYLES, count, duration, number
+from rl_discovery.scripts.status import STYLES
 
 if TYPE_CHECKING:
     from rl_discovery.meta.config import RunConfig
@@ -308,8 +309,8 @@ def _comparison(results: Sequence["Result"]) -> Table:
             *(str(result.overrides.get(name, "")) for name in names),
             Text(result.state, style),
             f"{result.generations:,}{total}",
-            *([number(result.held_out_fitness)] if held_out else []),
-            number(result.fitness),
+            *([number(result.held_out_fitness, 3)] if held_out else []),
+            number(result.fitness, 3),
             count(result.env_steps),
             duration(result.seconds),
         )

@@ -28,14 +28,13 @@ from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.sharding import run_blocks
 from rl_discovery.discovery.types import EnvParams, MetaParams, Progress
 from rl_discovery.envs.suites import Suite
+from rl_discovery.evaluation.analysis.charts import TRACES
 from rl_discovery.evaluation.analysis.record import Estimated, Lifetime, Lifetimes, Trace
 from rl_discovery.evaluation.analysis.views import PLAIN, Misled, views
 from rl_discovery.evaluation.lanes import EPISODES, check_ended, default_block_size, lane_keys
 from rl_discovery.evaluation.protocol import LEVELS_SEED
 from rl_discovery.evaluation.statistics import bootstrap_interval, interquartile_mean, mean_estimate
 from rl_discovery.evaluation.tasks import Task, count, prepare
-
-TRACES = ("policy_entropy", "update_size", "prediction_spread", "reward_per_step")
 
 DEFINITIONS = {
     "fixed": "the ablation: the objective is told that n/N is 0, or 0.5, at every update; N, and all that is "

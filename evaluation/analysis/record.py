@@ -98,6 +98,16 @@ class Surface(Record):
     rollback: Rollback
     """Where the agent is pushed back."""
 
+    @property
+    def label(self) -> str:
+        """Whose, or the moment."""
+        return self.objective if self.progress is None else f"n/N = {self.progress:g}"
+
+    @property
+    def largest_at_zero(self) -> float | None:
+        """The largest f at A = 0; None without finite ones."""
+        return max((value for value in self.zero_advantage if value is not None), default=None)
+
 
 class Drift(Record):
     """What a drift does, beside PPO and DPO."""
@@ -108,6 +118,17 @@ class Drift(Record):
     """Rows of the surfaces."""
     surfaces: tuple[Surface, ...]
     """The objective's at every moment, then PPO's and DPO's."""
+
+    @property
+    def middle_horizon(self) -> int | None:
+        """The N in the middle of all; None where the drift does not see it."""
+        horizons = sorted({s.horizon for s in self.surfaces if s.horizon is not None})
+        return horizons[len(horizons) // 2] if horizons else None
+
+    @property
+    def at_middle(self) -> tuple[Surface, ...]:
+        """The surfaces at that N, and those that do not depend on it."""
+        return tuple(s for s in self.surfaces if s.horizon in (None, self.middle_horizon))
 
     @model_validator(mode="after")
     def _check_shapes(self) -> "Drift":

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from rl_discovery.discovery.formatting import number, plural
 from rl_discovery.envs.gridworld.env import GridLevel, GridWorld
 from rl_discovery.envs.gridworld.render import RING_FROM
 from rl_discovery.evaluation.report.agents import Episode, Lesson
 from rl_discovery.evaluation.report.document import AgentLevel, Board, Disc, Walk
-from rl_discovery.evaluation.report.words import number
 
 ENDS = {
     "terminated": "an object ended the episode",
@@ -66,8 +66,8 @@ def _discs(env: GridWorld, level: GridLevel, episode: Episode | None) -> tuple[D
 
 def _words(level: GridLevel, size: int, walls: int) -> str:
     active = np.flatnonzero(np.asarray(level.object_active))
-    rewards = ", ".join(f"{float(level.object_rewards[i]):+.2f}" for i in active)
-    objects = f"{len(active)} object{'s' * (len(active) != 1)}"
+    rewards = ", ".join(number(float(level.object_rewards[i]), sign=True) for i in active)
+    objects = plural(len(active), "object")
     return (
         f"Gridworld of {size} by {size} cells, {walls} of them walls, with {objects}"
         f"{f' of reward {rewards}' if rewards else ''}"
@@ -87,7 +87,7 @@ def shown(env: GridWorld, title: str, lesson: Lesson) -> AgentLevel:
     """
     if lesson.level is None or lesson.before is None or lesson.after is None:
         raise ValueError("this level cannot be drawn")
-    updates = f"{lesson.horizon:,} update{'s' * (lesson.horizon != 1)}"
+    updates = plural(lesson.horizon, "update")
     ends = (
         f"; random policy {number(lesson.random)}, best policy {number(lesson.optimal)}"
         if lesson.random is not None and lesson.optimal is not None
@@ -108,7 +108,7 @@ def shown(env: GridWorld, title: str, lesson: Lesson) -> AgentLevel:
 def _walk(env: GridWorld, level: GridLevel, title: str, episode: Episode) -> Walk:
     steps = len(episode.cells) - 1
     drawn = board(env, level, episode)
-    result = f"return {number(episode.gained[-1])} in {steps} step{'s' * (steps != 1)}; {ENDS[episode.ended]}"
+    result = f"return {number(episode.gained[-1])} in {plural(steps, 'step')}; {ENDS[episode.ended]}"
     return Walk(title=title, result=result, board=drawn, frames=_frames(env, level, episode))
 
 

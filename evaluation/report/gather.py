@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from rl_discovery.checkpoints import spelling
 from rl_discovery.evaluation.report import boards, facts
 from rl_discovery.evaluation.report.agents import POINTS, Lesson, Subject, levels_of, watch
+from rl_discovery.evaluation.report.analysis import analysis_part
 from rl_discovery.evaluation.report.curves import curves
 from rl_discovery.evaluation.report.document import AgentsPart, Curriculum, Document, Figure, RunPart
+from rl_discovery.evaluation.report.figures import PALETTE, figure, line
 from rl_discovery.evaluation.report.files import RunFiles
-from rl_discovery.evaluation.report.lives import analysis_part
-from rl_discovery.evaluation.report.looks import PALETTE, figure, line
-from rl_discovery.evaluation.report.scores import evaluation
+from rl_discovery.evaluation.report.scores import evaluation_part
 
 SHOWN_LEVELS = 8
 """Levels that are drawn where the run has no gallery."""
@@ -62,7 +62,7 @@ def gather(
         runs=tuple(_part(i, source, command, progress) for i, source in enumerate(sources)),
         curves=curves(runs),
         differences=facts.differences(runs) if len(runs) > 1 else None,
-        evaluation=evaluation(runs),
+        evaluation=evaluation_part(runs),
     )
 
 

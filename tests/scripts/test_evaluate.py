@@ -104,7 +104,15 @@ def test_the_table_shows_every_objective_and_horizon(untrained, tmp_path, capsys
     out = tmp_path / "new" / "folder"
     assert cli.main(["evaluate", "a2c", *TINY, "--baselines", "random", "--out", str(out)]) == 0
     printed = capsys.readouterr()
-    for text in ("Normalised return", "a2c", "random", "2 ┃", "5 ┃", "3 seeds", "95 % interval"):
+    for text in (
+        "Normalised return",
+        "a2c",
+        "random",
+        "2 updates ┃",
+        "5 updates ┃",
+        "3 seeds",
+        "95 % interval",
+    ):
         assert text in printed.out
     assert f"wrote {out / 'results.json'}" in printed.err
     figures = {f"{name}.{kind}" for name in ("evaluation", "curves", "profiles") for kind in ("png", "svg")}
@@ -205,7 +213,7 @@ def test_a_table_that_cannot_be_printed_is_no_failure_where_the_results_are_kept
 def test_fewer_than_three_seeds_show_no_interval(untrained, capsys):
     arguments = ["--suite", "small", "--levels", "2", "--horizons", "2", "--seeds", "2"]
     assert cli.main(["evaluate", "random", *arguments, "--baselines", "random"]) == 0
-    assert "no interval with fewer than three seeds" in " ".join(capsys.readouterr().out.split())
+    assert "no interval with fewer than 3 seeds" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

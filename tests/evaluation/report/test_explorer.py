@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from rl_discovery.evaluation.analysis.record import Schedule
-from rl_discovery.evaluation.report.explorer import drift_explorer, response_explorer
-from rl_discovery.evaluation.report.lives import analysis_part
+from rl_discovery.evaluation.report.analysis import analysis_part, drift_explorer, response_explorer
 from tests.evaluation.report import tiny_run
 
 pytest.importorskip("plotly")
