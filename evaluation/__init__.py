@@ -15,7 +15,7 @@ from rl_discovery.evaluation.plots import (
     save_both,
     save_figure,
 )
-from rl_discovery.evaluation.protocol import CURVE_POINTS, Stage, evaluate
+from rl_discovery.evaluation.protocol import CURVE_POINTS, Stage, evaluate, trained_workers
 from rl_discovery.evaluation.results import Aggregate, Cell, Improvement, Outcome, Point, Results
 from rl_discovery.evaluation.statistics import (
     Interval,
@@ -55,4 +55,5 @@ __all__ = [
     "profiles_figure",
     "save_both",
     "save_figure",
+    "trained_workers",
 ]

@@ -6,8 +6,8 @@ at a time, and what is finished is kept (`evaluation.store`). `scripts.evaluate`
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from jax.sharding import Mesh
 
@@ -110,6 +110,22 @@ def evaluate(
         cells += [_cell(part, seed, outcome) for seed, outcome in outcomes]
     progress(_stage(work[-1], 1.0))
     return Results.of(cells, baselines, settings)
+
+
+def trained_workers(objectives: Iterable[TrainedObjective], suite: Suite) -> int | None:
+    """W of the agents that the first learned objective was trained on, for `workers` of `evaluate`.
+
+    None where no card says so, and on control suites, which have published numbers of their own.
+    """
+    if suite.unit == "env_steps":
+        return None
+    for objective in objectives:
+        value: Any = objective.card
+        for name in ("config", "agent", "workers"):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
 
 
 def _workers_on(suite: Suite, workers: int | Mapping[str, int | None] | None) -> int | None:

@@ -9,6 +9,7 @@ import tyro
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from rl_discovery import evaluation
 from rl_discovery.checkpoints import load_objective, save_objective
 from rl_discovery.checkpoints.loading import find_path
 from rl_discovery.discovery.formatting import number, percent
@@ -20,7 +21,7 @@ from rl_discovery.evaluation.analysis.record import Analysis, Drift, Response
 from rl_discovery.evaluation.tables import Table
 from rl_discovery.scripts import output
 from rl_discovery.scripts.arguments import UsageError, check_devices, check_horizons, check_positive, parse
-from rl_discovery.scripts.evaluate import check_writable, trained_workers
+from rl_discovery.scripts.evaluate import check_writable
 from rl_discovery.scripts.tables import draw
 
 Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
@@ -86,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
             arguments.lifetime,
             arguments.seeds,
             make_mesh(arguments.devices),
-            arguments.workers or trained_workers({objective.name: objective}, [suite]),
+            arguments.workers or evaluation.trained_workers([objective], suite),
         )
         analysis.check(objective, setting)
         check_writable(out)

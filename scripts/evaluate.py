@@ -117,7 +117,7 @@ def main(argv: Sequence[str]) -> int:
                 baselines=baselines,
                 tune=tune,
                 workers=arguments.workers
-                or {suite.name: trained_workers(objectives, [suite]) for suite in chosen},
+                or {suite.name: evaluation.trained_workers(objectives.values(), suite) for suite in chosen},
                 block_size=arguments.block_size,
                 points=arguments.curve_points,
                 store=evaluation.Store(evaluation.default_folder() if arguments.cache else None),
@@ -190,22 +190,6 @@ def load(names: Sequence[str], baselines: Sequence[str]) -> tuple[dict[str, Trai
 def _one_spelling(name: str) -> str:
     """What is shipped is named without `shipped:`: whoever says it both ways means one objective."""
     return name.removeprefix(spelling.SHIPPED) if find_path(name) is None else name
-
-
-def trained_workers(objectives: Mapping[str, TrainedObjective], chosen: Sequence[suites.Suite]) -> int | None:
-    """Workers of the agents that the first learned objective was trained on, if its card says so.
-
-    Control tasks have published numbers of their own.
-    """
-    if any(suite.unit == "env_steps" for suite in chosen):
-        return None
-    for objective in objectives.values():
-        found: Any = objective.card
-        for name in ("config", "agent", "workers"):
-            found = found.get(name) if isinstance(found, Mapping) else None
-        if isinstance(found, int) and found > 0:
-            return found
-    return None
 
 
 def beginnings(objectives: Mapping[str, TrainedObjective]) -> Iterator[str]:

@@ -25,6 +25,7 @@ from rl_discovery.discovery.learning.lifetime import (
     run_updates,
     vmap_lanes,
 )
+from rl_discovery.discovery.learning.rollout import Recording, record_episode
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.types import EnvParams
 from rl_discovery.envs.gridworld.env import GridLevel, GridWorld
@@ -193,27 +194,17 @@ def _lane(
     return jax.jit(vmap_lanes(learner.begin)), jax.jit(go_on), jax.jit(measure)
 
 
-def _record(learner: Learner, level: EnvParams, key: Key[Array, ""], train_state: TrainState) -> Any:
-    """States, rewards and ends of one episode; the same random numbers for every agent of a level."""
-    env = learner.env
+def _record(learner: Learner, level: EnvParams, key: Key[Array, ""], train_state: TrainState) -> Recording:
+    """The beginning of an episode, of the same random numbers for every agent of a level."""
     start_key, walk_key = jax.random.split(jax.random.fold_in(key, FOLD))
-
-    def advance(carry, key):
-        observation, state = carry
-        action_key, env_key = jax.random.split(key)
-        action = learner.agent.act(train_state.agent, action_key, observation[None])[0]
-        observation, state, reward, terminated, _ = env.step_env(env_key, state, action, level)
-        return (observation, state), (state, reward, terminated, env.is_truncated(state, level))
-
-    observation, first = env.reset(start_key, level)
-    keys = jax.random.split(walk_key, EPISODE_STEPS)
-    _, (states, *rest) = jax.lax.scan(advance, (observation, first), keys)
-    return jax.tree.map(lambda one, more: jnp.concatenate([one[None], more]), first, states), *rest
+    start = learner.env.reset(start_key, level)
+    agent_state = train_state.agent
+    return record_episode(learner.agent, agent_state, learner.env, level, walk_key, start, EPISODE_STEPS)
 
 
-def _episode(recorded: Any) -> Episode:
+def _episode(recording: Recording) -> Episode:
     """The part of a recording up to its end."""
-    states, reward, terminated, truncated = jax.device_get(recorded)
+    states, reward, terminated, truncated = jax.device_get(recording)
     over = np.flatnonzero(terminated | truncated)
     steps = int(over[0]) + 1 if over.size else EPISODE_STEPS
     ended = "running" if not over.size else "terminated" if terminated[over[0]] else "truncated"

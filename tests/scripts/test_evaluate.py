@@ -18,7 +18,6 @@ import pytest
 from rl_discovery.checkpoints import save_objective
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.registry import make_objective
-from rl_discovery.envs.suites import suite
 from rl_discovery.evaluation import Results
 from rl_discovery.scripts import cli, streams
 from rl_discovery.scripts import evaluate as command
@@ -251,10 +250,3 @@ def test_objectives_of_the_same_name_are_told_apart(run_dir):
     assert baselines == ["a2c"]
     labels = list(loaded)
     assert labels == [f"ta-lpg ({run_dir})", f"ta-lpg ({run_dir / 'objective.safetensors'})", "a2c"]
-
-
-def test_the_workers_come_from_the_first_card_that_has_them(run_dir):
-    gridworlds, control = suite("small"), suite("classic")
-    assert command.trained_workers(command.load(["a2c", str(run_dir)], [])[0], [gridworlds]) == 3
-    assert command.trained_workers(command.load(["a2c", str(run_dir)], [])[0], [control]) is None
-    assert command.trained_workers(command.load(["a2c"], [])[0], [gridworlds]) is None
