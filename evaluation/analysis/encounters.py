@@ -6,12 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from rl_discovery.discovery.learning.lifetime import UPDATES, Learner, TrainState, vmap_lanes
+from rl_discovery.discovery.learning.lifetime import UPDATES, Learner, TrainState, run_lanes, vmap_lanes
 from rl_discovery.discovery.objectives.base import Experience, TrainedObjective
 from rl_discovery.discovery.objectives.gae import normalise
-from rl_discovery.discovery.sharding import run_blocks
 from rl_discovery.discovery.types import EnvParams, MetaParams, Progress
 from rl_discovery.evaluation.analysis.lifetimes import Setting
 from rl_discovery.evaluation.lanes import default_block_size, lane_keys
@@ -46,18 +45,19 @@ def meet(objective: TrainedObjective, setting: Setting) -> Encounters:
     lanes = setting.task.count
     size = default_block_size(setting.agent(objective))
 
-    def block(operands: Any, numbers: Int[Array, " size"]) -> tuple[Array, Array]:
-        meta_params, levels, keys = operands
-        lane = jnp.minimum(numbers, lanes - 1)
-        mine = jax.tree.map(lambda leaf: leaf[lane], levels)
-        return vmap_lanes(functools.partial(_life, learner, setting.horizon, meta_params))(keys[lane], mine)
+    def run_block(meta_params: MetaParams, mine: Any, alive: Bool[Array, " size"]) -> tuple[Array, Array]:
+        levels, keys = mine
+        return vmap_lanes(functools.partial(_life, learner, setting.horizon, meta_params))(keys, levels)
 
-    operands = (objective.meta_params, levels, lane_keys(range(1), lanes))
-    run = jax.jit(lambda operands: run_blocks(block, operands, jnp.ones(lanes), size, setting.mesh))
-    log_ratio, advantage = (np.asarray(x) for x in run(operands))  # agents x updates x steps
+    @jax.jit
+    def run(meta_params: MetaParams, per_lane: Any) -> tuple[Array, Array]:
+        return run_lanes(run_block, meta_params, per_lane, jnp.ones(lanes), size, setting.mesh)
+
+    recorded = run(objective.meta_params, (levels, lane_keys(range(1), lanes)))
+    log_ratio, advantage = (np.asarray(x) for x in recorded)  # agents x updates x steps
     agent, update, _ = np.indices(log_ratio.shape)
-    found = (log_ratio, advantage, update / setting.horizon, agent)
-    return Encounters(*(x.ravel() for x in found))
+    points = (log_ratio, advantage, update / setting.horizon, agent)
+    return Encounters(*(x.ravel() for x in points))
 
 
 def _life(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from rl_discovery.discovery.agents.agent import AgentConfig
 from rl_discovery.discovery.learning.lifetime import (
@@ -22,16 +22,16 @@ from rl_discovery.discovery.learning.lifetime import (
     TrainState,
     evaluate_block,
     make_learner,
+    run_lanes,
     vmap_lanes,
 )
 from rl_discovery.discovery.objectives.base import TrainedObjective
-from rl_discovery.discovery.sharding import run_blocks
 from rl_discovery.discovery.types import EnvParams, MetaParams, Progress
 from rl_discovery.envs.suites import Suite
 from rl_discovery.evaluation.analysis.charts import TRACES
 from rl_discovery.evaluation.analysis.record import Estimated, Lifetime, Lifetimes, Trace
 from rl_discovery.evaluation.analysis.views import PLAIN, Misled, views
-from rl_discovery.evaluation.lanes import EPISODES, check_ended, default_block_size, lane_keys
+from rl_discovery.evaluation.lanes import EPISODES, check_ended, default_block_size, lane_keys, tile_levels
 from rl_discovery.evaluation.protocol import LEVELS_SEED
 from rl_discovery.evaluation.statistics import bootstrap_interval, interquartile_mean, mean_estimate
 from rl_discovery.evaluation.tasks import Task, count, prepare
@@ -141,19 +141,17 @@ def watch_lanes(
     told: Float[Array, " updates"],
 ) -> dict[str, Float[Array, "lanes *updates"]]:
     """A lifetime per key; lane i plays level i modulo their number."""
-    examiner = dataclasses.replace(learner, agent=dataclasses.replace(learner.agent, workers=EPISODES))
-    lanes, level_count = keys.shape[0], count(levels)
+    at_end = dataclasses.replace(learner, agent=dataclasses.replace(learner.agent, workers=EPISODES))
 
-    def task(operands: Any, numbers: Int[Array, " size"]) -> dict[str, Array]:
-        meta_params, levels, keys, told = operands
+    def run_block(shared: Any, mine: Any, alive: Bool[Array, " size"]) -> dict[str, Array]:
+        (meta_params, told), (levels, keys) = shared, mine
         misled = dataclasses.replace(learner, objective=Misled(learner.objective, told))
-        lane = jnp.minimum(numbers, lanes - 1)
-        mine = jax.tree.map(lambda leaf: leaf[lane % level_count], levels)
         live = functools.partial(watched_life, misled, told.shape[0], meta_params)
-        train_states, traces = vmap_lanes(live)(keys[lane], mine)
-        return traces | {"return": evaluate_block(examiner, train_states, mine, keys[lane])}
+        train_states, traces = vmap_lanes(live)(keys, levels)
+        return traces | {"return": evaluate_block(at_end, train_states, levels, keys)}
 
-    return run_blocks(task, (meta_params, levels, keys, told), jnp.ones(lanes), block_size, mesh)
+    per_lane = (tile_levels(levels, keys.shape[0]), keys)
+    return run_lanes(run_block, (meta_params, told), per_lane, jnp.ones(keys.shape), block_size, mesh)
 
 
 def watched_life(

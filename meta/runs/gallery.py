@@ -13,13 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Bool, Int, Key
 
 from rl_discovery.discovery.formatting import number
 from rl_discovery.discovery.keys import keys_of
-from rl_discovery.discovery.learning.lifetime import Learner, TrainState, make_learner, train_block
+from rl_discovery.discovery.learning.lifetime import Learner, TrainState, make_learner, run_lanes, train_block
 from rl_discovery.discovery.learning.rollout import record_episode
-from rl_discovery.discovery.sharding import run_blocks
 from rl_discovery.discovery.types import EnvParams, MetaParams
 from rl_discovery.envs.gridworld import render as gridworld
 from rl_discovery.envs.levels import Level
@@ -156,22 +155,20 @@ class Gallery:
         keys: tuple[Key[Array, " K"], Key[Array, " K"]],
     ) -> Walk:
         """The walks of agents after their whole lifetimes."""
-        count = levels.horizon.size
 
-        def run(operands: Any, lanes: Int[Array, " L"]) -> Walk:
-            meta_params, *rest = operands
-            mine, starts, keys = jax.tree.map(lambda leaf: leaf[lanes], tuple(rest))
-            # Padding lanes read the last level: the loop must not run for them.
-            horizons = jnp.where(lanes < count, mine.horizon, 0)
-            shared = jax.tree.map(lambda x: jnp.broadcast_to(x, (lanes.size, *x.shape)), meta_params)
-            train_states = train_block(learner, shared, mine.params, horizons, keys[0])
+        def run_block(meta_params: MetaParams, mine: Any, alive: Bool[Array, " L"]) -> Walk:
+            levels, starts, keys = mine
+            # Padding has the last level: the loop must not run for it.
+            horizons = jnp.where(alive, levels.horizon, 0)
+            shared = jax.tree.map(lambda x: jnp.broadcast_to(x, (alive.size, *x.shape)), meta_params)
+            train_states = train_block(learner, shared, levels.params, horizons, keys[0])
             follow = functools.partial(walk, learner, self._path)
-            return jax.vmap(follow)(mine.params, keys[1], train_states, starts)
+            return jax.vmap(follow)(levels.params, keys[1], train_states, starts)
 
         costs = levels.horizon.astype(jnp.float32)
-        block_size = min(self._config.block_size, count)
-        operands = (meta_params, levels, starts, keys)
-        return run_blocks(run, operands, costs, block_size, self._program.mesh)
+        block_size = min(self._config.block_size, levels.horizon.size)
+        operands = (levels, starts, keys)
+        return run_lanes(run_block, meta_params, operands, costs, block_size, self._program.mesh)
 
     def _panel(self, rank: int, found: Exhibition) -> Panel:
         """One level: its numbers, and what both agents do there."""
