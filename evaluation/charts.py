@@ -163,16 +163,16 @@ def _horizon_chart(
 
 def _categories(rows: Mapping[str, Sequence[Estimate]], legend: Mapping[str, str] | None = None) -> Any:
     """A series per label, beside each other, so that intervals stay readable."""
-    styles, found = styles_of(list(rows)), []
+    styles, series = styles_of(list(rows)), []
     for i, (label, values) in enumerate(rows.items()):
         offset = 0.09 * (i - (len(rows) - 1) / 2)
         y, low, high = zip(*values, strict=True)
         text = f"{label} {', '.join(interval(*value) for value in values)}"
         shown = label if legend is None else legend[label]
-        found.append(
+        series.append(
             Series(shown, styles[label], [k + offset for k in range(len(y))], y, low, high, text=text)
         )
-    return tuple(found)
+    return tuple(series)
 
 
 def difference_chart(results: Results, suite: str) -> Chart | None:

@@ -32,7 +32,7 @@ from rl_discovery.discovery.learning.lifetime import (
 from rl_discovery.discovery.learning.rollout import UNFINISHED, no_end
 from rl_discovery.discovery.types import EnvParams, MetaParams
 from rl_discovery.evaluation.errors import EvaluationError
-from rl_discovery.evaluation.tasks import Trial, count
+from rl_discovery.evaluation.tasks import Experiment, count
 
 LIFETIMES_FOLD = 0x5EEDA6E7
 """What a seed's key is folded with before anything else, see above."""
@@ -67,11 +67,11 @@ Trainer = Callable[[int, Sequence[int]], Returns]
 """From a number of updates and seeds to returns; compiles anew for another number of seeds only."""
 
 
-def make_trainer(trial: Trial, mesh: Mesh, block_size: int, points: int) -> Trainer:
-    """A function that trains the agents of a trial.
+def make_trainer(experiment: Experiment, mesh: Mesh, block_size: int, points: int) -> Trainer:
+    """A function that trains the agents of an experiment.
 
     Args:
-        trial: objective, environment and agents.
+        experiment: objective, environment and agents.
         mesh: the devices; results do not depend on it.
         block_size: lanes that run side by side; part of what decides results to the last bit.
         points: of the learning curve, the end included.
@@ -80,9 +80,9 @@ def make_trainer(trial: Trial, mesh: Mesh, block_size: int, points: int) -> Trai
         EvaluationError: agents that do not fit the environment or the rule; when it is called: an episode
             that does not end.
     """
-    task = trial.task
+    task = experiment.task
     try:
-        learner = make_learner(task.env, task.level, trial.agent, trial.objective.rule)
+        learner = make_learner(task.env, task.level, experiment.agent, experiment.objective.rule)
     except ValueError as error:  # an environment that no agent of ours fits
         raise EvaluationError(str(error)) from error
     run = jax.jit(functools.partial(train_lanes, learner, mesh, block_size))
@@ -90,7 +90,7 @@ def make_trainer(trial: Trial, mesh: Mesh, block_size: int, points: int) -> Trai
     def train(updates: int, seeds: Sequence[int]) -> Returns:
         keys = lane_keys(seeds, task.count)
         ends = np.linspace(0, updates, points + 1).round().astype(np.int32)[1:]
-        final, curve = run(trial.objective.meta_params, task.levels, keys, jnp.asarray(ends))
+        final, curve = run(experiment.objective.meta_params, task.levels, keys, jnp.asarray(ends))
         shape = len(seeds), task.count
         final = np.asarray(final, np.float64).reshape(shape)
         curve = np.moveaxis(np.asarray(curve, np.float64).reshape(*shape, points - 1), -1, 0)

@@ -18,7 +18,7 @@ from rl_discovery.evaluation.errors import EvaluationError
 from rl_discovery.evaluation.results import Cell, Outcome, Results, Tuned
 from rl_discovery.evaluation.runner import Runner, Work
 from rl_discovery.evaluation.store import Store
-from rl_discovery.evaluation.tasks import Trial, prepare, updates_of
+from rl_discovery.evaluation.tasks import Experiment, prepare, updates_of
 
 LEVELS_SEED = 0
 """Of the suite's levels: they are the same for all seeds, so that seeds differ by learning alone."""
@@ -90,15 +90,15 @@ def evaluate(
         raise EvaluationError(why)
     runner = Runner(mesh, block_size, points, store)
     work = [
-        Work(trial, horizon, updates_of(horizon, suite.unit, trial.agent), seeds)
+        Work(experiment, horizon, updates_of(horizon, suite.unit, experiment.agent), seeds)
         for suite in suites
-        for trial in _trials(objectives, suite, _workers_on(suite, workers))
+        for experiment in _experiments(objectives, suite, _workers_on(suite, workers))
         for horizon in horizons or suite.horizons
     ]
     # All of them first: what cannot be trained is refused before anything is.
     for part in work:
-        runner.ready(part.trial)
-    to_tune = [part for part in work if part.trial.label in tune]
+        runner.ready(part.experiment)
+    to_tune = [part for part in work if part.experiment.label in tune]
     total = sum(part.env_steps for part in work) + sum(map(tuning.cost, to_tune))
     report = _Reporter(progress, total)
     settings: list[Tuned] = []
@@ -132,12 +132,14 @@ def _workers_on(suite: Suite, workers: int | Mapping[str, int | None] | None) ->
     return workers.get(suite.name) if isinstance(workers, Mapping) else workers
 
 
-def _trials(objectives: Mapping[str, TrainedObjective], suite: Suite, workers: int | None) -> Iterator[Trial]:
+def _experiments(
+    objectives: Mapping[str, TrainedObjective], suite: Suite, workers: int | None
+) -> Iterator[Experiment]:
     """Every objective on every environment, environments outermost."""
     for environment in suite.levels(LEVELS_SEED):
         task = prepare(*environment)
         for label, objective in objectives.items():
-            yield Trial(suite.name, task, label, objective, task.agent_for(objective, workers))
+            yield Experiment(suite.name, task, label, objective, task.agent_for(objective, workers))
 
 
 class _Reporter:
@@ -154,8 +156,8 @@ class _Reporter:
 
 
 def _stage(part: Work, done: float) -> Stage:
-    trial, tuned = part.trial, part.seeds is tuning.SEEDS
-    return Stage(trial.label, trial.task.name, part.horizon, done, tuned)
+    experiment, tuned = part.experiment, part.seeds is tuning.SEEDS
+    return Stage(experiment.label, experiment.task.name, part.horizon, done, tuned)
 
 
 def _tuned(
@@ -170,15 +172,17 @@ def _tuned(
     tasks = {(suite.name, environment[0]): prepare(*environment) for suite, environment in levels}
     parts: list[Work] = []
     settings: list[Tuned] = []
-    for _, same in itertools.groupby(work, key=lambda part: id(part.trial)):
+    for _, same in itertools.groupby(work, key=lambda part: id(part.experiment)):
         group = list(same)
-        trial = group[0].trial
-        if trial.label not in labels:
+        experiment = group[0].experiment
+        if experiment.label not in labels:
             parts += group
             continue
-        for part, found in tuning.tuned(group, tasks[trial.suite, trial.task.name], runner, report.of):
+        for part, chosen in tuning.tuned(
+            group, tasks[experiment.suite, experiment.task.name], runner, report.of
+        ):
             parts.append(part)
-            settings.append(found)
+            settings.append(chosen)
     return parts, settings
 
 
@@ -186,9 +190,9 @@ def _cell(work: Work, seed: int, outcome: Outcome) -> Cell:
     """An outcome with its place in the evaluation."""
     return Cell(
         **dict(outcome),
-        objective=work.trial.label,
-        suite=work.trial.suite,
-        environment=work.trial.task.name,
+        objective=work.experiment.label,
+        suite=work.experiment.suite,
+        environment=work.experiment.task.name,
         horizon=work.horizon,
         seed=seed,
     )

@@ -267,25 +267,25 @@ class Results(Record):
     def environment_return(self, aggregate: Aggregate, environment: str) -> Estimate | None:
         """Mean return over seeds on one environment of the aggregate's suite; None where a run failed."""
         name = (aggregate.objective, aggregate.suite, aggregate.horizon, environment)
-        found = [
+        returns = [
             cell.return_
             for cell in self.cells
             if (cell.objective, cell.suite, cell.horizon, cell.environment) == name
         ]
-        known = [value for value in found if value is not None]
-        return mean_estimate(np.array(known)) if known and len(known) == len(found) else None
+        known = [value for value in returns if value is not None]
+        return mean_estimate(np.array(known)) if known and len(known) == len(returns) else None
 
     def mean_difference(self, objective: str, over: str, suite: str) -> Difference | None:
         """Paired difference of the mean over all horizons; None where scores are missing or not paired."""
         groups = groups_of([cell for cell in self.cells if cell.suite == suite])
         horizons = dict.fromkeys(horizon for _, _, horizon in groups)
-        found = []
+        pairs = []
         for horizon in horizons:
             pair = paired_scores(*(groups.get((label, suite, horizon), []) for label in (objective, over)))
             if pair is None:
                 return None
-            found.append(pair)
-        return paired_difference(*(np.concatenate(side, axis=1) for side in zip(*found, strict=True)))
+            pairs.append(pair)
+        return paired_difference(*(np.concatenate(side, axis=1) for side in zip(*pairs, strict=True)))
 
     def to_json(self) -> str:
         """The document as JSON text."""
@@ -355,7 +355,7 @@ def improvements(cells: Sequence[Cell], baselines: Sequence[str]) -> tuple[Impro
     """
     groups = groups_of(cells)
     matrices = {name: score_matrix(group) for name, group in groups.items()}
-    found = []
+    entries = []
     for (objective, suite, horizon), scores in matrices.items():
         for baseline in baselines:
             others = matrices.get((baseline, suite, horizon))
@@ -367,7 +367,7 @@ def improvements(cells: Sequence[Cell], baselines: Sequence[str]) -> tuple[Impro
                 raise RaggedError(f"{here} and {baseline} there have scores on different environments")
             interval = improvement_interval(scores, others)
             difference = paired_difference(scores, others) if same_seeds(ours, theirs) else None
-            found.append(
+            entries.append(
                 Improvement(
                     objective=objective,
                     over=baseline,
@@ -380,7 +380,7 @@ def improvements(cells: Sequence[Cell], baselines: Sequence[str]) -> tuple[Impro
                     standard_error=difference and difference.standard_error,
                 )
             )
-    return tuple(found)
+    return tuple(entries)
 
 
 def _aggregate(objective: str, suite: str, horizon: int, cells: Sequence[Cell]) -> Aggregate:

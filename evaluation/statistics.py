@@ -118,11 +118,11 @@ def improvement_interval(
         return None
     generator = np.random.default_rng(seed)
     size = scores.shape[0] * others.size
-    found = [
+    probabilities = [
         _improvement(_resampled(scores, count, generator), _resampled(others, count, generator))
         for count in _chunks(resamples, size)
     ]
-    return _percentiles(np.concatenate(found), 0.95)
+    return _percentiles(np.concatenate(probabilities), 0.95)
 
 
 def paired_difference(scores: np.ndarray, others: np.ndarray) -> Difference:
@@ -179,8 +179,8 @@ def bootstrap_interval(
         return None
     generator = np.random.default_rng(seed)
     measure = statistic or (lambda drawn: stats.trim_mean(drawn.reshape(len(drawn), -1), trim, axis=1))
-    found = [measure(_resampled(scores, count, generator)) for count in _chunks(resamples, scores.size)]
-    return _percentiles(np.concatenate(found), confidence)
+    statistics = [measure(_resampled(scores, count, generator)) for count in _chunks(resamples, scores.size)]
+    return _percentiles(np.concatenate(statistics), confidence)
 
 
 def gap_interval(scores: np.ndarray, target: float = 1.0) -> Interval | None:
@@ -199,8 +199,8 @@ def profile_band(
         return None
     generator = np.random.default_rng(seed)
     sizes = _chunks(resamples, scores.size * len(thresholds))
-    found = [performance_profile(_resampled(scores, count, generator), thresholds) for count in sizes]
-    low, high = np.quantile(np.concatenate(found), [0.025, 0.975], axis=0)
+    profiles = [performance_profile(_resampled(scores, count, generator), thresholds) for count in sizes]
+    low, high = np.quantile(np.concatenate(profiles), [0.025, 0.975], axis=0)
     return low, high
 
 

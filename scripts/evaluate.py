@@ -152,10 +152,10 @@ def _check(arguments: Arguments) -> None:
 
 def _to_tune(objectives: Mapping[str, TrainedObjective]) -> list[str]:
     """Labels of those that have settings to choose."""
-    found = [label for label, objective in objectives.items() if tunable(objective)]
-    if not found:
+    labels = [label for label, objective in objectives.items() if tunable(objective)]
+    if not labels:
         raise UsageError("--tune: none of these objectives is hand-written and has an entropy bonus")
-    return found
+    return labels
 
 
 def check_writable(folder: Path) -> None:

@@ -95,7 +95,7 @@ def _check(arguments: Arguments) -> None:
 def _sources(arguments: Arguments) -> list[report.Source]:
     """Everything that is read, all of it before anything is computed."""
     names = [path.resolve().name for path in arguments.runs]
-    found = []
+    sources = []
     for i, path in enumerate(arguments.runs):
         files = report.read_run(
             path,
@@ -105,9 +105,9 @@ def _sources(arguments: Arguments) -> list[report.Source]:
         )
         config = _config(files)
         files = dataclasses.replace(files, config=to_json(config))  # with what an older version left out
-        subject = _subject(files, config)
-        found.append(report.Source(files, reproduce(config, path), subject, arguments.levels, arguments.seed))
-    return found
+        source = (files, reproduce(config, path), _subject(files, config), arguments.levels, arguments.seed)
+        sources.append(report.Source(*source))
+    return sources
 
 
 def _config(files: report.RunFiles) -> RunConfig:

@@ -54,13 +54,13 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError("which run? name its directory (`rl-discovery status --help`)")
     if arguments.watch and arguments.json:
         raise UsageError("--json prints one document, --watch many: choose one of them")
-    found = _read(arguments.runs)
+    statuses = _read(arguments.runs)
     if arguments.json:
-        output.print_json({"format": 1, "runs": [dataclasses.asdict(status) for status in found]})
+        output.print_json({"format": 1, "runs": [dataclasses.asdict(status) for status in statuses]})
     elif arguments.watch:
-        _watch(arguments.runs, found)
+        _watch(arguments.runs, statuses)
     else:
-        output.results().print(_show(found))
+        output.results().print(_show(statuses))
     return 0
 
 
@@ -68,16 +68,16 @@ def _read(runs: Sequence[Path]) -> list[RunStatus]:
     return [read_status(path) for path in runs]
 
 
-def _watch(runs: Sequence[Path], found: list[RunStatus]) -> None:
-    with Live(_show(found), console=output.results(), auto_refresh=False) as live:
-        while not all(status.state == "done" for status in found):
+def _watch(runs: Sequence[Path], statuses: list[RunStatus]) -> None:
+    with Live(_show(statuses), console=output.results(), auto_refresh=False) as live:
+        while not all(status.state == "done" for status in statuses):
             time.sleep(REFRESH_SECONDS)
-            found = _read(runs)
-            live.update(_show(found), refresh=True)
+            statuses = _read(runs)
+            live.update(_show(statuses), refresh=True)
 
 
-def _show(found: Sequence[RunStatus]) -> RenderableType:
-    return _one(found[0]) if len(found) == 1 else _several(found)
+def _show(statuses: Sequence[RunStatus]) -> RenderableType:
+    return _one(statuses[0]) if len(statuses) == 1 else _several(statuses)
 
 
 def _one(status: RunStatus) -> RenderableType:
@@ -105,20 +105,20 @@ def _one(status: RunStatus) -> RenderableType:
     return Group(title, table)
 
 
-def _several(found: Sequence[RunStatus]) -> Table:
+def _several(statuses: Sequence[RunStatus]) -> Table:
     """One row per run."""
-    spread = len({Path(status.run).parent for status in found}) > 1
+    spread = len({Path(status.run).parent for status in statuses}) > 1
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("run", overflow="fold")
     table.add_column("state", no_wrap=True)
     for name in ("generations", "fitness"):
         table.add_column(name, justify="right", no_wrap=True)
-    held_out = any(status.held_out_fitness is not None for status in found)
+    held_out = any(status.held_out_fitness is not None for status in statuses)
     if held_out:
         table.add_column("held out", justify="right", no_wrap=True)
     for name in ("steps/s", "to go", "written"):
         table.add_column(name, justify="right", no_wrap=True)
-    for status in found:
+    for status in statuses:
         table.add_row(
             status.run if spread else Path(status.run).name,
             Text(status.state, STYLES[status.state]),
@@ -180,12 +180,12 @@ def _held_out(status: RunStatus) -> RenderableType | None:
 
 
 def _curriculum(status: RunStatus) -> str | None:
-    found = status.curriculum
+    curriculum = status.curriculum
     words = []
-    if "replay_fraction" in found:
-        words.append(f"{found['replay_fraction']:.0%} of the levels replayed")
-    if "buffer_filled" in found:
-        words.append(f"{found['buffer_filled']:,.0f} in the buffer")
+    if "replay_fraction" in curriculum:
+        words.append(f"{curriculum['replay_fraction']:.0%} of the levels replayed")
+    if "buffer_filled" in curriculum:
+        words.append(f"{curriculum['buffer_filled']:,.0f} in the buffer")
     return ", ".join(words) or None
 
 

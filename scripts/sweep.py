@@ -167,12 +167,12 @@ def _plan(arguments: Arguments, common: list[str]) -> tuple["Plan", list["RunCon
         axes = [sweep.parse_axis(text, asked.config) for text in arguments.grid]
         if arguments.seeds and any(axis.name == "seed" for axis in axes):
             raise ConfigError("seed is named twice: in --grid and by --seeds")
-        found = sweep.points(axes, arguments.random, arguments.seed)
+        points = sweep.points(axes, arguments.random, arguments.seed)
     except ConfigError as error:
         raise UsageError(f"--grid: {error}") from None
     if arguments.seeds:
-        found = [{**point, "seed": str(seed)} for point in found for seed in arguments.seeds]
-    return sweep.make_plan(preset, asked.config, found)
+        points = [{**point, "seed": str(seed)} for point in points for seed in arguments.seeds]
+    return sweep.make_plan(preset, asked.config, points)
 
 
 def _process(arguments: Arguments, common: list[str], trial: "Trial") -> tuple[list[str], dict[str, str]]:

@@ -22,11 +22,11 @@ def tables(results: Results, suite: str, objectives: Mapping[str, TrainedObjecti
         Scores, with optimality gap and efficiency below each; returns per environment, where there are
         several or no scores; paired differences and probabilities of improvement; what tuning chose.
     """
-    found = suite_tables(results, suite)
-    shown = [found[name] for name in ("differences", "improvement", "settings") if name in found]
-    if "scores" not in found or len(results.environments(suite)) > 1:
-        shown.insert(0, found["returns"])
-    first = _scores(found) if "scores" in found else draw(shown.pop(0))
+    named = suite_tables(results, suite)
+    shown = [named[name] for name in ("differences", "improvement", "settings") if name in named]
+    if "scores" not in named or len(results.environments(suite)) > 1:
+        shown.insert(0, named["returns"])
+    first = _scores(named) if "scores" in named else draw(shown.pop(0))
     blind = [label for label, objective in objectives.items() if not objective.rule.uses_progress]
     if blind and len({a.horizon for a in results.aggregate if a.suite == suite}) > 1:
         first.caption = f"{first.caption}\nWithout horizon inputs: {', '.join(blind)}"
@@ -47,10 +47,10 @@ def draw(table: Table) -> RichTable:
     return drawn
 
 
-def _scores(found: Mapping[str, Table]) -> RichTable:
-    drawn = _frame(found["scores"])
-    drawn.caption = f"{found['scores'].note}; below it optimality gap and efficiency"
-    rows = zip(*(found[name].rows for name in ("scores", "gap", "efficiency")), strict=True)
+def _scores(named: Mapping[str, Table]) -> RichTable:
+    drawn = _frame(named["scores"])
+    drawn.caption = f"{named['scores'].note}; below it optimality gap and efficiency"
+    rows = zip(*(named[name].rows for name in ("scores", "gap", "efficiency")), strict=True)
     for (label, *scores), (_, *gaps), (_, *rates) in rows:
         cells = (
             _number(score)

@@ -146,8 +146,8 @@ def fit(
     errors = []
     for name, where in (("met", held_out), ("grid", grid(horizons))):
         for of in ("network", "drift"):
-            truth, found = (_values(o, where, of) for o in (objective, formula))
-            errors.append(FitError(points=name, of=of, **_error(truth, found)))
+            truth, fitted_values = (_values(o, where, of) for o in (objective, formula))
+            errors.append(FitError(points=name, of=of, **_error(truth, fitted_values)))
     record = ClosedForm(
         formula=write(rule, chosen),
         terms=tuple(Term(name=name, coefficient=value) for name, value in chosen.items()),
@@ -196,10 +196,10 @@ def sparse_regression(
         search.fit(design / scale, target)
     scores = search.cv_results_["mean_test_score"]
     path = tuple(Step(terms=count, r2=score) for count, score in zip(counts, scores, strict=True))
-    found = search.best_estimator_.coef_
+    coefficients = search.best_estimator_.coef_
     # A wrong term that the right ones, taken later, have made superfluous.
-    found = np.where(np.abs(found) > NEGLIGIBLE * np.abs(found).max(), found, 0.0)
-    return found / scale, path
+    coefficients = np.where(np.abs(coefficients) > NEGLIGIBLE * np.abs(coefficients).max(), coefficients, 0.0)
+    return coefficients / scale, path
 
 
 def _fewest(results: Mapping[str, Any]) -> int:
@@ -268,8 +268,8 @@ def _values(objective: TrainedObjective, where: Points, of: str) -> np.ndarray:
     return np.asarray(function(objective.meta_params, *where.arguments), np.float64)
 
 
-def _error(truth: np.ndarray, found: np.ndarray) -> dict[str, float]:
+def _error(truth: np.ndarray, fitted: np.ndarray) -> dict[str, float]:
     """R^2 and RMS; no R^2 where there is no variance to explain."""
-    rms = float(np.sqrt(np.mean((found - truth) ** 2)))
+    rms = float(np.sqrt(np.mean((fitted - truth) ** 2)))
     spread = float(np.std(truth))
     return {"r2": 1 - (rms / spread) ** 2 if spread > 0 else float("nan"), "rms": rms}

@@ -139,8 +139,8 @@ def range_figure(analysis: Analysis) -> Figure:
 
 def closed_form_figure(analysis: Analysis, formula: TrainedObjective) -> Figure:
     """The formula beside the learned drift, and what more terms would explain."""
-    found = analysis.closed_form
-    if found is None:
+    fit = analysis.closed_form
+    if fit is None:
         raise ValueError("this analysis has no formula")
     figure, axes = panels(1, 3, width=4.3, height=3.6)
     ratio = np.exp(np.array(_drift(analysis).log_ratio, float))
@@ -158,7 +158,7 @@ def closed_form_figure(analysis: Analysis, formula: TrainedObjective) -> Figure:
         set_style(ax, f"f at A = {A:g}")
         _ratio_axis(ax, "x")
         ax.set_xlabel("r = pi / pi_old")
-    _draw_path(axes[0, 2], found)
+    _draw_path(axes[0, 2], fit)
     set_title(figure, f"{analysis.objective.name} as a formula{_at_horizon(analysis)}")
     shares = dict.fromkeys(s.progress for s in _drift(analysis).at_middle if s.progress in (0.0, 0.5, 1.0))
     entries = [(f"n/N = {share:g}", {"color": share_colour(share), "linewidth": 2}) for share in shares]
@@ -170,18 +170,18 @@ def closed_form_figure(analysis: Analysis, formula: TrainedObjective) -> Figure:
     return figure
 
 
-def _draw_path(ax: Axes, found: ClosedForm) -> None:
+def _draw_path(ax: Axes, fit: ClosedForm) -> None:
     """R^2 over the number of terms."""
     set_style(ax, "Explained by so many terms")
     ax.plot(
-        [step.terms for step in found.path],
-        numbers([step.r2 for step in found.path]),
+        [step.terms for step in fit.path],
+        numbers([step.r2 for step in fit.path]),
         marker="o",
         color=COLOURS[0],
     )
-    ax.axvline(len(found.terms), color=INK, linewidth=0.9, linestyle=DASHES)
+    ax.axvline(len(fit.terms), color=INK, linewidth=0.9, linestyle=DASHES)
     ax.annotate(
-        "chosen", (len(found.terms), 0.04), (-4, 0), xycoords=("data", "axes fraction"),
+        "chosen", (len(fit.terms), 0.04), (-4, 0), xycoords=("data", "axes fraction"),
         textcoords="offset points", ha="right", fontsize=9, color=INK,
     )  # fmt: skip
     ax.set_xlabel("terms")

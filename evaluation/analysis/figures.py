@@ -24,18 +24,18 @@ from rl_discovery.evaluation.plots import (
 def figures(findings: Findings) -> dict[str, Figure]:
     """All figures, by file name."""
     analysis = findings.analysis
-    found: dict[str, Figure] = {}
+    drawn: dict[str, Figure] = {}
     if analysis.response is not None:
-        found["response"] = response_figure(analysis)
+        drawn["response"] = response_figure(analysis)
     if analysis.drift is not None:
-        found["drift"] = drift_figures.drift_figure(analysis)
-        found["drift_map"] = drift_figures.map_figure(analysis)
-        found["drift_range"] = drift_figures.range_figure(analysis)
+        drawn["drift"] = drift_figures.drift_figure(analysis)
+        drawn["drift_map"] = drift_figures.map_figure(analysis)
+        drawn["drift_range"] = drift_figures.range_figure(analysis)
     if analysis.schedule is not None:
-        found["schedule"] = schedule_figure(analysis)
+        drawn["schedule"] = schedule_figure(analysis)
     if findings.formula is not None:
-        found["closed_form"] = drift_figures.closed_form_figure(analysis, findings.formula)
-    return found | {"lifetimes": lifetimes_figure(analysis)}
+        drawn["closed_form"] = drift_figures.closed_form_figure(analysis, findings.formula)
+    return drawn | {"lifetimes": lifetimes_figure(analysis)}
 
 
 def response_figure(analysis: Analysis) -> Figure:

@@ -34,7 +34,7 @@ from rl_discovery.evaluation.analysis.views import PLAIN, Misled, views
 from rl_discovery.evaluation.lanes import EPISODES, check_ended, default_block_size, lane_keys, tile_levels
 from rl_discovery.evaluation.protocol import LEVELS_SEED
 from rl_discovery.evaluation.statistics import bootstrap_interval, interquartile_mean, mean_estimate
-from rl_discovery.evaluation.tasks import Task, count, prepare
+from rl_discovery.evaluation.tasks import EvaluationTask, count, prepare
 
 DEFINITIONS = {
     "fixed": "the ablation: the objective is told that n/N is 0, or 0.5, at every update; N, and all that is "
@@ -64,7 +64,7 @@ class Setting:
     workers: int | None = None
 
     @functools.cached_property
-    def task(self) -> Task:
+    def task(self) -> EvaluationTask:
         """The environment with its levels and exact bounds."""
         return prepare(*self.suite.levels(LEVELS_SEED)[0])
 
@@ -91,11 +91,11 @@ def analyse_lifetimes(
         setting: where.
         progress: called before each view.
     """
-    train, found = trainer(objective, setting), {}
+    train, by_view = trainer(objective, setting), {}
     for name, told in views(setting.horizon).items():
         if name == PLAIN or objective.rule.uses_progress:
             progress(name)
-            found[name] = train(told)
+            by_view[name] = train(told)
     return Lifetimes(
         suite=setting.suite.name,
         environment=setting.task.name,
@@ -103,7 +103,7 @@ def analyse_lifetimes(
         seeds=setting.seeds,
         horizon=setting.horizon,
         workers=setting.agent(objective).workers,
-        views=tuple(_record(setting.task, name, of_view, found["plain"]) for name, of_view in found.items()),
+        views=tuple(_record(setting.task, name, view, by_view[PLAIN]) for name, view in by_view.items()),
     )
 
 
@@ -123,10 +123,10 @@ def trainer(
     run = jax.jit(functools.partial(watch_lanes, learner, setting.mesh, default_block_size(config)))
 
     def train(told: np.ndarray) -> dict[str, np.ndarray]:
-        found = jax.device_get(run(objective.meta_params, levels, keys, told))
-        check_ended(setting.task.name, found["return"])
+        watched = jax.device_get(run(objective.meta_params, levels, keys, told))
+        check_ended(setting.task.name, watched["return"])
         shape = (setting.seeds, level_count)
-        return {name: np.asarray(x, np.float64).reshape(*shape, *x.shape[1:]) for name, x in found.items()}
+        return {name: np.asarray(x, np.float64).reshape(*shape, *x.shape[1:]) for name, x in watched.items()}
 
     return train
 
@@ -180,16 +180,18 @@ def prediction(learner: Learner, head: Float[Array, "W K"]) -> Float[Array, "W K
     return jax.nn.softmax(head) if learner.objective.head_size > 1 else head
 
 
-def _record(task: Task, view: str, found: dict[str, np.ndarray], plain: dict[str, np.ndarray]) -> Lifetime:
+def _record(
+    task: EvaluationTask, view: str, watched: dict[str, np.ndarray], plain: dict[str, np.ndarray]
+) -> Lifetime:
     scored = task.scored
-    scores, baseline = (task.scores(x["return"])[:, scored] for x in (found, plain))
-    use, reference = (scores, baseline) if scored.any() else (found["return"], plain["return"])
+    scores, baseline = (task.scores(x["return"])[:, scored] for x in (watched, plain))
+    use, reference = (scores, baseline) if scored.any() else (watched["return"], plain["return"])
     return Lifetime(
         view=view,
-        **{name: _trace(found[name]) for name in TRACES},
-        returns=tuple(found["return"].mean(axis=1)),
+        **{name: _trace(watched[name]) for name in TRACES},
+        returns=tuple(watched["return"].mean(axis=1)),
         scores=tuple(scores.mean(axis=1)) if scored.any() else (),
-        return_=_mean(found["return"].mean(axis=1)),
+        return_=_mean(watched["return"].mean(axis=1)),
         score=_middle(scores) if scored.any() else None,
         difference=None if view == PLAIN else _middle(use - reference),
     )

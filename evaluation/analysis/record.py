@@ -190,9 +190,9 @@ class Response(Record):
             raise ValueError("there are no sweeps")
         expected = [(curve.horizon, curve.progress) for curve in self.sweeps[0].curves]
         for sweep in self.sweeps:
-            found = [(curve.horizon, curve.progress) for curve in sweep.curves]
-            _check_moments(found, f"the sweep of {sweep.input}")
-            if found != expected:
+            moments = [(curve.horizon, curve.progress) for curve in sweep.curves]
+            _check_moments(moments, f"the sweep of {sweep.input}")
+            if moments != expected:
                 raise ValueError(f"the sweep of {sweep.input} has other moments than the first")
             if any(len(curve.pihat) != len(sweep.values) for curve in sweep.curves) or not sweep.values:
                 raise ValueError(f"the sweep of {sweep.input} has not one answer to each value")

@@ -184,7 +184,7 @@ def varied(low: np.ndarray, high: np.ndarray) -> list[Variation]:
     # Weight of `high`: (1 - jump) / 2 at the first state, (1 + jump) / 2 at all later ones.
     weight = np.where(np.arange(STEPS + 1)[:, None] == 0, 1 - jumps, 1 + jumps)[..., None] / 2
     moving = (low + weight * (high - low)).astype(np.float32)
-    found = [
+    variations = [
         ("reward", "reward of the step", rewards, _at(background, first, reward=rewards)),
         ("pi(a|s)", "probability of the action taken", probs, _at(background, first, prob=probs)),
         (
@@ -207,7 +207,7 @@ def varied(low: np.ndarray, high: np.ndarray) -> list[Variation]:
             ending._replace(reward=ends.astype(np.float32)),
         ),
     ]
-    return [Variation(*variation) for variation in found]
+    return [Variation(*variation) for variation in variations]
 
 
 def _at(rollouts: MadeUp, where: np.ndarray, **values: np.ndarray) -> MadeUp:

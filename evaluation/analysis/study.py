@@ -89,19 +89,19 @@ def analyse(
     """
     check(objective, setting)
     rule, when = objective.rule, moments(horizons)
-    found: dict[str, Any] = {"drift": None, "response": None}
-    found["schedule"] = schedule.analyse_schedule(objective, horizons, setting.agent(objective).anneal)
-    meanings = {} if found["schedule"] is None else schedule.DEFINITIONS
+    parts: dict[str, Any] = {"drift": None, "response": None}
+    parts["schedule"] = schedule.analyse_schedule(objective, horizons, setting.agent(objective).anneal)
+    meanings = {} if parts["schedule"] is None else schedule.DEFINITIONS
     if isinstance(rule, A2C):
         outputs, over = _schedule_outputs(objective, when), "the factors of the schedule"
     elif isinstance(rule, LPG):
         progress("response of pihat")
-        found["response"], outputs = response.analyse_response(objective, when)
+        parts["response"], outputs = response.analyse_response(objective, when)
         over = "pihat at all points of the response's sweeps"
         meanings = meanings | response.DEFINITIONS
     else:
         progress("drift over r and A")
-        found["drift"], outputs = drift.analyse_drift(objective, when)
+        parts["drift"], outputs = drift.analyse_drift(objective, when)
         over, meanings = "f over the grid of r and A", meanings | drift.DEFINITIONS
     watched = analyse_lifetimes(objective, setting, lambda view: progress(f"lifetimes, n/N {view}"))
     formula, note = None, None
@@ -117,7 +117,7 @@ def analyse(
     analysis = Analysis(
         objective=_subject(objective, source),
         definitions=DEFINITIONS | meanings | lifetimes.DEFINITIONS,
-        **found,
+        **parts,
         horizon_blind=horizon_blind(outputs, horizons, over),
         lifetimes=watched,
         closed_form=record,

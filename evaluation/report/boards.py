@@ -1,4 +1,4 @@
-"""Gridworld levels and episodes as numbers to be drawn: the look of `envs.gridworld.render`, as vectors."""
+"""Gridworld levels and episodes as numbers to be drawn: drawn as `envs.gridworld.render` does, as vectors."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -47,11 +47,11 @@ def _discs(env: GridWorld, level: GridLevel, episode: Episode | None) -> tuple[D
     if episode is not None and episode.places is not None:
         cells = np.asarray(episode.places[0])
     largest = max(1.0, float(np.abs(rewards[active]).max(initial=0.0)))
-    found = []
+    discs = []
     for i in active:
         x, y = _centre(int(cells[i]), env.max_size)
         strength = abs(rewards[i]) / largest
-        found.append(
+        discs.append(
             Disc(
                 x=x,
                 y=y,
@@ -61,7 +61,7 @@ def _discs(env: GridWorld, level: GridLevel, episode: Episode | None) -> tuple[D
                 ring=bool(level.end_probs[i] >= RING_FROM),
             )
         )
-    return tuple(found)
+    return tuple(discs)
 
 
 def _words(level: GridLevel, size: int, walls: int) -> str:

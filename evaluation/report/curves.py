@@ -29,18 +29,18 @@ DIGITS = 5
 
 def curves(runs: Sequence[RunFiles]) -> Curves | None:
     """All numbers of all runs' metrics; None if no generation has ended yet."""
-    found = [(run, columns(run.rows)) for run in runs if run.rows]
-    if not found:
+    tables = [(run, columns(run.rows)) for run in runs if run.rows]
+    if not tables:
         return None
-    names = {name for _, table in found for name in table} - {name for name, _ in AXES}
+    names = {name for _, table in tables for name in table} - {name for name, _ in AXES}
     metrics = [*(name for name in FIRST if name in names), *sorted(names - {*FIRST})]
-    axes = [(name, label) for name, label in AXES if all(name in table for _, table in found)]
-    group = max(-(-len(run.rows) // POINTS) for run, _ in found)
+    axes = [(name, label) for name, label in AXES if all(name in table for _, table in tables)]
+    group = max(-(-len(run.rows) // POINTS) for run, _ in tables)
     means = f", means over up to {group} generations" if group > 1 else ""
     note = f"Thin: as measured{means}. "
     note += f"Thick: running mean over {SMOOTHING:.0%} of the generations."
     return Curves(
-        runs=tuple({"name": run.name, **_thinned(table, metrics)} for run, table in found),
+        runs=tuple({"name": run.name, **_thinned(table, metrics)} for run, table in tables),
         metrics=tuple(metrics),
         axes=tuple(axes),
         note=note,

@@ -1,4 +1,4 @@
-"""What a report says, before it has a look: the typed document that `gather` makes and `render` draws.
+"""What a report says, before it is drawn: the typed document that `gather` makes and `render` draws.
 
 Texts are plain; figures are Plotly's JSON; boards are numbers in units of cells. Nothing here knows HTML.
 """

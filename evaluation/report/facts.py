@@ -110,8 +110,8 @@ def provenance(run: RunFiles, card: Mapping[str, Any]) -> Table:
     stages |= {} if run.results is None else {"evaluation": run.results.versions}
     stages |= {} if run.analysis is None else {"analysis": run.analysis.versions}
     stages["this report"] = versions()
-    for found, names in _grouped(stages).items():
-        rows.append((f"Versions of {' and '.join(names)}", found))
+    for packages, names in _grouped(stages).items():
+        rows.append((f"Versions of {' and '.join(names)}", packages))
     return Table(f"Provenance of {run.name}", ("What", "Value"), tuple(rows), labels=2)
 
 
@@ -122,11 +122,11 @@ def _steps(results: Results) -> int:
 
 def _grouped(stages: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
     """Stages that ran with the same versions, by these."""
-    found: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for stage, known in stages.items():
         words = ", ".join(f"{name} {version}" for name, version in known.items()) or "not recorded"
-        found.setdefault(words, []).append(stage)
-    return found
+        groups.setdefault(words, []).append(stage)
+    return groups
 
 
 def evaluate_commands(run: RunFiles) -> tuple[tuple[str, str], ...]:
@@ -142,12 +142,12 @@ def evaluate_commands(run: RunFiles) -> tuple[tuple[str, str], ...]:
         return ()
     suites = list(dict.fromkeys(cell.suite for cell in run.results.cells))
     several = len(suites) > 1  # each would overwrite the others' results
-    found = []
+    commands = []
     for suite in suites:
         words = _evaluate_words(run.results, suite)
         out = ["--out", spelling.word(run.path / f"evaluation-{slug(suite)}")] if several else []
-        found.append((suite, spelling.command("evaluate", run.path, *out, *words)))
-    return tuple(found)
+        commands.append((suite, spelling.command("evaluate", run.path, *out, *words)))
+    return tuple(commands)
 
 
 def _evaluate_words(results: Results, suite: str) -> list[str]:

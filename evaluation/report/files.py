@@ -131,12 +131,12 @@ def _read_analysis(path: Path) -> Analysis:
     again = "`rl-discovery analyse` writes it anew"
     document = _read_json(path, untrusted.RESULTS, again)
     try:
-        found = Analysis.model_validate(document)
+        analysis = Analysis.model_validate(document)
     except ValidationError as error:
         raise ReportError(f"{path} is damaged: {first_problem(error)}; {again}") from None
-    if found.drift is None and found.response is None:
+    if analysis.drift is None and analysis.response is None:
         raise ReportError(f"{path} is damaged: it has neither drift nor response; {again}")
-    return found
+    return analysis
 
 
 def _sha256(path: Path) -> str:
@@ -182,11 +182,11 @@ def _find(name: str, given: Path | None, places: tuple[Path, ...]) -> Path | Non
         if not path.is_file():
             raise ReportError(f"there is no {path}")
         return path
-    found = next((place for place in places if (place / name).is_file()), None)
-    if found is None:
+    folder = next((place for place in places if (place / name).is_file()), None)
+    if folder is None:
         return None
-    _check_within(found, name)
-    return found / name
+    _check_within(folder, name)
+    return folder / name
 
 
 def _check_within(folder: Path, *names: str) -> None:

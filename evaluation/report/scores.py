@@ -34,12 +34,12 @@ def evaluation_part(runs: Sequence[RunFiles]) -> EvaluationPart | None:
     more: list[Table] = []
     figures: list[Figure] = []
     for suite in suites_of(results):
-        found = suite_tables(results, suite)
+        named = suite_tables(results, suite)
         folded = {"gap", "efficiency", "settings"}
-        if "scores" in found and len(results.environments(suite)) == 1:
+        if "scores" in named and len(results.environments(suite)) == 1:
             folded.add("returns")
-        tables += [table for name, table in found.items() if name not in folded]
-        more += [table for name, table in found.items() if name in folded]
+        tables += [table for name, table in named.items() if name not in folded]
+        more += [table for name, table in named.items() if name in folded]
         figures += _figures(results, suite)
     few = any(NO_INTERVAL in table.note for table in tables)
     note = f"{NOTE} There is {NO_INTERVAL}." if few else NOTE
@@ -64,13 +64,13 @@ def merged(runs: Sequence[RunFiles]) -> Results | None:
     whose numbers are all the same appear once. The first objective of each later run is compared with that
     of the first run, where both were evaluated in the same way.
     """
-    found = [(run.name, run.results) for run in runs if run.results is not None]
-    if len(found) < 2:
-        return found[0][1] if found else None
-    labels = _labels(found)
+    evaluated = [(run.name, run.results) for run in runs if run.results is not None]
+    if len(evaluated) < 2:
+        return evaluated[0][1] if evaluated else None
+    labels = _labels(evaluated)
     cells: dict[tuple[Any, ...], Cell] = {}
     entries: dict[tuple[Any, ...], Improvement] = {}
-    for name, results in found:
+    for name, results in evaluated:
         for cell in results.cells:
             new = cell.model_copy(update={"objective": labels[name, cell.objective]})
             cells[new.objective, new.suite, new.environment, new.horizon, new.seed] = new
@@ -79,7 +79,7 @@ def merged(runs: Sequence[RunFiles]) -> Results | None:
             renamed = entry.model_copy(update=names)
             entries[renamed.objective, renamed.over, renamed.suite, renamed.horizon] = renamed
     every = list(cells.values())
-    first, *others = (labels[name, results.cells[0].objective] for name, results in found)
+    first, *others = (labels[name, results.cells[0].objective] for name, results in evaluated)
     pairs: list[Improvement] = []
     for other in others:
         both = [cell for cell in every if cell.objective in (first, other)]
@@ -88,10 +88,10 @@ def merged(runs: Sequence[RunFiles]) -> Results | None:
     return document.model_copy(update={"improvement": (*pairs, *entries.values())})
 
 
-def _labels(found: Sequence[tuple[str, Results]]) -> dict[tuple[str, str], str]:
+def _labels(evaluated: Sequence[tuple[str, Results]]) -> dict[tuple[str, str], str]:
     """What each run's objectives are called beside those of the others."""
     groups: dict[str, dict[tuple[Cell, ...], list[str]]] = {}
-    for name, results in found:
+    for name, results in evaluated:
         for label in dict.fromkeys(cell.objective for cell in results.cells):
             mine = tuple(cell for cell in results.cells if cell.objective == label)
             groups.setdefault(label, {}).setdefault(mine, []).append(name)
