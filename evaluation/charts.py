@@ -81,10 +81,9 @@ class Chart:
     @property
     def alt(self) -> str:
         """The chart in words."""
+        shown = self.title if self.y == self.title else f"{self.title}, {self.y}"
         at = f" at {', '.join(self.ticks)}" if self.ticks else ""
-        return (
-            f"{self.title}, {self.y} over {self.x}{at}: {'; '.join(s.text or s.label for s in self.series)}."
-        )
+        return f"{shown} over {self.x}{at}: {'; '.join(s.text or s.label for s in self.series)}."
 
 
 def styles_of(labels: Sequence[str]) -> dict[str, int | None]:
@@ -195,7 +194,6 @@ def difference_chart(results: Results, suite: str) -> Chart | None:
 
 
 def _two_errors(paired: tuple[float, float | None] | None) -> Estimate:
-    """A difference with the ends of two standard errors."""
     if paired is None:
         return NOTHING
     mean, error = paired

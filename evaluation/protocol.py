@@ -135,7 +135,6 @@ def _workers_on(suite: Suite, workers: int | Mapping[str, int | None] | None) ->
 def _experiments(
     objectives: Mapping[str, TrainedObjective], suite: Suite, workers: int | None
 ) -> Iterator[Experiment]:
-    """Every objective on every environment, environments outermost."""
     for environment in suite.levels(LEVELS_SEED):
         task = prepare(*environment)
         for label, objective in objectives.items():
@@ -167,7 +166,6 @@ def _tuned(
     runner: Runner,
     report: "_Reporter",
 ) -> tuple[list[Work], list[Tuned]]:
-    """The work with the settings that suit the baselines best, and what these are."""
     levels = [(suite, environment) for suite in suites for environment in suite.levels(tuning.LEVELS_SEED)]
     tasks = {(suite.name, environment[0]): prepare(*environment) for suite, environment in levels}
     parts: list[Work] = []
@@ -187,7 +185,6 @@ def _tuned(
 
 
 def _cell(work: Work, seed: int, outcome: Outcome) -> Cell:
-    """An outcome with its place in the evaluation."""
     return Cell(
         **dict(outcome),
         objective=work.experiment.label,
@@ -207,7 +204,6 @@ def _check(
     block_size: int | None,
     points: int,
 ) -> None:
-    """Refuses what cannot be evaluated, before anything is computed."""
     for name, values in (("objectives", objectives), ("suites", suites), ("seeds", seeds)):
         if len(values) == 0:
             raise EvaluationError(f"{name} must not be empty")

@@ -107,30 +107,29 @@ class Outcome(Record):
         return self.return_ is None
 
 
-class Cell(Outcome):
-    """One seed of one objective on one environment at one horizon."""
+class Placed(Record):
+    """What says whose it is, and where."""
 
     objective: str
     """Label of the objective, unique within the document."""
     suite: str
     """Name of the suite."""
-    environment: str
-    """Name of the environment or level distribution."""
     horizon: Annotated[int, Field(ge=1)]
     """Lifetime in the suite's unit."""
+
+
+class Cell(Placed, Outcome):
+    """One seed of one objective on one environment at one horizon."""
+
+    environment: str
+    """Name of the environment or level distribution."""
     seed: Count
     """Of the agents and all else that is random in their lifetimes."""
 
 
-class Aggregate(Record):
+class Aggregate(Placed):
     """One objective on a whole suite at one horizon."""
 
-    objective: str
-    """As in the cells."""
-    suite: str
-    """As in the cells."""
-    horizon: Annotated[int, Field(ge=1)]
-    """As in the cells."""
     iqm: Number
     """Interquartile mean of the scores over seeds x environments; None without scores or if a run failed."""
     ci_low: Number
@@ -153,17 +152,11 @@ class Aggregate(Record):
     """Runs whose return was not finite."""
 
 
-class Improvement(Record):
+class Improvement(Placed):
     """How likely a run of one objective beats one of another on an environment drawn at random."""
 
-    objective: str
-    """As in the cells."""
     over: str
     """The objective to beat."""
-    suite: str
-    """As in the cells."""
-    horizon: Annotated[int, Field(ge=1)]
-    """As in the cells."""
     probability: Number
     """Ties count half."""
     ci_low: Number
@@ -181,16 +174,10 @@ class Improvement(Record):
         return None if self.difference is None else Difference(self.difference, self.standard_error)
 
 
-class Tuned(Record):
+class Tuned(Placed):
     """What a search chose for a hand-written objective before it was evaluated (`evaluation.tuning`)."""
 
-    objective: str
-    """As in the cells."""
-    suite: str
-    """As in the cells."""
     environment: str
-    """As in the cells."""
-    horizon: Annotated[int, Field(ge=1)]
     """As in the cells."""
     step_factor: float
     """The published step sizes, of policy and second head, times this."""
@@ -224,7 +211,6 @@ class Results(Record):
 
     @model_validator(mode="after")
     def _check_whole(self) -> "Results":
-        """Refuses documents with parts missing, of which no aggregate or figure could be made."""
         groups = groups_of(self.cells)
         for aggregate in self.aggregate:
             name = (aggregate.objective, aggregate.suite, aggregate.horizon)

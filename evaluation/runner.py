@@ -122,7 +122,6 @@ def groups(seeds: Sequence[int], most: int) -> list[list[int]]:
 
 
 def _outcomes(work: Work, returns: Returns) -> Iterator[Outcome]:
-    """One outcome per seed: means over its levels."""
     experiment, task = work.experiment, work.experiment.task
     scored = task.scored
     for seed in range(len(returns.final)):

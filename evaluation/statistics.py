@@ -223,7 +223,6 @@ def _improvement(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _resampled(scores: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
-    """`count` stratified resamples."""
     drawn = generator.integers(scores.shape[0], size=(count, *scores.shape))
     return np.take_along_axis(scores[None], drawn, axis=1)
 

@@ -129,7 +129,6 @@ def _scores(results: Results, suite: str) -> Table:
 def _by_horizon(
     results: Results, suite: str, title: str, note: str, text: Callable[[Aggregate], str]
 ) -> Table:
-    """A row per objective, a column per horizon."""
     aggregates = aggregates_of(results, suite)
     horizons = _horizons(aggregates)
 
@@ -144,7 +143,6 @@ def _by_horizon(
 
 
 def _returns(results: Results, suite: str) -> Table:
-    """Mean return of each objective on each environment."""
     aggregates = aggregates_of(results, suite)
     horizons = _horizons(aggregates)
 
@@ -163,7 +161,6 @@ def _returns(results: Results, suite: str) -> Table:
 
 
 def _differences(results: Results, suite: str, entries: Sequence[Improvement]) -> Table:
-    """How far the scores of an objective are above those of a baseline, seed by seed."""
     head, rows = _by_pair(results, suite, entries, "minus", lambda e: difference(*(e.paired or ())))
     if len({entry.horizon for entry in entries}) > 1:
         pairs = dict.fromkeys((entry.objective, entry.over) for entry in entries)
@@ -192,7 +189,6 @@ def _by_pair(
 
 
 def _settings(results: Results, suite: str) -> Table:
-    """What the search chose for the baselines."""
     entries = [entry for entry in results.tuned if entry.suite == suite]
     rows = tuple(
         (

@@ -113,7 +113,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _check(arguments: Arguments) -> None:
-    """Refuses impossible arguments before anything is loaded or computed."""
     if not arguments.objective:
         raise UsageError("which objective? (`rl-discovery analyse --help` says what can be named)")
     check_positive(arguments, "levels", "seeds", "lifetime", "workers", "terms")
@@ -122,7 +121,6 @@ def _check(arguments: Arguments) -> None:
 
 
 def _folder(arguments: Arguments) -> Path:
-    """Where to write."""
     if arguments.out is not None:
         return arguments.out
     path = find_path(arguments.objective)
@@ -163,7 +161,6 @@ def report(analysed: Analysis) -> Iterator[RichTable | Text | str]:
 
 
 def _drift_table(name: str, drift: Drift) -> Table:
-    """The drift over the lifetime, and PPO's and DPO's."""
     at = "" if drift.middle_horizon is None else f" at N = {drift.middle_horizon:,}"
     ends = [drift.advantage.index(A) for A in (-1.0, 1.0)]
     head = ("", "half, A = -1", "half, A = 1", "clip, A = -1", "clip, A = 1", "pushed back", "max f(r, 0)")
@@ -180,7 +177,6 @@ def _drift_table(name: str, drift: Drift) -> Table:
 
 
 def _response_table(analysed: Analysis, response: Response) -> Table:
-    """pihat in the middle of lifetimes."""
     half_way = "" if not analysed.objective.sees_horizon else " at n/N = 0.5"
     curves = {sweep.input: sweep.curves for sweep in response.sweeps}
     columns = [("reward", 0, "reward -1"), ("reward", 20, "0"), ("reward", 40, "+1")]

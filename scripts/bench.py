@@ -84,7 +84,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _config(arguments: Arguments, devices: int | None) -> "RunConfig":
-    """The preset with the given settings in place of its own."""
     from rl_discovery.meta.config import validate
     from rl_discovery.meta.presets import PRESETS
 

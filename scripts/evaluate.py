@@ -142,7 +142,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _check(arguments: Arguments) -> None:
-    """Refuses impossible arguments before anything is loaded or computed."""
     if not arguments.objectives:
         raise UsageError("which objective? (`rl-discovery evaluate --help` says what can be named)")
     check_positive(arguments, "seeds", "levels", "workers", "block_size", "curve_points")
@@ -151,7 +150,6 @@ def _check(arguments: Arguments) -> None:
 
 
 def _to_tune(objectives: Mapping[str, TrainedObjective]) -> list[str]:
-    """Labels of those that have settings to choose."""
     labels = [label for label, objective in objectives.items() if tunable(objective)]
     if not labels:
         raise UsageError("--tune: none of these objectives is hand-written and has an entropy bonus")
@@ -242,7 +240,6 @@ def save(
 def _draw_more(
     results: evaluation.Results, objective: TrainedObjective | None
 ) -> list[Callable[[Axes], None]]:
-    """The schedule of a rule that has one, at the lifetimes of the evaluation."""
     if objective is None or not getattr(objective.rule, "schedule", False):
         return []
     lifetimes = sorted({cell.updates for cell in results.cells})
@@ -260,7 +257,6 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def _display(console: Console) -> Iterator[Callable[[evaluation.Stage], None]]:
-    """A progress bar on a terminal, a line per stage elsewhere."""
     if not console.is_terminal:
         yield lambda stage: console.print(f"{stage.done:4.0%} {_describe(stage)}", soft_wrap=True)
         return

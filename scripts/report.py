@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command."""
     arguments = parse(Arguments, argv, "report")
     _check(arguments)
-    report.require()
+    report.require("report", "a report needs", {"plotly": "plotly", "jinja2": "jinja2"})
     out = arguments.out or arguments.runs[0] / "report.html"
     console = output.messages()
     with output.only_json():
@@ -73,7 +73,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _check(arguments: Arguments) -> None:
-    """Refuses impossible arguments before anything is loaded or computed."""
     runs = arguments.runs
     if not runs:
         raise UsageError("which run? (`rl-discovery report --help` says what can be named)")
@@ -93,7 +92,6 @@ def _check(arguments: Arguments) -> None:
 
 
 def _sources(arguments: Arguments) -> list[report.Source]:
-    """Everything that is read, all of it before anything is computed."""
     names = [path.resolve().name for path in arguments.runs]
     sources = []
     for i, path in enumerate(arguments.runs):

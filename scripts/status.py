@@ -81,7 +81,6 @@ def _show(statuses: Sequence[RunStatus]) -> RenderableType:
 
 
 def _one(status: RunStatus) -> RenderableType:
-    """Everything there is to say of a run."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
@@ -106,7 +105,6 @@ def _one(status: RunStatus) -> RenderableType:
 
 
 def _several(statuses: Sequence[RunStatus]) -> Table:
-    """One row per run."""
     spread = len({Path(status.run).parent for status in statuses}) > 1
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("run", overflow="fold")

@@ -119,7 +119,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Our own arguments, and those of every trial behind `--`."""
     if "--" not in argv:
         return list(argv), []
     at = list(argv).index("--")
@@ -152,7 +151,6 @@ def _check(arguments: Arguments) -> int | None:
 
 
 def _plan(arguments: Arguments, common: list[str]) -> tuple["Plan", list["RunConfig"]]:
-    """The plan that the arguments describe, and each trial's configuration."""
     from rl_discovery.meta.errors import ConfigError
     from rl_discovery.meta.presets import PRESETS
     from rl_discovery.meta.runs import sweep
@@ -176,7 +174,6 @@ def _plan(arguments: Arguments, common: list[str]) -> tuple["Plan", list["RunCon
 
 
 def _process(arguments: Arguments, common: list[str], trial: "Trial") -> tuple[list[str], dict[str, str]]:
-    """Command line and environment of a trial."""
     from rl_discovery.meta.presets import PRESETS
 
     # Named also where it is the preset's: a trial that was begun has its own number, which may be another.
@@ -195,8 +192,6 @@ def _become(arguments: Arguments, common: list[str], trial: "Trial") -> NoReturn
 
 
 class _Runner:
-    """Runs trials one after the other, each in a process of its own."""
-
     def __init__(self, arguments: Arguments, common: list[str], plan: "Plan", again: str) -> None:
         self.arguments = arguments
         self.common = common
@@ -292,7 +287,6 @@ def _print_comparison(arguments: Arguments, plan: "Plan") -> None:
 
 
 def _comparison(results: Sequence["Result"]) -> Table:
-    """Trials as `compare` sorts them; columns of what they differ in."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     names = list(dict.fromkeys(name for result in results for name in result.overrides))
     held_out = any(result.held_out_fitness is not None for result in results)

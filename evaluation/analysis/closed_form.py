@@ -7,7 +7,6 @@ needs scikit-learn.
 """
 
 import dataclasses
-import importlib.util
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,6 +30,7 @@ from rl_discovery.evaluation.analysis.drift import ADVANTAGE, LOG_RATIO, SPAN
 from rl_discovery.evaluation.analysis.encounters import Encounters
 from rl_discovery.evaluation.analysis.moments import SHARES
 from rl_discovery.evaluation.analysis.record import ClosedForm, FitError, Step, Term
+from rl_discovery.evaluation.errors import require
 
 SLACK = 0.005
 """A formula may explain this share of the variance less than the best one, if it has fewer terms."""
@@ -45,10 +45,6 @@ METHOD = (
     "orthogonal matching pursuit (scikit-learn) of what stands before the ReLU, PPO's part left out; the "
     f"fewest terms whose R^2 in {FOLDS}-fold cross-validation is within {SLACK} of the best"
 )
-
-
-class MissingExtraError(RuntimeError):
-    """scikit-learn is not installed."""
 
 
 class TooFewPointsError(RuntimeError):
@@ -85,14 +81,13 @@ class Points:
         return jnp.asarray(self.log_ratio, jnp.float32), jnp.asarray(self.advantage, jnp.float32), progress
 
 
-def require() -> None:
+def require_sklearn() -> None:
     """Makes sure of scikit-learn.
 
     Raises:
         MissingExtraError: it is not installed.
     """
-    if importlib.util.find_spec("sklearn") is None:
-        raise MissingExtraError("no formula: it needs scikit-learn (pip install 'rl-discovery[analysis]')")
+    require("analysis", "no formula: it needs", {"sklearn": "scikit-learn"})
 
 
 def can_fit(objective: TrainedObjective) -> bool:
@@ -175,7 +170,7 @@ def sparse_regression(
     Raises:
         MissingExtraError: scikit-learn is not installed.
     """
-    require()
+    require_sklearn()
     from sklearn.linear_model import OrthogonalMatchingPursuit
     from sklearn.model_selection import GridSearchCV, KFold
 
@@ -203,7 +198,6 @@ def sparse_regression(
 
 
 def _fewest(results: Mapping[str, Any]) -> int:
-    """The first number of terms that is almost as good as the best."""
     scores = np.asarray(results["mean_test_score"])
     return int(np.argmax(scores >= scores.max() - SLACK))
 

@@ -171,7 +171,6 @@ def closed_form_figure(analysis: Analysis, formula: TrainedObjective) -> Figure:
 
 
 def _draw_path(ax: Axes, fit: ClosedForm) -> None:
-    """R^2 over the number of terms."""
     set_style(ax, "Explained by so many terms")
     ax.plot(
         [step.terms for step in fit.path],
@@ -189,7 +188,6 @@ def _draw_path(ax: Axes, fit: ClosedForm) -> None:
 
 
 def _draw_rollback(ax: Axes, drift: Drift, name: str) -> None:
-    """Share of the grid where the agent is pushed back, over n/N."""
     set_style(ax, "Share of (r, A) that is pushed back")
     mine = [surface for surface in drift.surfaces if surface.objective == name]
     horizons = list(dict.fromkeys(surface.horizon for surface in mine))
@@ -215,7 +213,6 @@ def _at_horizon(analysis: Analysis) -> str:
 
 
 def _entries(analysis: Analysis) -> list[tuple[str, dict[str, Any]]]:
-    """The legend: one entry per shown surface."""
     return [(surface.label, _style(surface)) for surface in _drift(analysis).at_middle]
 
 
@@ -226,7 +223,6 @@ def _style(surface: Surface) -> dict[str, Any]:
 
 
 def _ratio_axis(ax: Axes, which: str, ticks: Sequence[float] = RATIO_TICKS) -> None:
-    """A logarithmic axis of r, labelled by r itself."""
     axis = ax.xaxis if which == "x" else ax.yaxis
     (ax.set_xscale if which == "x" else ax.set_yscale)("log")
     axis.set_major_locator(FixedLocator(ticks))

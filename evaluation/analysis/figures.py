@@ -109,7 +109,6 @@ def lifetimes_figure(analysis: Analysis) -> Figure:
 
 
 def _draw_results(ax: Axes, views: tuple[Lifetime, ...]) -> None:
-    """Final score of every view, or return where there is none."""
     scored = all(view.score is not None for view in views)
     for i, view in enumerate(views):
         value = view.score if view.score is not None else view.return_

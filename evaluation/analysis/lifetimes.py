@@ -203,7 +203,6 @@ def _trace(values: Float[np.ndarray, "seeds levels updates"]) -> Trace:
 
 
 def _mean(of_seeds: np.ndarray) -> Estimated:
-    """The plain mean; nothing where an agent failed."""
     if not np.isfinite(of_seeds).all():
         return Estimated(mean=None, low=None, high=None)
     return Estimated(**mean_estimate(of_seeds)._asdict())

@@ -211,7 +211,6 @@ def varied(low: np.ndarray, high: np.ndarray) -> list[Variation]:
 
 
 def _at(rollouts: MadeUp, where: np.ndarray, **values: np.ndarray) -> MadeUp:
-    """The rollouts with values of one of their fields replaced at some steps."""
     ((name, value),) = values.items()
     changed = np.where(where, value, getattr(rollouts, name)).astype(np.float32)
     return rollouts._replace(**{name: changed})

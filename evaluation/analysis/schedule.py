@@ -59,7 +59,6 @@ def analyse_schedule(objective: TrainedObjective, horizons: Sequence[int], annea
 def _constant(
     rule: Any, name: str, scales: Scales, shares: np.ndarray, anneals: bool
 ) -> tuple[str, np.ndarray]:
-    """A constant as people know it, and its values."""
     of: dict[str, Callable[[], tuple[str, Any]]] = {
         "step_size": lambda: ("step size", scales.step_size * (1 - shares if anneals else 1)),
         "entropy": lambda: ("entropy bonus", rule.entropy_coef * scales.entropy),

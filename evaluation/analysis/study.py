@@ -19,6 +19,7 @@ from rl_discovery.evaluation.analysis.encounters import meet
 from rl_discovery.evaluation.analysis.lifetimes import Setting, analyse_lifetimes
 from rl_discovery.evaluation.analysis.moments import Moment, horizon_blind, moments
 from rl_discovery.evaluation.analysis.record import Analysis, ClosedForm, Subject
+from rl_discovery.evaluation.errors import MissingExtraError
 
 HORIZONS = (10, 50, 250)
 """N that are looked at where nobody knows what an objective has lived for, as in gridworld/all_vrandlife."""
@@ -109,10 +110,10 @@ def analyse(
     if closed_form.can_fit(objective):
         progress("formula")
         try:
-            closed_form.require()
+            closed_form.require_sklearn()
             met = meet(objective, setting)
             record, formula = closed_form.fit(objective, met, setting.horizon, horizons, most_terms)
-        except (closed_form.MissingExtraError, closed_form.TooFewPointsError) as error:
+        except (MissingExtraError, closed_form.TooFewPointsError) as error:
             note = str(error)
     analysis = Analysis(
         objective=_subject(objective, source),
@@ -127,7 +128,6 @@ def analyse(
 
 
 def _schedule_outputs(objective: TrainedObjective, when: Sequence[Moment]) -> np.ndarray:
-    """The logarithms of a schedule's factors, a row per moment; zeros without one."""
     rule: Any = objective.rule
     scales = [rule.scales(objective.meta_params, moment.progress) for moment in when]
     return np.log(np.array([[float(factor) for factor in factors] for factors in scales]))

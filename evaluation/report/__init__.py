@@ -7,9 +7,9 @@
 and jinja2, the extra `report`, are imported when something is drawn.
 """
 
+from rl_discovery.evaluation.errors import MissingExtraError, ReportError, require
 from rl_discovery.evaluation.report.agents import Subject
 from rl_discovery.evaluation.report.document import Document
-from rl_discovery.evaluation.report.errors import MissingExtraError, ReportError, require
 from rl_discovery.evaluation.report.files import RunFiles, read_run
 from rl_discovery.evaluation.report.gather import Source, gather
 from rl_discovery.evaluation.report.render import render

@@ -182,7 +182,6 @@ def watch(
 def _lane(
     learner: Learner, meta_params: Any
 ) -> tuple[Callable[..., TrainState], Callable[..., TrainState], Callable[..., Array]]:
-    """Beginning, a part, and a measurement of lifetimes, each compiled once for all levels."""
     shared = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], meta_params)
 
     def go_on(level, horizon, key, train_state, start, end):
@@ -195,7 +194,6 @@ def _lane(
 
 
 def _record(learner: Learner, level: EnvParams, key: Key[Array, ""], train_state: TrainState) -> Recording:
-    """The beginning of an episode, of the same random numbers for every agent of a level."""
     start_key, walk_key = jax.random.split(jax.random.fold_in(key, FOLD))
     start = learner.env.reset(start_key, level)
     agent_state = train_state.agent
@@ -203,7 +201,6 @@ def _record(learner: Learner, level: EnvParams, key: Key[Array, ""], train_state
 
 
 def _episode(recording: Recording) -> Episode:
-    """The part of a recording up to its end."""
     states, reward, terminated, truncated = jax.device_get(recording)
     over = np.flatnonzero(terminated | truncated)
     steps = int(over[0]) + 1 if over.size else EPISODE_STEPS

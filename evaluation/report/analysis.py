@@ -64,7 +64,6 @@ def analysis_part(prefix: str, analysis: Analysis) -> AnalysisPart:
 
 
 def _note(analysis: Analysis) -> str:
-    """What the objective makes of the horizon."""
     name, distance = analysis.objective.name, analysis.horizon_blind.overall
     if analysis.drift is None and analysis.response is None:
         return f"{name} is a hand-written rule with a schedule, and nothing else is learned."
@@ -149,7 +148,6 @@ def _explorer(
 
 
 def _map(name: str, drift: Drift, surface: Surface, title: str) -> Figure:
-    """A surface seen from above; the page gives its colours."""
     import plotly.graph_objects as go
 
     heat = go.Heatmap(
@@ -235,7 +233,6 @@ def _ratio(drift: Drift) -> list[float]:
 
 
 def _ratio_axis() -> Mapping[str, Any]:
-    """Logarithmic, labelled by r itself."""
     return {
         "type": "log",
         "title": {"text": "r = π / π<sub>old</sub>"},

@@ -128,6 +128,5 @@ def _frames(env: GridWorld, level: GridLevel, episode: Episode) -> list[Mapping[
 
 
 def _centre(cell: int, columns: int) -> tuple[float, float]:
-    """Of a cell, as x and y."""
     row, column = divmod(cell, columns)
     return column + 0.5, row + 0.5

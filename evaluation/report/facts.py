@@ -57,7 +57,6 @@ def summary(run: RunFiles) -> tuple[Fact, ...]:
 
 
 def _best_score(results: Results) -> list[Fact]:
-    """The first objective's at its longest horizon on its first suite."""
     first = results.cells[0].objective
     scored = [a for a in results.aggregate if a.objective == first and a.iqm is not None]
     if not scored:
@@ -116,12 +115,10 @@ def provenance(run: RunFiles, card: Mapping[str, Any]) -> Table:
 
 
 def _steps(results: Results) -> int:
-    """Training steps of all agents of an evaluation."""
     return sum(cell.env_steps * cell.levels for cell in results.cells)
 
 
 def _grouped(stages: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
-    """Stages that ran with the same versions, by these."""
     groups: dict[str, list[str]] = {}
     for stage, known in stages.items():
         words = ", ".join(f"{name} {version}" for name, version in known.items()) or "not recorded"

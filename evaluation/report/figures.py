@@ -56,7 +56,6 @@ def draw(chart: Chart, name: str = "", **layout: Any) -> Figure:
 
 
 def _traces(series: Series, *, categories: bool) -> Iterator[Any]:
-    """The band or the error bars of a series, its single runs, and its line."""
     colour, y = colour_of(series.style), list(series.y)
     x, low, high = list(series.x), list(series.low), list(series.high)
     group: dict[str, Any] = {"legendgroup": series.label}
@@ -72,7 +71,6 @@ def _traces(series: Series, *, categories: bool) -> Iterator[Any]:
 
 
 def _points(series: Series, x: list[Any], y: list[Any], colour: str) -> Any:
-    """Joined points with error bars, and texts that name the ends."""
     estimates = list(zip(y, series.low, series.high, strict=True))
     errors = {"type": "data", "symmetric": False, "thickness": 2, "width": 0}
     errors |= {"array": [None if high is None else high - middle for middle, _, high in estimates]}

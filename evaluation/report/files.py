@@ -16,8 +16,7 @@ from rl_discovery.checkpoints import untrusted
 from rl_discovery.checkpoints.errors import one_line, reason
 from rl_discovery.checkpoints.loading import RUN_FILE
 from rl_discovery.evaluation.analysis.record import Analysis
-from rl_discovery.evaluation.errors import ResultsError
-from rl_discovery.evaluation.report.errors import ReportError
+from rl_discovery.evaluation.errors import ReportError, ResultsError
 from rl_discovery.evaluation.results import Results, first_problem
 
 FORMAT = 1

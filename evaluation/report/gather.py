@@ -93,7 +93,6 @@ def _part(index: int, source: Source, command: str, progress: Callable[[str], No
 
 
 def _curriculum(source: Source) -> Curriculum:
-    """The run's gallery, or levels drawn as the run draws them."""
     run, subject = source.files, source.subject
     settings = run.config.get("curriculum") or {}
     score = str(settings.get("score", "random"))
@@ -121,7 +120,6 @@ def _curriculum(source: Source) -> Curriculum:
 
 
 def _agents(index: int, source: Source, progress: Callable[[str], None]) -> AgentsPart | None:
-    """Agents before and after, if there is an objective and any were asked for."""
     subject = source.subject
     if subject is None or source.levels == 0:
         return None
@@ -152,7 +150,6 @@ def _agents(index: int, source: Source, progress: Callable[[str], None]) -> Agen
 
 
 def _returns(index: int, lessons: Sequence[Lesson]) -> Figure:
-    """Mean return over the share of the lifetime that is over."""
     traces, words = [], []
     for i, lesson in enumerate(lessons):
         label, colour = f"agent {i + 1} (N = {lesson.horizon:,})", PALETTE[i % len(PALETTE)]

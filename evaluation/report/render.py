@@ -40,7 +40,6 @@ def render(document: Document) -> str:
 
 
 def _data(document: Document) -> dict[str, Any]:
-    """What the page's script works on."""
     parts = [run.analysis for run in document.runs if run.analysis is not None]
     explorers = [part.explorer for part in parts if part.explorer is not None]
     return {

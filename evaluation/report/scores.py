@@ -89,7 +89,6 @@ def merged(runs: Sequence[RunFiles]) -> Results | None:
 
 
 def _labels(evaluated: Sequence[tuple[str, Results]]) -> dict[tuple[str, str], str]:
-    """What each run's objectives are called beside those of the others."""
     groups: dict[str, dict[tuple[Cell, ...], list[str]]] = {}
     for name, results in evaluated:
         for label in dict.fromkeys(cell.objective for cell in results.cells):
@@ -104,7 +103,6 @@ def _labels(evaluated: Sequence[tuple[str, Results]]) -> dict[tuple[str, str], s
 
 
 def _comparable(cells: Sequence[Cell]) -> bool:
-    """Whether all objectives were run on the same environments, horizons and seeds."""
     where: dict[str, set[tuple[Any, ...]]] = {}
     for c in cells:
         where.setdefault(c.objective, set()).add((c.suite, c.environment, c.horizon, c.seed, c.levels))

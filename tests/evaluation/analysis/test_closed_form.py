@@ -13,6 +13,7 @@ from rl_discovery.discovery.objectives.lpo import LPO
 from rl_discovery.discovery.objectives.registry import make_objective
 from rl_discovery.evaluation.analysis import closed_form
 from rl_discovery.evaluation.analysis.encounters import Encounters
+from rl_discovery.evaluation.errors import MissingExtraError
 from tests.discovery.experience import progress, randomised
 
 needs_library = pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="needs scikit-learn")
@@ -109,9 +110,7 @@ def test_the_network_is_what_stands_before_the_relu():
 
 def test_without_the_library_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(
-        closed_form.MissingExtraError, match=r"pip install 'rl-discovery\[analysis\]'"
-    ) as caught:
+    with pytest.raises(MissingExtraError, match=r"pip install 'rl-discovery\[analysis\]'") as caught:
         closed_form.fit(planted(), some_encounters(100), 10, (10,), most_terms=3)
     assert "\n" not in str(caught.value)
 
