@@ -103,7 +103,7 @@ def _sources(arguments: Arguments) -> list[report.Source]:
         )
         config = _config(files)
         files = dataclasses.replace(files, config=to_json(config))  # with what an older version left out
-        source = (files, reproduce(config, path), _subject(files, config), arguments.levels, arguments.seed)
+        source = (files, reproduce(config, path), _reported(files, config), arguments.levels, arguments.seed)
         sources.append(report.Source(*source))
     return sources
 
@@ -117,7 +117,7 @@ def _config(files: report.RunFiles) -> RunConfig:
         ) from None
 
 
-def _subject(files: report.RunFiles, config: RunConfig) -> report.Subject | None:
+def _reported(files: report.RunFiles, config: RunConfig) -> report.ReportedRun | None:
     """What agents are trained with and on; of several environments the first."""
     if not (files.path / RUN_FILE).exists():
         return None
@@ -128,7 +128,7 @@ def _subject(files: report.RunFiles, config: RunConfig) -> report.Subject | None
         if distribution.name in family.distributions
         else distribution.name
     )
-    return report.Subject(load_objective(files.path), distribution, full, config.agent)
+    return report.ReportedRun(load_objective(files.path), distribution, full, config.agent)
 
 
 def reproduce(config: RunConfig, run_dir: Path) -> str:

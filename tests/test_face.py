@@ -40,7 +40,7 @@ def test_analyse_trains_agents_with_the_workers_that_the_objective_was_evolved_w
         traces = {name: jnp.zeros((keys.shape[0], told.shape[0])) for name in TRACES}
         return traces | {"return": jnp.zeros(keys.shape[0])}
 
-    monkeypatch.setattr("rl_discovery.evaluation.analysis.lifetimes.watch_lanes", nothing)
+    monkeypatch.setattr("rl_discovery.evaluation.analysis.lifetimes.trace_lanes", nothing)
     monkeypatch.setattr("rl_discovery.evaluation.analysis.closed_form.can_fit", lambda objective: False)
     found = rld.analyse("ta-lpo", suite="small", levels=1, lifetime=2, seeds=1, horizons=(10,), **given)
     assert found.analysis.lifetimes.workers == expected

@@ -27,9 +27,9 @@ from rl_discovery.discovery.objectives.lpo import LPO
 from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning
 from rl_discovery.discovery.types import Progress
 from rl_discovery.evaluation.analysis.drift import ADVANTAGE, LOG_RATIO, SPAN
-from rl_discovery.evaluation.analysis.encounters import Encounters
 from rl_discovery.evaluation.analysis.moments import SHARES
 from rl_discovery.evaluation.analysis.record import ClosedForm, FitError, Step, Term
+from rl_discovery.evaluation.analysis.rollout_samples import RolloutSamples
 from rl_discovery.evaluation.errors import require
 
 SLACK = 0.005
@@ -96,7 +96,11 @@ def can_fit(objective: TrainedObjective) -> bool:
 
 
 def fit(
-    objective: TrainedObjective, met: Encounters, horizon: int, horizons: Sequence[int], most_terms: int
+    objective: TrainedObjective,
+    samples: RolloutSamples,
+    horizon: int,
+    horizons: Sequence[int],
+    most_terms: int,
 ) -> tuple[ClosedForm, TrainedObjective]:
     """Finds a formula.
 
@@ -105,7 +109,7 @@ def fit(
 
     Args:
         objective: a learned drift.
-        met: what agents met.
+        samples: what agents samples.
         horizon: their N.
         horizons: N of the grid.
         most_terms: that the formula may have.
@@ -121,9 +125,9 @@ def fit(
     rule = objective.rule
     if not isinstance(rule, LPO | ClosedFormDrift):
         raise ValueError(f"{objective.name} is no learned drift")
-    points = Points(met.log_ratio, met.advantage, met.share, np.full(len(met.share), horizon))
-    inside = (np.abs(met.log_ratio) <= SPAN) & (np.abs(met.advantage) <= ADVANTAGE[-1])
-    fitted, held_out = (points.where(inside & (met.agent % 2 == half)) for half in (0, 1))
+    points = Points(samples.log_ratio, samples.advantage, samples.share, np.full(len(samples.share), horizon))
+    inside = (np.abs(samples.log_ratio) <= SPAN) & (np.abs(samples.advantage) <= ADVANTAGE[-1])
+    fitted, held_out = (points.where(inside & (samples.agent % 2 == half)) for half in (0, 1))
     if len(fitted) < FOLDS or not len(held_out):
         raise TooFewPointsError(
             f"no formula: agents met {len(fitted)} points to fit it to and {len(held_out)} to test it on, of "

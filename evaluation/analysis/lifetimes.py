@@ -120,7 +120,7 @@ def trainer(
     levels = setting.task.levels
     level_count = count(levels)
     keys = lane_keys(range(setting.seeds), level_count)
-    run = jax.jit(functools.partial(watch_lanes, learner, setting.mesh, default_block_size(config)))
+    run = jax.jit(functools.partial(trace_lanes, learner, setting.mesh, default_block_size(config)))
 
     def train(told: np.ndarray) -> dict[str, np.ndarray]:
         watched = jax.device_get(run(objective.meta_params, levels, keys, told))
@@ -131,7 +131,7 @@ def trainer(
     return train
 
 
-def watch_lanes(
+def trace_lanes(
     learner: Learner,
     mesh: Mesh,
     block_size: int,
@@ -146,7 +146,7 @@ def watch_lanes(
     def run_block(shared: Any, mine: Any, alive: Bool[Array, " size"]) -> dict[str, Array]:
         (meta_params, told), (levels, keys) = shared, mine
         misled = dataclasses.replace(learner, objective=Misled(learner.objective, told))
-        live = functools.partial(watched_life, misled, told.shape[0], meta_params)
+        live = functools.partial(traced_lifetime, misled, told.shape[0], meta_params)
         train_states, traces = vmap_lanes(live)(keys, levels)
         return traces | {"return": evaluate_block(at_end, train_states, levels, keys)}
 
@@ -154,7 +154,7 @@ def watch_lanes(
     return run_lanes(run_block, (meta_params, told), per_lane, jnp.ones(keys.shape), block_size, mesh)
 
 
-def watched_life(
+def traced_lifetime(
     learner: Learner, horizon: int, meta_params: MetaParams, key: Key[Array, ""], level: EnvParams
 ) -> tuple[TrainState, dict[str, Float[Array, " updates"]]]:
     """One lifetime, and `TRACES` over its updates."""

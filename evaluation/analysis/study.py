@@ -15,10 +15,10 @@ from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning
 from rl_discovery.envs.registry import distributions
 from rl_discovery.evaluation.analysis import closed_form, drift, lifetimes, response, schedule
-from rl_discovery.evaluation.analysis.encounters import meet
 from rl_discovery.evaluation.analysis.lifetimes import Setting, analyse_lifetimes
 from rl_discovery.evaluation.analysis.moments import Moment, horizon_blind, moments
 from rl_discovery.evaluation.analysis.record import Analysis, ClosedForm, Subject
+from rl_discovery.evaluation.analysis.rollout_samples import sample_rollouts
 from rl_discovery.evaluation.errors import MissingExtraError
 
 HORIZONS = (10, 50, 250)
@@ -111,8 +111,8 @@ def analyse(
         progress("formula")
         try:
             closed_form.require_sklearn()
-            met = meet(objective, setting)
-            record, formula = closed_form.fit(objective, met, setting.horizon, horizons, most_terms)
+            samples = sample_rollouts(objective, setting)
+            record, formula = closed_form.fit(objective, samples, setting.horizon, horizons, most_terms)
         except (MissingExtraError, closed_form.TooFewPointsError) as error:
             note = str(error)
     analysis = Analysis(

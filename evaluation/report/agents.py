@@ -50,7 +50,7 @@ EPISODE_STEPS = 100
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
+class ReportedRun:
     """What is shown of a run.
 
     Attributes:
@@ -101,7 +101,7 @@ class Episode:
 
 
 @dataclasses.dataclass(frozen=True)
-class Lesson:
+class AgentHistory:
     """One agent on one level.
 
     Attributes:
@@ -124,13 +124,13 @@ class Lesson:
     after: Episode | None
 
 
-def watch(
-    subject: Subject, levels: Level, seed: int, progress: Callable[[str], None] = lambda stage: None
-) -> list[Lesson]:
+def train_agents(
+    reported: ReportedRun, levels: Level, seed: int, progress: Callable[[str], None] = lambda stage: None
+) -> list[AgentHistory]:
     """Trains an agent on each level and records it.
 
     Args:
-        subject: the run.
+        reported: the run.
         levels: a batch of them.
         seed: of all that is random in these lifetimes.
         progress: called with what is about to be done.
@@ -138,19 +138,19 @@ def watch(
     Raises:
         ValueError: agents that do not fit the environment.
     """
-    env = subject.distribution.env
+    env = reported.distribution.env
     count = int(levels.horizon.shape[0])
-    learner = make_learner(env, _one(levels.params, 0), subject.agent, subject.objective.rule)
-    optimal, random = reference_returns(subject.environment, env, levels.params)
+    learner = make_learner(env, _one(levels.params, 0), reported.agent, reported.objective.rule)
+    optimal, random = reference_returns(reported.environment, env, levels.params)
     keys = keys_of(jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), FOLD), 1), count)
-    begin, go_on, measure = _lane(learner, subject.objective.meta_params)
-    record = jax.jit(functools.partial(_record, learner)) if subject.drawable else None
-    lessons = []
+    begin, go_on, measure = _lane(learner, reported.objective.meta_params)
+    record = jax.jit(functools.partial(_record, learner)) if reported.drawable else None
+    histories = []
     for i in range(count):
         level, key = jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], levels.params), keys[i : i + 1]
         own = int(levels.horizon[i])
-        horizon = min(own, subject.longest())
-        progress(f"agent {i + 1} of {count}: {horizon:,} updates on {subject.environment}")
+        horizon = min(own, reported.longest())
+        progress(f"agent {i + 1} of {count}: {horizon:,} updates on {reported.environment}")
         ends = np.unique(np.linspace(0, horizon, POINTS + 1).round().astype(int))
         train_state = first = begin(key, level)
         returns = [float(measure(train_state, level, key)[0])]
@@ -163,9 +163,9 @@ def watch(
             None if record is None else _episode(record(_one(level, 0), key[0], _one(state, 0)))
             for state in (first, train_state)
         ]
-        lessons.append(
-            Lesson(
-                level=_one(level, 0) if subject.drawable else None,
+        histories.append(
+            AgentHistory(
+                level=_one(level, 0) if reported.drawable else None,
                 horizon=horizon,
                 own_horizon=own,
                 updates=tuple(map(int, ends)),
@@ -176,7 +176,7 @@ def watch(
                 after=episodes[1],
             )
         )
-    return lessons
+    return histories
 
 
 def _lane(

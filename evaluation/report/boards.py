@@ -8,7 +8,7 @@ import numpy as np
 from rl_discovery.discovery.formatting import number, plural
 from rl_discovery.envs.gridworld.env import GridLevel, GridWorld
 from rl_discovery.envs.gridworld.render import RING_FROM
-from rl_discovery.evaluation.report.agents import Episode, Lesson
+from rl_discovery.evaluation.report.agents import AgentHistory, Episode
 from rl_discovery.evaluation.report.document import AgentLevel, Board, Disc, Walk
 
 ENDS = {
@@ -74,29 +74,29 @@ def _words(level: GridLevel, size: int, walls: int) -> str:
     )
 
 
-def shown(env: GridWorld, title: str, lesson: Lesson) -> AgentLevel:
+def agent_level(env: GridWorld, title: str, history: AgentHistory) -> AgentLevel:
     """A level with the episodes of its agent.
 
     Args:
         env: its environment.
         title: of the level.
-        lesson: what was recorded there.
+        history: what was recorded there.
 
     Raises:
         ValueError: nothing was recorded.
     """
-    if lesson.level is None or lesson.before is None or lesson.after is None:
+    if history.level is None or history.before is None or history.after is None:
         raise ValueError("this level cannot be drawn")
-    updates = plural(lesson.horizon, "update")
+    updates = plural(history.horizon, "update")
     ends = (
-        f"; random policy {number(lesson.random)}, best policy {number(lesson.optimal)}"
-        if lesson.random is not None and lesson.optimal is not None
+        f"; random policy {number(history.random)}, best policy {number(history.optimal)}"
+        if history.random is not None and history.optimal is not None
         else ""
     )
-    before, after = number(lesson.returns[0]), number(lesson.returns[-1])
+    before, after = number(history.returns[0]), number(history.returns[-1])
     walks = (
-        _walk(env, lesson.level, "Untrained", lesson.before),
-        _walk(env, lesson.level, f"After {updates}", lesson.after),
+        _walk(env, history.level, "Untrained", history.before),
+        _walk(env, history.level, f"After {updates}", history.after),
     )
     return AgentLevel(
         title=title,

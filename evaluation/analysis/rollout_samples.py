@@ -22,7 +22,7 @@ KEEP = 3
 """What an update's key is folded with to draw them; the update itself uses 0 to 2."""
 
 
-class Encounters(NamedTuple):
+class RolloutSamples(NamedTuple):
     """Steps of agents' rollouts.
 
     Attributes:
@@ -38,7 +38,7 @@ class Encounters(NamedTuple):
     agent: Int[np.ndarray, " points"]
 
 
-def meet(objective: TrainedObjective, setting: Setting) -> Encounters:
+def sample_rollouts(objective: TrainedObjective, setting: Setting) -> RolloutSamples:
     """Trains one agent per level and keeps some of what each of its updates saw."""
     learner = setting.learner(objective)
     levels = setting.task.levels
@@ -47,7 +47,9 @@ def meet(objective: TrainedObjective, setting: Setting) -> Encounters:
 
     def run_block(meta_params: MetaParams, mine: Any, alive: Bool[Array, " size"]) -> tuple[Array, Array]:
         levels, keys = mine
-        return vmap_lanes(functools.partial(_life, learner, setting.horizon, meta_params))(keys, levels)
+        return vmap_lanes(functools.partial(_sample_lifetime, learner, setting.horizon, meta_params))(
+            keys, levels
+        )
 
     @jax.jit
     def run(meta_params: MetaParams, per_lane: Any) -> tuple[Array, Array]:
@@ -57,10 +59,10 @@ def meet(objective: TrainedObjective, setting: Setting) -> Encounters:
     log_ratio, advantage = (np.asarray(x) for x in recorded)  # agents x updates x steps
     agent, update, _ = np.indices(log_ratio.shape)
     points = (log_ratio, advantage, update / setting.horizon, agent)
-    return Encounters(*(x.ravel() for x in points))
+    return RolloutSamples(*(x.ravel() for x in points))
 
 
-def _life(
+def _sample_lifetime(
     learner: Learner, horizon: int, meta_params: MetaParams, key: Key[Array, ""], level: EnvParams
 ) -> tuple[Float[Array, "updates steps"], Float[Array, "updates steps"]]:
     """log r and A of some steps of every update of a lifetime."""
@@ -69,12 +71,12 @@ def _life(
         progress = Progress(done=n, horizon=jnp.int32(horizon))
         update_key = jax.random.fold_in(jax.random.fold_in(key, UPDATES), n)
         new, _ = learner.update_with(meta_params, level, update_key, progress, train_state)
-        return new, _steps(learner, meta_params, level, update_key, progress, train_state, new)
+        return new, _sample_update(learner, meta_params, level, update_key, progress, train_state, new)
 
     return jax.lax.scan(update, learner.begin(key, level), jnp.arange(horizon))[1]
 
 
-def _steps(
+def _sample_update(
     learner: Learner,
     meta_params: MetaParams,
     level: EnvParams,
