@@ -5,20 +5,15 @@ and markers follow from a series' style, which is the same number in both.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 from rl_discovery.discovery.formatting import MISSING, difference, interval
 from rl_discovery.evaluation.matrices import score_matrix
-from rl_discovery.evaluation.results import Cell, Results
-from rl_discovery.evaluation.statistics import (
-    NO_INTERVAL,
-    Estimate,
-    performance_profile,
-    profile_band,
-)
+from rl_discovery.evaluation.results import Aggregate, Cell, Results
+from rl_discovery.evaluation.statistics import NO_INTERVAL, Difference, performance_profile, profile_band
 from rl_discovery.evaluation.tables import aggregates_of, horizon_unit, labels_of
 
 Values: TypeAlias = Sequence[float | None]
@@ -27,7 +22,10 @@ Values: TypeAlias = Sequence[float | None]
 THRESHOLDS = np.linspace(-0.25, 1.5, 71)
 """Scores of a performance profile."""
 
-NOTHING = Estimate(None, None, None)  # type: ignore[arg-type]
+Ends: TypeAlias = tuple[float | None, float | None, float | None]
+"""A value with the ends of its interval."""
+
+NOTHING: Ends = (None, None, None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,77 +99,38 @@ def suite_charts(results: Results, suite: str) -> list[Chart]:
 
 def score_chart(results: Results, suite: str) -> Chart:
     """Normalised return at every horizon."""
-    values = {
-        place: Estimate(a.iqm, a.ci_low, a.ci_high)
-        for place, a in aggregates_of(results, suite).items()
-        if a.iqm is not None
-    }
-    chart = _over_horizons(results, suite, "scores", f"Evaluation on “{suite}”", values)
-    ends = {"random\npolicy": 0.0, "best or\nreference": 1.0}
-    return dataclasses.replace(chart, y=f"Normalised return (IQM, {chart.y})", lines=ends)
+    title, measure = f"Evaluation on “{suite}”", "Normalised return (IQM"
+    chart = _over_horizons(results, suite, "scores", title, measure, lambda a: (a.iqm, a.ci_low, a.ci_high))
+    return dataclasses.replace(chart, lines={"random\npolicy": 0.0, "best or\nreference": 1.0})
 
 
 def gap_chart(results: Results, suite: str) -> Chart:
     """Optimality gap at every horizon."""
-    values = {
-        place: Estimate(a.optimality_gap, a.gap_low, a.gap_high)
-        for place, a in aggregates_of(results, suite).items()
-        if a.optimality_gap is not None
-    }
-    title = f"Optimality gap on “{suite}” (lower is better)"
-    chart = _over_horizons(results, suite, "gap", title, values)
-    return dataclasses.replace(chart, y=f"Mean shortfall from 1 ({chart.y})")
-
-
-def _return_chart(results: Results, suite: str, environment: str) -> Chart:
-    means = {
-        place: results.environment_return(aggregate, environment)
-        for place, aggregate in aggregates_of(results, suite).items()
-    }
-    values = {place: mean for place, mean in means.items() if mean is not None}
-    chart = _over_horizons(results, suite, f"returns-{environment}", environment, values)
-    return dataclasses.replace(chart, y=f"Return (mean, {chart.y})")
-
-
-def _over_horizons(
-    results: Results, suite: str, name: str, title: str, values: Mapping[tuple[str, int], Estimate]
-) -> Chart:
-    """Estimates at the horizons; `y` is left to say whether there are intervals."""
-    horizons = sorted({horizon for _, horizon in aggregates_of(results, suite)})
-    labels = labels_of(results, suite)
-    rows = {label: [values.get((label, horizon), NOTHING) for horizon in horizons] for label in labels}
-    intervals = any(value.low is not None for value in values.values())
-    series = _categories(rows)
-    return _horizon_chart(
-        results, suite, name, title, "95 % interval" if intervals else NO_INTERVAL, horizons, series
+    title, measure = f"Optimality gap on “{suite}” (lower is better)", "Shortfall from 1 (mean"
+    return _over_horizons(
+        results, suite, "gap", title, measure, lambda a: (a.optimality_gap, a.gap_low, a.gap_high)
     )
 
 
-def _horizon_chart(
-    results: Results,
-    suite: str,
-    name: str,
-    title: str,
-    y: str,
-    horizons: Sequence[int],
-    series: tuple[Series, ...],
+def _return_chart(results: Results, suite: str, environment: str) -> Chart:
+    def mean(aggregate: Aggregate) -> Ends:
+        return results.environment_return(aggregate, environment) or NOTHING
+
+    return _over_horizons(results, suite, f"returns-{environment}", environment, "Return (mean", mean)
+
+
+def _over_horizons(
+    results: Results, suite: str, name: str, title: str, measure: str, value: Callable[[Aggregate], Ends]
 ) -> Chart:
-    x, ticks = f"Lifetime ({horizon_unit(results, suite)})", tuple(f"{n:,}" for n in horizons)
-    return Chart(f"{name}-{suite}", title, x, y, series, ticks)
-
-
-def _categories(rows: Mapping[str, Sequence[Estimate]], legend: Mapping[str, str] | None = None) -> Any:
-    """A series per label, beside each other, so that intervals stay readable."""
-    styles, series = styles_of(list(rows)), []
-    for i, (label, values) in enumerate(rows.items()):
-        offset = 0.09 * (i - (len(rows) - 1) / 2)
-        y, low, high = zip(*values, strict=True)
-        text = f"{label} {', '.join(interval(*value) for value in values)}"
-        shown = label if legend is None else legend[label]
-        series.append(
-            Series(shown, styles[label], [k + offset for k in range(len(y))], y, low, high, text=text)
-        )
-    return tuple(series)
+    values = {place: value(aggregate) for place, aggregate in aggregates_of(results, suite).items()}
+    horizons = sorted({horizon for _, horizon in values})
+    rows = {
+        label: [values.get((label, horizon), NOTHING) for horizon in horizons]
+        for label in labels_of(results, suite)
+    }
+    intervals = any(low is not None for _, low, _ in values.values())
+    y = f"{measure}, {'95 % interval' if intervals else NO_INTERVAL})"
+    return _categories(results, suite, name, title, y, horizons, rows)
 
 
 def difference_chart(results: Results, suite: str) -> Chart | None:
@@ -180,24 +139,45 @@ def difference_chart(results: Results, suite: str) -> Chart | None:
     if all(entry.difference is None for entry in entries):
         return None
     horizons = sorted({entry.horizon for entry in entries})
-    rows, legend = {}, {}
+    rows = {}
     for objective, over in dict.fromkeys((entry.objective, entry.over) for entry in entries):
-        label = f"{objective} minus {over}"
         mine = {e.horizon: e.paired for e in entries if (e.objective, e.over) == (objective, over)}
-        rows[label] = [_two_errors(mine.get(horizon)) for horizon in horizons]
         mean = results.mean_difference(objective, over, suite)
         known = mean is not None and mean.standard_error is not None
-        legend[label] = f"{label}: mean {difference(*mean)}" if mean is not None and known else label
+        overall = f": mean {difference(*mean)}" if mean is not None and known else ""
+        rows[f"{objective} minus {over}{overall}"] = [_two_errors(mine.get(horizon)) for horizon in horizons]
     title, y = f"Ahead of the baseline on “{suite}”", "Paired difference (± 2 standard errors)"
-    chart = _horizon_chart(results, suite, "ahead", title, y, horizons, _categories(rows, legend))
+    chart = _categories(results, suite, "ahead", title, y, horizons, rows)
     return dataclasses.replace(chart, lines={"": 0.0})
 
 
-def _two_errors(paired: tuple[float, float | None] | None) -> Estimate:
+def _two_errors(paired: Difference | None) -> Ends:
     if paired is None:
         return NOTHING
     mean, error = paired
-    return Estimate(mean, *((None, None) if error is None else (mean - 2 * error, mean + 2 * error)))
+    return (mean, None, None) if error is None else (mean, mean - 2 * error, mean + 2 * error)
+
+
+def _categories(
+    results: Results,
+    suite: str,
+    name: str,
+    title: str,
+    y: str,
+    horizons: Sequence[int],
+    rows: Mapping[str, Sequence[Ends]],
+) -> Chart:
+    """A series per row, beside each other, so that intervals stay readable."""
+    styles, series = styles_of(list(rows)), []
+    for i, (label, values) in enumerate(rows.items()):
+        offset = 0.09 * (i - (len(rows) - 1) / 2)
+        x = [k + offset for k in range(len(horizons))]
+        text = f"{label} {', '.join(interval(*value) for value in values)}"
+        y_values, low, high = zip(*values, strict=True)
+        series.append(Series(label, styles[label], x, y_values, low, high, text=text))
+    ticks = tuple(f"{horizon:,}" for horizon in horizons)
+    unit = f"Lifetime ({horizon_unit(results, suite)})"
+    return Chart(f"{name}-{suite}", title, unit, y, tuple(series), ticks)
 
 
 def curve_charts(results: Results, suite: str) -> Iterator[Chart]:

@@ -45,9 +45,7 @@ LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 9, "handletextpad": 0.4,
 
 
 def learning_figure(
-    rows: Sequence[Mapping[str, Any]],
-    results: Results,
-    draw_more: Sequence[Callable[[Axes], None]] = (),
+    rows: Sequence[Mapping[str, Any]], results: Results, draw_more: Sequence[Callable[[Axes], None]] = ()
 ) -> Figure:
     """A run at a glance: how fitness rose, and what the result is worth.
 
@@ -150,11 +148,7 @@ def grid(count: int) -> tuple[Figure, list[Axes]]:
 
 
 def panels(
-    rows: int,
-    columns: int,
-    width: float = 3.9,
-    height: float = 3.1,
-    margin: tuple[float, float] = (0.0, 0.5),
+    rows: int, columns: int, width: float = 3.9, height: float = 3.1, margin: tuple[float, float] = (0.0, 0.5)
 ) -> tuple[Figure, np.ndarray]:
     """A new figure and its axes, rows first; sizes in inches."""
     size = (margin[0] + width * columns, margin[1] + height * rows)

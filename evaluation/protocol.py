@@ -160,11 +160,7 @@ def _stage(part: Work, done: float) -> Stage:
 
 
 def _tuned(
-    work: Sequence[Work],
-    labels: Sequence[str],
-    suites: Sequence[Suite],
-    runner: Runner,
-    report: "_Reporter",
+    work: Sequence[Work], labels: Sequence[str], suites: Sequence[Suite], runner: Runner, report: "_Reporter"
 ) -> tuple[list[Work], list[Tuned]]:
     levels = [(suite, environment) for suite in suites for environment in suite.levels(tuning.LEVELS_SEED)]
     tasks = {(suite.name, environment[0]): prepare(*environment) for suite, environment in levels}

@@ -64,11 +64,7 @@ def _scores(named: Mapping[str, Table]) -> RichTable:
 
 def _frame(table: Table) -> RichTable:
     drawn = RichTable(
-        title=table.title,
-        caption=table.note,
-        title_justify="left",
-        caption_justify="left",
-        min_width=70,
+        title=table.title, caption=table.note, title_justify="left", caption_justify="left", min_width=70
     )
     for i, name in enumerate(table.head):
         drawn.add_column(name, justify="left" if i < table.labels else "right")

@@ -89,11 +89,7 @@ def analyse_drift(objective: TrainedObjective, moments: Sequence[Moment]) -> tup
         for name in ("ppo", "dpo")
         if name != objective.name
     ]
-    record = Drift(
-        log_ratio=tuple(LOG_RATIO),
-        advantage=tuple(ADVANTAGE),
-        surfaces=(*mine, *others),
-    )
+    record = Drift(log_ratio=tuple(LOG_RATIO), advantage=tuple(ADVANTAGE), surfaces=(*mine, *others))
     outputs = np.stack([probe(*np.meshgrid(LOG_RATIO, ADVANTAGE), moment)[0] for moment in moments])
     return record, outputs
 

@@ -194,12 +194,7 @@ def varied(low: np.ndarray, high: np.ndarray) -> list[Variation]:
             jumps,
             background._replace(prediction=moving),
         ),
-        (
-            "steps to the end",
-            "steps after this one until the episode ends, without reward",
-            delays,
-            ending,
-        ),
+        ("steps to the end", "steps after this one until the episode ends, without reward", delays, ending),
         (
             "steps to a reward",
             "steps after this one until a reward of +1, with which the episode ends",

@@ -21,7 +21,7 @@ POINTS = 41
 
 DEFINITIONS = {
     "schedule": "factors on the rule's constants, exp(W [1, u, v, u^2, u v]) with u = 2 n/N - 1 and v = log "
-    "N brought to [-1, 1] over the horizons trained on",
+    "N brought to [-1, 1] over the horizons trained on"
 }
 
 

@@ -26,7 +26,7 @@ HORIZONS = (10, 50, 250)
 
 DEFINITIONS = {
     "horizon_blind": "RMS of (output - its mean over n/N at the same N) relative to the RMS of the output; "
-    "0 for an objective that does not see n/N",
+    "0 for an objective that does not see n/N"
 }
 
 

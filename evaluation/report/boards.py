@@ -99,9 +99,7 @@ def agent_level(env: GridWorld, title: str, history: AgentHistory) -> AgentLevel
         _walk(env, history.level, f"After {updates}", history.after),
     )
     return AgentLevel(
-        title=title,
-        facts=f"Mean return {before} before, {after} after {updates}{ends}",
-        walks=walks,
+        title=title, facts=f"Mean return {before} before, {after} after {updates}{ends}", walks=walks
     )
 
 

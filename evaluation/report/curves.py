@@ -12,11 +12,7 @@ from rl_discovery.evaluation.report.files import RunFiles
 POINTS = 600
 """Most points of a line; more generations are averaged in groups."""
 
-AXES = (
-    ("generation", "Generation"),
-    ("env_steps", "Environment steps"),
-    ("wall_s", "Wall time in hours"),
-)
+AXES = (("generation", "Generation"), ("env_steps", "Environment steps"), ("wall_s", "Wall time in hours"))
 
 FIRST = (
     *("fitness_mean", "held_out_score", "held_out_fitness", "noise_ratio", "direction_correlation"),
