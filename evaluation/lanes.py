@@ -35,7 +35,7 @@ from rl_discovery.evaluation.errors import EvaluationError
 from rl_discovery.evaluation.tasks import Experiment, count
 
 LIFETIMES_FOLD = 0x5EEDA6E7
-"""What a seed's key is folded with before anything else, see above."""
+"""Folded into a seed's key before anything else, see the module's docstring."""
 
 EPISODES = 64
 """Episodes that a trained agent's return is the mean of, however many workers it learned with."""
@@ -50,7 +50,7 @@ lanes, as on a control task with its one level, a large block would be padding f
 
 
 class Returns(NamedTuple):
-    """What the agents of some seeds reached.
+    """Returns of the agents of some seeds.
 
     Attributes:
         final: at the end of the lifetime.

@@ -21,7 +21,7 @@ from rl_discovery.evaluation.store import Store
 from rl_discovery.evaluation.tasks import Experiment, prepare, updates_of
 
 LEVELS_SEED = 0
-"""Of the suite's levels: they are the same for all seeds, so that seeds differ by learning alone."""
+"""Seed of the suite's levels. All agents meet the same levels, so that seeds differ by learning alone."""
 
 CURVE_POINTS = 10
 """Points of a learning curve, the end included."""
@@ -142,7 +142,7 @@ def _experiments(
 
 
 class _Reporter:
-    """Tells how much is behind, part by part, of `total` environment steps."""
+    """Reports progress as a share of `total` environment steps, over all parts of the work."""
 
     def __init__(self, progress: Callable[[Stage], None], total: int) -> None:
         self._progress, self._total, self._behind = progress, total, 0

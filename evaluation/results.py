@@ -47,7 +47,7 @@ COLUMNS = (
     *("objective", "suite", "environment", "horizon", "seed", "return", "score", "efficiency"),
     *("updates", "env_steps", "levels", "unscored_levels"),
 )
-"""Of `results.csv`."""
+"""Columns of `results.csv`."""
 
 
 def _finite(value: Any) -> Any:
@@ -77,7 +77,7 @@ class Point(Record):
     env_steps: Count
     """Environment steps of each agent so far."""
     return_: Number = Field(alias="return")
-    """As in the cell, of fewer episodes but for the last point."""
+    """Mean undiscounted return; of fewer episodes than the cell's, but for the last point."""
 
 
 class Outcome(Record):
@@ -124,7 +124,7 @@ class Cell(Placed, Outcome):
     environment: str
     """Name of the environment or level distribution."""
     seed: Count
-    """Of the agents and all else that is random in their lifetimes."""
+    """Seed of the agents and of everything random in their lifetimes."""
 
 
 class Aggregate(Placed):
@@ -166,7 +166,7 @@ class Improvement(Placed):
     difference: Number = None
     """Mean difference of the scores, seed by seed; None where the seeds are not the same."""
     standard_error: Number = None
-    """Of that difference, over seeds; None with fewer than three."""
+    """Standard error of the difference over seeds; None with fewer than three."""
 
     @property
     def paired(self) -> Difference | None:
@@ -178,7 +178,7 @@ class Tuned(Placed):
     """What a search chose for a hand-written objective before it was evaluated (`evaluation.tuning`)."""
 
     environment: str
-    """As in the cells."""
+    """Name of the environment."""
     step_factor: float
     """The published step sizes, of policy and second head, times this."""
     policy_learning_rate: float

@@ -17,7 +17,7 @@ NO_INTERVAL = f"no interval with fewer than {MIN_RUNS} seeds"
 """Said where there could have been one."""
 
 INTERQUARTILE = 0.25
-"""What the interquartile mean leaves out at either end."""
+"""Share of the scores that the interquartile mean leaves out at either end."""
 
 CHUNK = 1_000_000
 """Resampled scores held in memory at a time."""

@@ -161,7 +161,7 @@ def _module_hash(name: str) -> str:
 
 
 def _digest(tree: Any) -> str:
-    """Of a pytree of arrays: names, types, shapes and contents."""
+    """Hash of a pytree of arrays: names, types, shapes and contents."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         array = np.asarray(leaf)
@@ -171,7 +171,7 @@ def _digest(tree: Any) -> str:
 
 
 def _source() -> str:
-    """Of our own code, which changes more often than its version."""
+    """Hash of our own code, which changes more often than its version."""
     digest = hashlib.sha256()
     for name in SOURCES:
         module = importlib.util.find_spec(name)

@@ -18,7 +18,7 @@ from rl_discovery.evaluation.errors import EvaluationError
 from rl_discovery.evaluation.references import REFERENCES
 
 MOST_STEPS = 2**30
-"""Of a worker in its lifetime: steps are counted in 32 bits."""
+"""Most steps of a worker in its lifetime: steps are counted in 32 bits."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,23 +19,23 @@ from rl_discovery.evaluation.runner import Runner, Work
 from rl_discovery.evaluation.tasks import EvaluationTask, Experiment
 
 STEP_FACTORS = (1.0, 1 / 3, 3.0)
-"""Of the step sizes."""
+"""Factors on the step sizes."""
 
 ENTROPY_FACTORS = (1.0, 0.0, 4.0)
-"""Of the weight of the entropy bonus."""
+"""Factors on the weight of the entropy bonus."""
 
 DISCOUNTS = (None, 0.997)
 """gamma; None is the rule's own."""
 
 LEVELS_SEED = 1
-"""Of the levels that settings are chosen on; those of the evaluation have another."""
+"""Seed of the levels that settings are chosen on; the evaluation has other levels."""
 
 SEEDS = range(1 << 20, (1 << 20) + 2)
-"""Of the agents that settings are chosen by."""
+"""Seeds of the agents that settings are chosen by; the evaluation has other seeds."""
 
 
 class Settings(NamedTuple):
-    """What is tried: factors of the published settings, and gamma."""
+    """A candidate: factors on the published settings, and gamma."""
 
     steps: float
     entropy: float

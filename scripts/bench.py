@@ -226,7 +226,7 @@ def _time_curriculum(program: "Program", state: Any, levels: int, repeats: int =
 
 
 def _without_evaluation(program: "Evolution") -> "Evolution":
-    """The same program whose lanes only train."""
+    """The program with lanes that train and are not evaluated."""
     import jax
     import jax.numpy as jnp
 

@@ -186,7 +186,7 @@ def load(names: Sequence[str], baselines: Sequence[str]) -> tuple[dict[str, Trai
 
 
 def _one_spelling(name: str) -> str:
-    """What is shipped is named without `shipped:`: whoever says it both ways means one objective."""
+    """The name without `shipped:`, so that two spellings of one objective are one."""
     return name.removeprefix(spelling.SHIPPED) if find_path(name) is None else name
 
 
@@ -201,7 +201,7 @@ def beginnings(objectives: Mapping[str, TrainedObjective]) -> Iterator[str]:
 
 
 def held_horizons(results: evaluation.Results, objectives: Mapping[str, TrainedObjective]) -> Iterator[str]:
-    """Which lifetimes were so far from those an objective was evolved for that it did not see how far."""
+    """Notes on lifetimes beyond the range of N that an objective can tell apart."""
     for label, objective in objectives.items():
         rule = objective.rule
         if not isinstance(rule, Scheduled) or not rule.scales_horizon:

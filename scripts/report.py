@@ -47,7 +47,7 @@ class Arguments:
     """Levels on which an agent is trained to be shown before and after; 0: none."""
 
     seed: int = 0
-    """Of these levels and agents."""
+    """Seed of these levels and agents."""
 
 
 def main(argv: Sequence[str]) -> int:

@@ -58,7 +58,7 @@ class Arguments:
     """This many random combinations, all different, in place of all there are."""
 
     seed: int = 0
-    """Of the random combinations."""
+    """Seed of the random combinations."""
 
     plan: bool = False
     """Write and print the plan; run nothing."""

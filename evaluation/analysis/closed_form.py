@@ -39,7 +39,7 @@ NEGLIGIBLE = 1e-6
 """Terms whose part is smaller than this share of the largest one's are left out."""
 
 FOLDS = 5
-"""Of the cross-validation."""
+"""Folds of the cross-validation."""
 
 METHOD = (
     "orthogonal matching pursuit (scikit-learn) of what stands before the ReLU, PPO's part left out; the "

@@ -42,7 +42,7 @@ RATIO_TICKS = (0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 2.7)
 
 
 def share_colour(share: float | None) -> Any:
-    """Of n/N, a quantity: from dark to light, in steps that are told apart with any kind of colour vision.
+    """Colour for n/N, from dark to light, in steps that are told apart with any kind of colour vision.
 
     A drift that does not see it has the first category's.
     """

@@ -93,7 +93,7 @@ class Surface(AtMoment):
     """Implied clip range: for each A the r, away from 1, at which r A - f first stops rising; None at
     A = 0, and where it rises to the end of the grid."""
     half: Row
-    """The same for half of the incentive: where the slope has first fallen to A / 2."""
+    """For each A the r at which half of the incentive is left: the slope has first fallen to A / 2."""
     zero_advantage: Row
     """f at A = 0 over log r: what moving costs where nothing is gained by it."""
     rollback: Rollback
@@ -256,7 +256,7 @@ class Lifetime(Record):
     scores: Row
     """Final score per seed, mean over levels that have exact bounds."""
     return_: Estimated = Field(alias="return")
-    """Of the returns."""
+    """Mean over the returns."""
     score: Estimated | None
     """Interquartile mean over seeds and levels; None without exact bounds."""
     difference: Estimated | None
@@ -287,7 +287,7 @@ class Term(Record):
     """One term of a formula."""
 
     name: str
-    """As in the basis."""
+    """Its name in the basis."""
     coefficient: Number
 
 
@@ -363,17 +363,17 @@ class Analysis(Record):
     definitions: dict[str, str]
     """What the measures mean."""
     drift: Drift | None
-    """Of an objective in PPO's loop."""
+    """For an objective in PPO's loop."""
     response: Response | None
-    """Of LPG."""
+    """For LPG."""
     horizon_blind: HorizonBlind
     """How much it matters that it sees the horizon."""
     lifetimes: Lifetimes
     """Agents that learn with it."""
     schedule: Schedule | None = None
-    """Of a rule that has one."""
+    """For a rule that has one."""
     closed_form: ClosedForm | None
-    """Of a learned drift; None also where scikit-learn is missing, or agents met too few points."""
+    """For a learned drift; None also where scikit-learn is missing, or agents met too few points."""
     versions: dict[str, str]
     """Packages that produced it."""
 

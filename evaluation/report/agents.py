@@ -33,17 +33,17 @@ from rl_discovery.envs.levels import Level, LevelDistribution
 from rl_discovery.evaluation.tasks import reference_returns
 
 FOLD = 0x9EB027
-"""What the seed is folded with first: no key here is one of meta-training or of `evaluate`."""
+"""Folded into the seed first, so that no key here is one of meta-training or of `evaluate`."""
 
 MOST_STEPS = 1_000_000
 """Environment steps that one agent may take where there is something to see, or its lifetime is cut. Seconds
 on a core for tables."""
 
 MOST_STEPS_UNSEEN = 300_000
-"""The same elsewhere, where networks take longer: about ten seconds for MinAtar's."""
+"""The limit in environments that are not drawn. Networks take longer: about ten seconds for MinAtar's."""
 
 POINTS = 10
-"""Of the learning curve, besides its beginning."""
+"""Points of the learning curve, besides its beginning."""
 
 EPISODE_STEPS = 100
 """Steps of an episode that are recorded: who watches has seen enough by then."""
@@ -51,7 +51,7 @@ EPISODE_STEPS = 100
 
 @dataclasses.dataclass(frozen=True)
 class ReportedRun:
-    """What is shown of a run.
+    """The part of a run that its report trains and draws.
 
     Attributes:
         objective: as it stands.

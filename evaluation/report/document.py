@@ -97,7 +97,7 @@ class Explorer:
 
     @property
     def figures(self) -> tuple[Figure, ...]:
-        """Of all groups."""
+        """The figures of all groups."""
         return tuple(figure for group in self.groups for figure in group)
 
 

@@ -25,7 +25,7 @@ GALLERY_ALT = (
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What a run's part of the page is made of.
+    """The inputs of a run's part of the page.
 
     Attributes:
         files: of the run directory.

@@ -26,7 +26,7 @@ NOTE = (
 
 
 def evaluation_part(runs: Sequence[RunFiles]) -> EvaluationPart | None:
-    """What is known of all runs; None if none was evaluated."""
+    """Tables and figures of all evaluated runs; None if none was evaluated."""
     results = merged(runs)
     if results is None:
         return None
