@@ -39,7 +39,9 @@ class Series:
         low, high: the ends of an interval at each point, or nothing.
         runs: lines of single runs at the same x, drawn faint.
         text: what it shows, in words.
-        dashed: whether it is.
+        width: of the line, in points.
+        marked: whether its points have markers.
+        dashed: whether the line is.
     """
 
     label: str
@@ -50,6 +52,8 @@ class Series:
     high: Values = ()
     runs: tuple[Values, ...] = ()
     text: str = ""
+    width: float = 2
+    marked: bool = False
     dashed: bool = False
 
 
@@ -195,7 +199,7 @@ def curve_charts(results: Results, suite: str) -> Iterator[Chart]:
             mean = [None if None in column else float(np.mean(column)) for column in zip(*runs, strict=True)]
             steps = [point.env_steps for point in mine[0].curve]
             text = f"{label} ends at {interval(mean[-1])}"
-            series.append(Series(label, styles[label], steps, mean, runs=runs, text=text))
+            series.append(Series(label, styles[label], steps, mean, runs=runs, text=text, marked=True))
         title = f"Learning on {environment}, lifetime {longest:,}"
         x = "Environment steps of each agent"
         yield Chart(f"curves-{suite}-{environment}", title, x, "Return", tuple(series))

@@ -162,8 +162,8 @@ def draw_chart(ax: Axes, chart: Chart, legend: bool = True) -> None:
     """One chart into one panel."""
     for level in chart.lines.values():
         ax.axhline(level, color=INK, linewidth=0.9, linestyle=DASHES, zorder=1.5)
-    for series in chart.series:
-        _draw_series(ax, series, categories=bool(chart.ticks))
+    for i, series in enumerate(chart.series):  # the first lies on top
+        _draw_series(ax, series, categories=bool(chart.ticks), zorder=3 - 0.01 * i)
     set_style(ax, chart.title)
     ax.set_xlabel(chart.x)
     ax.set_ylabel(chart.y)
@@ -254,7 +254,7 @@ def _figure(charts: Sequence[Chart], *, one_legend: bool = False) -> Figure:
     return figure
 
 
-def _draw_series(ax: Axes, series: Series, *, categories: bool) -> None:
+def _draw_series(ax: Axes, series: Series, *, categories: bool, zorder: float) -> None:
     colour, x = colour_of(series.style), numbers(series.x)
     for run in series.runs:
         ax.plot(x, numbers(run), color=colour, alpha=0.25, linewidth=0.9)
@@ -264,10 +264,11 @@ def _draw_series(ax: Axes, series: Series, *, categories: bool) -> None:
             ax.vlines(x, low, high, color=colour, linewidth=1.8)
         else:
             ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-    style: dict[str, Any] = {"color": colour, "label": series.label, "linewidth": 2}
+    style: dict[str, Any] = {"color": colour, "label": series.label, "linewidth": series.width}
+    style["zorder"] = zorder
     if series.dashed:
         style |= {"color": INK, "linestyle": DASHES, "linewidth": 1.4}
-    elif categories or series.runs:
+    elif categories or series.marked:
         style |= {"marker": marker_of(series.style), "markersize": 6.5 if categories else 4.5}
     if categories:
         style |= {"markeredgecolor": "white", "markeredgewidth": 0.8, "linewidth": 1.3, "clip_on": False}

@@ -28,7 +28,18 @@ def trace_charts(analysis: Analysis) -> Iterator[Chart]:
                 low, high = [m - d for m, d in pairs], [m + d for m, d in pairs]
             text = f"{view_name(view)} from {range_text(trace.mean)}"
             updates = range(len(trace.mean))
-            series.append(Series(view_name(view), i, updates, trace.mean, low, high, text=text))
+            series.append(
+                Series(
+                    view_name(view),
+                    i,
+                    updates,
+                    trace.mean,
+                    low,
+                    high,
+                    text=text,
+                    width=2.4 if i == 0 else 1.4,
+                )
+            )
         yield Chart(name, title, "agent update n", unit, tuple(series), from_zero=True)
 
 
@@ -54,7 +65,7 @@ def horizon_blind_chart(blind: HorizonBlind) -> Chart:
     for i, horizon in enumerate(dict.fromkeys(d.horizon for d in shown)):
         mine = [d for d in shown if d.horizon == horizon]
         values = [d.distance for d in mine]
-        series.append(Series(f"N = {horizon:,}", i, [d.progress for d in mine], values))
+        series.append(Series(f"N = {horizon:,}", i, [d.progress for d in mine], values, marked=True))
     title, y = "Distance from its horizon-blind self", "relative RMS distance"
     return Chart("horizon-blind", title, "n/N", y, tuple(series), from_zero=True)
 

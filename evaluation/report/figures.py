@@ -67,7 +67,8 @@ def _traces(series: Series, *, categories: bool) -> Iterator[Any]:
         return
     if low and None not in low and None not in high:
         yield band(x, low, high, colour)
-    yield line(x, y, series.label, colour, line={"dash": "dash"} if series.dashed else {}, **group)
+    style = {"width": series.width} | ({"dash": "dash"} if series.dashed else {})
+    yield line(x, y, series.label, colour, line=style, **group)
 
 
 def _points(series: Series, x: list[Any], y: list[Any], colour: str) -> Any:
