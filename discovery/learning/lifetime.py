@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from gymnax.environments.environment import Environment
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from rl_discovery.discovery.agents.agent import Agent, AgentConfig, AgentState, make_agent
@@ -24,6 +25,7 @@ from rl_discovery.discovery.learning.environment_check import check_environment,
 from rl_discovery.discovery.learning.update import update_agent
 from rl_discovery.discovery.objectives.base import Metrics, Objective
 from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.discovery.sharding import run_blocks
 from rl_discovery.discovery.types import EnvParams, MetaParams, Progress, Rollout
 
 START, UPDATES, EVALUATION, CRITIC, LAST_ROLLOUT = range(5)
@@ -318,6 +320,38 @@ def run_updates(
         return n + 1, update_block(n, horizons, levels, keys, meta_params, train_states)
 
     return jax.lax.while_loop(lambda carry: carry[0] < end, advance, (first, train_states))[1]
+
+
+def run_lanes(
+    run_block: Callable[[Any, Any, Bool[Array, " size"]], Any],
+    shared: Any,
+    per_lane: Any,
+    costs: Float[Array, " lanes"],
+    block_size: int,
+    mesh: Mesh,
+) -> Any:
+    """`run_blocks` for lanes whose operands are arrays: each block gets those of its own lanes.
+
+    Args:
+        run_block: from `shared`, the operands of a block's lanes and which of these are no padding to results
+            with leading axis `size`. Padding has the operands of the last lane, and should cost nothing.
+        shared: pytree of arrays that all lanes read.
+        per_lane: pytree of arrays with leading axis lanes.
+        costs: relative time of each lane, as for `run_blocks`.
+        block_size: lanes that run side by side.
+        mesh: the devices.
+
+    Returns:
+        The results of all lanes.
+    """
+    lanes = costs.shape[0]
+
+    def run(operands: Any, numbers: Int[Array, " size"]) -> Any:
+        shared, per_lane = operands
+        lane = jnp.minimum(numbers, lanes - 1)
+        return run_block(shared, jax.tree.map(lambda leaf: leaf[lane], per_lane), numbers < lanes)
+
+    return run_blocks(run, (shared, per_lane), costs, block_size, mesh)
 
 
 def vmap_lanes(function: Callable[..., Any], in_axes: int | tuple[int | None, ...] = 0) -> Callable[..., Any]:

@@ -179,6 +179,55 @@ def run_episodes(
     return Episodes(returns=totals[0], discounted=totals[-1])
 
 
+class Recording(NamedTuple):
+    """The beginning of one episode, state by state.
+
+    Attributes:
+        states: of the environment, the first and those after each step.
+        reward, terminated, truncated: of each step; what is behind the first end means nothing.
+    """
+
+    states: Any
+    reward: Float[Array, " steps"]
+    terminated: Bool[Array, " steps"]
+    truncated: Bool[Array, " steps"]
+
+
+def record_episode(
+    agent: Agent,
+    agent_state: AgentState,
+    env: Environment,
+    level: EnvParams,
+    key: Key[Array, ""],
+    start: tuple[Array, Any],
+    steps: int,
+) -> Recording:
+    """One worker's first `steps` steps, without a reset.
+
+    Rollouts do not keep the state in which an episode ends, and that is where the reward often is.
+
+    Args:
+        agent: the static side of the agent.
+        agent_state: its parameters and statistics.
+        env: the environment.
+        level: what is played.
+        key: of actions and environment.
+        start: first observation and state.
+        steps: that are recorded, whether or not the episode ends before.
+    """
+
+    def advance(carry, key):
+        observation, state = carry
+        action_key, env_key = jax.random.split(key)
+        action = agent.act(agent_state, action_key, observation[None])[0]
+        observation, state, reward, terminated, _ = env.step_env(env_key, state, action, level)
+        return (observation, state), (state, reward, terminated, env.is_truncated(state, level))
+
+    _, (states, *rest) = jax.lax.scan(advance, start, jax.random.split(key, steps))
+    states = jax.tree.map(lambda first, later: jnp.concatenate([first[None], later]), start[1], states)
+    return Recording(states, *rest)
+
+
 def no_end(environment_name: str) -> str:
     """What to tell a person where a return is `UNFINISHED`."""
     return (

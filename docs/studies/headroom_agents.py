@@ -16,7 +16,7 @@ from rl_discovery.envs.gridworld.policy_evaluation import (
     policy_statistics,
 )
 from rl_discovery.evaluation.lanes import lane_keys
-from rl_discovery.evaluation.tasks import Task
+from rl_discovery.evaluation.tasks import EvaluationTask
 
 WORKERS = 16
 BLOCK = 8
@@ -26,7 +26,7 @@ DISCOUNT = 0.99
 DISCOUNTS = (0.95, DISCOUNT, 0.997, 0.999)
 
 
-def solve(task: Task) -> dict[str, Any]:
+def solve(task: EvaluationTask) -> dict[str, Any]:
     """The levels' own numbers: the best policy, and the best without a clock under each discount."""
     best = policy_statistics(task.env, task.levels, None, chunk=BLOCK // 2)
     found = {f"optimal_{name}": value for name, value in best._asdict().items()}
@@ -37,7 +37,7 @@ def solve(task: Task) -> dict[str, Any]:
     return found
 
 
-def study_agents(task: Task, rule: str, updates: int, seed: int) -> dict[str, Any]:
+def study_agents(task: EvaluationTask, rule: str, updates: int, seed: int) -> dict[str, Any]:
     """One agent per level: how it behaves, and the best that could be made of what it tried."""
     objective = load_objective(rule)
     learner = make_learner(task.env, task.level, task.agent_for(objective, WORKERS), objective.rule)
