@@ -21,13 +21,8 @@ from jaxtyping import Array, Float, Int, Key
 
 from rl_discovery.discovery.agents.agent import AgentConfig
 from rl_discovery.discovery.keys import keys_of
-from rl_discovery.discovery.learning.lifetime import (
-    Learner,
-    evaluate_block,
-    make_learner,
-    run_updates,
-    vmap_lanes,
-)
+from rl_discovery.discovery.learning.build import make_learner
+from rl_discovery.discovery.learning.lifetime import Learner, evaluate_block, run_updates, vmap_lanes
 from rl_discovery.discovery.learning.rollout import UNFINISHED, no_end
 from rl_discovery.discovery.sharding import run_blocks
 from rl_discovery.discovery.types import EnvParams, MetaParams

@@ -10,8 +10,9 @@ import jax
 from jax.sharding import Mesh
 
 from rl_discovery.discovery.agents.spaces import name_of
+from rl_discovery.discovery.learning.build import make_learner
 from rl_discovery.discovery.learning.environment_check import check_table, looks_up_tables
-from rl_discovery.discovery.learning.lifetime import Learner, make_learner
+from rl_discovery.discovery.learning.lifetime import Learner
 from rl_discovery.discovery.objectives.base import Objective
 from rl_discovery.envs.levels import Family, Level, LevelDistribution, sample_params
 from rl_discovery.envs.registry import family_of

@@ -180,7 +180,7 @@ class Agent:
             state, params=optax.apply_updates(state.params, updates), opt_state=opt_state
         )
 
-    def look(self, state: AgentState, observation: Array) -> Outputs:
+    def outputs_of(self, state: AgentState, observation: Array) -> Outputs:
         """`apply` to observations as the environment gives them."""
         return self.apply(state.params, self.scaling.see(state.statistics, observation))
 
@@ -188,7 +188,7 @@ class Agent:
         self, state: AgentState, key: Key[Array, ""], observation: Array
     ) -> Num[Array, "*batch_and_action"]:
         """Sampled actions for observations of any leading shape, as the environment takes them."""
-        parameters = self.look(state, observation).parameters
+        parameters = self.outputs_of(state, observation).parameters
         draws = self.policy.draw(key, parameters.shape[:-1])
         return self.policy.to_environment(self.policy.sample(parameters, draws))
 

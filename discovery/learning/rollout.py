@@ -45,7 +45,7 @@ def collect(
     key: Key[Array, ""],
     steps: int,
     *,
-    remember: bool = False,
+    keep_outputs: bool = False,
 ) -> tuple[Workers, Rollout]:
     """T steps of every worker with the agent's stochastic policy.
 
@@ -57,7 +57,7 @@ def collect(
         workers: where they stand.
         key: all of the rollout's randomness.
         steps: T.
-        remember: keep what the agent said (`Rollout.said`).
+        keep_outputs: keep what the agent said (`Rollout.said`).
 
     Returns:
         Where the workers stand afterwards, and the rollout, time first.
@@ -70,11 +70,11 @@ def collect(
 
     def advance(workers, randomness):
         noise, draw = randomness
-        outputs = agent.look(state, workers.observation)
+        outputs = agent.outputs_of(state, workers.observation)
         action = policy.sample(outputs.parameters, draw)
         moved = vector_env.step(env, noise, workers.state, policy.to_environment(action), level)
         behaviour = None
-        if remember:
+        if keep_outputs:
             behaviour = BehaviourOutputs(
                 outputs, _heads_where(agent, moved.truncated, state, moved.next_observation)
             )
@@ -103,7 +103,7 @@ def _heads_where(
     """
 
     def heads(state, observation):
-        return agent.look(state, observation).head
+        return agent.outputs_of(state, observation).head
 
     def heads_or_zeros(heads, needed, *operands):
         like = jax.eval_shape(heads, *operands)

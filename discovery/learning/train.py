@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, Key, Num
 
 from rl_discovery.discovery.agents.agent import Agent, AgentConfig, AgentState
 from rl_discovery.discovery.agents.policies import Categorical
-from rl_discovery.discovery.learning.lifetime import Learner, TrainState, make_learner, vmap_lanes
+from rl_discovery.discovery.learning.build import make_learner
+from rl_discovery.discovery.learning.lifetime import Learner, TrainState, vmap_lanes
 from rl_discovery.discovery.learning.rollout import UNFINISHED, no_end
 from rl_discovery.discovery.learning.settings import default_config
 from rl_discovery.discovery.objectives.base import Metrics, Objective, TrainedObjective
@@ -51,8 +52,10 @@ class TrainedAgent:
         """
         if not isinstance(self.agent.policy, Categorical):
             raise ValueError("only discrete actions have probabilities: use act()")
-        look = self.agent.look if self.seeds is None else jax.vmap(self.agent.look, in_axes=(0, None))
-        return jax.nn.softmax(look(self.state, observation).parameters)
+        outputs_of = self.agent.outputs_of
+        if self.seeds is not None:
+            outputs_of = jax.vmap(outputs_of, in_axes=(0, None))
+        return jax.nn.softmax(outputs_of(self.state, observation).parameters)
 
     def act(self, key: Key[Array, ""], observation: Array) -> Num[Array, "*batch_and_action"]:
         """Sampled actions for observations of any leading shape, as the environment takes them.

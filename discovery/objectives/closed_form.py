@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from rl_discovery.discovery.objectives.learned_drift import LearnedDrift
+from rl_discovery.discovery.objectives.lpo import LearnedDrift
 from rl_discovery.discovery.types import MetaParams, Progress
 
 Factor = Callable[[Array, Array], Array]

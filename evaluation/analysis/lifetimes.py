@@ -17,13 +17,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
 from rl_discovery.discovery.agents.agent import AgentConfig
-from rl_discovery.discovery.learning.lifetime import (
-    Learner,
-    TrainState,
-    evaluate_block,
-    make_learner,
-    vmap_lanes,
-)
+from rl_discovery.discovery.learning.build import make_learner
+from rl_discovery.discovery.learning.lifetime import Learner, TrainState, evaluate_block, vmap_lanes
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.sharding import run_blocks
 from rl_discovery.discovery.types import EnvParams, MetaParams, Progress
@@ -166,7 +161,7 @@ def watched_life(
         progress = Progress(done=n, horizon=jnp.int32(horizon))
         new, metrics = learner.update(meta_params, level, key, progress, train_state)
         change = jax.tree.map(jnp.subtract, new.agent.params, train_state.agent.params)
-        outputs = learner.agent.look(new.agent, new.workers.observation)
+        outputs = learner.agent.outputs_of(new.agent, new.workers.observation)
         spread = jnp.std(prediction(learner, outputs.head), axis=0)
         return new, {
             "policy_entropy": jnp.mean(outputs.entropy()),

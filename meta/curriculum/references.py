@@ -13,7 +13,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from rl_discovery.discovery.keys import keys_of
-from rl_discovery.discovery.learning.lifetime import Learner, evaluate_block, make_learner, train_block
+from rl_discovery.discovery.learning.build import make_learner
+from rl_discovery.discovery.learning.lifetime import Learner, evaluate_block, train_block
 from rl_discovery.discovery.learning.settings import with_own_rates
 from rl_discovery.discovery.objectives.a2c import A2C
 from rl_discovery.discovery.sharding import run_blocks
