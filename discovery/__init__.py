@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from rl_discovery.discovery.lazy import lazy
 
 if TYPE_CHECKING:
-    from rl_discovery.discovery.agents.agent import AgentConfig, AgentState
+    from rl_discovery.discovery.agents.agent import AgentState
+    from rl_discovery.discovery.agents.config import AgentConfig
     from rl_discovery.discovery.learning.train import TrainedAgent, train
     from rl_discovery.discovery.objectives.base import Objective, TrainedObjective
     from rl_discovery.discovery.objectives.registry import make_objective
@@ -31,7 +32,7 @@ __all__ = [
 __getattr__ = lazy(
     __name__,
     {
-        "AgentConfig": "agents.agent",
+        "AgentConfig": "agents.config",
         "AgentState": "agents.agent",
         "Objective": "objectives.base",
         "Progress": "types",

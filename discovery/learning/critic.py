@@ -16,8 +16,9 @@ from flax import struct
 from gymnax.environments.environment import Environment
 from jaxtyping import Array, Float, Key
 
-from rl_discovery.discovery.agents.agent import AgentConfig, make_optimiser
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.agents.networks import NETWORKS, Observations
+from rl_discovery.discovery.agents.optimisers import make_optimiser
 from rl_discovery.discovery.agents.spaces import observation_space
 from rl_discovery.discovery.objectives.gae import advantages
 from rl_discovery.discovery.types import EnvParams, Rollout

@@ -27,8 +27,7 @@ START, UPDATES, EVALUATION, CRITIC, LAST_ROLLOUT = range(5)
 """What a lane's key is folded with, so that no two uses share a random number."""
 
 SHUFFLES = 2
-"""What an update's key is folded with for minibatches; 0 and 1 are taken, by the rollout's split of the key.
-"""
+"""What an update's key is folded with for minibatches; the rollout's split of the key takes 0 and 1."""
 
 
 @struct.dataclass
