@@ -1,7 +1,7 @@
 """Learned and hand-written objectives, and the agents that learn with them.
 
-This package imports none of the others of this project, so a discovered objective can be used from
-anywhere. Start with `train`. What needs JAX is imported when it is first asked for.
+It imports no other package of this project, so that a discovered objective can be used anywhere. Start with
+`train`. Names are imported at first use.
 """
 
 from typing import TYPE_CHECKING
