@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
@@ -23,8 +22,9 @@ from rl_discovery.discovery.types import MetaParams
 from rl_discovery.meta.curriculum import Curriculum, LevelBatch, Score
 from rl_discovery.meta.curriculum.references import add_references
 from rl_discovery.meta.evolution import Schedule, Strategy
-from rl_discovery.meta.evolution.base import SIGNAL_METRICS, Candidates
+from rl_discovery.meta.evolution.base import Candidates
 from rl_discovery.meta.evolution.reduction import scale_perturbations, scale_step
+from rl_discovery.meta.evolution_metrics import evolution_metrics, moments
 from rl_discovery.meta.fitness import FITNESS, Fitness
 from rl_discovery.meta.keys import (
     CANDIDATES,
@@ -36,7 +36,7 @@ from rl_discovery.meta.keys import (
     USES,
     keys_of_generation,
 )
-from rl_discovery.meta.results import LaneResults, by_level, endless_share, evaluate_lane, inner_metrics
+from rl_discovery.meta.results import LaneResults, by_level, evaluate_lane, inner_metrics
 from rl_discovery.meta.task import Task
 
 
@@ -221,8 +221,8 @@ def generation(program: Evolution, state: MetaState) -> tuple[MetaState, dict[st
     """
     strategy = program.strategy
     keys = keys_of_generation(program.seed, state.generation)
-    # 1. Candidates: theta + sigma eps and theta - sigma eps of every antithetic pair. eps is a function of
-    # this    key and the pair's number; it is drawn where it is used, in `evolution.open_es.noise`.
+    # 1. Candidates: theta + sigma eps and theta - sigma eps of every antithetic pair.
+    # `evolution.open_es.noise` draws eps where it is used, as a function of this key and the pair's number.
     candidates = strategy.ask(state.strategy, keys[CANDIDATES])
     candidates = scale_perturbations(strategy, state.strategy, candidates, state.scale)
     # 2. Each pair trains two agents from scratch on a level that the curriculum chooses.
@@ -248,7 +248,7 @@ def generation(program: Evolution, state: MetaState) -> tuple[MetaState, dict[st
         scale=state.scale,
         average=_averaged(program, state, strategy.mean(strategy_state)),
     )
-    return new_state, _metrics(program, state, new_state, results, fitness, signal)
+    return new_state, evolution_metrics(program, state, new_state, results, fitness, signal)
 
 
 def _averaged(program: Evolution, state: MetaState, mean: MetaParams) -> MetaParams | None:
@@ -292,50 +292,5 @@ def _run_task(
 
 def _standardised(fitness: Float[Array, "groups size"]) -> Float[Array, "groups size"]:
     # Mean 0 and deviation 1: no environment outweighs another by the scale of its returns.
-    mean, deviation = _moments(fitness)
+    mean, deviation = moments(fitness)
     return (fitness - mean) / jnp.maximum(deviation, 1e-8)
-
-
-def _moments(fitness: Float[Array, "groups size"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Mean and standard deviation of the finite values."""
-    finite = jnp.isfinite(fitness)
-    count = jnp.maximum(jnp.sum(finite), 1)
-    mean = jnp.sum(jnp.where(finite, fitness, 0.0)) / count
-    return mean, jnp.sqrt(jnp.sum(jnp.where(finite, fitness - mean, 0.0) ** 2) / count)
-
-
-def _metrics(
-    program: Evolution,
-    state: MetaState,
-    new_state: MetaState,
-    results: list[TaskResult],
-    fitness: Float[Array, "groups size"],
-    signal: dict[str, Array],
-) -> dict[str, Array]:
-    finite = jnp.isfinite(fitness)
-    mean, deviation = _moments(fitness)
-    before, after = (ravel_pytree(program.last_mean(state))[0] for state in (state, new_state))
-    horizons = jnp.concatenate([result.horizons for result in results])
-    scale = 1.0 if state.scale is None else state.scale
-    metrics = {
-        "fitness_mean": mean,
-        "fitness_best": jnp.max(jnp.where(finite, fitness, -jnp.inf)),
-        "fitness_std": deviation,
-        # Share of groups whose members differ. NaN differs from itself, so a pair of two NaNs is left out.
-        "pair_agreement": jnp.mean(jnp.any(fitness != fitness[:, :1], axis=1) & jnp.any(finite, axis=1)),
-        "nonfinite_candidates": jnp.sum(~finite),
-        "meta_param_norm": jnp.linalg.norm(after),
-        "update_norm": jnp.linalg.norm(after - before),
-        "learning_rate": scale * jnp.asarray(program.learning_rate(state.generation), jnp.float32),
-        "sigma": scale * program.strategy.sigma(state.strategy),
-        "horizon_mean": jnp.mean(horizons.astype(jnp.float32)),
-        **{name: signal.get(name, jnp.float32(jnp.nan)) for name in SIGNAL_METRICS},
-        "endless": endless_share(fitness),
-        "updates": jnp.stack([jnp.sum(result.horizons) * result.fitness.shape[1] for result in results]),
-    }
-    if len(results) == 1:
-        return metrics | results[0].metrics
-    for number, (task, result) in enumerate(zip(program.tasks, results, strict=True)):
-        own = result.metrics | {"fitness_mean": _moments(result.fitness)[0]}
-        metrics |= {f"{name}.{number}.{task.name}": value for name, value in own.items()}
-    return metrics

@@ -3,9 +3,7 @@
 A backward GRU reads the rollout, `x_t = [r_t, d_t, pi(a_t|s_t), phi(y(s_t)), phi(y(s_{t+1}))]` (TA-LPG: also
 n/N and log N), and outputs two targets: `pihat` for the policy, `yhat` for the agent's prediction y. The
 agent minimises equation 3 of the LPG paper, `mean_t[log pi(a_t|s_t) pihat_t] + alpha_y mean_t KL(y(s_t) ||
-yhat_t)`. The sign of pihat is learned.
-
-The residual form learns a correction to A2C: see `LPG`.
+yhat_t)`. The sign of pihat is learned. The residual form learns a correction to A2C (see `LPG`).
 """
 
 import dataclasses
@@ -99,9 +97,8 @@ class BackwardGRU(nn.Module):
             state = (1.0 - z) * n + z * state
             return state, state
 
-        first = jnp.zeros((inputs.shape[1], G), wide)
         # With the projection inside, unrolling the scan makes it slower (docs/performance.md).
-        _, states = jax.lax.scan(cell, first, (inputs, resets), reverse=True)
+        _, states = jax.lax.scan(cell, jnp.zeros((inputs.shape[1], G), wide), (inputs, resets), reverse=True)
         return states
 
 
@@ -164,14 +161,13 @@ class LPG(Scheduled):
         bins: M, width of the agent's prediction y (GROOVE's code: 8; the LPG paper: 30).
         width: G, units of the GRU (GROOVE's code: 256).
         embedding_width: hidden units of phi, the embedding of y (LPG paper: 16).
-        horizon_inputs: append n/N and log N to the inputs: TA-LPG (Jackson et al. 2024); off: LPG (Oh et al.
-            2020).
+        horizon_inputs: append n/N and log N to the inputs: TA-LPG (Jackson et al. 2024); off: LPG.
         encoding: those inputs as in the `paper`, or `scaled` to [-1, 1] over the horizons trained on (ours).
         prediction_coef: alpha_y, weight of the prediction in the agent's loss (LPG paper: 0.5).
         precision: number format of the operands of the GRU's recurrent product; sums and state are float32.
         form: `free`, the papers' LPG, or `a2c_residual`, a learned correction to A2C (ours).
-        normalise_pihat: normalise pihat to mean 0 and deviation 1 over each rollout (`free` only), so that
-            the schedule alone sets the step size.
+        normalise_pihat: normalise pihat over each rollout (`free` only); the schedule then sets the step
+            size.
         residual_scale: g, factor on the residual form's heads: how strongly a perturbation of them acts
             (ours: with 1, perturbations of sigma 0.2 ruin the agent).
         discount: gamma of the residual form's advantages (A2C's).
