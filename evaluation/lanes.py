@@ -21,15 +21,10 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from rl_discovery.discovery.agents.agent import AgentConfig
 from rl_discovery.discovery.keys import keys_of
-from rl_discovery.discovery.learning.lifetime import (
-    Learner,
-    evaluate_block,
-    make_learner,
-    run_lanes,
-    run_updates,
-    vmap_lanes,
-)
+from rl_discovery.discovery.learning.build import make_learner
+from rl_discovery.discovery.learning.lifetime import Learner, evaluate_block, run_updates, vmap_lanes
 from rl_discovery.discovery.learning.rollout import UNFINISHED, no_end
+from rl_discovery.discovery.sharding import run_lanes
 from rl_discovery.discovery.types import EnvParams, MetaParams
 from rl_discovery.evaluation.errors import EvaluationError
 from rl_discovery.evaluation.tasks import Experiment, count

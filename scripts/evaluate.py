@@ -22,8 +22,7 @@ from rl_discovery.checkpoints.loading import find_path
 from rl_discovery.checkpoints.objective_file import is_learned
 from rl_discovery.checkpoints.run_directory import Row, metrics_lines
 from rl_discovery.discovery.objectives.base import TrainedObjective
-from rl_discovery.discovery.objectives.horizon import furthest_horizons
-from rl_discovery.discovery.objectives.schedule import Scheduled
+from rl_discovery.discovery.objectives.schedule import Scheduled, furthest_horizons
 from rl_discovery.discovery.sharding import make_mesh
 from rl_discovery.envs import suites
 from rl_discovery.evaluation.analysis.schedule import draw_factors

@@ -17,15 +17,10 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from rl_discovery.discovery.agents.agent import AgentConfig
-from rl_discovery.discovery.learning.lifetime import (
-    Learner,
-    TrainState,
-    evaluate_block,
-    make_learner,
-    run_lanes,
-    vmap_lanes,
-)
+from rl_discovery.discovery.learning.build import make_learner
+from rl_discovery.discovery.learning.lifetime import Learner, TrainState, evaluate_block, vmap_lanes
 from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.sharding import run_lanes
 from rl_discovery.discovery.types import EnvParams, MetaParams, Progress
 from rl_discovery.envs.suites import Suite
 from rl_discovery.evaluation.analysis.charts import TRACES
@@ -163,7 +158,7 @@ def traced_lifetime(
         progress = Progress(done=n, horizon=jnp.int32(horizon))
         new, metrics = learner.update(meta_params, level, key, progress, train_state)
         change = jax.tree.map(jnp.subtract, new.agent.params, train_state.agent.params)
-        outputs = learner.agent.look(new.agent, new.workers.observation)
+        outputs = learner.agent.outputs_of(new.agent, new.workers.observation)
         spread = jnp.std(prediction(learner, outputs.head), axis=0)
         return new, {
             "policy_entropy": jnp.mean(outputs.entropy()),

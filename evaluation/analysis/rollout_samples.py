@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from rl_discovery.discovery.learning.lifetime import UPDATES, Learner, TrainState, run_lanes, vmap_lanes
+from rl_discovery.discovery.learning.lifetime import UPDATES, Learner, TrainState, vmap_lanes
 from rl_discovery.discovery.objectives.base import Experience, TrainedObjective
 from rl_discovery.discovery.objectives.gae import normalise
+from rl_discovery.discovery.sharding import run_lanes
 from rl_discovery.discovery.types import EnvParams, MetaParams, Progress
 from rl_discovery.evaluation.analysis.lifetimes import Setting
 from rl_discovery.evaluation.lanes import default_block_size, lane_keys

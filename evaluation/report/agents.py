@@ -17,11 +17,11 @@ from jaxtyping import Array, Key
 
 from rl_discovery.discovery.agents.agent import AgentConfig
 from rl_discovery.discovery.keys import keys_of
+from rl_discovery.discovery.learning.build import make_learner
 from rl_discovery.discovery.learning.lifetime import (
     Learner,
     TrainState,
     evaluate_block,
-    make_learner,
     run_updates,
     vmap_lanes,
 )

@@ -17,8 +17,9 @@ from jaxtyping import Array, Bool, Int, Key
 
 from rl_discovery.discovery.formatting import number
 from rl_discovery.discovery.keys import keys_of
-from rl_discovery.discovery.learning.lifetime import Learner, TrainState, run_lanes, train_block
+from rl_discovery.discovery.learning.lifetime import Learner, TrainState, train_block
 from rl_discovery.discovery.learning.rollout import record_episode
+from rl_discovery.discovery.sharding import run_lanes
 from rl_discovery.discovery.types import EnvParams, MetaParams
 from rl_discovery.envs.gridworld import render as gridworld
 from rl_discovery.envs.levels import Level

@@ -16,8 +16,8 @@ from gymnax.environments import environment, spaces
 from rl_discovery import discovery, envs
 from rl_discovery.discovery.agents.agent import AgentConfig
 from rl_discovery.discovery.agents.spaces import InvalidEnvironmentError
+from rl_discovery.discovery.learning.build import make_learner
 from rl_discovery.discovery.learning.environment_check import check_environment, check_table
-from rl_discovery.discovery.learning.lifetime import make_learner
 from rl_discovery.discovery.learning.settings import default_config
 from rl_discovery.discovery.objectives.a2c import A2C
 from rl_discovery.discovery.objectives.base import TrainedObjective
