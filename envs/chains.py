@@ -143,7 +143,7 @@ class DelayedChain(environment.Environment[ChainState, ChainLevel]):
 
     @property
     def num_actions(self) -> int:
-        """Two."""
+        """The number of actions."""
         return 2
 
     def action_space(self, params: ChainLevel | None = None) -> spaces.Discrete:
@@ -191,7 +191,7 @@ def sample_level(lengths: tuple[int, int], key: Key[Array, ""]) -> ChainLevel:
 
 
 def statistics(level: ChainLevel) -> dict[str, Array]:
-    """What there is to see of a level: its length."""
+    """Statistics for metrics: the length."""
     return {"length": level.length}
 
 

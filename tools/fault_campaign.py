@@ -52,14 +52,14 @@ def main(argv: Sequence[str]) -> int:
         findings = []
         for fault in arguments.faults or FAULTS:
             began = time.monotonic()
-            found = list(FAULTS[fault](campaign))
-            for finding in found:
+            new = list(FAULTS[fault](campaign))
+            for finding in new:
                 print(
                     f"{finding.fault}: {'kept' if finding.kept else 'BROKEN'} ({finding.happened})",
                     flush=True,
                 )
             print(f"  {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-            findings += found
+            findings += new
     print(table(findings))
     if arguments.json:
         arguments.json.write_text(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))

@@ -95,14 +95,14 @@ class Campaign:
         }
 
     def finding(self, fault: str, promise: str, happened: str, run_dir: Path, times: int = 1) -> Finding:
-        """Of a run that was to be exact in the end."""
-        found = self.compare(run_dir)
-        kept = found == {"lost": 0, "duplicate": 0, "exact": True}
-        return Finding(fault, promise, happened, times, kept=kept, **found)
+        """The finding about a run that has to be exact at its end."""
+        comparison = self.compare(run_dir)
+        kept = comparison == {"lost": 0, "duplicate": 0, "exact": True}
+        return Finding(fault, promise, happened, times, kept=kept, **comparison)
 
 
 def read_rows(run_dir: Path) -> list[dict[str, Any]]:
-    """The whole lines of metrics.jsonl, whatever is in it twice; also while somebody writes it."""
+    """All whole lines of metrics.jsonl, duplicates included; also while it is being written."""
     return [line.row for line in intact_metrics(run_dir)]
 
 

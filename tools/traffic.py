@@ -1,4 +1,4 @@
-"""What crosses devices in a compiled program, read from the program itself: collectives and their bytes.
+"""Counts what crosses devices, from the compiled program: collectives and their bytes.
 
 `python -m tools.traffic --preset ta-lpg-cpu --devices 8` counts those of one generation. docs/scaling.md
 builds its cost model on that, and a test holds it against what a generation must send.
@@ -23,7 +23,7 @@ KINDS = (
 )
 
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "f16": 2, "bf16": 2, "s32": 4, "u32": 4, "f32": 4}
-"""Bytes of one element; those of other types have 8."""
+"""Bytes of one element; 8 for other types."""
 
 _SHAPE = re.compile(r"\b(pred|bf16|[suf]\d+)\[([\d,]*)\]")
 _INSTRUCTION = re.compile(rf"= (?P<result>.*?) (?P<kind>{'|'.join(KINDS)})(?:-start)?\(")

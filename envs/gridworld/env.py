@@ -265,7 +265,7 @@ class GridWorld(environment.Environment[GridState, GridLevel]):
 
     @property
     def num_actions(self) -> int:
-        """Five, or nine with diagonals."""
+        """The number of actions: five, or nine with diagonals."""
         return len(self.moves)
 
     def action_space(self, params: GridLevel | None = None) -> spaces.Discrete:
