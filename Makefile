@@ -30,7 +30,7 @@ EVALUATION := --suite unseen --horizons 10 25 100 250 --seeds 4 --baselines a2c 
 BENCH := --preset ta-lpg --pairs 8 --workers 64 --rollout-steps 20 --horizon 20 --distribution all --repeats 3
 ARGS ?=
 
-.PHONY: help setup setup-dev discover test test-slurm check format docs notebooks lock bench clean find-python
+.PHONY: help setup setup-dev discover test test-quick test-slurm check format docs notebooks lock bench clean find-python
 
 help: ## list the targets
 	@echo "rl-discovery: evolve reinforcement-learning objectives"
@@ -52,6 +52,9 @@ discover: setup ## evolve an objective from scratch in a few minutes, evaluate i
 
 test: setup-dev ## run the test suite
 	@$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+
+test-quick: setup-dev ## run the tests that need no long compilation, in about two minutes
+	@$(BIN)/pytest -n 2 --dist worksteal -m "not slow and not e2e" $(QUICK) $(ARGS)
 
 test-slurm: setup ## run docs/cluster/slurm.sh on a Slurm of one node (needs slurm-wlm, munge and root)
 	@tests/slurm.sh

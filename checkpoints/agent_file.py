@@ -16,9 +16,10 @@ import pydantic
 from pydantic import PositiveInt
 
 from rl_discovery.checkpoints import untrusted
+from rl_discovery.checkpoints.arrays import named
 from rl_discovery.checkpoints.errors import AgentFileError, one_line, reason
 from rl_discovery.checkpoints.provenance import versions
-from rl_discovery.checkpoints.tensor_file import Kind, named, opened, problem, read, shapes, write
+from rl_discovery.checkpoints.tensor_file import SEPARATOR, Kind, opened, problem, read, shapes, write
 from rl_discovery.discovery.agents.agent import Agent, AgentConfig, AgentState
 from rl_discovery.discovery.agents.networks import Observations
 from rl_discovery.discovery.agents.policies import Categorical, DiagonalGaussian
@@ -37,7 +38,7 @@ MOST_LAYERS = 64
 
 
 class AgentCard(pydantic.BaseModel, frozen=True, strict=True, extra="allow", allow_inf_nan=False):
-    """What a file says about its agent; what it says besides is provenance."""
+    """Describes the agent in a file; unknown fields are provenance."""
 
     format: int
     config: AgentConfig
@@ -49,7 +50,7 @@ class AgentCard(pydantic.BaseModel, frozen=True, strict=True, extra="allow", all
     versions: dict[str, str] = {}
 
     def agent(self) -> Agent:
-        """Built again."""
+        """The agent that the card describes."""
         return Agent(self.config, self.observations, self.policy, self.head_size, self.workers)
 
 
@@ -59,7 +60,7 @@ def save_agent(path: Path | str, trained: TrainedAgent, card: Mapping[str, Any] 
     Args:
         path: where to; replaced if it is there.
         trained: the agent, with its optimiser's state.
-        card: what else the file should say, such as its environment; JSON.
+        card: further entries of the card, such as the environment; JSON.
 
     Raises:
         CheckpointError: the file cannot be written.
@@ -108,7 +109,7 @@ def load_agent(path: Path | str) -> TrainedAgent:
 
 
 FIELDS = ("params", "statistics", "opt_state")
-"""Of `AgentState`, in the order of the file."""
+"""Fields of `AgentState`, in the order of the file."""
 
 
 def _parts(state: Any) -> tuple[Any, ...]:
@@ -116,14 +117,14 @@ def _parts(state: Any) -> tuple[Any, ...]:
 
 
 def _leaves(state: Any) -> dict[str, Any]:
-    """By name. The optimiser's are numbered: how optax calls them is its own business."""
+    """Leaves by name; the optimiser's are numbered, since the names of optax may change."""
     params, statistics, opt_state = _parts(state)
-    named_parts = named({"params": params}) | named({"statistics": statistics})
-    return named_parts | {f"optimiser/{i}": leaf for i, leaf in enumerate(jax.tree.leaves(opt_state))}
+    optimiser = {f"optimiser/{i}": leaf for i, leaf in enumerate(jax.tree.leaves(opt_state))}
+    return named({"params": params, "statistics": statistics}, SEPARATOR) | optimiser
 
 
 def _abstract(card: AgentCard, path: Path) -> Any:
-    """The state of such an agent without its numbers; with seeds, every leaf has an axis of them first."""
+    """Shapes and dtypes of the agent's state; with seeds, every leaf has a leading axis of them."""
 
     def init() -> AgentState:
         state = card.agent().init(jax.random.key(0))

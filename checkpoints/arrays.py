@@ -1,6 +1,6 @@
-"""A state as plain arrays by path, and what is needed to make sure that they came back as they were.
+"""A state as plain arrays by path, with a layout and a digest to verify them after reading.
 
-`checkpoints.runs` hands these arrays to Orbax in place of the state itself: numpy arrays carry no
+`checkpoints.runs` gives these arrays to Orbax in place of the state itself: numpy arrays carry no
 sharding of the process that wrote them.
 """
 
@@ -18,10 +18,23 @@ Layout = list[list[Any]]
 """Path, dtype and shape of every leaf, in the order of the pytree, as JSON has it."""
 
 
+def named(tree: Any, separator: str = "") -> dict[str, Any]:
+    """The leaves of a pytree by path, in its order.
+
+    Args:
+        tree: the pytree.
+        separator: between the names of a path, `gru/kernel`; empty: as JAX prints it, `['gru']['kernel']`.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=bool(separator), separator=separator): leaf for path, leaf in leaves
+    }
+
+
 def layout_of(tree: Any) -> Layout:
-    """How a state is stored; the same for arrays and for `jax.ShapeDtypeStruct`."""
+    """Path, dtype and shape of every stored array; leaves are arrays or `jax.ShapeDtypeStruct`."""
     layout: Layout = []
-    for name, leaf in _by_path(tree).items():
+    for name, leaf in named(tree).items():
         stored = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
         if _is_key(stored):
             stored = jax.eval_shape(jax.random.key_data, stored)
@@ -31,12 +44,12 @@ def layout_of(tree: Any) -> Layout:
 
 def to_arrays(tree: Any) -> dict[str, np.ndarray]:
     """The leaves by path, in the order of the pytree."""
-    return {name: _to_array(leaf) for name, leaf in _by_path(tree).items()}
+    return {name: _to_array(leaf) for name, leaf in named(tree).items()}
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray], like: Any) -> Any:
     """The inverse of `to_arrays`, with the structure of `like`."""
-    leaves = [_to_leaf(arrays[name], leaf) for name, leaf in _by_path(like).items()]
+    leaves = [_to_leaf(arrays[name], leaf) for name, leaf in named(like).items()]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
@@ -62,12 +75,8 @@ def difference(saved: Layout, wanted: Layout) -> str:
     return f"{len(saved)} arrays there, {len(wanted)} here"
 
 
-def _by_path(tree: Any) -> dict[str, Any]:
-    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
 def _is_key(leaf: Any) -> bool:
-    """Whether a leaf holds typed keys, which are stored as the integers they are made of."""
+    # Typed keys are stored as the integers that they are made of.
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
@@ -77,7 +86,7 @@ def _to_array(leaf: Any) -> np.ndarray:
 
 def _to_leaf(array: np.ndarray, like: Any) -> Any:
     if hasattr(like, "dtype") and _is_key(like):
-        # An abstract key does not say which generator it is of; its dtype knows.
+        # An abstract key does not name its generator; its dtype does.
         return jax.random.wrap_key_data(jnp.asarray(array), impl=like.dtype._impl)
     exact = jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype
     return jnp.asarray(array) if exact else array

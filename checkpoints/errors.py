@@ -1,4 +1,4 @@
-"""What can go wrong with files of ours, as errors whose message is one line for a person to act on.
+"""Errors about files of ours; each message is one line that a person can act on.
 
 The command line prints the message and nothing else; see `scripts.cli`.
 """
@@ -22,6 +22,14 @@ class RunCheckpointError(CheckpointError):
     """A run's checkpoints cannot be read or written."""
 
 
+class RunError(RuntimeError):
+    """The run directory cannot be used as asked."""
+
+
+class DamagedMetricsError(RunError):
+    """A line of metrics.jsonl is not a generation's metrics."""
+
+
 class UnknownObjectiveError(CheckpointError, ValueError):
     """There is no objective of that name or at that path."""
 
@@ -37,15 +45,15 @@ def one_line(text: str) -> str:
 
 
 def errno_of(error: BaseException) -> int | None:
-    """What the operating system said, where an error is about that; also through storage libraries."""
+    """The errno of an operating system's error, also inside the errors of storage libraries; or None."""
     if isinstance(error, OSError):
         return error.errno
-    found = re.search(r"\[os_error_code='(\d+)'\]", str(error))
-    return int(found[1]) if found else None
+    code = re.search(r"\[os_error_code='(\d+)'\]", str(error))
+    return int(code[1]) if code else None
 
 
 def reason(error: BaseException) -> str:
-    """Why an operation failed, to end a message with."""
+    """Why an operation failed: one line to end a message with."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     # Storage libraries wrap the operating system's words in a line of nested paths and codes.

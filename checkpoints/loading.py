@@ -1,4 +1,4 @@
-"""Finds an objective by what a person calls it: a shipped name, a file, a run, a hand-written rule."""
+"""Finds an objective by name or path: a shipped one, a file, a run directory, a hand-written rule."""
 
 from importlib import resources
 from pathlib import Path
@@ -9,12 +9,10 @@ import jax
 from rl_discovery.checkpoints import spelling, untrusted
 from rl_discovery.checkpoints.errors import AmbiguousObjectiveError, ObjectiveFileError, UnknownObjectiveError
 from rl_discovery.checkpoints.objective_file import is_learned, read_card, read_objective
+from rl_discovery.checkpoints.run_directory import OBJECTIVE
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.registry import RULES, make_objective
 from rl_discovery.discovery.registry import did_you_mean
-
-RUN_FILE = "objective.safetensors"
-"""The current mean objective of a run directory."""
 
 
 def load_objective(name_or_path: str | Path) -> TrainedObjective:
@@ -108,15 +106,15 @@ def _read_named(name: str) -> TrainedObjective:
 
 
 def _read_run(path: Path) -> TrainedObjective:
-    if not (path / RUN_FILE).exists():
+    if not (path / OBJECTIVE).exists():
         raise UnknownObjectiveError(
-            f"{path} has no {RUN_FILE}: it is no run directory, or its run has not reached a checkpoint yet"
+            f"{path} has no {OBJECTIVE}: it is no run directory, or its run has not reached a checkpoint yet"
         )
     try:
-        untrusted.check_within(path / RUN_FILE, path)
+        untrusted.check_within(path / OBJECTIVE, path)
     except untrusted.RefusedError as error:
-        raise ObjectiveFileError(f"{path / RUN_FILE} {error}") from None
-    return read_objective(path / RUN_FILE)
+        raise ObjectiveFileError(f"{path / OBJECTIVE} {error}") from None
+    return read_objective(path / OBJECTIVE)
 
 
 def _nothing_called(name: str) -> str:

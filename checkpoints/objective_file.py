@@ -15,8 +15,9 @@ import pydantic
 from pydantic import JsonValue, NonNegativeInt
 
 from rl_discovery.checkpoints import untrusted
+from rl_discovery.checkpoints.arrays import named
 from rl_discovery.checkpoints.errors import ObjectiveFileError, one_line, reason
-from rl_discovery.checkpoints.tensor_file import Kind, Shapes, named, opened, problem, read, shapes, write
+from rl_discovery.checkpoints.tensor_file import SEPARATOR, Kind, Shapes, opened, problem, read, shapes, write
 from rl_discovery.discovery.objectives.base import Objective, TrainedObjective
 from rl_discovery.discovery.objectives.registry import RULES, make_objective
 
@@ -42,7 +43,7 @@ class ObjectiveCard(pydantic.BaseModel, frozen=True, extra="forbid"):
 
 
 class Card(pydantic.BaseModel, frozen=True, strict=True, extra="allow", allow_inf_nan=False):
-    """What a file says about its objective; all but the first three fields is provenance."""
+    """Describes the objective in a file; all but the first three fields are provenance."""
 
     format: int
     objective: ObjectiveCard
@@ -73,7 +74,7 @@ def save_objective(path: Path | str, objective: TrainedObjective) -> None:
     described = {
         "format": FORMAT,
         "objective": {"type": objective.rule.name, "settings": _settings(objective.rule)},
-        "inputs": _inputs(objective.rule),
+        "inputs": list(objective.rule.inputs),
     }
     try:
         text = json.dumps(dict(objective.card) | described)
@@ -82,7 +83,7 @@ def save_objective(path: Path | str, objective: TrainedObjective) -> None:
     card = _parse_card(text, path)
     expected = _expected(_rule(card, path), path)
     text = json.dumps(card.model_dump(mode="json", exclude_unset=True))
-    write(path, KIND, named(objective.meta_params), expected, {CARD_KEY: text})
+    write(path, KIND, named(objective.meta_params, SEPARATOR), expected, {CARD_KEY: text})
 
 
 def read_objective(path: Path | str) -> TrainedObjective:
@@ -121,14 +122,8 @@ def read_card(path: Path | str) -> dict[str, Any]:
 
 
 def is_learned(rule: Objective) -> bool:
-    """Whether the rule has meta-parameters, without which it is of no use."""
+    """Whether the rule has meta-parameters."""
     return bool(jax.tree.leaves(_abstract(rule)))
-
-
-def _inputs(rule: Objective) -> list[str]:
-    """What the rule sees: its own list if it has one."""
-    default = ("rollout", *(("progress",) if rule.uses_progress else ()))
-    return list(getattr(rule, "inputs", default))
 
 
 def _settings(rule: Objective) -> dict[str, Any]:
@@ -185,7 +180,7 @@ def _rule(card: Card, path: Path) -> Objective:
 def _expected(rule: Objective, path: Path) -> Shapes:
     """Dtype and shape of each tensor that the rule needs."""
     try:
-        leaves = named(_abstract(rule))
+        leaves = named(_abstract(rule), SEPARATOR)
     except Exception as error:  # whatever a width of 0 or 10**30 makes JAX raise
         raise ObjectiveFileError(
             f"{path} has impossible settings for {rule.name!r}: {reason(error)}"

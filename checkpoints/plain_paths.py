@@ -39,7 +39,7 @@ class PlainPath:
         self.path = DESCRIPTORS / str(self._descriptor)
 
     def close(self) -> None:
-        """Lets go of the other name."""
+        """Releases the other name."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

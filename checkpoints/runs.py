@@ -41,9 +41,8 @@ INDEXES = (
 PRUNED = "pruned"
 """Folder that steps are moved to, in one rename, before their files are deleted."""
 
-
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
-"""What the operating system says of a step that is not whole; all else it says is about the machine."""
+"""Errors of the operating system where a step is not whole; all others are about the machine."""
 
 
 class _DamagedError(Exception):
@@ -52,7 +51,7 @@ class _DamagedError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """What `RunCheckpoints.restore` found.
+    """A checkpoint that was read back.
 
     Attributes:
         generation: of the checkpoint.
@@ -80,7 +79,7 @@ class _KeepBest(PreservationPolicy):
 
 
 class RunCheckpoints:
-    """The checkpoints of one run: the newest `keep` of them, and the best where `save` is told of one.
+    """The checkpoints of one run: the newest `keep` of them, and the best one where `save` names it.
 
     A checkpoint that must go is first moved out of sight in one rename: no part of one is ever taken for a
     whole, however the process dies.
@@ -176,7 +175,7 @@ class RunCheckpoints:
             self.wait()
 
     def close(self) -> None:
-        """Waits, and lets go of threads and files.
+        """Waits for the last save and releases threads and files.
 
         Raises:
             RunCheckpointError: the last save failed.
@@ -223,8 +222,8 @@ class RunCheckpoints:
 
     def _steps(self) -> list[int]:
         """Steps on disk, newest first, also those that Orbax no longer takes for checkpoints."""
-        found = (int(path.name) for path in self.directory.iterdir() if _is_step(path.name))
-        return sorted(found, reverse=True)
+        steps = (int(path.name) for path in self.directory.iterdir() if _is_step(path.name))
+        return sorted(steps, reverse=True)
 
     def _restore_step(self, step: int, like: Any) -> Restored:
         self._check_files(self.directory / str(step))
@@ -244,7 +243,7 @@ class RunCheckpoints:
         return Restored(step, state, record["facts"])
 
     def _check_saved(self, step: int) -> None:
-        """Whether a step that was just written can be restored, while the run can still do without it."""
+        """Raises where the step that was just written cannot be restored; it is moved aside then."""
         self._saving = None
         try:
             if self._read_record(step) != self._record:
@@ -283,11 +282,11 @@ class RunCheckpoints:
         """Compares what the files would be read as with the layout, because Orbax believes the files."""
         folder = self._plain.path / str(step) / "state"
         with self._reading(step):
-            found = ocp.StandardCheckpointHandler().metadata(folder)
+            metadata = ocp.StandardCheckpointHandler().metadata(folder)
             for name, dtype, shape in layout:
                 if 0 in shape:
                     continue
-                array = found[name]
+                array = metadata[name]
                 if (str(array.dtype), list(array.shape)) != (dtype, shape):
                     raise _DamagedError
                 if math.prod(array.storage.chunk_shape) > math.prod(shape):  # a chunk is read as a whole
@@ -308,7 +307,7 @@ class RunCheckpoints:
 
     @contextlib.contextmanager
     def _reading(self, step: int) -> Iterator[None]:
-        """What fails inside is damage, unless the machine is at fault: then nothing is moved aside."""
+        """Turns errors inside into damage of the step, but those of the machine into RunCheckpointError."""
         try:
             yield
         except (MemoryError, _DamagedError):
@@ -338,7 +337,7 @@ class RunCheckpoints:
         self._manager.reload()
 
     def _failed(self, error: Exception) -> RunCheckpointError:
-        """What to raise for a failed save, once what it left behind is gone."""
+        """Deletes what a failed save left behind; returns the error to raise."""
         step, self._saving = self._saving, None
         for leftover in self.directory.glob(f"{step}.orbax-checkpoint-tmp*"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -357,12 +356,12 @@ def _record(
 
 
 def _is_step(name: str) -> bool:
-    """Whether a file is called as a step is: "12", neither "012" nor digits of other scripts."""
+    """Whether a name is that of a step: "12", neither "012" nor digits of other scripts."""
     return name.isascii() and name.isdecimal() and name == str(int(name))
 
 
 def _is_record(record: Mapping[str, Any]) -> bool:
-    """Whether a sealed record has all that is read of it, in the right types."""
+    """Whether a sealed record has every field that is read, in the right types."""
     if type(record.get("format")) is not int or record["format"] < 1:
         return False
     if record["format"] > FORMAT:

@@ -1,6 +1,6 @@
 """Tensors in one `.safetensors` file whose metadata says what they are; nothing in it is trusted.
 
-`objective_file` and `agent_file` know from the metadata which tensors there have to be.
+`objective_file` and `agent_file` derive from the metadata which tensors the file must have.
 """
 
 import contextlib
@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import jax
 import numpy as np
 import pydantic
 import safetensors
@@ -22,18 +21,21 @@ from rl_discovery.checkpoints.errors import CheckpointError, one_line, reason
 Shapes: TypeAlias = dict[str, tuple[str, tuple[int, ...]]]
 """Dtype and shape of each tensor by name."""
 
+SEPARATOR = "/"
+"""Between the parts of a tensor's name."""
+
 _DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "I32": "int32"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What a file is a file of, for messages and limits.
+    """A kind of file, for messages and limits.
 
     Attributes:
-        name: with its article.
-        owner: whose tensors they are.
+        name: with its article, as in "a saved agent".
+        owner: of the tensors, as in "its card's agent".
         limit: bytes of a file.
-        error: what is raised.
+        error: raised for every fault of such a file.
     """
 
     name: str
@@ -42,14 +44,8 @@ class Kind:
     error: type[CheckpointError]
 
 
-def named(tree: Any) -> dict[str, Any]:
-    """Leaves by slash-joined path, in the order of the pytree."""
-    paths = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in paths}
-
-
 def shapes(leaves: Mapping[str, Any]) -> Shapes:
-    """Of arrays or of what stands for them."""
+    """Dtype and shape of arrays, or of `jax.ShapeDtypeStruct`, by name."""
     return {name: (str(leaf.dtype), tuple(leaf.shape)) for name, leaf in leaves.items()}
 
 
@@ -104,21 +100,21 @@ def opened(path: Path, kind: Kind) -> Iterator[Any]:
 def read(file: Any, path: Path, kind: Kind, expected: Shapes) -> dict[str, np.ndarray]:
     """All tensors of an opened file; shapes are compared in its header, before any is allocated."""
     slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    found = {n: (_DTYPES.get(s.get_dtype(), s.get_dtype()), tuple(s.get_shape())) for n, s in slices.items()}
-    _check_shapes(found, expected, path, kind)
+    stored = {n: (_DTYPES.get(s.get_dtype(), s.get_dtype()), tuple(s.get_shape())) for n, s in slices.items()}
+    _check_shapes(stored, expected, path, kind)
     tensors = {name: file.get_tensor(name) for name in expected}
     _check_finite(tensors, path, kind)
     return tensors
 
 
-def _check_shapes(found: Shapes, expected: Shapes, path: Path, kind: Kind) -> None:
-    if missing := [name for name in expected if name not in found]:
+def _check_shapes(stored: Shapes, expected: Shapes, path: Path, kind: Kind) -> None:
+    if missing := [name for name in expected if name not in stored]:
         raise kind.error(f"{path} lacks the tensor {missing[0]!r}, which {kind.owner} needs")
-    if extra := [name for name in found if name not in expected]:
+    if extra := [name for name in stored if name not in expected]:
         raise kind.error(f"{path} has a tensor {extra[0]!r} that {kind.owner} does not know")
     for name, (dtype, shape) in expected.items():
-        if found[name] != (dtype, shape):
-            other_dtype, other_shape = found[name]
+        if stored[name] != (dtype, shape):
+            other_dtype, other_shape = stored[name]
             raise kind.error(
                 f"tensor {name!r} of {path} is {other_dtype}{list(other_shape)}; "
                 f"{kind.owner} needs {dtype}{list(shape)}"

@@ -1,6 +1,6 @@
 """Files that anybody may have made: limits on size, depth and numbers, and no way out of their folder.
 
-Every loader reads through this module (`objective_file`, `runs`, `meta.runs.files`, `evaluation`) and turns
+Every loader reads through this module (`objective_file`, `run_directory`, `runs`, `evaluation`) and turns
 `RefusedError` into its own documented error. docs/security.md lists the limits with their reasons.
 """
 
@@ -55,29 +55,33 @@ DEPTH = 64
 """Levels of lists and objects in JSON; ours have at most 8."""
 
 DIGITS = 20
-"""Of a whole number in JSON: all of 64 bits."""
+"""Digits of a whole number in JSON; enough for 64 bits."""
 
 
 class RefusedError(Exception):
     """A file is not what it should be; the message ends a line that begins with its path."""
 
 
+class UnreadableError(RefusedError):
+    """A file is not opened at all: it is no regular file, or has more bytes than are read."""
+
+
 def open_file(path: Path, limit: int) -> BinaryIO:
     """Opens a regular file of at most `limit` bytes.
 
     Raises:
-        RefusedError: larger, or no regular file (a pipe would block, a device may never end).
+        UnreadableError: larger, or no regular file (a pipe would block, a device may never end).
         OSError: it cannot be opened.
     """
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     try:
-        found = os.fstat(file.fileno())
-        if stat.S_ISDIR(found.st_mode):
+        status = os.fstat(file.fileno())
+        if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if not stat.S_ISREG(found.st_mode):
-            raise RefusedError("is no regular file")
-        if found.st_size > limit:
-            raise RefusedError(f"has {found.st_size} bytes, more than the {limit} that are read")
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableError("is no regular file")
+        if status.st_size > limit:
+            raise UnreadableError(f"has {status.st_size} bytes, more than the {limit} that are read")
     except BaseException:
         file.close()
         raise
@@ -116,20 +120,21 @@ def parse_json(text: str | bytes) -> Any:
     return document
 
 
-def metrics_lines(path: Path, limit: int | None = None) -> Iterator[bytes]:
-    """Lines of a metrics.jsonl with their line breaks; the last one may lack it.
+def lines(path: Path, longest: int, limit: int) -> Iterator[bytes]:
+    """The lines of a file with their line breaks; the last one may lack it.
 
     Args:
         path: of the file.
-        limit: bytes of the file (default: `METRICS`); more for who keeps none of the lines.
+        longest: bytes of a line.
+        limit: bytes of the file.
 
     Raises:
-        RefusedError: one is longer than `METRICS_LINE`; and as `open_file`.
+        RefusedError: a line is longer; and as `open_file`.
     """
-    with open_file(path, METRICS if limit is None else limit) as file:
-        while line := file.readline(METRICS_LINE + 1):
-            if len(line) > METRICS_LINE:
-                raise RefusedError(f"has a line of more than {METRICS_LINE} bytes")
+    with open_file(path, limit) as file:
+        while line := file.readline(longest + 1):
+            if len(line) > longest:
+                raise RefusedError(f"has a line of more than {longest} bytes")
             yield line
 
 
@@ -251,10 +256,10 @@ def _whole(literal: str) -> int:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    document = dict(pairs)
+    if len(document) < len(pairs):
         raise ValueError("a name is there twice")
-    return found
+    return document
 
 
 def _check_tree(document: Any) -> None:

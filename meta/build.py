@@ -1,99 +1,225 @@
-"""What both trainers are made of, built from one configuration: levels, agents, curriculum, devices."""
+"""From a configuration to the static side of a run: everything is built here, once, and handed on."""
 
 import dataclasses
-import functools
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 from jax.sharding import Mesh
+from jaxtyping import Array
 
-from rl_discovery.discovery.learning.environment_check import check_table, looks_up_tables
-from rl_discovery.discovery.learning.lifetime import Learner, make_learner
 from rl_discovery.discovery.objectives.base import Objective
-from rl_discovery.discovery.sharding import make_mesh
-from rl_discovery.envs.levels import Family, Level, LevelDistribution, sample_params
-from rl_discovery.envs.registry import family_of
+from rl_discovery.discovery.sharding import make_mesh, put
+from rl_discovery.discovery.types import MetaParams
 from rl_discovery.meta.config import RunConfig
-from rl_discovery.meta.curriculum import Curriculum, make_curriculum
-from rl_discovery.meta.curriculum.references import References, make_references
-from rl_discovery.meta.curriculum.scores import SCORES
+from rl_discovery.meta.curriculum import Curriculum
+from rl_discovery.meta.errors import ConfigError
+from rl_discovery.meta.evolution import Problem, make_strategy, schedules
+from rl_discovery.meta.evolution.reduction import check_reducible
+from rl_discovery.meta.evolve import Evolution, Lanes
 from rl_discovery.meta.fitness import FITNESS
-from rl_discovery.meta.scale import Planner, make_planner
+from rl_discovery.meta.meta_gradient import MetaGradient
+from rl_discovery.meta.population import LivingLanes, chunks, usable_devices
+from rl_discovery.meta.task import Task, make_task
 
 
-@dataclasses.dataclass(frozen=True)
-class Parts:
-    """The static side of a run, but for how the objective is searched.
+class Program(Protocol):
+    """The static side of a run."""
 
-    Attributes:
-        objective: the rule whose meta-parameters are searched.
-        distribution: what levels are sampled from.
-        blank: a level of zeros.
-        learner: environment, agent and objective.
-        planner: of the levels' scales; None where neither fitness nor score reads them.
-        curriculum: which levels are played.
-        references: what their scores compare with.
-        mesh: the devices.
+    @property
+    def objective(self) -> Objective:
+        """The rule whose meta-parameters are searched."""
+        ...
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The environments of the run."""
+        ...
+
+    @property
+    def mesh(self) -> Mesh:
+        """The devices in use."""
+        ...
+
+    @property
+    def curriculum(self) -> Curriculum:
+        """Which levels are played."""
+        ...
+
+    def init(self, start: MetaParams | None = None) -> Any:
+        """State before the first generation, at `start` where it is given; fit for `jit`."""
+        ...
+
+    def place(self, state: Any) -> Any:
+        """The state where `step` wants it on the devices."""
+        ...
+
+    def step(self, state: Any) -> tuple[Any, dict[str, Array]]:
+        """One generation: the state after it, and its metrics; fit for `jit`."""
+        ...
+
+    def meta_params(self, state: Any) -> MetaParams:
+        """The objective as it stands: what is saved and evaluated."""
+        ...
+
+    def last_mean(self, state: Any) -> MetaParams:
+        """Where the search stands: the same, unless an average of its steps is what is saved."""
+        ...
+
+
+def make_program(config: RunConfig) -> Program:
+    """Builds the static side of a run from its configuration.
+
+    Raises:
+        ConfigError: parts that do not fit each other or this machine (strategy, network, devices), or
+            JAX computes in 64 bits.
     """
-
-    objective: Objective
-    distribution: LevelDistribution
-    blank: Level
-    learner: Learner
-    planner: Planner | None
-    curriculum: Curriculum
-    references: References
-    mesh: Mesh
+    if jnp.result_type(float) == jnp.float64:
+        raise ConfigError("meta-training is in 32 bits, and JAX_ENABLE_X64 asks for 64: unset it")
+    try:
+        return make_evolution(config) if config.trainer == "es" else make_meta_gradient(config)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
-def make_parts(
-    config: RunConfig, devices: int | None, *, objective: Objective | None = None, critic: bool = False
-) -> Parts:
-    """Builds them.
-
-    Args:
-        config: of the run.
-        devices: how many; None for all.
-        objective: what agents learn with, in place of the configured one.
-        critic: whether the trainer needs a critic beside each agent; a score may need one too.
+def make_evolution(config: RunConfig) -> Evolution:
+    """Builds the static side of a run by evolution.
 
     Raises:
         ConfigError, ValueError: parts that do not fit each other or this machine.
     """
-    distribution = config.levels.build()
-    objective = objective or config.build_objective()
-    mesh = make_mesh(devices)
-    family = family_of(config.levels.distribution)
-    # Some environments compute bounds of their spaces from a level.
-    level = distribution.blank()
-    planner = _planner(config, family, distribution, level, mesh)
-    curriculum = make_curriculum(config.curriculum, distribution, config.groups, config.seed, planner)
-    score = curriculum.score
-    learner = make_learner(
-        distribution.env, level.params, config.agent, objective, critic=critic or score.critic, blank=True
-    )
-    if looks_up_tables(learner.env, level.params):
-        check_table(learner.env, sample_params(distribution, jax.random.key(config.seed)))
-    return Parts(
-        objective=objective,
-        distribution=distribution,
-        blank=level,
-        learner=learner,
-        planner=planner,
-        curriculum=curriculum,
-        references=make_references(config, score, family, distribution, level.params, mesh),
+    objective, mesh = config.build_objective(), make_mesh(config.devices)
+    tasks = tuple(make_task(share, objective, mesh) for share in config.tasks)
+    learning_rate, sigma = schedules(config.es, config.generations)
+    solution = jax.eval_shape(objective.init, jax.random.key(0))
+    problem = Problem(
+        solution=jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), solution),
+        groups=config.groups,
+        group_size=config.es.group_size,
+        learning_rate=learning_rate,
+        sigma=sigma,
         mesh=mesh,
+        adam_b1=config.es.adam_b1,
+        weight_decay=config.es.weight_decay,
+        scales=_perturbation_scales(objective, solution) if config.es.sigma_per_part else None,
+    )
+    strategy = make_strategy(config.es.strategy, problem)
+    if config.held_out.reduces:
+        check_reducible(strategy, solution)
+    return Evolution(
+        seed=config.seed,
+        objective=objective,
+        tasks=tasks,
+        lanes=tuple(_lanes(config, tasks, mesh)),
+        strategy=strategy,
+        learning_rate=learning_rate,
+        reducible=config.held_out.reduces,
+        zero_mean=config.es.initial_mean == "zeros",
+        average_decay=config.es.average_decay,
     )
 
 
-def _planner(
-    config: RunConfig, family: Family, distribution: LevelDistribution, level: Level, mesh: Mesh
-) -> Planner | None:
-    """Plans levels where fitness or score reads their scale; a fitness is served none without one."""
-    make = functools.partial(
-        make_planner, family=family, distribution=distribution, level=level.params, mesh=mesh
+def _perturbation_scales(objective: Objective, solution: MetaParams) -> MetaParams:
+    """The objective's factor for each tensor, in the structure of its meta-parameters; 1 where it names
+    none.
+    """
+    by_name = objective.perturbation_scales()
+    if by_name is None:
+        raise ConfigError(f"es.sigma_per_part: {objective.name} does not say how its parts differ")
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jnp.full(
+            leaf.shape, by_name.get(jax.tree_util.keystr(path, simple=True, separator="/"), 1.0)
+        ),
+        solution,
     )
-    if config.trainer == "es" and FITNESS.find(config.fitness).reads_scale:
-        return make("fitness", config.fitness, redraws=True)
-    if SCORES.find(config.curriculum.score).scale:
-        return make("curriculum.score", config.curriculum.score)
-    return None
+
+
+def _lanes(config: RunConfig, tasks: tuple[Task, ...], mesh: Mesh) -> Iterator[Lanes]:
+    """Each environment's share of the candidates, in groups that are numbered through."""
+    fitness = FITNESS.find(config.fitness)
+    first_group = 0
+    for share, task in zip(config.tasks, tasks, strict=True):
+        yield Lanes(
+            learner=dataclasses.replace(
+                task.learner,
+                sums_rewards=fitness.reads_rewards,
+                keeps_metrics=config.logging.inner_metrics,
+            ),
+            fitness=fitness,
+            score=task.curriculum.score,
+            first_group=first_group,
+            groups=share.groups,
+            group_size=share.es.group_size,
+            block_size=share.block_size,
+            mesh=mesh,
+        )
+        first_group += share.groups
+
+
+def make_meta_gradient(config: RunConfig) -> MetaGradient:
+    """Builds the static side of a run by meta-gradients.
+
+    Raises:
+        ConfigError, ValueError: parts that do not fit each other or this machine.
+    """
+    settings = config.meta_gradient
+    mesh = make_mesh(_devices(config))
+    objective = config.build_objective()
+    task = make_task(config, objective, mesh, critic=True)
+    return MetaGradient(
+        seed=config.seed,
+        objective=objective,
+        task=task,
+        lanes=LivingLanes(task.learner, task.curriculum.score, settings, config.block_size, mesh),
+        learning_rate=settings.learning_rate,
+        optimiser=optax.chain(
+            optax.clip_by_global_norm(settings.max_grad_norm), optax.adam(settings.learning_rate)
+        ),
+        reducible=config.held_out.reduces,
+    )
+
+
+def _devices(config: RunConfig) -> int:
+    """As many as asked for, else all that lanes can be dealt to evenly; of a CPU's two at least.
+
+    The program for one device rounds the meta-gradient otherwise than that for several (XLA compiles them
+    differently; which difference does it is not known). With two virtual devices no CPU run is alone.
+
+    Raises:
+        ValueError: lanes that cannot be dealt evenly.
+    """
+    lanes, size, devices = config.meta_gradient.lanes, config.block_size, config.devices
+    pieces = chunks(lanes, size)
+    if devices is None:
+        devices = usable_devices(pieces, jax.device_count(), jax.process_count())
+    if pieces % devices:
+        raise ValueError(
+            f"{lanes} lanes in blocks of {size} cannot be dealt evenly to {devices} devices: "
+            f"use a divisor of {pieces}"
+        )
+    if devices == 1 and pieces % 2 == 0 and jax.default_backend() == "cpu":
+        return min(2, jax.device_count())
+    return devices
+
+
+def reduced(state: Any) -> tuple[Any, float]:
+    """The state with half its `scale`, a factor on sigma and learning rate, and what that is now.
+
+    Args:
+        state: of a run whose `held_out.on_divergence` is reduce.
+    """
+    scale = float(jax.device_get(state.scale)) / 2
+    placed = put(np.float32(scale), state.scale.sharding)
+    return dataclasses.replace(state, scale=placed), scale
+
+
+def compile_step(program: Program, state: Any) -> Any:
+    """`program.step`, compiled for states that lie where `state` does.
+
+    The state stays where it is from step to step: one compiled program takes all of them.
+    """
+    where = jax.tree.map(lambda leaf: leaf.sharding, state)
+    return jax.jit(program.step, out_shardings=(where, None)).lower(state).compile()

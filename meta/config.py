@@ -14,96 +14,24 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from rl_discovery.checkpoints.errors import one_line
 from rl_discovery.discovery.agents.agent import AgentConfig
 from rl_discovery.discovery.objectives.base import Objective
-from rl_discovery.discovery.objectives.gru import Precision
-from rl_discovery.discovery.objectives.horizon import Encoding
-from rl_discovery.discovery.objectives.learned_drift import Form
 from rl_discovery.discovery.objectives.lpg import LPG
-from rl_discovery.discovery.objectives.lpg import Form as LPGForm
 from rl_discovery.discovery.objectives.lpo import LPO
-from rl_discovery.discovery.objectives.registry import make_objective
 from rl_discovery.discovery.objectives.schedule import Scheduled
+from rl_discovery.discovery.ranges import (
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    UnitInterval,
+)
 from rl_discovery.envs.levels import LevelDistribution
 from rl_discovery.envs.registry import distribution
 from rl_discovery.meta.consistency import check
 from rl_discovery.meta.errors import ConfigError
-from rl_discovery.meta.keeping import (
-    CheckpointConfig,
-    Fraction,
-    HeldOutConfig,
-    LoggingConfig,
-    PositiveFloat,
-    PositiveInt,
-)
-
-Coefficient = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ObjectiveConfig:
-    """The learned objective: LPG, with or without the horizon inputs, unless `kind` says otherwise."""
-
-    kind: str = "lpg"
-    """lpg: what follows. lpo: a learned drift, whose settings are `drift`. Any other learned objective of
-    `list objectives` has its own defaults."""
-    form: LPGForm = "free"
-    """`free`: the papers' LPG. `a2c_residual`: A2C, and what is learned to add to it."""
-    horizon_inputs: bool = True
-    """Append n/N and log N to the inputs: TA-LPG (Jackson et al. 2024); off: LPG (Oh et al. 2020)."""
-    encoding: Encoding = "paper"
-    """Those inputs as in the `paper`, or `scaled` to [-1, 1] over the horizons of the levels (ours)."""
-    schedule: bool = False
-    """Learn how step size and entropy bonus change with n/N and N, by a linear map of them (ours)."""
-    schedule_discount: bool = False
-    """Let the schedule bend the discount too (`a2c_residual` only)."""
-    normalise_pihat: bool = False
-    """Bring pihat to mean 0 and deviation 1 over each rollout (`free` only; ours)."""
-    residual_scale: PositiveFloat = 0.2
-    """g, factor on what the GRU adds to A2C (ours: with 1 a perturbation of sigma 0.2 ruins the agent)."""
-    width: PositiveInt = 256
-    """G, units of the GRU (GROOVE's code: 256)."""
-    bins: Annotated[int, Field(ge=2)] = 8
-    """M, width of the agent's prediction y (GROOVE's code: 8; the LPG paper: 30)."""
-    embedding_width: PositiveInt = 16
-    """Hidden units of phi, the embedding of y (LPG paper: 16)."""
-    prediction_coef: Coefficient = 0.5
-    """alpha_y, weight of the prediction in the agent's loss (LPG paper: 0.5)."""
-    precision: Precision = "float32"
-    """Operands of the GRU's recurrent product; sums and state are float32 either way."""
-
-    def build(self) -> LPG:
-        """The objective."""
-        settings = dataclasses.asdict(self)
-        del settings["kind"]
-        return LPG(**settings)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DriftConfig:
-    """The learned drift of the LPO family, where `objective.kind` is lpo."""
-
-    form: Form = "ppo_residual"
-    """`plain`, or added to PPO's drift, so that evolution starts at PPO (published code: `ppo_init`)."""
-    schedule: bool = False
-    """Learn how step size, entropy bonus and clip change with n/N and N, by a linear map of them (ours)."""
-    schedule_discount: bool = False
-    """Let the schedule bend the discount too."""
-    width: PositiveInt = 128
-    """Hidden units (LPO paper: 128)."""
-    progress_inputs: bool = False
-    """Append n/N times every input: TA-LPO (Jackson et al. 2024); off: LPO (Lu et al. 2022)."""
-    horizon_inputs: bool = False
-    """Append log N / log N_max times every input, where horizons vary."""
-    encoding: Encoding = "paper"
-    """Those inputs as above, or `scaled` to [-1, 1] over the horizons of the levels (ours)."""
-    longest_horizon: Annotated[int, Field(ge=2)] | None = None
-    """N_max, in agent updates; None: the longest horizon of the levels."""
-
-    def build(self) -> LPO:
-        """The objective."""
-        settings = dataclasses.asdict(self)
-        if self.longest_horizon is None:
-            del settings["longest_horizon"]
-        return LPO(**settings)
+from rl_discovery.meta.former import modern
+from rl_discovery.meta.objective_settings import ObjectiveSettings, objective_settings
+from rl_discovery.meta.objective_settings import from_json as objective_from_json
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,12 +52,12 @@ class EvolutionConfig:
     """Factor per generation of the exponential schedule (TA-LPG paper: 0.999)."""
     learning_rate_min: Annotated[float, Field(ge=0)] = 1e-5
     """Where the fall stops (TA-LPG paper: 1e-5; GROOVE's code for LPO: 1e-3)."""
-    warmup: Annotated[int, Field(ge=0)] = 0
+    warmup: NonNegativeInt = 0
     """Generations over which the step size rises from 0, linearly."""
     adam_b1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Adam's decay of the mean gradient (Adam paper and evosax today: 0.9; evosax when the papers used it:
     0.99)."""
-    weight_decay: Coefficient = 0.0
+    weight_decay: NonNegativeFloat = 0.0
     """Decoupled weight decay: each generation the mean shrinks by this times the step size (AdamW)."""
     initial_mean: Literal["objective", "zeros"] = "objective"
     """Where evolution starts: the objective's own initial meta-parameters, or zeros (the official code)."""
@@ -199,7 +127,7 @@ class Prioritisation:
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """Towards 0 only the highest score counts, towards infinity all levels count alike (GROOVE's code:
     1.0; PLR paper: 0.1)."""
-    staleness_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
+    staleness_weight: UnitInterval = 0.0
     """Share of replays drawn by the generations since a level was last played, in place of its score
     (GROOVE's code has none; PLR paper: 0.1)."""
 
@@ -212,12 +140,12 @@ class CurriculumConfig(Prioritisation):
     """One of `list scores`: what levels are replayed by; random: never replayed; frozen: a fixed set."""
     buffer_size: PositiveInt = 4000
     """Levels that are kept (GROOVE's code: 4,000); with `frozen` the size of the set."""
-    replay_probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+    replay_probability: UnitInterval = 0.5
     """Chance that a level is replayed, in place of a new one (GROOVE's code: 0.5)."""
-    minimum_fill: Annotated[float, Field(ge=0, le=1)] = 0.1
+    minimum_fill: UnitInterval = 0.1
     """Share of the buffer that must be filled before anything is replayed (PLR's code: 1; ours: a buffer
     of 4,000 fills slowly on two cores)."""
-    edit_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
+    edit_probability: UnitInterval = 0.0
     """Chance that a new level is an edited copy of one in the buffer, in place of a fresh one (ACCEL)."""
     edits: PositiveInt = 3
     """Random changes that make an edited copy."""
@@ -242,14 +170,64 @@ class MetaGradientConfig:
     """Adam's step size (GROOVE's code: 1e-4)."""
     max_grad_norm: PositiveFloat = 0.5
     """Global-norm clip of the meta-gradient, applied before Adam (GROOVE's code: 0.5)."""
-    policy_entropy_coef: Coefficient = 5e-2
+    policy_entropy_coef: NonNegativeFloat = 5e-2
     """beta0, weight of the agents' policy entropy (GROOVE's code: 5e-2)."""
-    prediction_entropy_coef: Coefficient = 1e-3
+    prediction_entropy_coef: NonNegativeFloat = 1e-3
     """beta1, weight of the entropy of the agents' predictions y (GROOVE's code: 1e-3)."""
-    pihat_coef: Coefficient = 5e-3
+    pihat_coef: NonNegativeFloat = 5e-3
     """beta2, weight of the mean square of pihat (GROOVE's code: 5e-3)."""
-    yhat_coef: Coefficient = 1e-3
+    yhat_coef: NonNegativeFloat = 1e-3
     """beta3, weight of the mean squared norm of yhat (GROOVE's code: 1e-3)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """When the state of a run is saved."""
+
+    every: PositiveInt = 20
+    """Generations between two checkpoints; those whose number it divides."""
+    minutes: PositiveFloat | None = 10.0
+    """Also when this many minutes have passed since the last checkpoint; None: by generations alone. What a
+    `kill -9` costs is bounded by it where generations are long."""
+    keep: Annotated[int, Field(ge=2)] = 3
+    """Newest checkpoints kept; one is always spare in case the newest is damaged. The best by held-out
+    fitness stays besides."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeldOutConfig:
+    """Evaluation of the current objective on levels that are held out from training."""
+
+    every: NonNegativeInt = 0
+    """Generations between two evaluations; those whose number it divides. 0: none."""
+    levels: PositiveInt = 64
+    """Levels, per environment: an agent's whole lifetime each. The same in every evaluation and run."""
+    on_divergence: Literal["warn", "reduce", "stop"] = "warn"
+    """What happens when held-out fitness has fallen (see `drop`, `patience`): a line says so; or also sigma
+    and learning rate are halved; or the run stops with exit status 3."""
+    drop: Fraction = 0.5
+    """Share of what was gained between the first and the best evaluation that must be lost for held-out
+    fitness to have fallen; two standard errors of the best one at least."""
+    patience: PositiveInt = 3
+    """Evaluations in a row that must have fallen before anything happens."""
+
+    @property
+    def reduces(self) -> bool:
+        """Whether sigma and learning rate may come to depend on the evaluations."""
+        return self.every > 0 and self.on_divergence == "reduce"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoggingConfig:
+    """Where metrics go besides metrics.jsonl."""
+
+    tensorboard: bool = True
+    """Write TensorBoard events to tb/ in the run directory."""
+    wandb_project: str | None = None
+    """Log to this Weights & Biases project (needs the extra `wandb`)."""
+    inner_metrics: bool = False
+    """Also log means over lanes of the metrics of each agent's last update (losses, entropy, gradient norm,
+    kl), as `inner/NAME`; where `trainer` is es. Results do not depend on it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -264,10 +242,8 @@ class RunConfig:
     """With the generation's number, the whole random state."""
     generations: PositiveInt = 2500
     """Outer steps in all; a finished run goes on when this is raised (TA-LPG paper: 2,500)."""
-    objective: ObjectiveConfig = ObjectiveConfig()
-    """The objective that is evolved."""
-    drift: DriftConfig = DriftConfig()
-    """Its settings, where `objective.kind` is lpo."""
+    objective: ObjectiveSettings = dataclasses.field(default_factory=lambda: objective_settings(LPG))
+    """The objective that is searched."""
     start_from: str | None = None
     """Begin at the meta-parameters of this objective: a shipped name, a run directory or a `.safetensors`
     file; or `preset:NAME`, which is run first, in `start/` of the run directory. None: at the rule's own."""
@@ -306,31 +282,22 @@ class RunConfig:
         """The objective that is searched; the range of horizons that it knows is that of the levels.
 
         Raises:
-            ConfigError: there is nothing to search in `objective.kind`, or it is known by another name.
-            UnknownNameError: no objective is called so.
+            ConfigError: there is nothing to search in it, or it refuses its settings.
         """
-        found = self._rule()
-        if not isinstance(found, Scheduled):
-            return found
+        rule, given = self.objective.build(), self.objective
+        if not isinstance(rule, LPG | LPO) and not jax.tree.leaves(
+            jax.eval_shape(lambda: rule.init(jax.random.key(0)))
+        ):
+            raise ConfigError(f"objective.kind {rule.name} has no meta-parameters: nothing could evolve")
+        if not isinstance(rule, Scheduled):
+            return rule
         ranges = [task.levels.build().horizon or (1, 1) for task in self.tasks]
-        shortest, longest = min(low for low, _ in ranges), max(high for _, high in ranges)
-        if self.objective.kind == "lpo" and self.drift.longest_horizon is not None:
-            longest = self.drift.longest_horizon
-        return dataclasses.replace(found, shortest_horizon=min(shortest, longest), longest_horizon=longest)
-
-    def _rule(self) -> Objective:
-        kind = self.objective.kind
-        if kind == "lpg":
-            return self.objective.build()
-        if kind == "lpo":
-            return self.drift.build()
-        found = make_objective(kind)
-        if isinstance(found, LPG | LPO):
-            name = "lpg" if isinstance(found, LPG) else "lpo"
-            raise ConfigError(f"objective.kind {kind} is {name} with other settings: give it those")
-        if not jax.tree.leaves(jax.eval_shape(lambda: found.init(jax.random.key(0)))):
-            raise ConfigError(f"objective.kind {kind} has no meta-parameters: nothing could evolve")
-        return found
+        longest = given.longest_horizon or max(high for _, high in ranges)
+        shortest = min(given.shortest_horizon or min(low for low, _ in ranges), longest)
+        try:
+            return dataclasses.replace(rule, shortest_horizon=shortest, longest_horizon=longest)
+        except ValueError as error:
+            raise ConfigError(f"objective: {error}") from None
 
     @property
     def tasks(self) -> tuple["RunConfig", ...]:
@@ -386,10 +353,20 @@ def from_json(document: Any) -> RunConfig:
     Raises:
         ConfigError: one line that names every offending field, its value and what is allowed.
     """
+    complaints: list[str] = []
+    if isinstance(document, dict):
+        document = dict(modern(document))
+        try:
+            document["objective"] = objective_from_json(document["objective"])
+        except ValidationError as error:
+            complaints += [_complaint(detail, "objective") for detail in error.errors()]
+            del document["objective"]
     try:
         config = _ADAPTER.validate_python(document)
     except ValidationError as error:
-        raise ConfigError("; ".join(_complaint(detail) for detail in error.errors())) from None
+        complaints += [_complaint(detail) for detail in error.errors()]
+    if complaints:
+        raise ConfigError("; ".join(complaints))
     check(config)
     return config
 
@@ -402,6 +379,6 @@ def validate(config: RunConfig) -> RunConfig:
 _ADAPTER = TypeAdapter(RunConfig)
 
 
-def _complaint(detail: Any) -> str:
-    place = one_line(".".join(str(part) for part in detail["loc"]))
+def _complaint(detail: Any, *prefix: str) -> str:
+    place = one_line(".".join(str(part) for part in (*prefix, *detail["loc"])))
     return f"{place}: {detail['msg']}, not {one_line(repr(detail['input']))}"

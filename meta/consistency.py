@@ -1,7 +1,10 @@
 """What no single field of a configuration can tell: fields that do not fit each other."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from rl_discovery.discovery.objectives.learned_drift import LearnedDrift
+from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.discovery.objectives.schedule import Scheduled
 from rl_discovery.envs.registry import distribution
 from rl_discovery.meta.errors import ConfigError
 
@@ -13,6 +16,9 @@ POSITIVE = (
     *("policy_learning_rate", "head_learning_rate", "max_grad_norm", "adam_epsilon"),
 )
 """Numbers of an agent, which is no pydantic model because discovery/ does without it."""
+
+RESIDUAL_ONLY = ("schedule_discount", "discount", "gae_lambda", "entropy_coef", "value_coef", "clip")
+"""Settings of LPG that its form `free` does not read."""
 
 
 def check(config: "RunConfig") -> None:
@@ -38,9 +44,9 @@ def check(config: "RunConfig") -> None:
             f"{environments} environments cannot share {config.es.pairs} pairs in groups of "
             f"{config.es.group_size} evenly: change es.pairs or es.group_size"
         )
-    if config.trainer == "meta_gradient" and config.objective.kind != "lpg":
+    if config.trainer == "meta_gradient" and config.objective.rule() is not LPG:
         raise ConfigError(
-            "trainer meta_gradient learns objective.kind lpg only: evolve a drift with trainer es"
+            "trainer meta_gradient learns objective.kind lpg and ta-lpg only: evolve others with trainer es"
         )
     _refuse_unused(config)
     for number, task in enumerate(config.tasks):
@@ -51,32 +57,34 @@ def check(config: "RunConfig") -> None:
 def _refuse_unused(config: "RunConfig") -> None:
     """Settings that somebody would count on and that nothing in the run would read.
 
-    What another rule or trainer leaves unread of a preset is no reason to refuse it.
+    What another trainer leaves unread of a preset is no reason to refuse it.
     """
-    objective, drift = config.objective, config.drift
+    es, settings = config.es, config.objective
+    rule = settings.rule()
     # Name, value, default, whether it is read, and where it would be.
-    cases = (
-        ("es.average_decay", config.es.average_decay, None, config.trainer == "es", "trainer is es"),
+    cases: list[tuple[str, Any, Any, bool, str]] = [
+        ("es.average_decay", es.average_decay, None, config.trainer == "es", "trainer is es"),
         ("fitness", config.fitness, type(config).fitness, config.trainer == "es", "trainer is es"),
-        ("objective.form", objective.form, "free", objective.kind == "lpg", "objective.kind is lpg"),
         (
-            "objective.schedule_discount",
-            objective.schedule_discount,
+            "logging.inner_metrics",
+            config.logging.inner_metrics,
             False,
-            objective.form == "a2c_residual",
-            "objective.form is a2c_residual",
+            config.trainer == "es",
+            "trainer is es",
         ),
-        *(
-            (
-                f"{place}.schedule_discount",
-                part.schedule_discount,
-                False,
-                part.schedule,
-                f"{place}.schedule is on",
-            )
-            for place, part in (("objective", objective), ("drift", drift))
-        ),
-    )
+    ]
+    # Names of the objective's settings, whether they are read, and where they would be.
+    of_rule: list[tuple[tuple[str, ...], bool, str]] = []
+    if rule is LPG:
+        of_rule.append((RESIDUAL_ONLY, settings.form == "a2c_residual", "objective.form is a2c_residual"))
+    if issubclass(rule, LearnedDrift):
+        of_rule.append((("clip",), settings.form == "ppo_residual", "objective.form is ppo_residual"))
+    if issubclass(rule, Scheduled):
+        of_rule.append((("schedule_discount",), settings.schedule, "objective.schedule is on"))
+    for names, read, where in of_rule:
+        for name in names:
+            default = getattr(type(settings), name)
+            cases.append((f"objective.{name}", getattr(settings, name), default, read, where))
     for name, value, default, read, where in cases:
         if value != default and not read:
             raise ConfigError(f"{name} has no effect: it is read only where {where}; leave it at {default}")

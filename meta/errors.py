@@ -1,8 +1,8 @@
 """Failures of a run that a person can do something about: one clear line each."""
 
+from rl_discovery.checkpoints.errors import RunError
 
-class RunError(RuntimeError):
-    """The run directory cannot be used as asked."""
+__all__ = ["ConfigError", "DivergedError", "LeaderError", "RunError"]
 
 
 class ConfigError(ValueError):

@@ -1,7 +1,11 @@
-"""One generation of evolution (Jackson et al. 2024, algorithm 1), as one pure function."""
+"""Evolution of an objective, one generation on one page (Jackson et al. 2024, algorithm 1).
+
+`generation` is the algorithm. Above it stand the state that it changes, the lanes in which it trains agents,
+and the static side that it reads, which `meta.build` makes from a configuration.
+"""
 
 import dataclasses
-from collections.abc import Iterator
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -11,19 +15,17 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from rl_discovery.discovery.agents.spaces import name_of
+from rl_discovery.discovery.keys import keys_of
+from rl_discovery.discovery.learning.lifetime import Learner, train_block
 from rl_discovery.discovery.objectives.base import Objective
-from rl_discovery.discovery.sharding import put, replicated
+from rl_discovery.discovery.sharding import put, replicated, run_blocks
 from rl_discovery.discovery.types import MetaParams
-from rl_discovery.meta.build import make_parts
-from rl_discovery.meta.config import RunConfig
-from rl_discovery.meta.curriculum import Curriculum
-from rl_discovery.meta.curriculum.references import References, add_references
-from rl_discovery.meta.errors import ConfigError
-from rl_discovery.meta.evolution import Problem, Schedule, Strategy, make_strategy, schedules
+from rl_discovery.meta.curriculum import Curriculum, LevelBatch, Score
+from rl_discovery.meta.curriculum.references import add_references
+from rl_discovery.meta.evolution import Schedule, Strategy
 from rl_discovery.meta.evolution.base import SIGNAL_METRICS, Candidates
-from rl_discovery.meta.evolution.reduction import check_reducible, scale_perturbations, scale_step
-from rl_discovery.meta.fitness import FITNESS
+from rl_discovery.meta.evolution.reduction import scale_perturbations, scale_step
+from rl_discovery.meta.fitness import FITNESS, Fitness
 from rl_discovery.meta.keys import (
     CANDIDATES,
     INIT,
@@ -34,8 +36,8 @@ from rl_discovery.meta.keys import (
     USES,
     keys_of_generation,
 )
-from rl_discovery.meta.lanes import Lanes
-from rl_discovery.meta.results import by_level, endless_share
+from rl_discovery.meta.results import LaneResults, by_level, endless_share, evaluate_lane, inner_metrics
+from rl_discovery.meta.task import Task
 
 
 @struct.dataclass
@@ -63,24 +65,82 @@ class MetaState:
         return self.curricula[0]
 
 
+@struct.dataclass
+class Unchanged:
+    """Candidates that are all the same objective."""
+
+    meta_params: MetaParams
+
+    def member(self, group: Int[Array, ""], member: Int[Array, ""]) -> MetaParams:
+        """The objective, whoever asks."""
+        del group, member
+        return self.meta_params
+
+
 @dataclasses.dataclass(frozen=True)
-class Task:
-    """One environment of a run, which is compiled once.
+class Lanes:
+    """The static side of a generation's lanes.
 
     Attributes:
-        lanes: its share of the candidates, with the agents that they train on it.
-        curriculum: which of its levels are played.
-        references: what their scores compare with.
+        learner: environment, agent and objective.
+        score: what the curriculum wants to know of each lane.
+        first_group: number of the first group, where the generation has other lanes before these.
+        groups: levels per generation.
+        group_size: candidates per level.
+        block_size: lanes side by side on a device.
+        mesh: the devices.
+        fitness: what is selected for; where it reads rewards, the learner sums them.
     """
 
-    lanes: Lanes
-    curriculum: Curriculum
-    references: References
+    learner: Learner
+    score: Score
+    first_group: int
+    groups: int
+    group_size: int
+    block_size: int
+    mesh: Mesh
+    fitness: Fitness = FITNESS["final_return"]
 
-    @property
-    def name(self) -> str:
-        """Of the environment."""
-        return name_of(self.lanes.learner.env)
+    def run(self, candidates: Candidates, level_batch: LevelBatch, key: Key[Array, ""]) -> LaneResults:
+        """Trains an agent from scratch in every lane and returns how well it ends up.
+
+        Candidates are made inside their block and agents never leave it: memory grows with the
+        block, not with lanes or steps. The members of a group share level, initial agent and all
+        random numbers, whatever block or device they run on.
+
+        Args:
+            candidates: the generation's candidates.
+            level_batch: one level with its horizon per group.
+            key: of the generation's lanes.
+
+        Returns:
+            Results by group and member.
+        """
+
+        def run(operands: Any, lanes: Int[Array, " L"]) -> LaneResults:
+            candidates, level_batch, key = operands
+            levels = level_batch.levels
+            members, groups = lanes % self.group_size, lanes // self.group_size
+            # Padding lanes: the gathers clamp, and a horizon of 0 makes them cost nothing.
+            horizons = jnp.where(groups < self.groups, levels.horizon[groups], 0)
+            params = jax.tree.map(lambda x: x[groups], levels.params)
+            keys = keys_of(key, self.first_group + groups)
+            meta_params = jax.vmap(candidates.member)(self.first_group + groups, members)
+            train_states = train_block(self.learner, meta_params, params, horizons, keys)
+            judge_lane = functools.partial(evaluate_lane, self.learner, self.score, fitness=self.fitness)
+            return jax.vmap(judge_lane)(
+                params,
+                keys,
+                train_states,
+                level_batch.reference_return[groups],
+                level_batch.best_return[groups],
+                horizon=horizons,
+                scale=jax.tree.map(lambda x: x[groups], level_batch.scale),
+            )
+
+        costs = jnp.repeat(level_batch.levels.horizon.astype(jnp.float32), self.group_size)
+        results = run_blocks(run, (candidates, level_batch, key), costs, self.block_size, self.mesh)
+        return jax.tree.map(lambda x: x.reshape(self.groups, self.group_size), results)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +150,7 @@ class Evolution:
     seed: int
     objective: Objective
     tasks: tuple[Task, ...]
+    lanes: tuple[Lanes, ...]  # of each task
     strategy: Strategy
     learning_rate: Schedule
     reducible: bool = False
@@ -99,7 +160,7 @@ class Evolution:
     @property
     def mesh(self) -> Mesh:
         """The devices that lanes are dealt to."""
-        return self.tasks[0].lanes.mesh
+        return self.lanes[0].mesh
 
     @property
     def curriculum(self) -> Curriculum:
@@ -137,86 +198,11 @@ class Evolution:
         return self.strategy.mean(state.strategy)
 
 
-def make_evolution(config: RunConfig) -> Evolution:
-    """Builds the static side of a run by evolution.
-
-    Raises:
-        ConfigError, ValueError: parts that do not fit each other or this machine.
-    """
-    tasks = tuple(_task(part, config.devices, first) for part, first in _shares(config))
-    learning_rate, sigma = schedules(config.es, config.generations)
-    objective = config.build_objective()
-    solution = jax.eval_shape(objective.init, jax.random.key(0))
-    problem = Problem(
-        solution=jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), solution),
-        groups=config.groups,
-        group_size=config.es.group_size,
-        learning_rate=learning_rate,
-        sigma=sigma,
-        mesh=tasks[0].lanes.mesh,
-        adam_b1=config.es.adam_b1,
-        weight_decay=config.es.weight_decay,
-        scales=_perturbation_scales(objective, solution) if config.es.sigma_per_part else None,
-    )
-    strategy = make_strategy(config.es.strategy, problem)
-    if config.held_out.reduces:
-        check_reducible(strategy, solution)
-    return Evolution(
-        seed=config.seed,
-        objective=objective,
-        tasks=tasks,
-        strategy=strategy,
-        learning_rate=learning_rate,
-        reducible=config.held_out.reduces,
-        zero_mean=config.es.initial_mean == "zeros",
-        average_decay=config.es.average_decay,
-    )
-
-
-def _perturbation_scales(objective: Objective, solution: MetaParams) -> MetaParams:
-    """The objective's factor for each tensor, in the structure of its meta-parameters; 1 where it names
-    none.
-    """
-    if not hasattr(objective, "perturbation_scales"):
-        raise ConfigError(f"es.sigma_per_part: {objective.name} does not say how its parts differ")
-    by_name = objective.perturbation_scales()
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: jnp.full(
-            leaf.shape, by_name.get(jax.tree_util.keystr(path, simple=True, separator="/"), 1.0)
-        ),
-        solution,
-    )
-
-
-def _shares(config: RunConfig) -> Iterator[tuple[RunConfig, int]]:
-    """The configuration of each environment, and the first of its groups."""
-    first = 0
-    for task in config.tasks:
-        yield task, first
-        first += task.groups
-
-
-def _task(config: RunConfig, devices: int | None, first_group: int) -> Task:
-    parts = make_parts(config, devices)
-    fitness = FITNESS.find(config.fitness)
-    lanes = Lanes(
-        learner=dataclasses.replace(parts.learner, sums_rewards=fitness.reads_rewards),
-        fitness=fitness,
-        score=parts.curriculum.score,
-        first_group=first_group,
-        groups=config.groups,
-        group_size=config.es.group_size,
-        block_size=config.block_size,
-        mesh=parts.mesh,
-    )
-    return Task(lanes=lanes, curriculum=parts.curriculum, references=parts.references)
-
-
-class Turn(NamedTuple):
+class TaskResult(NamedTuple):
     """What came of one environment in a generation.
 
     Attributes:
-        horizons: of the levels that were served.
+        horizons: of its levels.
         fitness: of its share of the candidates.
         curriculum: its state afterwards.
         metrics: its own.
@@ -229,7 +215,7 @@ class Turn(NamedTuple):
 
 
 def generation(program: Evolution, state: MetaState) -> tuple[MetaState, dict[str, Array]]:
-    """Serves levels, tries a population of objectives on them, and moves towards the better ones.
+    """One generation: tries a population of objectives on levels, and moves towards the better ones.
 
     Args:
         program: the static side.
@@ -240,26 +226,33 @@ def generation(program: Evolution, state: MetaState) -> tuple[MetaState, dict[st
     """
     strategy = program.strategy
     keys = keys_of_generation(program.seed, state.generation)
+    # 1. Candidates: theta + sigma eps and theta - sigma eps of every antithetic pair.
     candidates = strategy.ask(state.strategy, keys[CANDIDATES])
     candidates = scale_perturbations(strategy, state.strategy, candidates, state.scale)
-    turns = [
-        _play(task, candidates, curriculum, state.generation, keys, number)
-        for number, (task, curriculum) in enumerate(zip(program.tasks, state.curricula, strict=True))
+    # 2. Each pair trains two agents from scratch on a level that the curriculum chooses.
+    results = [
+        _play(task, lanes, candidates, curriculum, state.generation, keys, number)
+        for number, (task, lanes, curriculum) in enumerate(
+            zip(program.tasks, program.lanes, state.curricula, strict=True)
+        )
     ]
-    fitness = told = jnp.concatenate([turn.fitness for turn in turns])
-    if len(turns) > 1:
-        told = jnp.concatenate([_standardised(turn.fitness) for turn in turns])
-    told_state = strategy.tell(state.strategy, keys[CANDIDATES], told)
-    signal = strategy.signal(state.strategy, told_state, told) if hasattr(strategy, "signal") else {}
-    strategy_state = scale_step(state.strategy, told_state, state.scale)
+    # 3. Fitness: the return of the trained agents, on one scale where there are several environments.
+    fitness = comparable = jnp.concatenate([result.fitness for result in results])
+    if len(results) > 1:
+        comparable = jnp.concatenate([_standardised(result.fitness) for result in results])
+    # 4. The mean moves towards the better member of each pair.
+    after_tell = strategy.tell(state.strategy, keys[CANDIDATES], comparable)
+    signal = strategy.signal(state.strategy, after_tell, comparable) if hasattr(strategy, "signal") else {}
+    strategy_state = scale_step(state.strategy, after_tell, state.scale)
+    # 5. The running average of the means is what is saved, evaluated and shipped.
     new_state = MetaState(
         generation=state.generation + 1,
         strategy=strategy_state,
-        curricula=tuple(turn.curriculum for turn in turns),
+        curricula=tuple(result.curriculum for result in results),
         scale=state.scale,
         average=_averaged(program, state, strategy.mean(strategy_state)),
     )
-    return new_state, _metrics(program, state, new_state, turns, fitness, signal)
+    return new_state, _metrics(program, state, new_state, results, fitness, signal)
 
 
 def _averaged(program: Evolution, state: MetaState, mean: MetaParams) -> MetaParams | None:
@@ -272,29 +265,34 @@ def _averaged(program: Evolution, state: MetaState, mean: MetaParams) -> MetaPar
 
 def _play(
     task: Task,
+    lanes: Lanes,
     candidates: Candidates,
     curriculum: Any,
-    now: Int[Array, ""],
+    generation: Int[Array, ""],
     keys: list[Key[Array, ""]],
     number: int,
-) -> Turn:
+) -> TaskResult:
     """One environment's share of a generation; `number` is the environment's."""
     # The first one's keys are those of a run on it alone; the lanes' keys differ by their groups.
     levels_key, references_key = (
         keys[use] if number == 0 else jax.random.fold_in(keys[TASKS], len(USES) * number + use)
         for use in (LEVELS, REFERENCES)
     )
-    everywhere = jnp.ones(task.lanes.groups, bool)
-    playing, level_batch = task.curriculum.serve(curriculum, levels_key, now, everywhere)
+    everywhere = jnp.ones(lanes.groups, bool)
+    # a. Levels, replayed from the buffer or new; for the new ones, what their scores compare with.
+    playing, level_batch = task.curriculum.serve(curriculum, levels_key, generation, everywhere)
     level_batch = add_references(task.references, level_batch, everywhere, references_key)
-    results = task.lanes.run(candidates, level_batch, keys[LANES])
+    # b. Lifetimes, and the evaluation of the agents at their end.
+    results = lanes.run(candidates, level_batch, keys[LANES])
+    # c. The buffer takes the new scores in, and evicts.
     played = by_level(results)
-    recorded = task.curriculum.record(playing, level_batch, played, everywhere, now)
-    return Turn(
+    recorded = task.curriculum.record(playing, level_batch, played, everywhere, generation)
+    return TaskResult(
         horizons=level_batch.levels.horizon,
         fitness=results.fitness,
         curriculum=recorded,
-        metrics=task.curriculum.metrics(recorded, level_batch, played, everywhere, now),
+        metrics=task.curriculum.metrics(recorded, level_batch, played, everywhere, generation)
+        | inner_metrics(results),
     )
 
 
@@ -316,14 +314,14 @@ def _metrics(
     program: Evolution,
     state: MetaState,
     new_state: MetaState,
-    turns: list[Turn],
+    results: list[TaskResult],
     fitness: Float[Array, "groups size"],
     signal: dict[str, Array],
 ) -> dict[str, Array]:
     finite = jnp.isfinite(fitness)
     mean, deviation = _moments(fitness)
     before, after = (ravel_pytree(program.last_mean(state))[0] for state in (state, new_state))
-    horizons = jnp.concatenate([turn.horizons for turn in turns])
+    horizons = jnp.concatenate([result.horizons for result in results])
     scale = 1.0 if state.scale is None else state.scale
     metrics = {
         "fitness_mean": mean,
@@ -339,11 +337,11 @@ def _metrics(
         "horizon_mean": jnp.mean(horizons.astype(jnp.float32)),
         **{name: signal.get(name, jnp.float32(jnp.nan)) for name in SIGNAL_METRICS},
         "endless": endless_share(fitness),
-        "updates": jnp.stack([jnp.sum(turn.horizons) * turn.fitness.shape[1] for turn in turns]),
+        "updates": jnp.stack([jnp.sum(result.horizons) * result.fitness.shape[1] for result in results]),
     }
-    if len(turns) == 1:
-        return metrics | turns[0].metrics
-    for number, (task, turn) in enumerate(zip(program.tasks, turns, strict=True)):
-        own = turn.metrics | {"fitness_mean": _moments(turn.fitness)[0]}
+    if len(results) == 1:
+        return metrics | results[0].metrics
+    for number, (task, result) in enumerate(zip(program.tasks, results, strict=True)):
+        own = result.metrics | {"fitness_mean": _moments(result.fitness)[0]}
         metrics |= {f"{name}.{number}.{task.name}": value for name, value in own.items()}
     return metrics

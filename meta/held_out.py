@@ -15,18 +15,17 @@ from jaxtyping import Array, Float, Key, UInt32
 
 from rl_discovery.discovery.agents.spaces import name_of
 from rl_discovery.discovery.keys import keys_of
-from rl_discovery.discovery.learning.lifetime import make_learner
 from rl_discovery.discovery.sharding import replicated
 from rl_discovery.discovery.types import MetaParams
 from rl_discovery.envs.levels import Family, Level, LevelDistribution, log_uniform_int
-from rl_discovery.envs.registry import family_of
+from rl_discovery.meta.build import Program
 from rl_discovery.meta.config import RunConfig
 from rl_discovery.meta.curriculum import SCORES
 from rl_discovery.meta.curriculum.base import not_replayed
-from rl_discovery.meta.lanes import Lanes, Unchanged
-from rl_discovery.meta.program import Program
+from rl_discovery.meta.evolve import Lanes, Unchanged
 from rl_discovery.meta.runs.signals import wait_for
 from rl_discovery.meta.scale import Scale
+from rl_discovery.meta.task import Task
 
 FOLD = 0x4E1D0475
 """What the key of seed 0 is folded with, which no generation's key is: no run counts that far."""
@@ -36,7 +35,7 @@ LEVELS, LANES = range(2)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Exam:
+class _HeldOutLevels:
     """The held-out levels of one environment.
 
     Attributes:
@@ -91,9 +90,11 @@ class HeldOut:
     def __init__(self, config: RunConfig, program: Program) -> None:
         self.config = config.held_out
         self._program = program
-        tasks = config.tasks if config.held_out.every else ()
-        self._exams = [_exam(task, program, config.held_out.levels) for task in tasks]
-        self._scales: list[Scale | None] = [None] * len(self._exams)
+        shares = config.tasks if config.held_out.every else ()
+        self._environments = [
+            _held_out(task, share, program) for share, task in zip(shares, program.tasks, strict=False)
+        ]
+        self._scales: list[Scale | None] = [None] * len(self._environments)
         self._compiled: Any = None
 
     def due(self, generation: int) -> bool:
@@ -108,7 +109,8 @@ class HeldOut:
         """Prepares `evaluate` for states that lie where this one does."""
         where = replicated(self._program.mesh)
         self._scales = [
-            evaluates.scale(self._key(FOLD, number)) for number, evaluates in enumerate(self._exams)
+            environment.scale(self._key(FOLD, number))
+            for number, environment in enumerate(self._environments)
         ]
         # The number is an operand, or XLA would spend its time on computing levels while it compiles.
         self._compiled = jax.jit(self.evaluation, out_shardings=where).lower(state, np.uint32(FOLD)).compile()
@@ -127,8 +129,8 @@ class HeldOut:
         """
         meta_params = self._program.meta_params(state)
         fitness = [
-            evaluates.fitness(meta_params, self._key(fold, number))
-            for number, evaluates in enumerate(self._exams)
+            environment.fitness(meta_params, self._key(fold, number))
+            for number, environment in enumerate(self._environments)
         ]
         means = jnp.stack([jnp.mean(values) for values in fitness])
         # Of one level nothing is known about the spread.
@@ -145,7 +147,7 @@ class HeldOut:
         if known:
             metrics["held_out_score"] = jnp.mean(jnp.stack(known))
         if len(fitness) > 1:
-            names = (name_of(evaluates.lanes.learner.env) for evaluates in self._exams)
+            names = (name_of(environment.lanes.learner.env) for environment in self._environments)
             metrics |= {f"held_out_fitness.{i}.{name}": means[i] for i, name in enumerate(names)}
         return metrics
 
@@ -154,18 +156,15 @@ class HeldOut:
         return jax.random.fold_in(jax.random.fold_in(jax.random.key(0), fold), number)
 
 
-def _exam(config: RunConfig, program: Program, levels: int) -> _Exam:
-    """The held-out levels of one environment; its agents have no critic, which only training needs."""
-    distribution = config.levels.build()
+def _held_out(task: Task, config: RunConfig, program: Program) -> _HeldOutLevels:
+    """The held-out levels of one environment."""
     lanes = Lanes(
-        learner=make_learner(
-            distribution.env, distribution.blank().params, config.agent, program.objective, blank=True
-        ),
+        learner=task.measured,
         score=SCORES["random"],
         first_group=0,
-        groups=levels,
+        groups=config.held_out.levels,
         group_size=1,
         block_size=config.block_size,
         mesh=program.mesh,
     )
-    return _Exam(distribution=distribution, lanes=lanes, family=family_of(config.levels.distribution))
+    return _HeldOutLevels(distribution=task.distribution, lanes=lanes, family=task.family)

@@ -18,15 +18,14 @@ from jaxtyping import Array, Float, Int
 from rl_discovery.discovery.objectives.base import Objective
 from rl_discovery.discovery.sharding import over_lanes, put, replicated
 from rl_discovery.discovery.types import MetaParams
-from rl_discovery.meta.build import Parts, make_parts
-from rl_discovery.meta.config import RunConfig
 from rl_discovery.meta.curriculum import Curriculum, Played
 from rl_discovery.meta.curriculum.base import empty_level_batch, masked_mean
-from rl_discovery.meta.curriculum.references import References, add_references
+from rl_discovery.meta.curriculum.references import add_references
 from rl_discovery.meta.evolution.base import SIGNAL_METRICS
 from rl_discovery.meta.keys import AGENTS, INIT, LANES, LEVELS, REFERENCES, keys_of_generation
-from rl_discovery.meta.population import Advanced, LivingLanes, Population, chunks, usable_devices
+from rl_discovery.meta.population import Advanced, LivingLanes, Population
 from rl_discovery.meta.results import endless_share
+from rl_discovery.meta.task import Task
 
 
 @struct.dataclass
@@ -56,31 +55,27 @@ class MetaGradient:
     """The static side of a run by meta-gradients: what `meta_step` needs besides numbers."""
 
     seed: int
-    parts: Parts
+    objective: Objective
+    task: Task
     lanes: LivingLanes
     learning_rate: float
     optimiser: optax.GradientTransformation
     reducible: bool = False
 
     @property
-    def objective(self) -> Objective:
-        """The rule that is learned."""
-        return self.parts.objective
+    def tasks(self) -> tuple[Task, ...]:
+        """The one environment of the run."""
+        return (self.task,)
 
     @property
     def mesh(self) -> Mesh:
         """The devices that lanes are spread over."""
-        return self.parts.mesh
+        return self.lanes.mesh
 
     @property
     def curriculum(self) -> Curriculum:
         """Which levels are played."""
-        return self.parts.curriculum
-
-    @property
-    def references(self) -> References:
-        """What level scores compare with."""
-        return self.parts.references
+        return self.task.curriculum
 
     def init(self, start: MetaParams | None = None) -> GradientState:
         """State before the first meta-step, at `start` where it is given."""
@@ -88,7 +83,7 @@ class MetaGradient:
         if meta_params is None:
             meta_params = self.objective.init(jax.random.fold_in(jax.random.key(self.seed), INIT))
         nothing = empty_level_batch(
-            self.parts.blank, self.lanes.config.lanes, scaled=self.parts.planner is not None
+            self.task.blank, self.lanes.config.lanes, scaled=self.task.planner is not None
         )
         return GradientState(
             generation=jnp.int32(0),
@@ -119,49 +114,6 @@ class MetaGradient:
     last_mean = meta_params
 
 
-def make_meta_gradient(config: RunConfig) -> MetaGradient:
-    """Builds the static side of a run by meta-gradients.
-
-    Raises:
-        ConfigError, ValueError: parts that do not fit each other or this machine.
-    """
-    settings = config.meta_gradient
-    parts = make_parts(config, _devices(config), critic=True)
-    return MetaGradient(
-        seed=config.seed,
-        parts=parts,
-        lanes=LivingLanes(parts.learner, parts.curriculum.score, settings, config.block_size, parts.mesh),
-        learning_rate=settings.learning_rate,
-        optimiser=optax.chain(
-            optax.clip_by_global_norm(settings.max_grad_norm), optax.adam(settings.learning_rate)
-        ),
-        reducible=config.held_out.reduces,
-    )
-
-
-def _devices(config: RunConfig) -> int:
-    """As many as asked for, else all that lanes can be dealt to evenly; of a CPU's two at least.
-
-    The program for one device rounds the meta-gradient otherwise than that for several (XLA compiles them
-    differently; which difference does it is not known). With two virtual devices no CPU run is alone.
-
-    Raises:
-        ValueError: lanes that cannot be dealt evenly.
-    """
-    lanes, size, devices = config.meta_gradient.lanes, config.block_size, config.devices
-    pieces = chunks(lanes, size)
-    if devices is None:
-        devices = usable_devices(pieces, jax.device_count(), jax.process_count())
-    if pieces % devices:
-        raise ValueError(
-            f"{lanes} lanes in blocks of {size} cannot be dealt evenly to {devices} devices: "
-            f"use a divisor of {pieces}"
-        )
-    if devices == 1 and pieces % 2 == 0 and jax.default_backend() == "cpu":
-        return min(2, jax.device_count())
-    return devices
-
-
 def meta_step(program: MetaGradient, state: GradientState) -> tuple[GradientState, dict[str, Array]]:
     """Serves levels to lanes that need one, lets every agent learn, and follows the meta-gradient.
 
@@ -177,7 +129,7 @@ def meta_step(program: MetaGradient, state: GradientState) -> tuple[GradientStat
     now, idle = state.generation, population.idle
 
     playing, level_batch = curriculum.serve(state.curriculum, keys[LEVELS], now, idle)
-    level_batch = add_references(program.references, level_batch, idle, keys[REFERENCES])
+    level_batch = add_references(program.task.references, level_batch, idle, keys[REFERENCES])
     level_batch = jax.tree.map(
         lambda new, old: jax.vmap(jnp.where)(idle, new, old), level_batch, population.served
     )

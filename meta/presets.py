@@ -5,18 +5,22 @@ from typing import Any
 
 from rl_discovery.discovery.agents.agent import AgentConfig
 from rl_discovery.discovery.learning.settings import PPO_SETTINGS, PPO_TABLES
+from rl_discovery.discovery.objectives.a2c import A2C
+from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.discovery.objectives.lpo import LPO
+from rl_discovery.discovery.objectives.ppo import PPO
 from rl_discovery.discovery.registry import Registry
 from rl_discovery.meta.config import (
+    CheckpointConfig,
     CurriculumConfig,
-    DriftConfig,
     EnvironmentConfig,
     EvolutionConfig,
+    HeldOutConfig,
     LevelsConfig,
     MetaGradientConfig,
-    ObjectiveConfig,
     RunConfig,
 )
-from rl_discovery.meta.keeping import CheckpointConfig, HeldOutConfig
+from rl_discovery.meta.objective_settings import objective_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +41,7 @@ _TA_LPG = RunConfig(es=EvolutionConfig(adam_b1=0.99, initial_mean="zeros"))
 _TA_LPG_CPU = RunConfig(
     preset="ta-lpg-cpu",
     generations=6_600,
-    objective=ObjectiveConfig(encoding="scaled", normalise_pihat=True, schedule=True, width=16),
+    objective=objective_settings(LPG, encoding="scaled", normalise_pihat=True, schedule=True, width=16),
     agent=AgentConfig(workers=16, policy_learning_rate=80.0, head_learning_rate=4.0),
     es=EvolutionConfig(
         pairs=64,
@@ -58,13 +62,13 @@ _TA_LPG_A2C_CPU = dataclasses.replace(
     _TA_LPG_CPU,
     preset="ta-lpg-a2c-cpu",
     generations=3_300,
-    objective=ObjectiveConfig(form="a2c_residual", schedule=True, encoding="scaled", width=8),
+    objective=objective_settings(LPG, form="a2c_residual", schedule=True, encoding="scaled", width=8),
     es=dataclasses.replace(_TA_LPG_CPU.es, sigma=0.2),
 )
 
 # Nothing but a schedule: ten numbers.
 _TA_A2C_CPU = dataclasses.replace(
-    _TA_LPG_A2C_CPU, preset="ta-a2c-cpu", generations=330, objective=ObjectiveConfig(kind="ta-a2c")
+    _TA_LPG_A2C_CPU, preset="ta-a2c-cpu", generations=330, objective=objective_settings(A2C, schedule=True)
 )
 
 
@@ -72,7 +76,7 @@ _TA_A2C_CPU = dataclasses.replace(
 _META_GRADIENT = RunConfig(
     preset="lpg-meta-gradient",
     generations=30_000,
-    objective=ObjectiveConfig(horizon_inputs=False),
+    objective=objective_settings(LPG, horizon_inputs=False),
     trainer="meta_gradient",
     levels=LevelsConfig(distribution="all_shortlife"),
     block_size=2,
@@ -84,7 +88,7 @@ _REGRET = CurriculumConfig(score="algorithmic_regret")
 _META_GRADIENT_CPU = dataclasses.replace(
     _META_GRADIENT,
     preset="lpg-meta-gradient-cpu",
-    objective=ObjectiveConfig(horizon_inputs=False, width=32),
+    objective=objective_settings(LPG, horizon_inputs=False, width=32),
     agent=AgentConfig(workers=16),
     meta_gradient=MetaGradientConfig(lanes=64, learning_rate=1e-3),
     levels=LevelsConfig(distribution="all_randlife"),
@@ -98,14 +102,14 @@ _TA_META_GRADIENT_CPU = dataclasses.replace(
     _META_GRADIENT_CPU,
     preset="ta-lpg-meta-gradient-cpu",
     generations=1_660,
-    objective=ObjectiveConfig(encoding="scaled", width=32),
+    objective=objective_settings(LPG, encoding="scaled", width=32),
     levels=LevelsConfig(distribution="all_vrandlife"),
     meta_gradient=MetaGradientConfig(lanes=64, learning_rate=1e-3),
 )
 _TWO_STAGE_CPU = dataclasses.replace(
     _TA_LPG_CPU,
     preset="ta-lpg-two-stage-cpu",
-    objective=ObjectiveConfig(encoding="scaled", width=32),
+    objective=objective_settings(LPG, encoding="scaled", width=32),
     agent=_TA_META_GRADIENT_CPU.agent,
     start_from="preset:ta-lpg-meta-gradient-cpu",
 )
@@ -119,7 +123,7 @@ def _regret(config: RunConfig, name: str, curriculum: CurriculumConfig) -> RunCo
 
 def _blind(config: RunConfig, name: str) -> RunConfig:
     """The same without horizon inputs and without a schedule."""
-    objective = dataclasses.replace(config.objective, horizon_inputs=False, schedule=False)
+    objective = config.objective.replace(horizon_inputs=False, schedule=False)
     return dataclasses.replace(config, preset=name, objective=objective)
 
 
@@ -129,7 +133,7 @@ def _blind(config: RunConfig, name: str) -> RunConfig:
 _LPO = RunConfig(
     preset="lpo",
     generations=800,
-    objective=ObjectiveConfig(kind="lpo"),
+    objective=objective_settings(LPO),
     agent=PPO_SETTINGS["SpaceInvaders-MinAtar"],
     es=EvolutionConfig(
         pairs=32,
@@ -156,7 +160,7 @@ _DRIFTS_CPU = dataclasses.replace(
     _LPO,
     generations=600,
     agent=dataclasses.replace(PPO_TABLES, workers=16),
-    drift=DriftConfig(width=16),
+    objective=objective_settings(LPO, width=16),
     es=EvolutionConfig(
         pairs=128,
         group_size=8,
@@ -188,8 +192,8 @@ _LPO_CPU = dataclasses.replace(
 
 def _aware(config: RunConfig, name: str, **inputs: Any) -> RunConfig:
     """The same with horizon inputs of the drift."""
-    drift = dataclasses.replace(config.drift, progress_inputs=True, **inputs)
-    return dataclasses.replace(config, preset=name, drift=drift)
+    objective = config.objective.replace(progress_inputs=True, **inputs)
+    return dataclasses.replace(config, preset=name, objective=objective)
 
 
 # Nothing but a schedule: twenty numbers.
@@ -197,8 +201,7 @@ _TA_PPO_CPU = dataclasses.replace(
     _DRIFTS_CPU,
     preset="ta-ppo-cpu",
     generations=330,
-    objective=ObjectiveConfig(kind="ta-ppo"),
-    drift=DriftConfig(),
+    objective=objective_settings(PPO, schedule=True),
     es=EvolutionConfig(pairs=64, sigma=0.2, learning_rate=3e-2, learning_rate_decay=0.99, average_decay=0.95),
     levels=LevelsConfig(distribution="all_vrandlife"),
 )

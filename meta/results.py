@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from rl_discovery.discovery.learning.lifetime import Learner, TrainState
 from rl_discovery.discovery.learning.rollout import UNFINISHED
+from rl_discovery.discovery.objectives.base import Metrics
 from rl_discovery.discovery.types import EnvParams
 from rl_discovery.meta.config import RunConfig
 from rl_discovery.meta.curriculum import LaneOutcome, Played, Score
@@ -34,12 +35,14 @@ class LaneResults:
         score: of the level, by this agent.
         best_return: highest return of an episode on the level, earlier plays included; discounted where
             the score reads the values of a critic, which are.
+        inner: metrics of the agent's last update, where the learner keeps them; NaN without any update.
     """
 
     fitness: Float[Array, "*lanes"]
     mean_return: Float[Array, "*lanes"]
     score: Float[Array, "*lanes"]
     best_return: Float[Array, "*lanes"]
+    inner: Metrics = struct.field(default_factory=dict)
 
 
 def evaluate_lane(
@@ -84,6 +87,7 @@ def evaluate_lane(
         mean_return=mean_return,
         score=jnp.zeros_like(mean_return),
         best_return=best,
+        inner=train_state.metrics or {},
     )
     if score.function is None:
         return results
@@ -109,6 +113,14 @@ def by_level(results: LaneResults) -> Played:
         score=_finite_mean(results.score),
         best_return=jnp.max(results.best_return, axis=1),
     )
+
+
+def inner_metrics(results: LaneResults) -> dict[str, Float[Array, ""]]:
+    """Means over lanes of the metrics of their last updates, where these are finite, as `inner/NAME`."""
+    return {
+        f"inner/{name}": jnp.nanmean(jnp.where(jnp.isfinite(values), values, jnp.nan))
+        for name, values in results.inner.items()
+    }
 
 
 def _finite_mean(values: Float[Array, "groups size"]) -> Float[Array, " groups"]:

@@ -16,10 +16,9 @@ from rl_discovery.scripts import bench_scaling, output, runtime
 from rl_discovery.scripts.arguments import parse
 
 if TYPE_CHECKING:
+    from rl_discovery.meta.build import Program
     from rl_discovery.meta.config import RunConfig
-    from rl_discovery.meta.evolve import Evolution, Task
-    from rl_discovery.meta.program import Program
-    from rl_discovery.meta.traffic import Collective
+    from rl_discovery.meta.evolve import Evolution, Lanes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +88,9 @@ def _config(arguments: Arguments, devices: int | None) -> "RunConfig":
 
     config = PRESETS.find(arguments.preset).config
 
+    network = {"width": arguments.gru_width, "precision": arguments.precision}
+    network = {name: value for name, value in network.items() if value is not None}
+
     def changed(part: Any, **values: Any) -> Any:
         return dataclasses.replace(part, **{k: v for k, v in values.items() if v is not None})
 
@@ -100,7 +102,7 @@ def _config(arguments: Arguments, devices: int | None) -> "RunConfig":
             devices=devices,
             es=changed(config.es, pairs=arguments.pairs),
             agent=changed(config.agent, workers=arguments.workers, rollout_steps=arguments.rollout_steps),
-            objective=changed(config.objective, width=arguments.gru_width, precision=arguments.precision),
+            objective=config.objective.replace(**network),
             levels=changed(config.levels, distribution=arguments.distribution, horizon=arguments.horizon),
             # A run fills its buffer first; what is measured here is what comes after.
             curriculum=changed(config.curriculum, score=arguments.score, minimum_fill=0.0),
@@ -112,11 +114,12 @@ def _measure(config: "RunConfig", repeats: int) -> dict[str, Any]:
     import jax
 
     from rl_discovery.checkpoints.provenance import versions
+    from rl_discovery.discovery.objectives.lpg import LPG
+    from rl_discovery.meta.build import make_program
     from rl_discovery.meta.evolve import Evolution
-    from rl_discovery.meta.program import make_program
-    from rl_discovery.meta.traffic import total_bytes
 
     program = make_program(config)
+    rule = config.build_objective()
     whole = _time_generations(program, config, repeats)
     peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Agents of the meta-gradient are evaluated only where a lifetime ends: there is little to leave out.
@@ -143,16 +146,14 @@ def _measure(config: "RunConfig", repeats: int) -> dict[str, Any]:
         "gemm_fraction": round(train_rate * flop / (gemm * 1e9), 4),
         "train_env_steps": whole.env_steps[-1],
         "devices": program.mesh.size,
-        "collectives": len(whole.crossing),
-        "collective_bytes": total_bytes(whole.crossing),
         "platform": jax.default_backend(),
         "preset": config.preset,
         "pairs": config.es.pairs,
         "workers": config.agent.workers,
         "rollout_steps": config.agent.rollout_steps,
         "horizon": config.levels.horizon,
-        "gru_width": config.objective.width if config.objective.kind == "lpg" else None,
-        "precision": config.objective.precision,
+        "gru_width": rule.width if isinstance(rule, LPG) else None,
+        "precision": getattr(config.objective, "precision", "float32"),
         "distribution": config.levels.distribution,
         "score": config.curriculum.score,
         "block_size": config.block_size,
@@ -170,16 +171,14 @@ class _Timing:
     env_steps: list[int]
     replayed: float | None
     state: Any
-    crossing: "list[Collective]"
 
 
 def _time_generations(program: "Program", config: "RunConfig", repeats: int) -> _Timing:
     """Compiles one generation, runs it once to warm up, then `repeats` times from state to state."""
     import jax
 
-    from rl_discovery.meta.program import compile_step
+    from rl_discovery.meta.build import compile_step
     from rl_discovery.meta.results import env_steps_of
-    from rl_discovery.meta.traffic import collectives
 
     state = jax.block_until_ready(program.place(jax.jit(program.init)()))
     began = time.perf_counter()
@@ -195,8 +194,7 @@ def _time_generations(program: "Program", config: "RunConfig", repeats: int) -> 
     # Nothing is replayed where there is no buffer, or where no lifetime of a meta-gradient ended.
     known = [share for share in replayed[1:] if not math.isnan(share)]
     mean = statistics.mean(known) if known else None
-    crossing = collectives(step.as_text())
-    return _Timing(compile_s, seconds[0], seconds[1:], env_steps[1:], mean, state, crossing)
+    return _Timing(compile_s, seconds[0], seconds[1:], env_steps[1:], mean, state)
 
 
 def _time_curriculum(program: "Program", state: Any, levels: int, repeats: int = 20) -> float:
@@ -209,10 +207,10 @@ def _time_curriculum(program: "Program", state: Any, levels: int, repeats: int =
     curriculum, everywhere = program.curriculum, jnp.ones(levels, bool)
 
     def serve_and_record(state: Any, key: Any, generation: Any) -> Any:
-        playing, served = curriculum.serve(state, key, generation, everywhere)
+        playing, level_batch = curriculum.serve(state, key, generation, everywhere)
         scores = jax.random.uniform(key, (levels,))
         played = Played(agent_return=scores, score=scores, best_return=scores)
-        return curriculum.record(playing, served, played, everywhere, generation), served
+        return curriculum.record(playing, level_batch, played, everywhere, generation), level_batch
 
     run = jax.jit(serve_and_record)
     key, generation = jax.random.key(0), state.generation
@@ -234,18 +232,17 @@ def _without_evaluation(program: "Evolution") -> "Evolution":
     from rl_discovery.discovery.learning.rollout import Episodes
 
     class TrainingOnly(Learner):
-        def episodes(self, level: Any, key: Any, life: Any, discount: float = 1.0) -> Any:
+        def episodes(self, level: Any, key: Any, train_state: Any, discount: float = 1.0) -> Any:
             """A number that needs the whole trained agent, so that no work is optimised away."""
-            total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(life.agent.params))
+            total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(train_state.agent.params))
             return Episodes(returns=jnp.full(self.workers, total), discounted=jnp.full(self.workers, total))
 
-    def training_only(task: "Task") -> "Task":
-        learner = task.lanes.learner
+    def training_only(lanes: "Lanes") -> "Lanes":
+        learner = lanes.learner
         fields = {field.name: getattr(learner, field.name) for field in dataclasses.fields(learner)}
-        lanes = dataclasses.replace(task.lanes, learner=TrainingOnly(**fields))
-        return dataclasses.replace(task, lanes=lanes)
+        return dataclasses.replace(lanes, learner=TrainingOnly(**fields))
 
-    return dataclasses.replace(program, tasks=tuple(training_only(task) for task in program.tasks))
+    return dataclasses.replace(program, lanes=tuple(training_only(lanes) for lanes in program.lanes))
 
 
 def flop_per_env_step(config: "RunConfig") -> int:
@@ -254,14 +251,18 @@ def flop_per_env_step(config: "RunConfig") -> int:
     GRU: 2 x 3 G (G + inputs); heads: 2 G (1 + M); phi, on y(s_t) and y(s_{t+1}): 2 x 2 (M E + E).
     A drift: its two layers forwards, once an epoch.
     """
-    if config.objective.kind == "lpo":
-        drift = config.drift.build()
-        return 2 * drift.width * (len(drift.inputs) + 1) * config.agent.epochs
-    objective = config.objective
-    inputs = 7 if objective.horizon_inputs else 5
-    gru = 6 * objective.width * (objective.width + inputs)
-    heads = 2 * objective.width * (1 + objective.bins)
-    return gru + heads + 4 * objective.embedding_width * (objective.bins + 1)
+    from rl_discovery.discovery.objectives.lpg import LPG
+    from rl_discovery.discovery.objectives.lpo import LPO
+
+    rule = config.build_objective()
+    if isinstance(rule, LPO):
+        return 2 * rule.width * (len(rule.inputs) + 1) * config.agent.epochs
+    if not isinstance(rule, LPG):  # a few terms or a schedule
+        return 0
+    inputs = 7 if rule.horizon_inputs else 5
+    gru = 6 * rule.width * (rule.width + inputs)
+    heads = 2 * rule.width * (1 + rule.bins)
+    return gru + heads + 4 * rule.embedding_width * (rule.bins + 1)
 
 
 def _gemm_gflops(config: "RunConfig", size: int = 1024, products: int = 20) -> float:
@@ -273,7 +274,7 @@ def _gemm_gflops(config: "RunConfig", size: int = 1024, products: int = 20) -> f
     from rl_discovery.discovery.sharding import AXIS, make_mesh
 
     mesh = make_mesh(config.devices)
-    dtype = jnp.dtype(config.objective.precision)
+    dtype = jnp.dtype(getattr(config.objective, "precision", "float32"))
 
     def on_device(a: Any) -> Any:
         def multiply(_: Any, x: Any) -> Any:

@@ -21,8 +21,6 @@ SHOWN = {
     "env_steps_per_s": "env steps/s",
     "per_device": "per device",
     "efficiency": "of the first, per core in use",
-    "collectives": "collectives",
-    "collective_bytes": "bytes of them",
 }
 """Columns of the table."""
 

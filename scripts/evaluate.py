@@ -7,7 +7,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from matplotlib.axes import Axes
@@ -15,10 +15,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rl_discovery import evaluation
-from rl_discovery.checkpoints import load_objective, spelling, untrusted
+from rl_discovery.checkpoints import load_objective, spelling
 from rl_discovery.checkpoints.atomic import replace_file
+from rl_discovery.checkpoints.errors import RunError
 from rl_discovery.checkpoints.loading import find_path
 from rl_discovery.checkpoints.objective_file import is_learned
+from rl_discovery.checkpoints.run_directory import Row, metrics_lines
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.horizon import furthest_horizons
 from rl_discovery.discovery.objectives.schedule import Scheduled
@@ -193,7 +195,7 @@ def _one_spelling(name: str) -> str:
 def beginnings(objectives: Mapping[str, TrainedObjective]) -> Iterator[str]:
     """What evolution began from, of objectives that did not begin from nothing."""
     for label, objective in objectives.items():
-        start = getattr(objective.rule, "begins_as", None)
+        start = objective.rule.begins_as
         if start is not None and is_learned(objective.rule):
             generations, steps = (objective.card.get(name) for name in ("generations", "env_steps"))
             after = f", and was evolved over {steps:,} environment steps" if generations and steps else ""
@@ -228,7 +230,7 @@ def save(
         "curves": evaluation.curves_figure(results),
         "profiles": evaluation.profiles_figure(results),
     }
-    rows = [] if run is None else read_metrics(run / "metrics.jsonl")
+    rows = [] if run is None else _metrics_so_far(run)
     if rows:
         figures["summary"] = evaluation.learning_figure(rows, results, _draw_more(results, objective))
     for name, figure in figures.items():
@@ -240,18 +242,18 @@ def save(
 def _draw_more(
     results: evaluation.Results, objective: TrainedObjective | None
 ) -> list[Callable[[Axes], None]]:
-    if objective is None or not getattr(objective.rule, "schedule", False):
+    if objective is None or not objective.rule.schedule:
         return []
     lifetimes = sorted({cell.updates for cell in results.cells})
     return [lambda ax: draw_factors(ax, objective, lifetimes)]
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Rows of a metrics.jsonl, up to a line that is not whole: the run may be writing it right now."""
-    rows: list[dict[str, Any]] = []
-    with contextlib.suppress(OSError, untrusted.RefusedError):
-        for line in untrusted.metrics_lines(path):
-            rows.append(untrusted.metrics_row(line))  # noqa: PERF401 - what came before an error stays
+def _metrics_so_far(run: Path) -> list[Row]:
+    """The metrics up to what is damaged or cannot be read: results are saved all the same."""
+    rows: list[Row] = []
+    with contextlib.suppress(RunError):
+        for line in metrics_lines(run):
+            rows.append(line.row)  # noqa: PERF401 - what came before an error stays
     return rows
 
 

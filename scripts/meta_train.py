@@ -13,6 +13,7 @@ from rl_discovery.scripts.arguments import UsageError, parse
 
 if TYPE_CHECKING:
     from rl_discovery.meta.config import RunConfig
+    from rl_discovery.meta.objective_settings import ObjectiveSettings
 
 DEFAULT_PRESET = "ta-lpg-cpu"
 
@@ -34,12 +35,15 @@ def parse_arguments(argv: Sequence[str], *, resume: bool = False) -> Any:
     pre = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     pre.add_argument("--preset")
     pre.add_argument("--run-dir", "--run_dir")
+    pre.add_argument("--objective.kind", dest="kind", nargs="?")
     known, _ = pre.parse_known_args(argv)
 
     import tyro
 
     from rl_discovery.meta.config import RunConfig, validate
+    from rl_discovery.meta.objective_settings import objective_settings, of_kind
     from rl_discovery.meta.presets import PRESETS
+    from rl_discovery.scripts.meta_train_help import HELP, HELP_ALL, after_all, after_essentials, essential
 
     base = PRESETS.find(known.preset or DEFAULT_PRESET).config
     if resume:
@@ -48,10 +52,15 @@ def parse_arguments(argv: Sequence[str], *, resume: bool = False) -> Any:
         except spelling.HomeError as error:
             raise UsageError(str(error)) from None
         base = _config_there(run_dir, known.preset) or base
+    if known.kind is not None:
+        base = dataclasses.replace(base, objective=of_kind(base.objective, known.kind))
+    _check_flags(argv, base.objective)
+    wants_help, wants_all = bool({*HELP} & {*argv}), HELP_ALL in argv
+    shown = essential(base) if wants_help and not wants_all else base
 
     @dataclasses.dataclass(frozen=True)
     class Arguments:
-        config: Annotated[RunConfig, tyro.conf.arg(name="")] = base
+        config: Annotated[RunConfig, tyro.conf.arg(name="")] = shown
         run_dir: Path | None = None
         """Where the run is kept; the same directory again resumes it with its own configuration (default:
         runs/PRESET)."""
@@ -67,10 +76,33 @@ def parse_arguments(argv: Sequence[str], *, resume: bool = False) -> Any:
         """Processes in all."""
 
     listing = "\n".join(f"  {name}: {entry.description}" for name, entry in PRESETS.items())
-    arguments = parse(
-        Arguments, argv, "meta-train", f"{__doc__}\n\npresets:\n{listing}", negative_switches=True
-    )
-    return dataclasses.replace(arguments, config=validate(arguments.config))
+    words = [HELP[0] if word == HELP_ALL else word for word in argv]
+    try:
+        arguments = parse(
+            Arguments, words, "meta-train", f"{__doc__}\n\npresets:\n{listing}", negative_switches=True
+        )
+    except SystemExit:
+        print((after_all if wants_all else after_essentials)(base.objective))
+        raise
+    config = validate(arguments.config)
+    if known.kind is not None and config.objective.kind != objective_settings(known.kind).kind:
+        raise UsageError(
+            f"--objective.kind {known.kind} with these settings is {config.objective.kind}: change either"
+        )
+    return dataclasses.replace(arguments, config=config)
+
+
+def _check_flags(argv: Sequence[str], settings: "ObjectiveSettings") -> None:
+    """Refuses flags of settings that the objective does not have, and former names."""
+    from rl_discovery.meta.objective_settings import check_fields
+
+    for word in argv:
+        part, dot, name = word.partition("=")[0].replace("_", "-").partition(".")
+        if part == "--drift" and dot:
+            raise UsageError(f"--drift.{name} is now --objective.{name}")
+        if part == "--objective" and dot and name != "kind":
+            field, known = name.replace("-", "_"), settings.names()
+            check_fields(settings.kind, [field if field in known else field.removeprefix("no_")], known)
 
 
 def _default_dir(config: "RunConfig") -> Path:
@@ -81,21 +113,21 @@ def _config_there(run_dir: Path, preset: str | None) -> "RunConfig | None":
     """The configuration of the run in a directory, whose preset must be the one asked for, if one is."""
     import jax
 
+    from rl_discovery.checkpoints.run_directory import CONFIG
     from rl_discovery.meta.errors import ConfigError
     from rl_discovery.meta.runs.directory import read_config
 
-    path = run_dir / "config.json"
-    if not path.exists():
+    if not (run_dir / CONFIG).exists():
         return None
-    found = read_config(path)
-    if preset not in (None, found.preset):
+    config = read_config(run_dir)
+    if preset not in (None, config.preset):
         raise ConfigError(
-            f"{run_dir} holds a run of preset {found.preset!r}, not {preset!r}: leave --preset out to go on "
+            f"{run_dir} holds a run of preset {config.preset!r}, not {preset!r}: leave --preset out to go on "
             "with it, or choose another --run-dir"
         )
-    if found.devices is not None and found.devices > jax.device_count():  # begun on a larger machine
-        return dataclasses.replace(found, devices=None)
-    return found
+    if config.devices is not None and config.devices > jax.device_count():  # begun on a larger machine
+        return dataclasses.replace(config, devices=None)
+    return config
 
 
 def main(argv: Sequence[str]) -> int:
@@ -142,9 +174,9 @@ def _join(argv: Sequence[str]) -> None:
     numbers = [known.process_id, known.num_processes]
     if any(number is not None and not number.isdecimal() for number in numbers):
         return  # tyro complains
-    if {"--help", "-h", "--print-config"} & set(argv):
+    if {"--help", "--help-all", "-h", "--print-config"} & set(argv):
         return
 
-    from rl_discovery.meta.runs.joining import join
+    from rl_discovery.meta.runs.distributed import join
 
     join(known.coordinator, *(None if number is None else int(number) for number in numbers))

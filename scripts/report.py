@@ -9,13 +9,14 @@ import tyro
 
 from rl_discovery.checkpoints import load_objective, spelling
 from rl_discovery.checkpoints.atomic import replace_file
-from rl_discovery.checkpoints.loading import RUN_FILE
+from rl_discovery.checkpoints.fields import changed
 from rl_discovery.checkpoints.provenance import versions
+from rl_discovery.checkpoints.run_directory import OBJECTIVE
 from rl_discovery.envs.registry import family_of
 from rl_discovery.evaluation import report
 from rl_discovery.meta.config import RunConfig, from_json, to_json
 from rl_discovery.meta.errors import ConfigError
-from rl_discovery.meta.fields import changed
+from rl_discovery.meta.objective_settings import of_kind
 from rl_discovery.meta.presets import PRESETS
 from rl_discovery.scripts import output
 from rl_discovery.scripts.arguments import UsageError, parse
@@ -119,7 +120,7 @@ def _config(files: report.RunFiles) -> RunConfig:
 
 def _reported(files: report.RunFiles, config: RunConfig) -> report.ReportedRun | None:
     """What agents are trained with and on; of several environments the first."""
-    if not (files.path / RUN_FILE).exists():
+    if not (files.path / OBJECTIVE).exists():
         return None
     distribution = config.levels.build()
     family = family_of(config.levels.distribution)
@@ -137,10 +138,14 @@ def reproduce(config: RunConfig, run_dir: Path) -> str:
     A preset that is not one of ours, from Python, is told by all that differs from the default one.
     """
     preset = config.preset if config.preset in PRESETS else "ta-lpg"
-    base = to_json(dataclasses.replace(PRESETS[preset].config, preset=config.preset))
+    base = dataclasses.replace(PRESETS[preset].config, preset=config.preset)
     words = ["--preset", preset, "--run-dir", spelling.word(run_dir)]
-    for name, value in changed(to_json(config), base).items():
-        words += flag(name, value)
+    kind = config.objective.kind
+    if of_kind(base.objective, kind) != base.objective:
+        base = dataclasses.replace(base, objective=of_kind(base.objective, kind))
+        words += flag("objective.kind", kind)
+    for name, value in changed(to_json(config), to_json(base)).items():
+        words += [] if name == "objective.kind" else flag(name, value)
     return spelling.command("meta-train", *words)
 
 

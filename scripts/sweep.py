@@ -39,6 +39,7 @@ class Arguments:
     run in a directory of its own below --dir. Run it again to go on where it was stopped.
 
     What follows `--` are flags of `meta-train` for all trials: `-- --generations 200 --es.pairs 32`.
+    `rl-discovery meta-train --help-all` explains them all.
     """
 
     dir: Path
@@ -95,7 +96,7 @@ def main(argv: Sequence[str]) -> int:
         plan, configs = _plan(arguments, common)
         if index is not None and index >= len(configs):
             raise UsageError(f"trial {index}: there are {len(configs)}, counted from 0")
-        sweep.settle(arguments.dir, plan)
+        sweep.write_plan(arguments.dir, plan)
     if arguments.plan:
         _print_plan(arguments, plan)
         return 0

@@ -9,7 +9,7 @@ import functools
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import jax
@@ -32,6 +32,7 @@ from rl_discovery.checkpoints import (
     save_objective,
 )
 from rl_discovery.checkpoints.errors import RunCheckpointError
+from rl_discovery.checkpoints.run_directory import intact_metrics, read_metrics
 from rl_discovery.checkpoints.runs import RunCheckpoints
 from rl_discovery.discovery import AgentConfig, TrainedAgent
 from rl_discovery.discovery.agents.agent import make_agent
@@ -44,16 +45,14 @@ from rl_discovery.evaluation.store import Store
 from rl_discovery.meta.config import to_json
 from rl_discovery.meta.errors import RunError
 from rl_discovery.meta.runs.directory import read_config
-from rl_discovery.meta.runs.files import read_metrics
 from rl_discovery.meta.runs.status import read_status
 from rl_discovery.meta.runs.sweep import read_plan
-from rl_discovery.scripts import evaluate
 from tests.meta.tiny import TINY
 
 TIMES = int(os.environ.get("RL_DISCOVERY_FUZZ", "1"))
 
 INPUTS = {
-    **{"config": 1500, "metrics": 1200, "metrics_of_evaluate": 700, "results": 1500, "outcome": 1300},
+    **{"config": 1500, "metrics": 1200, "intact_metrics": 700, "results": 1500, "outcome": 1300},
     **{"report_config": 500, "report_metrics": 700, "report_results": 500, "report_analysis": 900},
     **{"objective": 500, "card": 700, "run_objective": 500},
     **{"status_config": 300, "status_metrics": 500, "sweep": 500},
@@ -137,8 +136,8 @@ def outcome(path: Path) -> None:
     assert found is None or isinstance(found, Outcome)
 
 
-def rows(path: Path, read: Callable) -> None:
-    for row in read(path):
+def check_rows(rows: Iterable[dict]) -> None:
+    for row in rows:
         assert type(row["generation"]) is int
         assert all(value is None or isinstance(value, int | float) for value in row.values())
 
@@ -217,10 +216,14 @@ def loaders(tmp_path_factory) -> dict[str, Loader]:
 
     damaged = (ObjectiveFileError,)
     return {
-        "config": Loader("config.json", config, read_config, (RunError,)),
-        "metrics": Loader("metrics.jsonl", metrics, lambda path: rows(path, read_metrics)),
-        "metrics_of_evaluate": Loader(
-            "metrics.jsonl", metrics, lambda path: rows(path, evaluate.read_metrics)
+        "config": Loader("config.json", config, lambda path: read_config(path.parent), (RunError,)),
+        "metrics": Loader(
+            "metrics.jsonl", metrics, lambda path: check_rows(read_metrics(path.parent)), (RunError,)
+        ),
+        "intact_metrics": Loader(
+            "metrics.jsonl",
+            metrics,
+            lambda path: check_rows(line.row for line in intact_metrics(path.parent)),
         ),
         "results": Loader("results.json", results, Results.load, (ResultsError,)),
         "outcome": Loader("na/name.json", kept, outcome),

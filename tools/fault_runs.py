@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rl_discovery.meta.runs.files import read_metrics
+from rl_discovery.checkpoints.run_directory import METRICS, intact_metrics
 from rl_discovery.scripts import child
 
 SMALL = (
@@ -103,12 +103,12 @@ class Campaign:
 
 def read_rows(run_dir: Path) -> list[dict[str, Any]]:
     """The whole lines of metrics.jsonl, whatever is in it twice; also while somebody writes it."""
-    return list(read_metrics(run_dir / "metrics.jsonl"))
+    return [line.row for line in intact_metrics(run_dir)]
 
 
 def count_rows(run_dir: Path) -> int:
-    """The same, counted."""
-    path = run_dir / "metrics.jsonl"
+    """Whole lines in metrics.jsonl."""
+    path = run_dir / METRICS
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from rl_discovery.checkpoints.run_directory import CHECKPOINTS, newest_checkpoint
 from tools.fault_injections import CLOCK, INJECTIONS, Injection
 from tools.fault_runs import (
     Campaign,
@@ -98,7 +99,7 @@ def _wrong(number: signal.Signals, status: int, line: str, run_dir: Path) -> str
         return None
     if status != 128 + number:
         return f"status {status}: {line}"
-    saved = max(int(step.name) for step in (run_dir / "checkpoints").iterdir() if step.name.isdecimal())
+    saved = newest_checkpoint(run_dir)
     rows = count_rows(run_dir)
     return None if saved == rows else f"stopped after {rows} generations, and saved {saved}"
 
@@ -110,8 +111,7 @@ def damaged_checkpoints(campaign: Campaign) -> Iterator[Finding]:
         kill_at_row(campaign, run_dir, 9 * campaign.generations // 10)
         template = campaign.folder / f"{name}-template"
         shutil.copytree(run_dir, template)
-        steps = sorted(int(p.name) for p in (run_dir / "checkpoints").iterdir() if p.name.isdecimal())
-        newest = template / "checkpoints" / str(steps[-1])
+        newest = template / CHECKPOINTS / str(newest_checkpoint(run_dir))
         files = sorted(path.relative_to(template) for path in newest.rglob("*") if path.is_file())
         chosen = [path for path in files if (template / path).stat().st_size]
         findings = []

@@ -40,13 +40,15 @@ fold it with 0 and 1."""
 class TrainState:
     """An agent and its workers somewhere in a lifetime; with a critic where one is asked for.
 
-    `reward_sum` adds up the mean reward per step of each update; None where nobody asks for it.
+    `reward_sum` adds up the mean reward per step of each update, `metrics` are those of the last update (NaN
+    before the first); each is None where nobody asks for it.
     """
 
     agent: AgentState
     workers: acting.Workers
     critic: CriticState | None = None
     reward_sum: Float[Array, ""] | None = None
+    metrics: Metrics | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Learner:
         rollout_steps: T.
         critic: learns beside the agent; None where nobody needs its values.
         sums_rewards: whether rewards are added up over the lifetime.
+        keeps_metrics: whether the metrics of the last update stay in the train state.
     """
 
     env: Environment
@@ -68,6 +71,7 @@ class Learner:
     rollout_steps: int
     critic: Critic | None = None
     sums_rewards: bool = False
+    keeps_metrics: bool = False
 
     @property
     def workers(self) -> int:
@@ -80,9 +84,16 @@ class Learner:
         workers = acting.start(self.env, env_key, level, self.workers)
         critic = None if self.critic is None else self.critic.init(jax.random.fold_in(key, CRITIC))
         reward_sum = jnp.float32(0) if self.sums_rewards else None
-        return TrainState(
+        train_state = TrainState(
             agent=self.agent.init(agent_key), workers=workers, critic=critic, reward_sum=reward_sum
         )
+        if not self.keeps_metrics:
+            return train_state
+        meta_params = jax.eval_shape(self.objective.init, key)
+        progress = Progress(done=jnp.int32(0), horizon=jnp.int32(1))
+        _, shapes = jax.eval_shape(self.update, meta_params, level, key, progress, train_state)
+        metrics = jax.tree.map(lambda shape: jnp.full(shape.shape, jnp.nan, shape.dtype), shapes)
+        return dataclasses.replace(train_state, metrics=metrics)
 
     def update(
         self,
@@ -134,7 +145,13 @@ class Learner:
         if self.critic is not None and critic is not None:
             critic = self.critic.step(critic, rollout)
         reward_sum = None if train_state.reward_sum is None else train_state.reward_sum + reward_per_step
-        return TrainState(agent=agent, workers=workers, critic=critic, reward_sum=reward_sum), metrics
+        return TrainState(
+            agent=agent,
+            workers=workers,
+            critic=critic,
+            reward_sum=reward_sum,
+            metrics=metrics if self.keeps_metrics else None,
+        ), metrics
 
     def collect(
         self, level: EnvParams, key: Key[Array, ""], train_state: TrainState, *, remember: bool = False
@@ -220,8 +237,7 @@ def make_learner(
             f"agent.minibatches ({config.minibatches}) must divide the {steps} steps of a rollout "
             f"({config.workers} workers x {config.rollout_steps} steps)"
         )
-    zero_outputs = getattr(objective, "zero_outputs", 0)
-    agent = make_agent(config, env, level, objective.head_size, zero_outputs)
+    agent = make_agent(config, env, level, objective.head_size, objective.zero_outputs)
     beside = make_critic(config, env, level) if critic else None
     return Learner(env, agent, _discounted(objective, config), config.rollout_steps, beside)
 
@@ -367,13 +383,15 @@ def keep_where(alive: Bool[Array, ""], new: TrainState, old: TrainState) -> Trai
     would cost time.
     """
     keep = functools.partial(jnp.where, alive)
-    agent, critic, reward_sum = jax.tree.map(
-        keep, (new.agent, new.critic, new.reward_sum), (old.agent, old.critic, old.reward_sum)
+    agent, critic, reward_sum, metrics = jax.tree.map(
+        keep,
+        (new.agent, new.critic, new.reward_sum, new.metrics),
+        (old.agent, old.critic, old.reward_sum, old.metrics),
     )
     workers = new.workers
     if critic is not None:
         workers = jax.tree.map(keep, new.workers, old.workers)
-    return TrainState(agent=agent, workers=workers, critic=critic, reward_sum=reward_sum)
+    return TrainState(agent=agent, workers=workers, critic=critic, reward_sum=reward_sum, metrics=metrics)
 
 
 def evaluate_block(

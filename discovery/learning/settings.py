@@ -12,6 +12,7 @@ from gymnax.environments.environment import Environment
 
 from rl_discovery.discovery.agents.agent import AgentConfig
 from rl_discovery.discovery.agents.spaces import action_space, is_discrete, name_of, observation_space
+from rl_discovery.discovery.objectives.base import Objective
 from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning
 
 TABLES = AgentConfig()
@@ -112,7 +113,7 @@ PPO_TABLES = dataclasses.replace(
 """Tabular agents in PPO's loop: step sizes tuned with 16 workers (docs/performance.md)."""
 
 
-def default_config(env: Environment, level: Any, rule: Any = None) -> AgentConfig:
+def default_config(env: Environment, level: Any, rule: Objective | None = None) -> AgentConfig:
     """The settings for this environment and rule.
 
     Raises:
@@ -125,13 +126,13 @@ def default_config(env: Environment, level: Any, rule: Any = None) -> AgentConfi
     return with_own_rates(TABLES if tabular else SMALL_MLP, rule)
 
 
-def with_own_rates(config: AgentConfig, rule: Any) -> AgentConfig:
+def with_own_rates(config: AgentConfig, rule: Objective | None) -> AgentConfig:
     """The settings with the rule's own step sizes, where it has any and the agent is a table.
 
     They are `tabular_learning_rates` of policy and head: a hand-written baseline is not to be held to
     those of a learned objective.
     """
-    rates = getattr(rule, "tabular_learning_rates", None)
+    rates = None if rule is None else rule.tabular_learning_rates
     if config.network != "tabular" or rates is None:
         return config
     return dataclasses.replace(config, policy_learning_rate=rates[0], head_learning_rate=rates[1])

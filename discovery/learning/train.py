@@ -108,8 +108,10 @@ def train(
     Returns:
         The agent, and its history: arrays `update` and `env_steps` per evaluation, `return` (mean
         undiscounted return of W whole episodes; NaN where the agent is not finite) per evaluation, and one
-        array over all updates for each metric of the objective (`policy_loss`, `reward_per_step` ...). With
-        `seeds`, all but the first two have a leading axis of seeds.
+        array over all updates for each metric of the update: `reward_per_step`, `entropy` of the policy in
+        nats, `gradient_norm` before clipping, and those of the objective's loss: `policy_loss`, `value_loss`
+        or `prediction_loss`, for rules in PPO's loop also `kl` (of the policy to the one that collected) and
+        `drift`. With `seeds`, all but the first two have a leading axis of seeds.
 
     Raises:
         ValueError: a horizon or number of evaluations below 1, no seeds, continuous actions with a rule for
@@ -160,10 +162,10 @@ class _Programs(NamedTuple):
     """What training runs, compiled for S seeds when it is first called with so many.
 
     Attributes:
-        begin: `(keys, level)` to lives.
-        advance: `(keys, stages, lives, count)` to the lives after `count` more
+        begin: `(keys, level)` to train states.
+        advance: `(keys, stages, train_states, count)` to the train states after `count` more
             updates and their metrics, S x `CHUNK`, of which the first `count` mean something.
-        evaluate: `(level, keys, lives)` to returns.
+        evaluate: `(level, keys, train_states)` to returns.
     """
 
     begin: Callable[..., TrainState]
@@ -207,8 +209,8 @@ def _programs(learner: Learner, constant: _Constant) -> _Programs:
 
         def step(i, carry):
             train_states, metrics = carry
-            train_states, found = update_all(i, keys, train_states)
-            return train_states, jax.tree.map(lambda all_, new: all_.at[:, i].set(new), metrics, found)
+            train_states, latest = update_all(i, keys, train_states)
+            return train_states, jax.tree.map(lambda all_, new: all_.at[:, i].set(new), metrics, latest)
 
         return jax.lax.fori_loop(0, count, step, (train_states, metrics))
 

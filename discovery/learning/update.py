@@ -7,6 +7,7 @@ the objective is the same in both. `discovery.learning.lifetime` calls it.
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, Int, Key
 
 from rl_discovery.discovery.agents.agent import Agent, AgentState
@@ -39,12 +40,13 @@ def update_agent(
         key: of the shuffles.
 
     Returns:
-        The agent afterwards, and the loss's metrics (means over minibatches).
+        The agent afterwards, and metrics (means over minibatches): those of the loss, `entropy` of the policy
+        and `gradient_norm` before it is clipped. What nobody reads costs nothing.
     """
     scale = _step_scale(objective, meta_params, agent, progress)
     if not agent.revisits:
         grads, metrics = gradients(objective, meta_params, agent, state.params, rollout, progress)
-        return agent.step(state, grads, scale), metrics
+        return agent.step(state, grads, scale), metrics | {"gradient_norm": optax.global_norm(grads)}
 
     behaviour = rollout.behaviour
     outputs = agent.apply(state.params, rollout.observation) if behaviour is None else behaviour.outputs
@@ -62,10 +64,12 @@ def update_agent(
         )
 
         def loss(params: AgentParams) -> tuple[Float[Array, ""], Metrics]:
-            return objective.loss(meta_params, agent.apply(params, observation), action, target, progress)
+            outputs = agent.apply(params, observation)
+            value, metrics = objective.loss(meta_params, outputs, action, target, progress)
+            return value, _with_entropy(metrics, outputs)
 
         grads, metrics = jax.grad(loss, has_aux=True)(state.params)
-        return agent.step(state, grads, scale), metrics
+        return agent.step(state, grads, scale), metrics | {"gradient_norm": optax.global_norm(grads)}
 
     def epoch(state: AgentState, key: Key[Array, ""]) -> tuple[AgentState, dict[str, Array]]:
         return jax.lax.scan(minibatch, state, shuffled(key, steps).reshape(agent.minibatches, -1))
@@ -80,7 +84,7 @@ def _step_scale(
     """How long optimiser steps are: annealed by the agent, scaled by the rule's schedule; None: as they
     are.
     """
-    scheduled = getattr(objective, "step_scale", lambda *_: None)(meta_params, progress)
+    scheduled = objective.step_scale(meta_params, progress)
     if not agent.anneal:
         return scheduled
     return progress.remaining if scheduled is None else progress.remaining * scheduled
@@ -120,7 +124,7 @@ def gradients(
         progress: n and N of this lifetime.
 
     Returns:
-        Gradient of the objective's loss with respect to `params`, and the loss's metrics.
+        Gradient of the objective's loss with respect to `params`; the loss's metrics and `entropy`.
     """
     outputs, pull_back = jax.vjp(lambda p: agent.apply(p, rollout.observation), params)
     targets = objective.targets(meta_params, _experience(agent, params, rollout, outputs), progress)
@@ -129,7 +133,12 @@ def gradients(
         return objective.loss(meta_params, outputs, rollout.action, targets, progress)
 
     cotangents, metrics = jax.grad(loss, has_aux=True)(outputs)
-    return pull_back(cotangents)[0], metrics
+    return pull_back(cotangents)[0], _with_entropy(metrics, outputs)
+
+
+def _with_entropy(metrics: Metrics, outputs: Outputs) -> Metrics:
+    """Metrics with the policy's mean entropy in nats, which not every rule has in its loss."""
+    return metrics if "entropy" in metrics else metrics | {"entropy": jnp.mean(outputs.entropy())}
 
 
 def _experience(agent: Agent, params: AgentParams, rollout: Rollout, outputs: Outputs) -> Experience:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key, Num
 from rl_discovery.discovery.objectives.base import Experience, Metrics
 from rl_discovery.discovery.objectives.gae import advantages, normalise
 from rl_discovery.discovery.objectives.schedule import Scheduled
+from rl_discovery.discovery.ranges import NonNegativeFloat, UnitInterval
 from rl_discovery.discovery.types import MetaParams, Outputs, Progress
 
 
@@ -37,15 +38,14 @@ class A2C(Scheduled):
         value_coef: weight of the value loss.
     """
 
-    discount: float = 0.99
-    gae_lambda: float = 0.9
-    entropy_coef: float = 0.02
-    value_coef: float = 0.5
+    discount: UnitInterval = 0.99
+    gae_lambda: UnitInterval = 0.9
+    entropy_coef: NonNegativeFloat = 0.02
+    value_coef: NonNegativeFloat = 0.5
 
     # Tuned on levels of the distribution `all` that no suite uses (docs/performance.md, "The baseline").
     tabular_learning_rates = (80.0, 4.0)
     head_size = 1
-    discrete_only = False
 
     @property
     def name(self) -> str:
@@ -56,11 +56,6 @@ class A2C(Scheduled):
     def begins_as(self) -> str:
         """The rule without its schedule."""
         return "a2c"
-
-    @property
-    def uses_progress(self) -> bool:
-        """Whether there is a schedule."""
-        return self.schedule
 
     def init(self, key: Key[Array, ""]) -> MetaParams:
         """The schedule's zeros, or none."""

@@ -6,9 +6,10 @@ agent's outputs against them. `discovery.learning.update` makes an agent update 
 forward only, the meta-gradient trainer differentiates through it.
 """
 
+import abc
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
@@ -42,37 +43,81 @@ class Experience(NamedTuple):
     last_outputs: Outputs
 
 
-class Objective(Protocol):
-    """A rule that turns a rollout into an agent update."""
+class Objective(abc.ABC):
+    """A rule that turns a rollout into an agent update.
+
+    Rules are frozen dataclasses: their fields are the settings that flags, configurations and exported files
+    have. What is abstract here every rule must say; the rest has a default.
+    """
 
     @property
+    @abc.abstractmethod
     def name(self) -> str:
         """What `list objectives` and result tables call it."""
-        ...
 
     @property
+    @abc.abstractmethod
     def head_size(self) -> int:
         """K, outputs of the agent's second head."""
-        ...
-
-    @property
-    def uses_progress(self) -> bool:
-        """Whether the rule depends on n and N."""
-        ...
 
     @property
     def discrete_only(self) -> bool:
         """Whether the rule works with discrete actions alone."""
-        ...
+        return False
 
+    @property
+    def uses_progress(self) -> bool:
+        """Whether the rule depends on n and N."""
+        return False
+
+    @property
+    def horizon_inputs(self) -> bool:
+        """Whether the rule reads N, not n/N alone."""
+        return False
+
+    @property
+    def schedule(self) -> bool:
+        """Whether the rule's constants change over a lifetime, as `schedule.Scheduled` says."""
+        return False
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What the rule sees, for its card."""
+        return ("rollout", "progress") if self.uses_progress else ("rollout",)
+
+    @property
+    def begins_as(self) -> str | None:
+        """The rule that it is before anything is learned; None where that has no name."""
+        return None
+
+    @property
+    def zero_outputs(self) -> int:
+        """How many of the second head's first outputs are 0 in a new agent."""
+        return 0
+
+    @property
+    def tabular_learning_rates(self) -> tuple[float, float] | None:
+        """Step sizes of policy and second head for tabular agents, where the rule has its own."""
+        return None
+
+    @abc.abstractmethod
     def init(self, key: Key[Array, ""]) -> MetaParams:
         """Initial meta-parameters; an empty dict for hand-written objectives."""
-        ...
 
+    def perturbation_scales(self) -> Mapping[str, float] | None:
+        """Factors on sigma for tensors of the meta-parameters, by `layer/tensor`; None: all alike."""
+        return None
+
+    def step_scale(self, meta_params: MetaParams, progress: Progress) -> Float[Array, ""] | None:
+        """Factor on the optimiser's step; None where there is none."""
+        del meta_params, progress
+        return None
+
+    @abc.abstractmethod
     def targets(self, meta_params: MetaParams, experience: Experience, progress: Progress) -> Any:
         """What the agent is pulled towards, a constant to the agent's gradient."""
-        ...
 
+    @abc.abstractmethod
     def loss(
         self,
         meta_params: MetaParams,
@@ -86,7 +131,6 @@ class Objective(Protocol):
         Outputs, actions and targets have the same leading axes: (T, W) for a whole rollout, (B,) for a
         minibatch of it.
         """
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +189,7 @@ class TrainedObjective:
         if advantage is None or (ratio is None) == (log_ratio is None):
             raise TypeError("drift needs an advantage, and either a ratio or log_ratio=")
         if not isinstance(progress, Progress):
-            if getattr(self.rule, "horizon_inputs", False) or getattr(self.rule, "schedule", False):
+            if self.rule.horizon_inputs or self.rule.schedule:
                 raise ValueError(f"this {self.name} also sees N: give Progress(done=n, horizon=N)")
             progress = Progress(done=jnp.asarray(progress), horizon=jnp.asarray(1))
         given, advantage = (_floats(x) for x in (ratio if log_ratio is None else log_ratio, advantage))
@@ -171,7 +215,7 @@ class TrainedObjective:
         Raises:
             ValueError: the rule has no schedule.
         """
-        if not getattr(self.rule, "schedule", False):
+        if not self.rule.schedule:
             raise ValueError(f"{self.name} has no schedule: ta-ppo, ta-a2c and rules with `schedule` do")
         rule: Any = self.rule
         return rule.scales(self.meta_params, progress)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from rl_discovery.discovery.objectives.bounds import SQUARES
 from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning
 from rl_discovery.discovery.objectives.ppo import CLIPPED, clip_drift
+from rl_discovery.discovery.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 from rl_discovery.discovery.types import MetaParams, Progress
 
 Form = Literal["plain", "ppo_residual"]
@@ -32,9 +33,9 @@ class LearnedDrift(MirrorLearning):
     ratio_power = SQUARES
 
     form: Form = "ppo_residual"
-    offset: float = 1e-4
-    clip: float = 0.2
-    longest_horizon: int = 10_000
+    offset: NonNegativeFloat = 1e-4
+    clip: PositiveFloat = 0.2
+    longest_horizon: PositiveInt = 10_000
 
     @property
     def begins_as(self) -> str | None:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Key
 
 from rl_discovery.discovery.objectives.horizon import Encoding, scaled_progress
 from rl_discovery.discovery.objectives.learned_drift import LearnedDrift
+from rl_discovery.discovery.ranges import PositiveInt
 from rl_discovery.discovery.types import MetaParams, Progress
 
 
@@ -40,14 +41,14 @@ class LPO(LearnedDrift):
     """Learned policy optimisation.
 
     Attributes:
-        width: hidden units (paper: 128).
-        progress_inputs: append n/N times every input (TA-LPO).
+        width: hidden units (LPO paper: 128).
+        progress_inputs: append n/N times every input: TA-LPO (Jackson et al. 2024); off: LPO.
         horizon_inputs: append log N / log N_max times every input, where the horizon varies.
         encoding: `paper`, as above, or `scaled`: n/N and log N both brought to [-1, 1] over the range trained
             on.
     """
 
-    width: int = 128
+    width: PositiveInt = 128
     progress_inputs: bool = False
     horizon_inputs: bool = False
     encoding: Encoding = "paper"

@@ -17,6 +17,7 @@ from rl_discovery.discovery.objectives.base import Experience, Metrics
 from rl_discovery.discovery.objectives.bounds import LINEAR, bounded_log_ratio
 from rl_discovery.discovery.objectives.gae import advantages, normalise
 from rl_discovery.discovery.objectives.schedule import Scheduled
+from rl_discovery.discovery.ranges import NonNegativeFloat, PositiveFloat, UnitInterval
 from rl_discovery.discovery.types import MetaParams, Outputs, Progress
 
 
@@ -30,7 +31,7 @@ class MirrorTargets(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class MirrorLearning(Scheduled, abc.ABC):
+class MirrorLearning(Scheduled):
     """What PPO and its relatives share; the agent's second head is the value, K = 1.
 
     At `terminated` the next value is 0; at `truncated` it is bootstrapped from the observation
@@ -45,20 +46,14 @@ class MirrorLearning(Scheduled, abc.ABC):
             (the PPO reference code: 0.2).
     """
 
-    discount: float = 0.99
-    gae_lambda: float = 0.95
-    entropy_coef: float = 0.01
-    value_coef: float = 0.5
-    value_clip: float = 0.2
+    discount: UnitInterval = 0.99
+    gae_lambda: UnitInterval = 0.95
+    entropy_coef: NonNegativeFloat = 0.01
+    value_coef: NonNegativeFloat = 0.5
+    value_clip: PositiveFloat = 0.2
 
     ratio_power = LINEAR
     head_size = 1
-    discrete_only = False
-
-    @property
-    def uses_progress(self) -> bool:
-        """Whether n and N matter: where there is a schedule, or the drift reads them."""
-        return self.schedule
 
     @abc.abstractmethod
     def drift(

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning
+from rl_discovery.discovery.ranges import PositiveFloat
 from rl_discovery.discovery.types import MetaParams, Progress
 
 CLIPPED = ("step_size", "entropy", "clip_below", "clip_above")
@@ -24,7 +25,7 @@ class PPO(MirrorLearning):
         clip: eps (PPO: 0.2).
     """
 
-    clip: float = 0.2
+    clip: PositiveFloat = 0.2
 
     @property
     def name(self) -> str:
@@ -63,8 +64,8 @@ class DPO(MirrorLearning):
         beta: scale for negative advantages (DPO: 0.6).
     """
 
-    alpha: float = 2.0
-    beta: float = 0.6
+    alpha: PositiveFloat = 2.0
+    beta: PositiveFloat = 0.6
 
     name = "dpo"
 

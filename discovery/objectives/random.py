@@ -5,12 +5,12 @@ import dataclasses
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from rl_discovery.discovery.objectives.base import Experience, Metrics
+from rl_discovery.discovery.objectives.base import Experience, Metrics, Objective
 from rl_discovery.discovery.types import MetaParams, Outputs, Progress
 
 
 @dataclasses.dataclass(frozen=True)
-class Random:
+class Random(Objective):
     """Leaves the agent as it is: new agents act uniformly at random.
 
     Continuous actions are a standard normal, clipped to their range or squashed onto it.
@@ -18,8 +18,6 @@ class Random:
 
     name = "random"
     head_size = 1
-    uses_progress = False
-    discrete_only = False
 
     def init(self, key: Key[Array, ""]) -> MetaParams:
         """No meta-parameters."""

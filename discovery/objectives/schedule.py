@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rl_discovery.discovery.objectives.horizon import scaled_progress
+from rl_discovery.discovery.objectives.base import Objective
+from rl_discovery.discovery.objectives.horizon import Encoding, scaled_progress
+from rl_discovery.discovery.ranges import PositiveInt
 from rl_discovery.discovery.types import MetaParams, Progress
 
 FEATURES = ("1", "u", "v", "u^2", "u v")
@@ -46,20 +48,30 @@ class Scales(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Scheduled:
+class Scheduled(Objective):
     """A rule that may carry a schedule.
 
     Attributes:
-        schedule: whether it does.
-        schedule_discount: whether the schedule also bends gamma.
+        schedule: learn how the rule's constants change with n/N and N, by a linear map of them (ours).
+        schedule_discount: let the schedule bend gamma too.
         shortest_horizon: smallest N trained on, in agent updates.
         longest_horizon: largest N trained on.
     """
 
     schedule: bool = False
     schedule_discount: bool = False
-    shortest_horizon: int = 10
-    longest_horizon: int = 250
+    shortest_horizon: PositiveInt = 10
+    longest_horizon: PositiveInt = 250
+
+    @property
+    def encoding(self) -> Encoding:
+        """How the rule itself reads n/N and log N, where it does."""
+        return "paper"
+
+    @property
+    def uses_progress(self) -> bool:
+        """Whether there is a schedule."""
+        return self.schedule
 
     @property
     def scheduled(self) -> tuple[str, ...]:
@@ -71,8 +83,7 @@ class Scheduled:
     @property
     def scales_horizon(self) -> bool:
         """Whether log N is seen as scaled to the range trained on, and held near it."""
-        encoding, sees = getattr(self, "encoding", "paper"), getattr(self, "horizon_inputs", False)
-        return self.schedule or (sees and encoding == "scaled")
+        return self.schedule or (self.horizon_inputs and self.encoding == "scaled")
 
     @property
     def _constants(self) -> tuple[str, ...]:

@@ -113,8 +113,8 @@ DRIFTS = family(
     " --es.learning-rate-schedule cosine --es.learning-rate-min 0",
     {
         "neither": "--es.average-decay None --es.learning-rate-schedule exponential",
-        "schedule": "--drift.schedule --drift.encoding scaled --es.learning-rate 3e-2 --es.sigma 0.2",
-        "schedule-slower": "--drift.schedule --drift.encoding scaled",
+        "schedule": "--objective.schedule --objective.encoding scaled --es.learning-rate 3e-2 --es.sigma 0.2",
+        "schedule-slower": "--objective.schedule --objective.encoding scaled",
     },
 )
 

@@ -19,9 +19,9 @@ from rl_discovery.discovery.sharding import run_blocks
 from rl_discovery.envs.gridworld.planning import expected_returns
 from rl_discovery.envs.gridworld.policy_evaluation import policy_returns
 from rl_discovery.envs.levels import Level
+from rl_discovery.meta.build import make_evolution
 from rl_discovery.meta.config import RunConfig
 from rl_discovery.meta.curriculum import LevelBatch
-from rl_discovery.meta.evolve import make_evolution
 from rl_discovery.meta.keys import CANDIDATES, LANES, LEVELS, keys_of_generation
 from rl_discovery.meta.warm_start import starting_point
 
@@ -115,9 +115,8 @@ class Laboratory:
         state = program.init(None if start is None else starting_point(start, program.objective))
         key = keys_of_generation(SEED, jnp.int32(0))[CANDIDATES]
         self.candidates = program.strategy.ask(state.strategy, key)
-        (task,) = program.tasks
-        self.curriculum, self.lanes = task.curriculum, task.lanes
-        self.learner = dataclasses.replace(task.lanes.learner, sums_rewards=True)
+        self.curriculum, (self.lanes,) = program.curriculum, program.lanes
+        self.learner = dataclasses.replace(self.lanes.learner, sums_rewards=True)
         self._train = jax.jit(self._train_lanes)
         self._judge = jax.jit(self._judge_lanes, static_argnums=0)
         self._tables = jax.jit(self._policies)

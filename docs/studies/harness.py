@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from rl_discovery.checkpoints.run_directory import read_metrics
+
 RESAMPLES = 10_000
 
 
@@ -103,7 +105,7 @@ def scores(
 
 def curve(run: Path, metric: str = "held_out_score") -> tuple[np.ndarray, np.ndarray]:
     """Environment steps and the metric, where it was measured."""
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = read_metrics(run)
     known = [(row["env_steps"], row[metric]) for row in rows if row.get(metric) is not None]
     return tuple(np.array(column) for column in zip(*known, strict=True))
 

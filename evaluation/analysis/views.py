@@ -36,7 +36,7 @@ def views(horizon: int, seed: int = 0) -> dict[str, Float[np.ndarray, " updates"
 
 
 @dataclasses.dataclass(frozen=True)
-class Misled:
+class Misled(Objective):
     """An objective that is told another n than the true one.
 
     Attributes:
@@ -70,12 +70,11 @@ class Misled:
     @property
     def zero_outputs(self) -> int:
         """The objective's."""
-        return getattr(self.rule, "zero_outputs", 0)
+        return self.rule.zero_outputs
 
     def step_scale(self, meta_params: MetaParams, progress: Progress) -> Float[Array, ""] | None:
         """The objective's, at the time that it is told."""
-        own = getattr(self.rule, "step_scale", None)
-        return None if own is None else own(meta_params, self.misled(progress))
+        return self.rule.step_scale(meta_params, self.misled(progress))
 
     def misled(self, progress: Progress) -> Progress:
         """What it is told; N is true."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_discovery.checkpoints import spelling
+from rl_discovery.checkpoints.fields import flatten
 from rl_discovery.checkpoints.loading import is_named
 from rl_discovery.checkpoints.provenance import versions
 from rl_discovery.checkpoints.spelling import SHIPPED
@@ -170,19 +171,3 @@ def analyse_command(run: RunFiles) -> str | None:
     words += ["--lifetime", str(lives.horizon), "--workers", str(lives.workers)]
     horizons = dict.fromkeys(d.horizon for d in run.analysis.horizon_blind.distances)
     return spelling.command("analyse", run.path, *words, "--horizons", *map(str, horizons))
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested fields by their dotted names, as the flags are called."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        nested = (
-            dict(enumerate(value))
-            if isinstance(value, list) and value and isinstance(value[0], dict)
-            else value
-        )
-        if isinstance(nested, Mapping):
-            flat |= flatten({str(key): entry for key, entry in nested.items()}, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat

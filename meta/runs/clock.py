@@ -1,6 +1,6 @@
 """Where a run's wall time goes, on the host: the columns `wall_s` and `time_*_s` of metrics.jsonl.
 
-The trainer says what it is doing; whatever it does not account for is idle. Where generations are short
+The host loop says what it is doing; time that it does not account for is idle. Where generations are short
 enough to be dispatched ahead, the devices work on during all of it but compilations.
 """
 
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 Use = Literal["compile", "generations", "evaluation", "checkpoint"]
 USES: tuple[Use, ...] = ("compile", "generations", "evaluation", "checkpoint")
-"""What time is accounted to; the rest is idle."""
+"""Uses that time is accounted to; the rest is idle."""
 
 DIGITS = 3
 """Decimals of seconds in metrics.jsonl."""
@@ -31,7 +31,7 @@ class Clock:
         self._spent = dict.fromkeys(USES, 0.0)
 
     def resume(self, row: Mapping[str, Any]) -> None:
-        """Goes on from a generation's metrics; a run that did not count its uses yet was idle until then."""
+        """Goes on from a generation's metrics; time that they do not account for was idle."""
         self._start -= row["wall_s"]
         for use in USES:
             self._spent[use] += row.get(f"time_{use}_s") or 0.0
@@ -51,7 +51,7 @@ class Clock:
             self._spent[use] += self.now() - began
 
     def row(self) -> dict[str, float]:
-        """`wall_s`, and its parts by name, which add up to it."""
+        """`wall_s` and its parts `time_*_s`, which add up to it; seconds."""
         wall = round(self.wall, DIGITS)
         parts = {f"time_{use}_s": round(seconds, DIGITS) for use, seconds in self._spent.items()}
         idle = max(0.0, round(wall - sum(parts.values()), DIGITS))
@@ -59,7 +59,7 @@ class Clock:
 
 
 def shares(row: Mapping[str, Any]) -> dict[str, float]:
-    """Share of the run's time so far by use, `idle` among them; nothing where a row does not say."""
+    """Shares of the run's time so far by use, `idle` included; empty where a row has no times."""
     names = [name for name in row if name.startswith("time_") and name.endswith("_s")]
     seconds = {name[len("time_") : -len("_s")]: max(0.0, row[name] or 0.0) for name in names}
     total = math.fsum(seconds.values())

@@ -1,4 +1,4 @@
-"""When a run has gone astray, told by its held-out fitness alone: a fold over the evaluations so far.
+"""Whether a run has diverged, by its held-out fitness alone: a fold over the evaluations so far.
 
 An evaluation has *fallen* when its fitness is below the best one so far by more than `drop` times what the
 best gained over the first, and by more than two standard errors of the best; or when it is not finite. A run
@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rl_discovery.meta.keeping import HeldOutConfig
+from rl_discovery.meta.config import HeldOutConfig
 
 STANDARD_ERRORS = 2.0
 """How far below the best an evaluation may be by chance."""
@@ -33,7 +33,7 @@ class HeldOutEvaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Trend:
-    """What there is to know of the evaluations so far.
+    """Summary of the evaluations so far.
 
     Attributes:
         first: the first with a finite fitness.
@@ -45,18 +45,18 @@ class Trend:
     best: HeldOutEvaluation | None = None
     falls: int = 0
 
-    def after(self, found: HeldOutEvaluation, config: HeldOutConfig) -> "Trend":
+    def after(self, evaluation: HeldOutEvaluation, config: HeldOutConfig) -> "Trend":
         """The trend with one more evaluation."""
-        if found.fitness is None:
+        if evaluation.fitness is None:
             return dataclasses.replace(self, falls=self.falls + 1)
         best = self.best
-        if best is None or best.fitness is None or found.fitness > best.fitness:
-            return Trend(first=self.first or found, best=found)
-        fallen = found.fitness < best.fitness - self.margin(config)
+        if best is None or best.fitness is None or evaluation.fitness > best.fitness:
+            return Trend(first=self.first or evaluation, best=evaluation)
+        fallen = evaluation.fitness < best.fitness - self.margin(config)
         return dataclasses.replace(self, falls=self.falls + 1 if fallen else 0)
 
     def margin(self, config: HeldOutConfig) -> float:
-        """How far below the best fitness is not fallen yet."""
+        """How far below the best one fitness may be without having fallen."""
         if self.first is None or self.best is None:
             return 0.0
         assert self.first.fitness is not None and self.best.fitness is not None  # noqa: PT018 - by `after`
@@ -72,17 +72,17 @@ class Trend:
         return f"held-out fitness {now}, and has fallen for {self.falls} evaluation(s) in a row ({best})"
 
     def diverged(self, config: HeldOutConfig) -> bool:
-        """Whether something is to be done after the last evaluation."""
+        """Whether the last evaluation is a `patience`-th one in a row that has fallen."""
         return self.falls > 0 and self.falls % config.patience == 0
 
 
-def trend(rows: Iterable[Mapping[str, Any]], config: HeldOutConfig) -> Trend:
+def trend_of(rows: Iterable[Mapping[str, Any]], config: HeldOutConfig) -> Trend:
     """The trend of a run's metrics."""
-    found = Trend()
+    trend = Trend()
     for row in rows:
         if (evaluation := evaluation_of(row)) is not None:
-            found = found.after(evaluation, config)
-    return found
+            trend = trend.after(evaluation, config)
+    return trend
 
 
 def evaluation_of(row: Mapping[str, Any]) -> HeldOutEvaluation | None:

@@ -1,7 +1,7 @@
 """The gallery of a replay curriculum: a sheet of the levels that score highest, as a PNG.
 
-A regret is a number; what people want to see is the level, and how the agents of the objective and the
-antagonist walk on it. The host loop draws the sheet at each checkpoint, from the buffer's numbers and from
+Each level is drawn twice: with the path of an agent that the objective trained, and with that of the
+antagonist. The host loop draws the sheet at each checkpoint, from the numbers in the level buffer and from
 agents that are trained for it from scratch; nothing of a run depends on that.
 """
 
@@ -17,18 +17,17 @@ from jaxtyping import Array, Bool, Int, Key
 
 from rl_discovery.discovery.formatting import number
 from rl_discovery.discovery.keys import keys_of
-from rl_discovery.discovery.learning.lifetime import Learner, TrainState, make_learner, run_lanes, train_block
+from rl_discovery.discovery.learning.lifetime import Learner, TrainState, run_lanes, train_block
 from rl_discovery.discovery.learning.rollout import record_episode
 from rl_discovery.discovery.types import EnvParams, MetaParams
 from rl_discovery.envs.gridworld import render as gridworld
 from rl_discovery.envs.levels import Level
-from rl_discovery.envs.registry import family_of
+from rl_discovery.meta.build import Program
 from rl_discovery.meta.config import RunConfig
 from rl_discovery.meta.curriculum.buffer import LevelBuffer
 from rl_discovery.meta.curriculum.references import antagonist
 from rl_discovery.meta.curriculum.replay import Replay
 from rl_discovery.meta.keys import GALLERY, keys_of_generation
-from rl_discovery.meta.program import Program
 from rl_discovery.meta.runs.gallery_sheet import Panel, Picture, sheet
 from rl_discovery.meta.runs.signals import wait_for
 
@@ -51,8 +50,8 @@ class Walk(NamedTuple):
     """One episode, or its beginning.
 
     Attributes:
-        cells: what the family's `path` says of the first state and of each one after it.
-        steps: taken until the episode ended; PATH_STEPS where it went on. Cells beyond mean nothing.
+        cells: positions by the family's `path`, of the first state and of each one after it.
+        steps: taken until the episode ended; PATH_STEPS where it went on. Cells beyond are undefined.
     """
 
     cells: Int[Array, "*K cells"]
@@ -61,7 +60,7 @@ class Walk(NamedTuple):
 
 @struct.dataclass
 class Exhibition:
-    """K levels by falling score, and what is shown of each; empty slots come last.
+    """K levels by falling score, with what is shown of each; empty slots come last.
 
     Attributes:
         entries: the slots of the buffer.
@@ -90,15 +89,14 @@ class Gallery:
     def __init__(
         self, config: RunConfig, program: Program, curriculum: Replay, render: Render, path: Path
     ) -> None:
-        distribution = curriculum.distribution
-        params = distribution.blank().params
+        task = program.tasks[0]
         self._config = config
         self._program = program
         self._curriculum = curriculum
         self._render = render
         self._path = path
-        self._agent = make_learner(distribution.env, params, config.agent, program.objective, blank=True)
-        self._antagonist = antagonist(config, distribution, params)
+        self._agent = task.measured
+        self._antagonist = antagonist(config, task.distribution, task.blank.params)
         self._exhibit = jax.jit(self.exhibit)
 
     def draw(self, state: Any) -> bytes | None:
@@ -111,16 +109,16 @@ class Gallery:
         """
         if not np.any(state.curriculum.plays):
             return None
-        found = self._exhibit(state)
+        exhibition = self._exhibit(state)
         if jax.process_index() > 0:  # it took part in the agents' training, and process 0 draws
             return None
-        found = wait_for(found)
-        count = int(np.sum(found.entries.plays > 0))
+        exhibition = wait_for(exhibition)
+        count = int(np.sum(exhibition.entries.plays > 0))
         which = f"the {count} levels of highest {self._score_name}" if count > 1 else "the only level so far"
         return sheet(
             f"{self._config.preset} at generation {int(state.generation):,}: {which}",
             EXPLANATION,
-            [self._panel(rank, found) for rank in range(count)],
+            [self._panel(rank, exhibition) for rank in range(count)],
             legend=self._render is gridworld.render,
         )
 
@@ -154,7 +152,7 @@ class Gallery:
         starts: tuple[Array, Any],
         keys: tuple[Key[Array, " K"], Key[Array, " K"]],
     ) -> Walk:
-        """The walks of agents after their whole lifetimes."""
+        """Trains an agent per level for its whole lifetime, and follows each for an episode."""
 
         def run_block(meta_params: MetaParams, mine: Any, alive: Bool[Array, " L"]) -> Walk:
             levels, starts, keys = mine
@@ -170,9 +168,8 @@ class Gallery:
         operands = (levels, starts, keys)
         return run_lanes(run_block, meta_params, operands, costs, block_size, self._program.mesh)
 
-    def _panel(self, rank: int, found: Exhibition) -> Panel:
-        """One level: its numbers, and what both agents do there."""
-        shown = jax.tree.map(lambda leaf: leaf[rank], found)
+    def _panel(self, rank: int, exhibition: Exhibition) -> Panel:
+        shown = jax.tree.map(lambda leaf: leaf[rank], exhibition)
         entry, reference = shown.entries, self._curriculum.score.reference
         agent, other = f"agent {number(entry.agent_return)}", "antagonist"
         if reference == "antagonist":
@@ -189,7 +186,6 @@ class Gallery:
         )
 
     def _picture(self, shown: Exhibition, way: Walk) -> np.ndarray:
-        """One level with one walk."""
         env, params = self._curriculum.distribution.env, shown.entries.levels.params
         return self._render(env, params, state=shown.first, path=way.cells[: way.steps + 1])
 
@@ -203,13 +199,13 @@ def make_gallery(config: RunConfig, program: Program) -> Gallery | None:
     """The gallery of a run; None where there is none to be drawn.
 
     That is so without a replay curriculum, where `curriculum.gallery` is off, and for environments that
-    nobody can see.
+    cannot be drawn.
 
     Args:
         config: of the run.
         program: its static side.
     """
-    family = family_of(config.levels.distribution)
+    family = program.tasks[0].family
     if not config.curriculum.gallery or family.render is None or family.path is None:
         return None
     if not isinstance(program.curriculum, Replay):
@@ -244,7 +240,7 @@ def walk(
 
 
 def histograms(buffer: LevelBuffer, generation: int) -> dict[str, np.ndarray]:
-    """What the levels in the buffer are like, by name; nothing while it is empty.
+    """Scores and ages (generations) of the levels in the buffer; nothing while it is empty.
 
     Args:
         buffer: after `generation`.

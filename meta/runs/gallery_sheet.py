@@ -1,7 +1,6 @@
-"""The sheet of a gallery, as a figure: pairs of pictures with what is known of each.
+"""Draws the sheet of a gallery: per level two pictures side by side, with title and labels.
 
-Drawn through matplotlib's objects, without its global state, as the figures of the evaluation are. The
-gallery says what is on the pictures and in the texts.
+Drawn through matplotlib's objects, without its global state. `meta.runs.gallery` makes pictures and texts.
 """
 
 import io
@@ -26,11 +25,11 @@ MARGIN, DPI = 0.012, 110
 
 
 class Picture(NamedTuple):
-    """What an agent does on a level.
+    """A level with the path of an agent.
 
     Attributes:
-        pixels: RGB.
-        label: below it.
+        pixels: RGB, (height, width, 3).
+        label: the text below the picture.
     """
 
     pixels: np.ndarray
@@ -38,12 +37,12 @@ class Picture(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One level.
+    """One level of the sheet.
 
     Attributes:
-        title: above it, at the left.
-        facts: the same at the right, less prominent.
-        agent, antagonist: side by side.
+        title: above the pictures, at the left, in bold.
+        facts: above the pictures, at the right.
+        agent, antagonist: the two pictures, from left to right.
     """
 
     title: str
@@ -56,8 +55,8 @@ def sheet(title: str, explanation: str, panels: Sequence[Panel], *, legend: bool
     """The sheet as a PNG.
 
     Args:
-        title: what it is.
-        explanation: how to read it, in at most two lines.
+        title: of the sheet.
+        explanation: how to read the sheet, in at most three lines.
         panels: in the order of reading.
         legend: whether the pictures are of gridworlds, whose symbols are to be explained.
     """
@@ -85,7 +84,6 @@ def sheet(title: str, explanation: str, panels: Sequence[Panel], *, legend: bool
 
 
 def _draw_panel(figure: Figure, place: SubplotSpec, panel: Panel) -> None:
-    """Both pictures side by side under their title."""
     pair = place.subgridspec(1, 2, wspace=0.06)
     left, right = (figure.add_subplot(pair[0, i]) for i in range(2))
     left.set_title(panel.title, loc="left", fontsize=9.5, fontweight="bold", color=INK, pad=4)
@@ -103,7 +101,6 @@ def _draw_picture(ax: Axes, picture: Picture, colour: str) -> None:
 
 
 def _legend() -> list[Line2D]:
-    """The symbols of a gridworld."""
     return [
         _symbol(gridworld.PATH, "path, fading to its end", linestyle="-", linewidth=2.5),
         _symbol(gridworld.AGENT, "start", marker="D", markersize=6),

@@ -6,25 +6,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 logger = logging.getLogger("rl_discovery")
-logger.addHandler(logging.NullHandler())  # or warnings of processes that have no log would be printed
+logger.addHandler(logging.NullHandler())  # or Python would print the warnings of processes without a log
 
 
 class _RunLog(logging.FileHandler):
-    """train.log. Where it cannot be written, the error that ended the run must stay the one that is seen."""
+    """The handler of train.log; its own errors never hide the one that ended the run."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
-        """Says nothing."""
+        """Ignores the error."""
         del record
 
     def close(self) -> None:
-        """Closes the file, whatever could not be written to it."""
+        """Closes the file; errors of the last write are ignored."""
         with contextlib.suppress(OSError):
             super().close()
 
 
 @contextlib.contextmanager
 def run_log(path: Path) -> Iterator[None]:
-    """What is logged inside goes to this file."""
+    """Writes to a file what is logged inside."""
     handler = _RunLog(path, encoding="utf-8", errors="backslashreplace")  # whatever the locale
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)

@@ -1,6 +1,6 @@
-"""Where a run can be watched: live progress in the terminal, TensorBoard, Weights & Biases, a log file.
+"""Where the metrics of a run go: live progress in the terminal, TensorBoard, Weights & Biases.
 
-A watcher is told of every generation on the host; none of this is inside compiled code.
+The host loop calls every logger after every generation; none of this is inside compiled code.
 """
 
 import collections
@@ -32,10 +32,10 @@ from rich.progress import (
 
 from rl_discovery.checkpoints import untrusted
 from rl_discovery.checkpoints.atomic import replace_file
+from rl_discovery.checkpoints.run_directory import TENSORBOARD, WANDB, WANDB_ID
 from rl_discovery.meta.config import RunConfig, to_json
 from rl_discovery.meta.errors import ConfigError, RunError
 from rl_discovery.meta.runs.clock import USES, shares
-from rl_discovery.meta.runs.directory import WANDB, WANDB_ID
 
 logger = logging.getLogger("rl_discovery")
 
@@ -49,7 +49,7 @@ PANELS = {
     "held_out_": "held_out",
     "time_": "time",
 }
-"""Where TensorBoard and W&B show metrics whose names begin like this; the others are under "meta"."""
+"""Groups in which TensorBoard and W&B show metrics whose names begin so; all others are under "meta"."""
 
 GLANCE = {
     "Is it learning? (noise ratio: 1 is noise)": (
@@ -63,46 +63,46 @@ GLANCE = {
     "Is the machine busy? (share of time)": tuple(f"time/share_{use}" for use in (*USES, "idle")),
     "How long to go? (hours)": ("time/hours_to_go",),
 }
-"""The charts of TensorBoard's tab Custom Scalars, and what each shows together."""
+"""The charts of TensorBoard's tab Custom Scalars, and the tags of each."""
 
 GLANCED = tuple(tag for tags in GLANCE.values() for tag in tags)
-"""What W&B shows in a section of its own as well."""
+"""Tags that W&B shows in a section of their own as well."""
 
 FLUSH_SECONDS = 10.0
-"""Between two moments at which TensorBoard can see what is new."""
+"""Seconds between two flushes of the events, which TensorBoard sees only then."""
 
 BINS = 64
-"""Of a histogram."""
+"""Bins of a histogram."""
 
 ID_BYTES = 64
-"""Of the file with the id of Weights & Biases; ours have 17."""
+"""Bytes of the file with the id of Weights & Biases that are read; ours have 17."""
 
 PACE_GENERATIONS = 200
 """Newest generations whose mean time tells the hours to go: checkpoints and evaluations count in it."""
 
 
 class Logger(Protocol):
-    """Something that is told how the run goes."""
+    """Receives the metrics of a run."""
 
     def generation(self, row: Mapping[str, Any]) -> None:
-        """One generation's metrics."""
+        """Logs one generation's metrics."""
         ...
 
     def histograms(self, values: Mapping[str, np.ndarray], generation: int) -> None:
-        """Numbers of all levels in the buffer, by name, after a generation with a checkpoint."""
+        """Logs values of all levels in the buffer, by name, after a generation with a checkpoint."""
         ...
 
     def gallery(self, picture: bytes, generation: int) -> None:
-        """The levels of highest score as a PNG, after a generation with a checkpoint."""
+        """Logs the levels of highest score, a PNG, after a generation with a checkpoint."""
         ...
 
     def close(self) -> None:
-        """The run is over."""
+        """Ends the log."""
         ...
 
 
 class Points:
-    """What TensorBoard and W&B show of a generation, by group and name.
+    """Computes what TensorBoard and W&B show of a generation, by `group/name`.
 
     Args:
         total: generations of the run.
@@ -114,15 +114,15 @@ class Points:
 
     def of(self, row: Mapping[str, Any]) -> dict[str, float]:
         """Every metric that has a value, shares of time, and hours to go at the present pace."""
-        found = {
-            f"{_panel(name)}/{name}": value
+        points = {
+            name if "/" in name else f"{_panel(name)}/{name}": value
             for name, value in row.items()
             if name != "generation" and value is not None
         }
         self._seconds.append(row["generation_s"])
         left = self._total - row["generation"] - 1
-        found["time/hours_to_go"] = left * statistics.fmean(self._seconds) / 3600
-        return found | {f"time/share_{use}": share for use, share in shares(row).items()}
+        points["time/hours_to_go"] = left * statistics.fmean(self._seconds) / 3600
+        return points | {f"time/share_{use}": share for use, share in shares(row).items()}
 
 
 class Terminal:
@@ -222,21 +222,21 @@ class TensorBoard:
 
     def generation(self, row: Mapping[str, Any]) -> None:
         """One point per metric, over generations."""
-        found = self._summary.Summary()
+        scalars = self._summary.Summary()
         for tag, value in self._points.of(row).items():
-            found.MergeFrom(self._summary.scalar(tag, value))
-        self._write(row["generation"], summary=found)
+            scalars.MergeFrom(self._summary.scalar(tag, value))
+        self._write(row["generation"], summary=scalars)
 
     def histograms(self, values: Mapping[str, np.ndarray], generation: int) -> None:
         """One histogram per name."""
         for name, numbers in values.items():
-            found = self._summary.histogram(f"curriculum/{name}", numbers, bins=BINS)
-            self._write(generation, summary=found)
+            histogram = self._summary.histogram(f"curriculum/{name}", numbers, bins=BINS)
+            self._write(generation, summary=histogram)
 
     def gallery(self, picture: bytes, generation: int) -> None:
         """One image."""
-        found = self._summary.image("curriculum/gallery", _pixels(picture), dataformats="HWC")
-        self._write(generation, summary=found)
+        image = self._summary.image("curriculum/gallery", _pixels(picture), dataformats="HWC")
+        self._write(generation, summary=image)
 
     def close(self) -> None:
         """Flushes and closes the event file."""
@@ -255,7 +255,7 @@ class TensorBoard:
 
     @contextlib.contextmanager
     def _or_without(self) -> Iterator[None]:
-        """What cannot be written ends the events, and not the run: all numbers are in metrics.jsonl too."""
+        """Gives up the events, not the run, where one cannot be written; metrics.jsonl has all numbers."""
         try:
             yield
         except OSError as error:
@@ -289,15 +289,15 @@ class WeightsAndBiases:
 
     def generation(self, row: Mapping[str, Any]) -> None:
         """One step per generation."""
-        found = self._points.of(row)
+        points = self._points.of(row)
         # W&B makes a section of panels from what comes before the slash.
-        glance = {f"at a glance/{_name(tag)}": found[tag] for tag in GLANCED if tag in found}
-        self._run.log(found | glance, step=row["generation"])
+        glance = {f"at a glance/{_name(tag)}": points[tag] for tag in GLANCED if tag in points}
+        self._run.log(points | glance, step=row["generation"])
 
     def histograms(self, values: Mapping[str, np.ndarray], generation: int) -> None:
         """One histogram per name."""
-        found = {f"curriculum/{name}": self._histogram(numbers) for name, numbers in values.items()}
-        self._run.log(found, step=generation)
+        histograms = {f"curriculum/{name}": self._histogram(numbers) for name, numbers in values.items()}
+        self._run.log(histograms, step=generation)
 
     def gallery(self, picture: bytes, generation: int) -> None:
         """One image."""
@@ -309,21 +309,31 @@ class WeightsAndBiases:
 
 
 def make_loggers(config: RunConfig, directory: Path, console: Console, done: int) -> list[Logger]:
-    """The watchers that a configuration asks for."""
-    found: list[Logger] = []
+    """The loggers that a configuration asks for.
+
+    Args:
+        config: of the run.
+        directory: of the run.
+        console: for progress.
+        done: generations that are not run again.
+
+    Raises:
+        ConfigError: Weights & Biases is asked for and not installed.
+    """
+    loggers: list[Logger] = []
     if config.logging.wandb_project is not None:
-        found.append(WeightsAndBiases(config, directory))
+        loggers.append(WeightsAndBiases(config, directory))
     if config.logging.tensorboard:
-        found.append(TensorBoard(directory / "tb", config.generations, done))
-    return [*found, Terminal(console, config.generations, done)]
+        loggers.append(TensorBoard(directory / TENSORBOARD, config.generations, done))
+    return [*loggers, Terminal(console, config.generations, done)]
 
 
 def _wandb_id(directory: Path) -> str:
-    """The run's id, made and kept in its directory where it has none yet: places are used again.
+    """The run's id in Weights & Biases, from its directory, where it is written on first use.
 
     Raises:
-        RunError: what is kept is no id.
-        CheckpointError, OSError: it cannot be kept or read.
+        RunError: the file holds no id.
+        CheckpointError, OSError: it cannot be written or read.
     """
     path = directory / WANDB_ID
     if not path.exists():
@@ -346,7 +356,6 @@ def _panel(name: str) -> str:
 
 
 def _name(tag: str) -> str:
-    """Of a metric, without its group."""
     return tag.rpartition("/")[2]
 
 

@@ -1,8 +1,8 @@
 """The host loop around a trainer's step: it owns progress, logging, checkpoints and stop signals.
 
 Where generations are short, the next one is dispatched before the metrics of the last are read, so
-that the devices never wait for the host. What a run leaves behind is exact: metrics are on disk before the
-checkpoint that counts on them, and everything after the checkpoint is done again on resume.
+that the devices never wait for the host. A run is exact: metrics are on disk before the checkpoint that
+counts on them, and everything after the checkpoint is computed again on resume.
 """
 
 import contextlib
@@ -20,18 +20,19 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
+from rl_discovery.checkpoints.run_directory import BEST_OBJECTIVE, CONFIG, LOG
 from rl_discovery.discovery.learning.rollout import no_end
 from rl_discovery.discovery.types import MetaParams
+from rl_discovery.meta.build import Program, compile_step, make_program, reduced
 from rl_discovery.meta.config import RunConfig, validate
 from rl_discovery.meta.errors import DivergedError, RunError
 from rl_discovery.meta.held_out import HeldOut
 from rl_discovery.meta.presets import PRESETS
-from rl_discovery.meta.program import Program, compile_step, make_program, reduced
 from rl_discovery.meta.results import env_steps_of
 from rl_discovery.meta.runs import distributed
 from rl_discovery.meta.runs.clock import Clock
-from rl_discovery.meta.runs.directory import BEST_OBJECTIVE, RunDirectory
-from rl_discovery.meta.runs.divergence import HeldOutEvaluation, Trend, evaluation_of, trend
+from rl_discovery.meta.runs.directory import RunDirectory
+from rl_discovery.meta.runs.divergence import HeldOutEvaluation, Trend, evaluation_of, trend_of
 from rl_discovery.meta.runs.log import run_log
 from rl_discovery.meta.runs.loggers import Logger, make_loggers
 from rl_discovery.meta.runs.profiler import Tracer
@@ -42,18 +43,17 @@ from rl_discovery.meta.warm_start import START, first_stage, source, starting_po
 logger = logging.getLogger("rl_discovery")
 
 LOOK_AHEAD_SECONDS = 2.0
-"""Generations shorter than this are dispatched one ahead."""
+"""Seconds; generations shorter than this are dispatched one ahead."""
 
-NOBODY = {"es": "candidate had a finite fitness", "meta_gradient": "lane had a finite meta-gradient"}
-"""What a generation lacks that cannot be learned from."""
+NOTHING_FINITE = {"es": "candidate had a finite fitness", "meta_gradient": "lane had a finite meta-gradient"}
+"""What no lane of a generation had, where nothing can be learned from it."""
 
-LOWER = {"es": "es.learning_rate or es.sigma", "meta_gradient": "meta_gradient.learning_rate"}
-"""What may keep a run from diverging."""
-
+STEP_SIZES = {"es": "es.learning_rate or es.sigma", "meta_gradient": "meta_gradient.learning_rate"}
+"""The fields to lower where a run diverges."""
 
 NAN_SWITCHES = {"jax_debug_nans": jax.debug_nans, "jax_debug_infs": jax.debug_infs}
-"""They would end every run: candidates and strategies begin with the worst fitness there is, metrics that
-have no value are NaN."""
+"""Switches that would end every run: strategies begin with an infinitely bad fitness, and metrics without a
+value are NaN."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,11 +108,9 @@ def meta_train(config: RunConfig, run_dir: Path, console: Console, *, profile: b
 
 
 def _first_stage(config: RunConfig, run_dir: Path, console: Console) -> RunOutcome | None:
-    """Runs the preset that the run starts from, unless that is done; what a stop signal left of it, or
-    None.
-    """
+    """Runs the preset that the run starts from, unless that is done; its outcome if it was stopped."""
     name = first_stage(config.start_from)
-    if name is None or (run_dir / "config.json").exists():
+    if name is None or (run_dir / CONFIG).exists():
         return None
     stage = dataclasses.replace(PRESETS.find(name).config, seed=config.seed, logging=config.logging)
     outcome = meta_train(stage, run_dir / START, console)
@@ -120,7 +118,6 @@ def _first_stage(config: RunConfig, run_dir: Path, console: Console) -> RunOutco
 
 
 def _meta_train(config: RunConfig, run_dir: Path, console: Console, profile: bool) -> RunOutcome:
-    """The same, once there is somebody to miss a process."""
     with contextlib.ExitStack() as stack:
         stop = StopRequest(
             lambda number: console.print(
@@ -132,19 +129,19 @@ def _meta_train(config: RunConfig, run_dir: Path, console: Console, profile: boo
         notes += stack.enter_context(_without_debugging())
         distributed.check_same(config)
         program = make_program(config)  # before the directory holds a configuration that cannot work
-        if config.start_from is not None and not (run_dir / "config.json").exists():
+        if config.start_from is not None and not (run_dir / CONFIG).exists():
             starting_point(source(config.start_from, run_dir), program.objective)  # likewise
         directory = distributed.lead(lambda: RunDirectory(run_dir, config))
         if directory is not None:
             stack.callback(directory.close)
-        distributed.lead(lambda: stack.enter_context(run_log(run_dir / "train.log")))
+        distributed.lead(lambda: stack.enter_context(run_log(run_dir / LOG)))
         for note in notes:
             _say(console, note)
         return _Run(config, program, run_dir, directory, console, stop, profile).run()
 
 
 @dataclasses.dataclass(frozen=True)
-class _Turn:
+class _Agreement:
     """What all processes agreed to do after a generation.
 
     Attributes:
@@ -186,14 +183,14 @@ class _Run:
         self.trend = Trend()
         self.tracer = Tracer(path / "profile" if profile and distributed.leads() else None, self._say)
         self.env_steps = 0
-        self.told_endless = False
+        self.warned_endless = False
         self.last_finish = self.clock.now()
         self.seconds = math.inf  # of the last generation
         self.dispatch_blocks = False
 
     @property
     def directory(self) -> RunDirectory:
-        """Process 0's."""
+        """The run directory, on process 0."""
         assert self._directory is not None, "only process 0 has the run directory"
         return self._directory
 
@@ -217,15 +214,15 @@ class _Run:
                 self._save(state, loggers)
                 self.saver.wait()
             finally:
-                for logger_ in loggers:
-                    logger_.close()
+                for metric_logger in loggers:
+                    metric_logger.close()
             return RunOutcome(int(state.generation), self.stopped)
         finally:
             self.saver.close()
 
     def _loop(self, step: Any, state: Any, loggers: list[Logger]) -> Any:
         """Generations until the last one or a signal; returns the last state that was recorded."""
-        self.stopped = self._asked()
+        self.stopped = self._stop_signal()
         if self.stopped is not None:  # while the program was compiled
             return state
         ahead = None
@@ -237,38 +234,38 @@ class _Run:
                 state, metrics = ahead or step(state)
                 dispatched = self.clock.now()
                 # The last generation's metrics are read while the next one runs, so that devices never
-                # wait; not where that saves next to nothing and a stop would have to wait for it, nor with
-                # several processes, whose agreement would wait.
+                # wait. Not where generations are long, since a stop would have to wait for one more, nor
+                # with several processes, whose agreement would wait.
                 alone = evaluates or distributed.several() or self.tracer.needs_alone(count)
                 more = number + 1 < self.config.generations and self.seconds < LOOK_AHEAD_SECONDS
                 ahead = step(state) if more and not alone and not self.dispatch_blocks else None
-                found = wait_for(metrics)
+                metrics = wait_for(metrics)
             if count == 0:
                 # On a GPU, the host runs the loops of a program itself: to dispatch is to wait.
                 self.dispatch_blocks = dispatched - began > self.clock.now() - dispatched
-            row = self._row(number, found)
+            row = self._row(number, metrics)
             if evaluates:
                 with self.clock.spent("evaluation"):
                     row |= self.held_out.evaluate(state)
             row = self._record(row, loggers)
             evaluation = evaluation_of(row)
-            turn = self._agree(number, evaluation)
-            self.stopped = turn.signal
-            if evaluation is not None and turn.best:
+            agreement = self._agree(number, evaluation)
+            self.stopped = agreement.signal
+            if evaluation is not None and agreement.best:
                 self.saver.save_best(state, self.env_steps, evaluation)
-            if evaluation is not None and turn.diverged:
-                state = self._mend(number, evaluation, state)
-            if turn.signal is not None:
+            if evaluation is not None and agreement.diverged:
+                state = self._handle_divergence(number, evaluation, state)
+            if agreement.signal is not None:
                 return state
-            if turn.best or turn.due:
+            if agreement.best or agreement.due:
                 self._save(state, loggers)
         return state
 
-    def _row(self, number: int, found: dict[str, Any]) -> dict[str, Any]:
-        """A generation's metrics, and when it ended."""
-        steps = env_steps_of(self.config, found.pop("updates"))
-        self._check_ends(number, found.pop("endless").item())
-        values = {name: value.item() for name, value in found.items()}
+    def _row(self, number: int, metrics: dict[str, Any]) -> dict[str, Any]:
+        """A generation's metrics as Python numbers, with its steps and its time."""
+        steps = env_steps_of(self.config, metrics.pop("updates"))
+        self._check_ends(number, metrics.pop("endless").item())
+        values = {name: value.item() for name, value in metrics.items()}
         if values["nonfinite_candidates"] == self.config.lanes:
             step = ", ".join(
                 f"{name.replace('_', ' ')} {values[name]:.3g}"
@@ -276,7 +273,7 @@ class _Run:
                 if math.isfinite(values[name])
             )
             raise self._diverged(
-                f"generation {number}: no {NOBODY[self.config.trainer]} (meta-parameter norm "
+                f"generation {number}: no {NOTHING_FINITE[self.config.trainer]} (meta-parameter norm "
                 f"{values['meta_param_norm']:.3g}, {step})"
             )
         now = self.clock.now()
@@ -290,13 +287,13 @@ class _Run:
         } | values
 
     def _check_ends(self, number: int, endless: float) -> None:
-        """Says once that there are agents whose episodes do not end, and stops where there are no others."""
+        """Warns once of agents whose episodes do not end; raises where no agent's do."""
         names = " or ".join(task.levels.distribution for task in self.config.tasks)
         line = f"generation {number}: {no_end(names)}"
         if endless == 1:
             raise RunError(line)
-        if endless > 0 and not self.told_endless:
-            self.told_endless = True
+        if endless > 0 and not self.warned_endless:
+            self.warned_endless = True
             self._say(f"warning: {line}; such agents count as lost ({endless:.0%} of them)", logging.WARNING)
 
     def _record(self, row: dict[str, Any], loggers: list[Logger]) -> dict[str, Any]:
@@ -306,39 +303,39 @@ class _Run:
             name: None if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in row.items()
         }
-        distributed.lead(lambda: self._keep(row))
-        for logger_ in loggers:
-            logger_.generation(row)
+        distributed.lead(lambda: self._append(row))
+        for metric_logger in loggers:
+            metric_logger.generation(row)
         return row
 
-    def _keep(self, row: dict[str, Any]) -> None:
+    def _append(self, row: dict[str, Any]) -> None:
         self.directory.append_metrics(row)
         with self.clock.spent("checkpoint"):
             self.saver.poll()
 
-    def _asked(self) -> signal.Signals | None:
+    def _stop_signal(self) -> signal.Signals | None:
         """The signal that asked any of the processes to stop."""
         return _signal(distributed.agree({"signal": self.stop.signal or 0})["signal"])
 
-    def _agree(self, number: int, found: HeldOutEvaluation | None) -> _Turn:
-        """Asks whether anybody has to stop, and process 0 for all that depends on time and on the past."""
-        if found is not None:
-            self.trend = self.trend.after(found, self.config.held_out)
-        said = distributed.agree(
+    def _agree(self, number: int, evaluation: HeldOutEvaluation | None) -> _Agreement:
+        """Agrees on what comes next: process 0 decides all that depends on time and on past metrics."""
+        if evaluation is not None:
+            self.trend = self.trend.after(evaluation, self.config.held_out)
+        answers = distributed.agree(
             {
                 "signal": self.stop.signal or 0,
-                "best": found is not None and self.trend.best is found,
-                "diverged": found is not None and self.trend.diverged(self.config.held_out),
+                "best": evaluation is not None and self.trend.best is evaluation,
+                "diverged": evaluation is not None and self.trend.diverged(self.config.held_out),
                 "due": due(number + 1, self.saver.seconds, self.config.checkpoint),
             }
         )
-        asked = _signal(said.pop("signal"))
-        return _Turn(signal=asked, **{name: bool(values[0]) for name, values in said.items()})
+        stop = _signal(answers.pop("signal"))
+        return _Agreement(signal=stop, **{name: bool(values[0]) for name, values in answers.items()})
 
-    def _mend(self, number: int, found: HeldOutEvaluation, state: Any) -> Any:
-        """Does what is configured where held-out fitness has fallen."""
+    def _handle_divergence(self, number: int, evaluation: HeldOutEvaluation, state: Any) -> Any:
+        """Warns, halves the steps or raises, as `held_out.on_divergence` says."""
         choice = self.config.held_out.on_divergence
-        diagnosis = f"generation {number}: {self.trend.describe(found)}"
+        diagnosis = f"generation {number}: {self.trend.describe(evaluation)}"
         if choice == "stop":
             raise self._diverged(diagnosis)
         if choice == "reduce":
@@ -353,7 +350,7 @@ class _Run:
         kept = "" if best is None else f", the best objective in {BEST_OBJECTIVE}"
         return DivergedError(
             f"{diagnosis}; {last} in {self.path}{kept}: "
-            f"start again with a lower {LOWER[self.config.trainer]} in a new run directory"
+            f"start again with a lower {STEP_SIZES[self.config.trainer]} in a new run directory"
         )
 
     def _resume_or_init(self) -> Any:
@@ -376,20 +373,20 @@ class _Run:
         return self.program.place(restored.state)
 
     def _start(self) -> MetaParams | None:
-        """Where the search begins, if not at the rule's own meta-parameters."""
+        """The meta-parameters that the search begins at; None: the rule's own."""
         name = self.config.start_from
         return None if name is None else starting_point(source(name, self.path), self.program.objective)
 
     def _resume_metrics(self, generation: int) -> None:
-        """What process 0 knows of the generations before."""
+        """Restores on process 0 what depends on past metrics: totals, clock and trend."""
         last = self.directory.resume_metrics(generation)
         if last is not None:
             self.env_steps = last["env_steps"]
             self.clock.resume(last)
-        self.trend = trend(self.directory.rows(), self.config.held_out)
+        self.trend = trend_of(self.directory.rows(), self.config.held_out)
 
     def _record_history(self, done: int) -> None:
-        """Process 0's."""
+        """Records on process 0 what computes the run from here on, and warns where that has changed."""
         if changes := self.directory.record_history(done):
             text = f"warning: {'; '.join(changes)}: from generation {done} on results may be others"
             self._say(text, logging.WARNING)
@@ -418,8 +415,10 @@ class _Run:
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(mean)):
             raise self._diverged(f"generation {done - 1}: the meta-parameters are no longer finite")
         self.saver.save(state, self.env_steps, self.trend.best)
-        if self.stopped is None and self._asked() is None:  # whoever asks for a stop waits for no pictures
-            self.saver.show_levels(state, loggers)
+        if (
+            self.stopped is None and self._stop_signal() is None
+        ):  # whoever asks for a stop waits for no pictures
+            self.saver.log_levels(state, loggers)
 
     def _say(self, message: str, level: int = logging.INFO) -> None:
         _say(self.console, message, level)
@@ -432,7 +431,7 @@ def _say(console: Console, message: str, level: int = logging.INFO) -> None:
 
 @contextlib.contextmanager
 def _without_debugging() -> Iterator[list[str]]:
-    """Inside, JAX lets NaN and infinities pass; yields a line for each switch that would not have."""
+    """Switches off JAX's checks for NaN and infinities inside; yields a line for each that was on."""
     asked = [name for name in NAN_SWITCHES if getattr(jax.config, name)]
     with contextlib.ExitStack() as stack:
         for name in asked:
@@ -440,7 +439,7 @@ def _without_debugging() -> Iterator[list[str]]:
         yield [f"{name} is off in this run, in which NaN and inf are values like others" for name in asked]
 
 
-def _signal(said: np.ndarray) -> signal.Signals | None:
-    """The signal that asked one of the processes to stop, where they said 0 or its number."""
-    number = int(said.max())
+def _signal(answers: np.ndarray) -> signal.Signals | None:
+    """The stop signal that one of the processes got; answers are its number, or 0."""
+    number = int(answers.max())
     return signal.Signals(number) if number else None

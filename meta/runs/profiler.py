@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 
 TRACED = 1
-"""Which generation of a call is traced: the second, because the first does things that no other has to."""
+"""The generation of a call that is traced: the second, because the first also warms up."""
 
 
 class Tracer:
@@ -15,25 +15,25 @@ class Tracer:
 
     Args:
         path: folder that the trace goes to; None: nothing is traced.
-        say: tells the user.
+        say: prints a line.
     """
 
     def __init__(self, path: Path | None, say: Callable[[str], None]) -> None:
         self._path = path
         self._say = say
 
-    def needs_alone(self, turn: int) -> bool:
+    def needs_alone(self, count: int) -> bool:
         """Whether no later generation may be dispatched during this one: it is traced, or the next one is.
 
         Args:
-            turn: number of the generation in this call, from 0.
+            count: of the generations of this call before this one.
         """
-        return self._path is not None and turn <= TRACED
+        return self._path is not None and count <= TRACED
 
     @contextlib.contextmanager
-    def around(self, turn: int, generation: int) -> Iterator[None]:
-        """Traces what happens inside, if it is this generation's turn."""
-        if self._path is None or turn != TRACED:
+    def around(self, count: int, generation: int) -> Iterator[None]:
+        """Traces what happens inside, if it is the generation to be traced."""
+        if self._path is None or count != TRACED:
             yield
             return
         with jax.profiler.trace(str(self._path)):
@@ -43,7 +43,7 @@ class Tracer:
             f"(ui.perfetto.dev), or run `tensorboard --logdir {self._path}` with the package xprof"
         )
 
-    def check(self, turns: int) -> None:
-        """Says so where a call has too few generations for a trace."""
-        if self._path is not None and turns <= TRACED:
+    def check(self, generations: int) -> None:
+        """Prints a line where a call has too few generations for a trace."""
+        if self._path is not None and generations <= TRACED:
             self._say("no profile: the second generation of a call is traced, and this call has only one")

@@ -12,24 +12,24 @@ import jax
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 POLL_SECONDS = 0.005
-"""How often a signal can interrupt a wait for the devices."""
+"""Seconds between two moments at which a signal can interrupt a wait for the devices."""
 
 
 def wait_for(values: Any) -> Any:
-    """Waits until arrays are computed, in a way that signals interrupt, and returns them on the host."""
+    """Waits until arrays are computed, interruptible by signals, and returns them on the host."""
     while not all(leaf.is_ready() for leaf in jax.tree.leaves(values)):
         time.sleep(POLL_SECONDS)
     return jax.device_get(values)
 
 
 class StopRequest:
-    """Catches stop signals while it is open; the second one of a kind does what it always did.
+    """Catches the first stop signal while it is open; a second one has its usual effect.
 
-    Only the main thread of a process can: elsewhere nothing is caught.
+    Signals reach only the main thread of a process: elsewhere nothing is caught.
 
     Attributes:
         signal: the first stop signal that arrived, or None.
-        catches: whether any can arrive.
+        catches: whether this is the main thread.
     """
 
     def __init__(self, on_request: Callable[[signal.Signals], None]) -> None:

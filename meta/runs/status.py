@@ -1,4 +1,4 @@
-"""The state of a run, told by its files alone: the command `status` shows it, `sweep` compares by it.
+"""The state of a run, read from its files alone: the command `status` shows it, `sweep` compares by it.
 
 Nothing is locked or written and JAX is not imported, so that it is instant and works on another machine, on
 a run that is being written and on a read-only copy.
@@ -14,11 +14,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from rl_discovery.checkpoints import untrusted
-from rl_discovery.checkpoints.errors import reason
+from rl_discovery.checkpoints.run_directory import (
+    CONFIG,
+    LOCK,
+    METRICS,
+    Row,
+    damaged_metrics,
+    newest_checkpoint,
+    read_document,
+    read_metrics,
+)
 from rl_discovery.meta.errors import RunError
 from rl_discovery.meta.runs.clock import shares
-from rl_discovery.meta.runs.files import parse_metrics, read_document
 
 State = Literal["running", "probably running", "stopped", "done"]
 Trend = Literal["rising", "falling", "flat"]
@@ -27,7 +34,7 @@ WINDOW_SHARE = 0.1
 """Part of a run, its newest, that running means and rates are taken over."""
 
 MIN_WINDOW = 5
-"""Generations that they are taken over at least."""
+"""Fewest generations that means and rates are taken over."""
 
 TREND_SHARE = 0.5
 """Part of a run, its newest, that the trend of fitness is judged by: longer than the means', because a
@@ -37,16 +44,16 @@ SIGNIFICANT = 2.0
 """Standard errors from zero at which a slope is a trend."""
 
 CURVE_POINTS = 24
-"""Means that the course of fitness is told by."""
+"""Points, at most, of the curve of fitness."""
 
 PATIENCE_SECONDS = 60.0
-"""With the time of three generations: how old the last row of a live run may be."""
+"""Seconds, besides the time of three generations, that the last row of a live run may be old."""
 
 COMPILING_SECONDS = 600.0
-"""How old the configuration of a live run without any generation may be: programs compile then."""
+"""Seconds that the configuration of a live run without any generation may be old: programs compile."""
 
 SHARED = ("nfs", "lustre", "gpfs", "ceph", "cifs", "smb", "beegfs", "afs", "9p", "virtiofs", "fuse")
-"""What the types of file systems begin with whose locks other machines may hold."""
+"""Prefixes of the types of file systems whose locks other machines may hold."""
 
 FIRST_NAMESPACE = "pid:[4026531836]"
 """Linux's name of the namespace outside of every container; others do not see all holders of locks."""
@@ -85,7 +92,7 @@ class RunStatus:
         time_shares: what the time went into, by name, summing to 1; empty where runs do not say.
         eta_s: seconds to go at the window's pace; None before the first generation.
         checkpoint: generations in the newest checkpoint; None before the first.
-        age_s: seconds since metrics were last written; None before that.
+        age_s: seconds since metrics were last written; None before the first.
     """
 
     run: str
@@ -125,8 +132,8 @@ def read_status(path: Path) -> RunStatus:
         RunError: no run directory, or a file in it is damaged; one line.
     """
     preset, total = _read_plan(path)
-    rows = _read_rows(path / "metrics.jsonl")
-    age = _age(path / "metrics.jsonl")
+    rows = _read_rows(path)
+    age = _age(path / METRICS)
     recent = rows[-window(len(rows)) :]
     seconds = [row["generation_s"] for row in recent]
     fitness = [_number(row, "fitness_mean") for row in rows]
@@ -164,7 +171,7 @@ def read_status(path: Path) -> RunStatus:
         seconds=rows[-1]["wall_s"] if rows else 0.0,
         time_shares=shares(rows[-1]) if rows else {},
         eta_s=max(0, total - len(rows)) * statistics.fmean(seconds) if seconds else None,
-        checkpoint=_newest_checkpoint(path / "checkpoints"),
+        checkpoint=newest_checkpoint(path),
         age_s=age,
     )
 
@@ -175,49 +182,30 @@ def window(rows: int) -> int:
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Of those that there are."""
-    found = [value for value in values if value is not None]
-    return statistics.fmean(found) if found else None
+    """Mean of the values that are not None; None where all are."""
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
 
 
 def _read_plan(path: Path) -> tuple[str, int]:
     """A run's preset and how many generations it is to have."""
-    if not path.is_dir():
-        raise RunError(f"{path}: {'this is a file' if path.exists() else 'no such directory'}")
-    file = path / "config.json"
-    if not file.is_file():
-        raise RunError(f"{path} is no run: it has no config.json (`rl-discovery meta-train` makes one)")
-    config = read_document(file)["config"]
+    config = read_document(path)["config"]
     preset, total = config.get("preset"), config.get("generations")
     if not isinstance(preset, str) or not isinstance(total, int) or total < 1:
-        raise RunError(f"{file} is damaged: preset and generations are missing; restore it from a backup")
+        raise RunError(
+            f"{path / CONFIG} is damaged: preset and generations are missing; restore it from a backup"
+        )
     return preset, total
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    """Whole rows of metrics.jsonl; the last line may be cut short, because it may be written right now."""
-    if not path.exists():
-        return []
-    try:
-        lines = list(untrusted.metrics_lines(path))
-    except OSError as error:
-        raise RunError(f"cannot read {path}: {reason(error)}") from None
-    except untrusted.RefusedError as error:
-        raise RunError(f"{path} {error}") from None
-    rows = list(parse_metrics(lines))
+def _read_rows(path: Path) -> list[Row]:
+    """The metrics of all generations, each with the numbers that the status is made of."""
+    rows = read_metrics(path)
     for number, row in enumerate(rows):
         numbers = ("wall_s", "generation_s", "env_steps")
         if row["generation"] != number or any(_number(row, name) is None for name in numbers):
-            raise _damaged(path, number)
-    if len(rows) < sum(line.endswith(b"\n") for line in lines):
-        raise _damaged(path, len(rows))
+            raise damaged_metrics(path / METRICS, number + 1, f"it should be generation {number}")
     return rows
-
-
-def _damaged(path: Path, number: int) -> RunError:
-    return RunError(
-        f"{path} is damaged in line {number + 1}, which should be generation {number}; restore the file"
-    )
 
 
 def _number(row: Mapping[str, Any], name: str) -> float | None:
@@ -263,11 +251,6 @@ def _rate(rows: Sequence[Mapping[str, Any]], newest: int) -> float | None:
     return (rows[-1]["env_steps"] - before) / seconds if seconds > 0 else None
 
 
-def _newest_checkpoint(path: Path) -> int | None:
-    names = [entry.name for entry in path.iterdir()] if path.is_dir() else []
-    return max((int(name) for name in names if name.isascii() and name.isdecimal()), default=None)
-
-
 def _age(path: Path) -> float | None:
     """Seconds since a file was written; clocks of two machines may differ a little."""
     return max(0.0, time.time() - path.stat().st_mtime) if path.exists() else None
@@ -282,7 +265,7 @@ def _state(path: Path, done: int, total: int, age: float | None, generation_s: f
     if held is False:
         return "stopped"
     if age is None:
-        age, patience = _age(path / "config.json") or 0.0, COMPILING_SECONDS
+        age, patience = _age(path / CONFIG) or 0.0, COMPILING_SECONDS
     else:
         patience = PATIENCE_SECONDS + 3 * generation_s
     return "probably running" if age < patience else "stopped"
@@ -294,10 +277,10 @@ def _lock_is_held(path: Path) -> bool | None:
     Linux lists who holds what. Trying to take the lock, even shared and for a moment, could make a start
     fail that comes in that moment.
     """
-    lock, locks = path / ".lock", Path("/proc/locks")
+    lock, locks = path / LOCK, Path("/proc/locks")
     try:
-        found = lock.stat()
-        place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+        inode = lock.stat()
+        place = f"{os.major(inode.st_dev):02x}:{os.minor(inode.st_dev):02x}:{inode.st_ino}"
         if any(place in line.split() for line in locks.read_text().splitlines()):
             return True
         certain = str(Path("/proc/self/ns/pid").readlink()) == FIRST_NAMESPACE and not _is_shared(path)
@@ -319,6 +302,6 @@ def _is_shared(path: Path) -> bool:
 
 def _is_copy(path: Path) -> bool:
     """Whether the files came from elsewhere, with times from before they were made here."""
-    file = path / "metrics.jsonl"
-    found = (file if file.exists() else path / "config.json").stat()
-    return found.st_ctime - found.st_mtime > 0.5
+    file = path / METRICS
+    times = (file if file.exists() else path / CONFIG).stat()
+    return times.st_ctime - times.st_mtime > 0.5

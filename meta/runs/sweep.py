@@ -17,11 +17,15 @@ from typing import Any
 from rl_discovery.checkpoints import untrusted
 from rl_discovery.checkpoints.atomic import replace_file
 from rl_discovery.checkpoints.errors import one_line
+from rl_discovery.checkpoints.fields import changed, flatten
+from rl_discovery.checkpoints.run_directory import CONFIG
+from rl_discovery.discovery.objectives.registry import RULES, make_objective
 from rl_discovery.discovery.registry import did_you_mean
+from rl_discovery.meta.build import make_program
 from rl_discovery.meta.config import NOT_IDENTITY, RunConfig, from_json, to_json
 from rl_discovery.meta.errors import ConfigError, RunError
-from rl_discovery.meta.fields import changed, dotted
-from rl_discovery.meta.program import make_program
+from rl_discovery.meta.objective_settings import of_kind, settings_class
+from rl_discovery.meta.objective_settings import to_json as objective_to_json
 from rl_discovery.meta.runs.status import read_status
 
 FORMAT = 1
@@ -30,16 +34,16 @@ FORMAT = 1
 PLAN_FILE = "sweep.json"
 
 NONE = ("none", "None", "null")
-"""Words for a field that is to have no value."""
+"""Spellings of a field without a value."""
 
 DRAWS = 100
 """Random points tried per trial before the search space is called too small."""
 
 DIGITS = 4
-"""Significant ones of a random value: more say nothing, and make long names."""
+"""Significant digits of a random value; more would only make names long."""
 
 NAME_LENGTH = 120
-"""Letters of a trial's directory."""
+"""Longest name of a trial's directory."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +64,7 @@ class Axis:
     whole: bool = False
 
     def draw(self, source: random.Random) -> str:
-        """One of the values, or a point in the range."""
+        """Draws one of the values, or a point in the range, as text."""
         if self.values:
             return self.values[int(source.random() * len(self.values))]
         value = self.low * math.exp(source.random() * math.log(self.high / self.low))
@@ -97,7 +101,7 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """How a trial did.
+    """The state of a trial.
 
     Attributes:
         name, overrides: the trial's.
@@ -123,19 +127,28 @@ def parse_axis(text: str, base: RunConfig) -> Axis:
     """`FIELD=A,B,...`, or `FIELD=LOW..HIGH` for a range; integers make a range of integers.
 
     Raises:
-        ConfigError: no field is called so, or the values make no sense.
+        ConfigError: there is no such field, or the values cannot be read.
     """
     name, equals, values = text.partition("=")
     name = name.strip().lstrip("-").replace("-", "_")
-    known = [field for field in dotted(to_json(base)) if field != "preset"]
+    known = [field for field in flatten(to_json(base)) if field != "preset"]
+    known += [field for field in _fields_of_rules() if field not in known]
     if not equals or not values.strip():
         raise ConfigError(f"{text!r} is no FIELD=VALUE,... or FIELD=LOW..HIGH")
+    if name.startswith("drift."):
+        raise ConfigError(f"{name} is now {name.replace('drift', 'objective')}")
     if name not in known:
         hint = did_you_mean(name, known)
         raise ConfigError(f"unknown field {name!r}: {hint}`meta-train --print-config` shows them all")
     if ".." in values:
         return _range(name, values)
     return Axis(name=name, values=tuple(value.strip() for value in values.split(",")))
+
+
+def _fields_of_rules() -> set[str]:
+    """Settings of all learned objectives: a sweep over `objective.kind` may search them too."""
+    rules = {type(rule) for rule in map(make_objective, RULES) if dataclasses.is_dataclass(type(rule))}
+    return {f"objective.{name}" for rule in rules for name in settings_class(rule).names()}
 
 
 def _range(name: str, values: str) -> Axis:
@@ -172,41 +185,43 @@ def points(axes: Sequence[Axis], count: int | None, seed: int) -> list[dict[str,
             raise ConfigError(f"{ranges[0]} is a range, which only random points are drawn from: --random")
         combinations = itertools.product(*(axis.values for axis in axes))
         return [dict(zip(names, values, strict=True)) for values in combinations]
-    source, found = random.Random(seed), dict[tuple[str, ...], None]()
+    source, drawn = random.Random(seed), dict[tuple[str, ...], None]()
     for _ in range(DRAWS * count):
-        found[tuple(axis.draw(source) for axis in axes)] = None
-        if len(found) == count:
-            return [dict(zip(names, values, strict=True)) for values in found]
-    raise ConfigError(f"only {len(found)} different combinations were found, not {count}")
+        drawn[tuple(axis.draw(source) for axis in axes)] = None
+        if len(drawn) == count:
+            return [dict(zip(names, values, strict=True)) for values in drawn]
+    raise ConfigError(f"only {len(drawn)} different combinations were found, not {count}")
 
 
 def make_plan(
-    preset: RunConfig, base: RunConfig, found: Sequence[Mapping[str, str]]
+    preset: RunConfig, base: RunConfig, combinations: Sequence[Mapping[str, str]]
 ) -> tuple[Plan, list[RunConfig]]:
     """A plan and the configuration of each trial, all of them checked.
 
     Args:
         preset: what was started from.
         base: what the trials have in common.
-        found: what they set, as typed.
+        combinations: the fields that each trial sets, by name, as typed.
 
     Raises:
         ConfigError: a trial is impossible, or two are the same.
     """
     trials: list[Trial] = []
     configs: list[RunConfig] = []
-    for number, texts in enumerate(found):
+    for number, texts in enumerate(combinations):
         document = to_json(base)
-        for name, text in texts.items():
-            _set(document, name, text)
         try:
+            if kind := texts.get("objective.kind"):
+                document["objective"] = objective_to_json(of_kind(base.objective, kind))
+            for name, text in texts.items():
+                _set(document, name, text)
             config = from_json(document)
             # Built on this machine's devices, whatever the trial is to run on.
             make_program(dataclasses.replace(config, devices=None))
         except ValueError as error:  # so are all that say what is impossible
             words = " ".join(f"{name}={text}" for name, text in texts.items())
             raise ConfigError(f"trial {number} ({words}) cannot work: {error}") from None
-        values = dotted(to_json(config))
+        values = flatten(to_json(config))
         overrides = {name: values[name] for name in texts}
         if equal := [trial for trial in trials if trial.overrides == overrides]:
             raise ConfigError(f"trial {number} is the same as {equal[0].name}: a value is named twice")
@@ -216,7 +231,7 @@ def make_plan(
     return Plan(preset=preset.preset, fixed=fixed, trials=tuple(trials)), configs
 
 
-def settle(directory: Path, plan: Plan) -> None:
+def write_plan(directory: Path, plan: Plan) -> None:
     """Writes a plan to its directory, whole or not at all; the same plan may be there already.
 
     What may change when any run resumes, as its number of generations, may change here too; held-out
@@ -240,7 +255,7 @@ def settle(directory: Path, plan: Plan) -> None:
 
 
 def to_document(plan: Plan) -> dict[str, Any]:
-    """What sweep.json says."""
+    """The contents of sweep.json."""
     trials = [{**dataclasses.asdict(trial), "run_dir": trial.name} for trial in plan.trials]
     return {"format": FORMAT, "preset": plan.preset, "fixed": dict(plan.fixed), "trials": trials}
 
@@ -272,10 +287,10 @@ def read_plan(directory: Path) -> Plan:
 def is_finished(run_dir: Path, config: RunConfig) -> bool:
     """Whether a trial has every generation, and the checkpoint after the last."""
     try:
-        found = read_status(run_dir)
+        status = read_status(run_dir)
     except RunError:  # not begun; or damaged, which the trial itself repairs or complains about
         return False
-    return found.generations >= config.generations and (found.checkpoint or 0) >= config.generations
+    return status.generations >= config.generations and (status.checkpoint or 0) >= config.generations
 
 
 def compare(directory: Path, plan: Plan) -> list[Result]:
@@ -298,33 +313,34 @@ def _result(path: Path, trial: Trial) -> Result:
     def result(state: str, **more: Any) -> Result:
         return Result(name=trial.name, run_dir=str(path), overrides=trial.overrides, state=state, **more)
 
-    if not (path / "config.json").exists():
+    if not (path / CONFIG).exists():
         return result("not begun")
     try:
-        found = read_status(path)
+        status = read_status(path)
     except RunError:  # one damaged file must not hide the others' results
         return result("damaged")
     return result(
-        found.state,
-        generations=found.generations,
-        total=found.total,
-        fitness=found.fitness,
-        held_out_fitness=found.held_out_fitness,
-        env_steps=found.env_steps,
-        seconds=found.seconds,
+        status.state,
+        generations=status.generations,
+        total=status.total,
+        fitness=status.fitness,
+        held_out_fitness=status.held_out_fitness,
+        env_steps=status.env_steps,
+        seconds=status.seconds,
     )
 
 
 def _set(document: Any, name: str, text: str) -> None:
-    """Sets a field to what was typed; validation makes it a number or a switch. Tuples are words."""
+    """Sets a field to text, which validation converts; tuples are separated by spaces."""
     *path, last = name.split(".")
     for part in path:
         document = document[int(part)] if isinstance(document, list) else document[part]
-    document[last] = None if text in NONE else text.split() if isinstance(document[last], list) else text
+    as_list = isinstance(document.get(last), list)
+    document[last] = None if text in NONE else text.split() if as_list else text
 
 
 def _name(number: int, overrides: Mapping[str, Any]) -> str:
-    """As in `003_es.sigma=0.1_seed=1`."""
+    """The name of a trial's directory, as in `003_es.sigma=0.1_seed=1`."""
     words = (f"{name}={_text(value)}" for name, value in overrides.items())
     return re.sub(r"[^\w.=+-]", "-", "_".join([f"{number:03}", *words]), flags=re.ASCII)[:NAME_LENGTH]
 
@@ -334,7 +350,7 @@ def _text(value: Any) -> str:
 
 
 def _difference(old: Plan, new: Plan) -> str | None:
-    """Why two plans are not the same sweep."""
+    """Why two plans are not the same sweep, in words; None where they are."""
     if old.preset != new.preset:
         return f"preset was {old.preset}, now {new.preset}"
     if changed := list(_changed(old.fixed, new.fixed)):

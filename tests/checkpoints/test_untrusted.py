@@ -104,7 +104,7 @@ def test_a_pipe_or_device_is_refused_and_not_waited_for(tmp_path):
 def test_a_long_line_of_metrics_is_refused_before_it_is_read_whole(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"generation": 0}\n' + b" " * (untrusted.METRICS_LINE + 10))
-    lines = untrusted.metrics_lines(path)
+    lines = untrusted.lines(path, untrusted.METRICS_LINE, untrusted.METRICS)
     assert next(lines) == b'{"generation": 0}\n'
     with pytest.raises(RefusedError, match="line of more than"):
         next(lines)

@@ -15,10 +15,12 @@ from jax.flatten_util import ravel_pytree
 
 from rl_discovery.discovery.agents.agent import AgentConfig
 from rl_discovery.discovery.learning.lifetime import train_block
-from rl_discovery.meta.config import EvolutionConfig, LevelsConfig, ObjectiveConfig, RunConfig
+from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.meta.build import make_program
+from rl_discovery.meta.config import EvolutionConfig, LevelsConfig, RunConfig
 from rl_discovery.meta.evolution.open_es import StreamedOpenES
 from rl_discovery.meta.evolution.shaping import pair_ranks
-from rl_discovery.meta.program import make_program
+from rl_discovery.meta.objective_settings import objective_settings
 
 FILE = Path(__file__).parents[2] / "examples" / "ta_lpg_in_one_file.py"
 GENERATIONS = 2
@@ -58,7 +60,7 @@ CONFIG = example.Config(
 LIBRARY = RunConfig(
     seed=CONFIG.seed,
     generations=GENERATIONS,
-    objective=ObjectiveConfig(width=5, bins=3, embedding_width=4, prediction_coef=0.7),
+    objective=objective_settings(LPG, width=5, bins=3, embedding_width=4, prediction_coef=0.7),
     agent=AgentConfig(
         workers=4,
         rollout_steps=6,
@@ -139,7 +141,7 @@ def test_theta_moves_as_the_librarys(histories):
 @pytest.fixture(scope="module")
 def lifetimes(program):
     """One agent trained by given meta-parameters on one level: by the example and by the library."""
-    learner = program.tasks[0].lanes.learner
+    learner = program.lanes[0].learner
     level = jax.jit(CONFIG.levels.sample)(jax.random.key(8))
     key, N = jax.random.key(9), jnp.int32(10)
 

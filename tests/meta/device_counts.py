@@ -5,9 +5,9 @@ import sys
 import jax
 import numpy as np
 
+from rl_discovery.meta.build import compile_step, make_program
 from rl_discovery.meta.config import LevelsConfig
 from rl_discovery.meta.held_out import HeldOut
-from rl_discovery.meta.program import compile_step, make_program
 from tests.meta.tiny import half_empty, program_with_horizons, tiny
 
 # Each takes half a minute to compile. Two devices are those of `tests/scripts/test_meta_train.py`; the parts
@@ -33,8 +33,13 @@ CASES = {
     },
     # Minibatches and annealing, a horizon-aware drift.
     "lpo": {
-        "objective": {"kind": "lpo"},
-        "drift": {"width": 4, "progress_inputs": True, "horizon_inputs": True, "longest_horizon": 30},
+        "objective": {
+            "kind": "lpo",
+            "width": 4,
+            "progress_inputs": True,
+            "horizon_inputs": True,
+            "longest_horizon": 30,
+        },
         "agent": {"epochs": 2, "minibatches": 2, "anneal": True},
         "es": {"pairs": 7},
         "block_size": 3,

@@ -2,8 +2,8 @@
 
 import json
 
+from rl_discovery.checkpoints.run_directory import FORMAT
 from rl_discovery.meta.config import to_json
-from rl_discovery.meta.runs.files import FORMAT
 from tests.meta.tiny import TINY
 
 

@@ -52,9 +52,11 @@ IMPOSSIBLE = {
     "agent.adam_epsilon": NOT_POSITIVE_NUMBERS,
     "agent.epochs": NOT_POSITIVE,
     "agent.minibatches": NOT_POSITIVE,
-    "drift.form": NO_NAME,
-    "drift.width": NOT_POSITIVE,
-    "drift.longest_horizon": st.integers(max_value=1),
+    "objective.discount": NEGATIVE_NUMBERS | st.floats(min_value=1, exclude_min=True),
+    "objective.entropy_coef": NEGATIVE_NUMBERS,
+    "objective.clip": NOT_POSITIVE_NUMBERS,
+    "objective.shortest_horizon": NOT_POSITIVE,
+    "objective.longest_horizon": st.integers(max_value=1),
     "es.pairs": NOT_POSITIVE,
     "es.learning_rate": NOT_POSITIVE_NUMBERS,
     "es.learning_rate_decay": NOT_FRACTIONS,
@@ -71,7 +73,6 @@ IMPOSSIBLE = {
     "objective.form": NO_NAME,
     "objective.encoding": NO_NAME,
     "objective.residual_scale": NOT_POSITIVE_NUMBERS,
-    "drift.encoding": NO_NAME,
     "es.sigma_decay": NOT_FRACTIONS,
     "es.sigma_min": NOT_POSITIVE_NUMBERS,
     "es.group_size": st.integers(max_value=1),
@@ -151,14 +152,54 @@ def test_a_range_of_horizons_needs_both_ends_in_order():
 
 
 def test_a_drift_is_built_where_the_objective_is_one_and_cannot_be_learned_by_meta_gradients():
-    document = changed("objective.kind", "lpo")
-    document["drift"] |= {"form": "plain", "width": 7, "progress_inputs": True}
+    objective = {"kind": "lpo", "form": "plain", "width": 7, "progress_inputs": True}
+    document = to_json(RunConfig()) | {"objective": objective}
     trained_on = {"shortest_horizon": 10, "longest_horizon": 250}  # the range of the default levels
     expected = LPO(form="plain", width=7, progress_inputs=True, **trained_on)
     assert from_json(document).build_objective() == expected
     assert isinstance(RunConfig().build_objective(), LPG)
     document["trainer"] = "meta_gradient"
     assert "trainer es" in complaint(document)
+
+
+@pytest.mark.parametrize("kind", ["lpg", "ta-lpg", "lpo", "ta-lpo", "ta-a2c", "ta-ppo", "closed-form-drift"])
+def test_every_field_of_a_rule_is_in_the_configuration_and_kind_is_what_it_is_called(kind):
+    rule = from_json({"objective": {"kind": kind}}).build_objective()
+    document = to_json(from_json({"objective": {"kind": kind}}))["objective"]
+    assert document["kind"] == rule.name == kind
+    assert set(document) == {"kind", *(field.name for field in dataclasses.fields(rule))}
+    again = from_json({"objective": document}).build_objective()
+    assert again == rule
+
+
+def test_kind_follows_the_settings():
+    document = to_json(RunConfig())["objective"]
+    assert document["kind"] == "ta-lpg"
+    blind = from_json({"objective": document | {"horizon_inputs": False}})
+    assert to_json(blind)["objective"]["kind"] == blind.build_objective().name == "lpg"
+
+
+@pytest.mark.parametrize(
+    ("objective", "words"),
+    [
+        (
+            {"kind": "lpo", "cilp": 0.3},
+            "objective.cilp: lpo has no such setting: did you mean 'clip'? it has ",
+        ),
+        ({"kind": "ta-ppo", "bins": 3}, "objective.bins: ta-ppo has no such setting: it has schedule, "),
+        ({"kind": "lpo", "clip": -1.0}, "objective.clip: Input should be greater than 0, not -1.0"),
+        (
+            {"kind": "closed-form-drift", "terms": ["r"]},
+            "objective: terms must be of the basis, and 'r' is not",
+        ),
+        ({"width": 3, "kind": None}, "objective: "),
+        ({}, "objective: "),
+    ],
+)
+def test_settings_that_a_rule_does_not_have_or_take_are_refused_in_one_line(objective, words):
+    message = complaint({"objective": objective} if objective else {"objective": []})
+    assert words in message
+    assert "\n" not in message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,21 +217,23 @@ class Quadratic(MirrorLearning):
 
 def test_any_learned_objective_of_the_registry_can_be_evolved(monkeypatch):
     monkeypatch.setitem(RULES, "quadratic", Entry("a new one", Quadratic))
-    assert from_json(changed("objective.kind", "quadratic")).build_objective() == Quadratic()
+    config = from_json({"objective": {"kind": "quadratic", "entropy_coef": 0.5}})
+    levels = {"shortest_horizon": 10, "longest_horizon": 250}
+    assert config.build_objective() == Quadratic(entropy_coef=0.5, **levels)
+    assert from_json(to_json(config)) == config
 
 
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
         ("ppo", "ppo has no meta-parameters"),
-        ("ta-lpo", "ta-lpo is lpo with other settings"),
-        ("ta-lpg", "ta-lpg is lpg with other settings"),
+        ("random", "random has no meta-parameters"),
         ("lpq", "unknown objective 'lpq': did you mean 'lp"),
     ],
 )
 def test_what_cannot_be_evolved_is_refused(kind, words):
     with pytest.raises(ValueError, match=words):
-        from_json(changed("objective.kind", kind))
+        from_json({"objective": {"kind": kind}})
 
 
 @pytest.mark.parametrize("name", ["discount", "gae_lambda"])
@@ -258,7 +301,7 @@ def test_a_run_may_resume_with_another(name):
 @pytest.mark.parametrize("name", sorted(set(to_json(RunConfig())) - set(MAY_CHANGE)))
 def test_everything_else_decides_results_and_is_identity(name):
     assert name in identity(RunConfig())
-    decisive = {"seed", "objective", "drift", "agent", "trainer", "es", "meta_gradient", "levels"}
+    decisive = {"seed", "objective", "agent", "trainer", "es", "meta_gradient", "levels"}
     decisive |= {"fitness", "start_from"}
     assert name in decisive | {"also", "curriculum", "block_size", "held_out"}, "new field: which is it?"
 
@@ -334,7 +377,6 @@ def test_environments_that_do_not_fit_are_named(changes, message):
 
 
 UNUSED = {
-    "form of a rule that has none": ("ta-a2c-cpu", "objective.form", "a2c_residual", "objective.kind is lpg"),
     "average of meta-gradients": ("lpg-meta-gradient-cpu", "es.average_decay", 0.9, "trainer is es"),
     "fitness of meta-gradients": ("lpg-meta-gradient-cpu", "fitness", "area_under_curve", "trainer is es"),
     "gamma of the free form": (
@@ -343,7 +385,13 @@ UNUSED = {
         True,
         "objective.form is a2c_residual",
     ),
-    "discount without a schedule": ("ta-lpo-cpu", "drift.schedule_discount", True, "drift.schedule is on"),
+    "discount of the free form": ("ta-lpg-cpu", "objective.discount", 0.9, "objective.form is a2c_residual"),
+    "discount without a schedule": (
+        "ta-lpo-cpu",
+        "objective.schedule_discount",
+        True,
+        "objective.schedule is on",
+    ),
 }
 
 

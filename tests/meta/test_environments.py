@@ -9,9 +9,9 @@ import numpy as np
 from rich.console import Console
 
 from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.meta.build import make_program
 from rl_discovery.meta.config import EnvironmentConfig, LevelsConfig
 from rl_discovery.meta.evolve import generation
-from rl_discovery.meta.program import make_program
 from rl_discovery.meta.results import LaneResults
 from rl_discovery.meta.runs.loop import meta_train
 from tests.meta.processes import metrics
@@ -24,8 +24,13 @@ CARTPOLE = EnvironmentConfig(
     agent=AgentConfig(network="mlp", hidden=(3,), workers=1, rollout_steps=2),
 )
 TA_LPO = {
-    "objective": {"kind": "lpo"},
-    "drift": {"width": 3, "progress_inputs": True, "horizon_inputs": True, "longest_horizon": 3},
+    "objective": {
+        "kind": "lpo",
+        "width": 3,
+        "progress_inputs": True,
+        "horizon_inputs": True,
+        "longest_horizon": 3,
+    },
     "agent": {"epochs": 2, "minibatches": 2, "anneal": True},
 }
 KEY = jax.random.key(3)
@@ -33,19 +38,17 @@ KEY = jax.random.key(3)
 
 def test_an_environments_lanes_are_the_ones_of_the_same_groups_in_a_run_on_one():
     one, two = make_program(tiny(**MANY)), make_program(tiny(**MANY, also=(SMALL,)))
-    assert [(task.lanes.first_group, task.lanes.groups) for task in two.tasks] == [(0, 2), (2, 2)]
+    assert [(lanes.first_group, lanes.groups) for lanes in two.lanes] == [(0, 2), (2, 2)]
 
     @jax.jit
     def fitness(state):
         everywhere = jnp.ones(4, bool)
         _, level_batch = one.curriculum.serve((), KEY, jnp.int32(0), everywhere)
-        whole = one.tasks[0].lanes.run(one.strategy.ask(state, KEY), level_batch, KEY).fitness
+        whole = one.lanes[0].run(one.strategy.ask(state, KEY), level_batch, KEY).fitness
         candidates = two.strategy.ask(state, KEY)
         parts = [
-            task.lanes.run(
-                candidates, jax.tree.map(lambda leaf, i=i: leaf[2 * i : 2 * i + 2], level_batch), KEY
-            )
-            for i, task in enumerate(two.tasks)
+            lanes.run(candidates, jax.tree.map(lambda leaf, i=i: leaf[2 * i : 2 * i + 2], level_batch), KEY)
+            for i, lanes in enumerate(two.lanes)
         ]
         return whole, jnp.concatenate([part.fitness for part in parts])
 
@@ -90,11 +93,8 @@ def test_fitness_is_standardised_within_each_environment_and_shown_as_it_is():
     program = make_program(tiny(es={"pairs": 4}, also=(CARTPOLE,)))
     nan = float("nan")
     answers = ((1.0, 2.0), (3.0, 6.0)), ((100.0, nan), (300.0, 200.0))
-    tasks = tuple(
-        dataclasses.replace(task, lanes=Given(task.lanes, answer))
-        for task, answer in zip(program.tasks, answers, strict=True)
-    )
-    program = dataclasses.replace(program, tasks=tasks, strategy=Told(program.strategy))
+    lanes = tuple(Given(lanes, answer) for lanes, answer in zip(program.lanes, answers, strict=True))
+    program = dataclasses.replace(program, lanes=lanes, strategy=Told(program.strategy))
     state, found = jax.jit(lambda state: generation(program, state))(program.init())
     expected = [(np.array(a) - np.nanmean(a)) / np.nanstd(a) for a in answers]
     np.testing.assert_allclose(state.strategy.best_fitness, np.concatenate(expected), rtol=1e-5)

@@ -9,13 +9,12 @@ from jax.flatten_util import ravel_pytree
 from rl_discovery.discovery.learning.lifetime import Learner
 from rl_discovery.discovery.types import Progress
 from rl_discovery.meta import keys as module
-from rl_discovery.meta.evolve import generation
-from rl_discovery.meta.lanes import Lanes
-from rl_discovery.meta.program import make_program
+from rl_discovery.meta.build import make_program
+from rl_discovery.meta.evolve import Lanes, generation
 from rl_discovery.meta.results import LaneResults
 from tests.meta import device_counts
 from tests.meta.processes import run_script
-from tests.meta.tiny import program_with_horizons, tiny, with_task
+from tests.meta.tiny import program_with_horizons, tiny, with_lanes
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +31,10 @@ def run(program):
     """From the strategy's state to the levels of a generation and the fitness on them."""
 
     def run(state):
-        task = program.tasks[0]
-        everywhere = jnp.ones(task.lanes.groups, bool)
+        task, lanes = program.tasks[0], program.lanes[0]
+        everywhere = jnp.ones(lanes.groups, bool)
         _, level_batch = task.curriculum.serve((), KEY, jnp.int32(0), everywhere)
-        return level_batch.levels, task.lanes.run(program.strategy.ask(state, KEY), level_batch, KEY).fitness
+        return level_batch.levels, lanes.run(program.strategy.ask(state, KEY), level_batch, KEY).fitness
 
     return jax.jit(run)
 
@@ -46,7 +45,7 @@ def test_fitness_is_that_of_a_naive_loop_over_lanes(program, run):
     levels, fitness = jax.device_get(run(state))
     candidates = program.strategy.ask(state, KEY)
     assert len(set(np.asarray(levels.horizon).tolist())) > 1, "the horizons must differ for this to tell"
-    learner: Learner = program.tasks[0].lanes.learner
+    learner: Learner = program.lanes[0].learner
     begin, update, evaluate, member = map(
         jax.jit, (learner.begin, learner.update, learner.evaluate, candidates.member)
     )
@@ -61,6 +60,16 @@ def test_fitness_is_that_of_a_naive_loop_over_lanes(program, run):
                 train_state, _ = update(meta_params, level.params, lane_key, progress, train_state)
             expected = evaluate(level.params, lane_key, train_state)
             np.testing.assert_allclose(fitness[group, sign], expected, rtol=1e-5, err_msg=f"{group} {sign}")
+
+
+def test_inner_metrics_are_logged_where_they_are_asked_for_and_change_nothing_else():
+    programs = (make_program(tiny(logging={"inner_metrics": on})) for on in (False, True))
+    (_, plain), (_, metrics) = (jax.jit(program.step)(program.init()) for program in programs)
+    inner = {name for name in metrics if name.startswith("inner/")}
+    assert inner >= {"inner/policy_loss", "inner/entropy", "inner/gradient_norm", "inner/reward_per_step"}
+    assert all(np.isfinite(metrics[name]) for name in inner)
+    assert set(metrics) - inner == set(plain)
+    jax.tree.map(np.testing.assert_array_equal, {name: metrics[name] for name in plain}, plain)
 
 
 def test_candidates_that_are_all_but_equal_tie_whichever_block_they_run_in():
@@ -88,7 +97,7 @@ def with_fitness(answer, **changes):
     """A generation in which every candidate has the given fitness."""
     config = tiny(es={"pairs": len(answer), "learning_rate_decay": 0.5, "sigma_decay": 0.9}, **changes)
     program = make_program(config)
-    program = with_task(program, lanes=Given(**vars(program.tasks[0].lanes), answer=answer))
+    program = with_lanes(program, Given, answer=answer)
     state = program.init().replace(generation=jnp.int32(2))
     return program, state, *jax.jit(lambda state: generation(program, state))(state)
 
@@ -177,10 +186,10 @@ class Overheard(Lanes):
 def test_the_pairs_side_of_the_regret_is_the_mean_of_its_members():
     curriculum = {"score": "algorithmic_regret", "buffer_size": 3, "minimum_fill": 1.0}
     program = make_program(tiny(curriculum=curriculum, es={"sigma": 3.0}, levels={"horizon": 8}))
-    program = with_task(program, lanes=Overheard(**vars(program.tasks[0].lanes)))
+    program = with_lanes(program, Overheard)
     state, metrics = jax.jit(program.step)(program.init())
     jax.effects_barrier()
-    [(level_batch, results)] = program.tasks[0].lanes.heard
+    [(level_batch, results)] = program.lanes[0].heard
     assert np.any(results.fitness[:, 0] != results.fitness[:, 1])
     assert np.any(level_batch.reference_return != 0)
     means = np.mean(results.fitness, axis=1)

@@ -11,14 +11,14 @@ import pytest
 from rich.console import Console
 
 from rl_discovery.checkpoints import read_card, read_objective
+from rl_discovery.checkpoints.run_directory import BEST_OBJECTIVE
 from rl_discovery.discovery.agents.agent import AgentConfig
 from rl_discovery.envs.registry import distribution
+from rl_discovery.meta.build import compile_step, make_program
 from rl_discovery.meta.config import EnvironmentConfig, LevelsConfig
 from rl_discovery.meta.errors import ConfigError, DivergedError
 from rl_discovery.meta.held_out import FOLD, HeldOut, held_out_levels
 from rl_discovery.meta.keys import keys_of_generation
-from rl_discovery.meta.program import compile_step, make_program
-from rl_discovery.meta.runs.directory import BEST_OBJECTIVE
 from rl_discovery.meta.runs.loop import meta_train
 from tests.meta.processes import metrics
 from tests.meta.tiny import tiny
@@ -106,7 +106,7 @@ def test_an_evaluation_is_the_mean_over_fixed_levels_of_agents_trained_from_scra
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), FOLD), 0)
     levels = held_out_levels(config.levels.build(), key, 3)
     lane_key = jax.random.fold_in(key, 1)
-    learner = program.tasks[0].lanes.learner
+    learner = program.lanes[0].learner
 
     @jax.jit
     def fitness(number):
@@ -262,7 +262,7 @@ def test_a_fall_stops_the_run_with_its_last_checkpoint_and_again_if_it_is_tried_
 
 def test_a_strategy_that_cannot_be_reduced_is_refused_before_there_is_a_directory(monkeypatch, tmp_path):
     monkeypatch.setattr(
-        "rl_discovery.meta.evolve.check_reducible", lambda *_: (_ for _ in ()).throw(ValueError("no"))
+        "rl_discovery.meta.build.check_reducible", lambda *_: (_ for _ in ()).throw(ValueError("no"))
     )
     with pytest.raises(ConfigError, match="no"):
         run(tmp_path / "run", watched("reduce"))

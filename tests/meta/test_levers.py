@@ -12,11 +12,11 @@ from rl_discovery.discovery.learning.lifetime import train_block
 from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.discovery.types import Progress
 from rl_discovery.envs.registry import distribution
+from rl_discovery.meta.build import make_program
 from rl_discovery.meta.config import validate
 from rl_discovery.meta.errors import ConfigError
 from rl_discovery.meta.fitness import FITNESS, Lifetime
 from rl_discovery.meta.held_out import FOLD, HeldOut, held_out_levels
-from rl_discovery.meta.program import make_program
 from rl_discovery.meta.scale import Scale
 from tests.meta.tiny import tiny
 
@@ -75,18 +75,20 @@ def test_the_range_of_horizons_that_a_rule_knows_is_that_of_its_levels():
     rule = config.build_objective()
     assert (rule.shortest_horizon, rule.longest_horizon) == (7, 90)
     drift = tiny(
-        objective={"kind": "lpo"},
+        objective={"kind": "lpo", "horizon_inputs": True},
         levels={"horizon": 7, "longest_horizon": 90},
-        drift={"horizon_inputs": True},
     )
     assert drift.build_objective().longest_horizon == 90
-    by_hand = dataclasses.replace(drift, drift=dataclasses.replace(drift.drift, longest_horizon=500))
-    assert by_hand.build_objective().longest_horizon == 500
+    by_hand = dataclasses.replace(
+        drift, objective=drift.objective.replace(shortest_horizon=3, longest_horizon=500)
+    )
+    rule = by_hand.build_objective()
+    assert (rule.shortest_horizon, rule.longest_horizon) == (3, 500)
 
 
 def test_area_under_the_curve_is_the_mean_reward_of_all_updates():
     program = make_program(tiny(fitness="area_under_curve"))
-    learner = program.tasks[0].lanes.learner
+    learner = program.lanes[0].learner
     rule = program.objective
     assert learner.sums_rewards
     level = distribution("small").sample(jax.random.key(1)).params
@@ -136,8 +138,8 @@ def test_held_out_score_is_the_mean_of_exactly_scaled_returns():
     from rl_discovery.envs.registry import family_of
 
     optimal, random = family_of("small").expected_returns(chosen.env, levels.params)
-    evaluates = held_out._exams[0]
-    fitness = np.asarray(evaluates.fitness(program.meta_params(state), family_key))
+    environment = held_out._environments[0]
+    fitness = np.asarray(environment.fitness(program.meta_params(state), family_key))
     span = np.asarray(optimal - random)
     scores = ((fitness - np.asarray(random)) / np.where(span > 0.02, span, 1))[span > 0.02]
     assert found["held_out_score"] == pytest.approx(scores.mean(), rel=1e-4)

@@ -15,11 +15,11 @@ from rl_discovery.envs.gridworld import planning
 from rl_discovery.envs.gridworld.env import GridWorld
 from rl_discovery.envs.levels import Level, LevelDistribution
 from rl_discovery.meta import scale as module
+from rl_discovery.meta.build import make_program
 from rl_discovery.meta.config import CurriculumConfig, EnvironmentConfig, LevelsConfig
 from rl_discovery.meta.curriculum import SCORES, make_curriculum
 from rl_discovery.meta.errors import ConfigError
 from rl_discovery.meta.fitness import FITNESS
-from rl_discovery.meta.program import make_program
 from rl_discovery.meta.scale import REDRAW_FOLD, TRIES, Planner, Scale
 from tests.envs.gridworld.random_levels import hand_made_level, stack
 from tests.meta.curriculum.numbers import played
@@ -321,7 +321,7 @@ def test_normalised_return_is_the_return_on_the_exact_scale_of_a_level_that_has_
     kept = usual.levels.params.object_active.any(axis=1)
     assert 0 < kept.sum() < 8
     np.testing.assert_array_equal(level_batch.levels.params.start[kept], usual.levels.params.start[kept])
-    lanes = program.tasks[0].lanes
+    lanes = program.lanes[0]
     candidates = program.strategy.ask(jax.jit(program.init)().strategy, key)
     results = jax.jit(lambda level_batch: lanes.run(candidates, level_batch, key))(level_batch)
     returns = np.asarray(results.mean_return)

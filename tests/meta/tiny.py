@@ -5,20 +5,22 @@ import dataclasses
 import jax
 
 from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.meta.build import make_program
 from rl_discovery.meta.config import (
+    CheckpointConfig,
     EvolutionConfig,
     LevelsConfig,
-    ObjectiveConfig,
+    LoggingConfig,
     RunConfig,
 )
-from rl_discovery.meta.keeping import CheckpointConfig, LoggingConfig
-from rl_discovery.meta.program import make_program
+from rl_discovery.meta.objective_settings import objective_settings
 
 TINY = RunConfig(
     preset="tiny",
     seed=5,
     generations=6,
-    objective=ObjectiveConfig(width=4, bins=3, embedding_width=2),
+    objective=objective_settings(LPG, width=4, bins=3, embedding_width=2),
     agent=AgentConfig(workers=2, rollout_steps=4),
     es=EvolutionConfig(pairs=3, learning_rate=0.05, sigma=0.5),
     levels=LevelsConfig(distribution="small", horizon=3),
@@ -30,9 +32,12 @@ TINY = RunConfig(
 
 
 def tiny(**changes):
-    """TINY with changes; those of a nested part as a dict."""
+    """TINY with changes; those of a nested part as a dict, of another objective with its kind."""
     for name, value in changes.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and "kind" in value:
+            kind, *fields = value.items()
+            changes[name] = objective_settings(kind[1], **dict(fields))
+        elif isinstance(value, dict):
             changes[name] = dataclasses.replace(getattr(TINY, name), **value)
     return dataclasses.replace(TINY, **changes)
 
@@ -58,3 +63,9 @@ def with_task(program, **changes):
     """A program with changes in its first environment."""
     first, *others = program.tasks
     return dataclasses.replace(program, tasks=(dataclasses.replace(first, **changes), *others))
+
+
+def with_lanes(program, kind, **changes):
+    """A program whose first environment has lanes of this kind."""
+    first, *others = program.lanes
+    return dataclasses.replace(program, lanes=(kind(**vars(first) | changes), *others))

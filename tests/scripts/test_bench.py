@@ -3,7 +3,9 @@ import json
 import jax
 import pytest
 
-from rl_discovery.meta.config import ObjectiveConfig, RunConfig
+from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.meta.config import RunConfig
+from rl_discovery.meta.objective_settings import objective_settings
 from rl_discovery.scripts import cli
 from rl_discovery.scripts.bench import flop_per_env_step
 
@@ -42,12 +44,12 @@ def test_bench_prints_one_json_object_whose_numbers_fit_together(capsys):
     fraction = result["train_env_steps_per_s"] * result["flop_per_env_step"] / result["gemm_gflops"] / 1e9
     assert result["gemm_fraction"] == pytest.approx(fraction, abs=1e-4)
     assert result["flop_per_env_step"] == flop_per_env_step(
-        RunConfig(objective=ObjectiveConfig(width=8, horizon_inputs=False))
+        RunConfig(objective=objective_settings(LPG, width=8, horizon_inputs=False))
     )
 
 
 def test_flop_per_env_step_against_a_count_by_hand():
-    config = RunConfig(objective=ObjectiveConfig(width=2, bins=3, embedding_width=5))
+    config = RunConfig(objective=objective_settings(LPG, width=2, bins=3, embedding_width=5))
     gates = 3 * 2 * (7 * 2 + 2 * 2)  # three gates of two units: seven inputs and two states each
     heads = 2 * 2 * (1 + 3)
     embeddings = 2 * (2 * 3 * 5 + 2 * 5)  # of y(s_t) and y(s_{t+1}), the hidden layer and the output
@@ -56,7 +58,7 @@ def test_flop_per_env_step_against_a_count_by_hand():
 
 @pytest.mark.parametrize(("horizon_inputs", "gru"), [(True, 6 * 256 * 263), (False, 6 * 256 * 261)])
 def test_flop_per_env_step_of_the_papers_width_is_mostly_the_gru(horizon_inputs, gru):
-    flop = flop_per_env_step(RunConfig(objective=ObjectiveConfig(horizon_inputs=horizon_inputs)))
+    flop = flop_per_env_step(RunConfig(objective=objective_settings(LPG, horizon_inputs=horizon_inputs)))
     assert gru < flop < 1.02 * gru
 
 

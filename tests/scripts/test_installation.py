@@ -140,6 +140,7 @@ def test_every_command_takes_what_a_package_brings(plugin, project):
     short = ("--levels.longest-horizon", "12", "--held-out.levels", "4")
     rl_discovery(
         *("meta-train", "--preset", "lpo-cpu", "--objective.kind", "learned-parabola"),
+        *("--objective.scale", "1.0"),
         *("--levels.distribution", "corridor/short", "--curriculum.score", "relative_regret"),
         *("--curriculum.buffer-size", "16", *tiny, *short, *run),
     )

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from rl_discovery.checkpoints import read_card, read_objective
+from rl_discovery.checkpoints.fields import flatten
 from rl_discovery.checkpoints.runs import RunCheckpoints
+from rl_discovery.meta.build import make_program
 from rl_discovery.meta.config import from_json, to_json
 from rl_discovery.meta.presets import PRESETS
-from rl_discovery.meta.program import make_program
 from rl_discovery.meta.runs.directory import RunDirectory, read_config
+from rl_discovery.scripts import cli
 from tests.meta.processes import Command, count_rows, metrics
 from tests.scripts.called import called
 
@@ -55,7 +57,7 @@ def leaves(tree):
 
 def final_state(run_dir):
     """Every array of the newest checkpoint."""
-    config = dataclasses.replace(read_config(run_dir / "config.json"), devices=None)
+    config = dataclasses.replace(read_config(run_dir), devices=None)
     program = make_program(config)
     checkpoints = RunCheckpoints(run_dir / "checkpoints")
     restored = checkpoints.restore(jax.eval_shape(program.init))
@@ -203,6 +205,18 @@ answer = functools.partial(called, "meta-train")
             "--trainer meta_gradient",
             "es.average_decay has no effect: it is read only where trainer is es; leave it at None",
         ),
+        ("--objective.widht 3", "objective.widht: ta-lpg has no such setting: did you mean 'width'? it has "),
+        ("--objective.kind lpo --objective.no-bins", "objective.bins: lpo has no such setting: "),
+        ("--objective.kind lpq", "unknown objective 'lpq': did you mean 'lp"),
+        ("--objective.kind ppo", "objective.kind ppo has no meta-parameters: nothing could evolve"),
+        (
+            "--objective.kind lpo --objective.clip -1",
+            "objective.clip: Input should be greater than 0, not",
+        ),
+        ("--objective.kind lpo --objective.progress-inputs", "with these settings is ta-lpo"),
+        ("--objective.discount 2", "objective.discount: Input should be less than or equal to 1, not 2.0"),
+        ("--preset lpo-cpu --drift.width 8", "--drift.width is now --objective.width"),
+        ("--drift.no-schedule", "--drift.no-schedule is now --objective.no-schedule"),
         ("--preset lpg-meta-gradient --block-size 7", "block_size (7) must divide meta_gradient.lanes (512)"),
     ],
 )
@@ -294,7 +308,7 @@ def test_a_run_directory_supplies_its_own_configuration_and_flags_go_over_it(cap
     every = dataclasses.replace(config.checkpoint, every=3)
     # It was begun on a machine with more devices.
     assert from_json(json.loads(out)) == dataclasses.replace(config, checkpoint=every, devices=None)
-    assert read_config(run_dir / "config.json") == config
+    assert read_config(run_dir) == config
 
 
 @pytest.mark.parametrize("spelling", ["--run-dir={}", "--run_dir={}"])
@@ -307,19 +321,83 @@ def test_a_preset_that_is_not_the_runs_is_refused(capsys, tmp_path, spelling):
         f"error: {tmp_path} holds a run of preset 'lpg-cpu', not 'quickstart': leave --preset out to go on "
         "with it, or choose another --run-dir\n"
     )
-    assert read_config(tmp_path / "config.json") == config
+    assert read_config(tmp_path) == config
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_print_config_is_the_configuration_as_json_and_runs_nothing(capsys, tmp_path, monkeypatch, preset):
     monkeypatch.chdir(tmp_path)
-    flags = ["--preset", preset, "--es.sigma", "0.05", "--objective.no-horizon-inputs", "--profile"]
+    flags = ["--preset", preset, "--es.sigma", "0.05", "--objective.shortest-horizon", "3", "--profile"]
     status, out, err = answer(capsys, *flags, "--print-config")
     assert (status, err) == (0, "")
     config = from_json(json.loads(out))
-    assert (config.preset, config.es.sigma, config.objective.horizon_inputs) == (preset, 0.05, False)
+    assert (config.preset, config.es.sigma, config.objective.shortest_horizon) == (preset, 0.05, 3)
     assert config.es.pairs == PRESETS.find(preset).config.es.pairs
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("--preset lpo-cpu --objective.clip 0.3", {"kind": "lpo", "clip": 0.3, "width": 16}),
+        ("--objective.kind lpo --objective.clip=0.3", {"kind": "lpo", "clip": 0.3, "width": 128}),
+        (
+            "--preset lpo-cpu --objective.kind ta-lpo",
+            {"kind": "ta-lpo", "progress_inputs": True, "width": 16},
+        ),
+        ("--preset ta-lpg --objective.kind lpg", {"kind": "lpg", "horizon_inputs": False, "width": 256}),
+        (
+            "--objective.kind ta-ppo --objective.discount 0.9 --objective.gae-lambda 0.8",
+            {"kind": "ta-ppo", "discount": 0.9, "gae_lambda": 0.8, "entropy_coef": 0.01},
+        ),
+        (
+            "--objective.kind closed-form-drift --objective.terms (r-1)^2",
+            {"kind": "closed-form-drift", "terms": ["(r-1)^2"]},
+        ),
+    ],
+)
+def test_every_setting_of_every_rule_is_a_flag(capsys, tmp_path, monkeypatch, flags, expected):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = answer(capsys, *flags.split(), "--print-config")
+    assert (status, err) == (0, "")
+    found = json.loads(out)["objective"]
+    assert {name: found[name] for name in expected} == expected
+    again = from_json(json.loads(out)).build_objective()
+    assert again.name == expected["kind"]
+
+
+def helped(capsys, *arguments):
+    """What the command explains."""
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["meta-train", *arguments])
+    return capsys.readouterr().out
+
+
+def test_help_is_the_essentials_and_says_where_the_rest_is(capsys):
+    out = helped(capsys, "--preset", "lpo-cpu", "--help")
+    for flag in (
+        "--preset",
+        "--run-dir",
+        "--generations",
+        "--objective.kind",
+        "--es.sigma",
+        "--levels.horizon",
+    ):
+        assert f" {flag} " in out
+    assert "--agent.adam-epsilon" not in out
+    assert "Settings of lpo: --objective.schedule, " in out
+    assert "--help-all" in out
+    assert len(out.splitlines()) < 160
+
+
+def test_help_all_explains_every_flag_of_every_rule(capsys):
+    out = helped(capsys, "--preset", "lpo-cpu", "--help-all")
+    for preset in ("lpo-cpu", "ta-lpg-cpu", "ta-ppo-cpu"):
+        for name in flatten(to_json(PRESETS[preset].config)):
+            if not name.startswith("also"):
+                assert f"--{name.replace('_', '-')}" in out, name
+    for kind in ("lpg or ta-lpg", "ta-ppo", "ta-a2c", "closed-form-drift"):
+        assert f"with --objective.kind {kind}:" in out
 
 
 def test_a_run_that_diverges_is_exit_status_3_with_a_diagnosis_and_its_last_checkpoint(capsys, tmp_path):

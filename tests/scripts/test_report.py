@@ -254,7 +254,7 @@ def test_a_run_without_objective_and_metrics_has_a_report(tmp_path):
         (("run", "--seed", "4294967296"), 2, "--seed must be from 0 to 4294967295, not 4294967296"),
         (("run", "--seed", "1" + 20 * "0"), 2, "--seed must be from 0 to 4294967295"),
         (("run", "--evaluation", "a", "b"), 2, "--evaluation takes one path for each RUN: 1, not 2"),
-        (("nowhere",), 1, "nowhere is no run directory"),
+        (("nowhere",), 1, "nowhere: no such directory"),
         (("run", "--analysis", "nowhere"), 1, "there is no nowhere"),
         (("run", "--out", "run/config.json/x.html"), 1, "cannot write to run/config.json"),
     ],

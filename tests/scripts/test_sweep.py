@@ -11,9 +11,9 @@ import sys
 
 import pytest
 
+from rl_discovery.checkpoints.run_directory import read_metrics
 from rl_discovery.meta.presets import PRESETS
 from rl_discovery.meta.runs.directory import RunDirectory
-from rl_discovery.meta.runs.files import read_metrics
 from rl_discovery.meta.runs.sweep import Trial
 from rl_discovery.scripts import child, sweep
 from rl_discovery.scripts.meta_train import parse_arguments
@@ -100,7 +100,7 @@ def test_a_stopped_sweep_goes_on_also_as_an_array_task_repeats_no_trial_and_comp
     assert (first / "metrics.jsonl").stat().st_mtime_ns == before
     trials = {trial["name"]: trial for trial in json.loads(out)["trials"]}
     for path in (first, second):
-        rows = list(read_metrics(path / "metrics.jsonl"))
+        rows = read_metrics(path)
         assert [row["generation"] for row in rows] == list(range(8))
         found = trials[path.name]
         assert found["fitness"] == pytest.approx(statistics.fmean(r["fitness_mean"] for r in rows[-5:]))

@@ -24,9 +24,9 @@ from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.envs.levels import LevelDistribution
 from rl_discovery.evaluation import lanes
 from rl_discovery.evaluation.tasks import EvaluationTask
+from rl_discovery.meta.build import make_program
 from rl_discovery.meta.config import LevelsConfig
 from rl_discovery.meta.errors import ConfigError
-from rl_discovery.meta.program import make_program
 from tests.meta.tiny import tiny
 
 LEVEL = environment.EnvParams(max_steps_in_episode=5)

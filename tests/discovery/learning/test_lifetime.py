@@ -1,5 +1,7 @@
 """Blocks of lanes: each trains as if alone, to its own horizon, with the random numbers of its key."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -83,6 +85,19 @@ def test_a_lifetime_is_its_updates_one_after_the_other():
     assert_close(lane(block.agent, 0), train_state.agent)
     fitness = float(jax.jit(LEARNER.evaluate)(level, key(0), train_state))
     assert fitness_of(LEARNER, block, stack(level), keys(0))[0] == pytest.approx(fitness, abs=1e-5)
+
+
+def test_metrics_of_the_last_update_are_kept_where_they_are_asked_for_and_change_no_agent():
+    learner = dataclasses.replace(LEARNER, keeps_metrics=True)
+    operands = stack(candidate(0), candidate(1), candidate(2)), stack(LEVEL, LATE, LEVEL)
+    kept = train_jit(learner, *operands, horizons(4, 2, 0), keys(0, 1, 2))
+    assert_same(kept.agent, train_jit(LEARNER, *operands, horizons(4, 2, 0), keys(0, 1, 2)).agent)
+    before = jax.jit(LEARNER.begin)(key(1), LATE)
+    for n in range(2):
+        before, metrics = jax.jit(LEARNER.update)(candidate(1), LATE, key(1), progress(n, 2), before)
+    assert set(metrics) >= {"policy_loss", "prediction_loss", "entropy", "gradient_norm", "reward_per_step"}
+    assert_close(lane(kept.metrics, 1), metrics)
+    assert all(np.isnan(values[2]) for values in kept.metrics.values()), "there was no update"
 
 
 def test_a_lane_past_its_horizon_keeps_its_agent_exactly():

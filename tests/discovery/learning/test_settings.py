@@ -15,6 +15,7 @@ from rl_discovery.discovery.learning.settings import (
     TABLES,
     default_config,
 )
+from rl_discovery.discovery.objectives.random import Random
 from rl_discovery.discovery.objectives.registry import make_objective
 
 GRID, CARTPOLE = envs.make("gridworld/dense"), envs.make("CartPole-v1")
@@ -37,12 +38,12 @@ def test_default_settings_are_tables_for_integers_and_a_small_mlp_for_the_rest()
 
 
 def test_a_rule_may_have_step_sizes_of_its_own_for_tables_only():
-    class Rule:
+    class Rule(Random):
         tabular_learning_rates = (8.0, 2.0)
 
     config = default_config(*GRID, Rule())
     assert config == AgentConfig(policy_learning_rate=8.0, head_learning_rate=2.0)
-    assert default_config(*GRID, object()) == TABLES
+    assert default_config(*GRID, Random()) == TABLES
     assert default_config(*CARTPOLE, Rule()) == SMALL_MLP
 
 

@@ -36,12 +36,16 @@ def a_learned_objective(seed=0):
     return TrainedObjective(rule, randomised(np.random.default_rng(seed), shapes, 0.5))
 
 
+COMMON = {"reward_per_step", "entropy", "gradient_norm"}
+"""Metrics that every rule has."""
+
+
 def check_history(history, updates, horizon, metrics, workers=4, steps=3):
-    assert set(history) == {"update", "env_steps", "return", "reward_per_step", *metrics}
+    assert set(history) == {"update", "env_steps", "return", *COMMON, *metrics}
     assert history["update"].tolist() == updates
     assert history["env_steps"].tolist() == [n * workers * steps for n in updates]
     assert history["return"].shape == (len(updates),)
-    for name in ("reward_per_step", *metrics):
+    for name in (*COMMON, *metrics):
         assert history[name].shape == (horizon,)
     assert all(np.all(np.isfinite(values)) for values in history.values())
 

@@ -12,6 +12,7 @@ from rl_discovery.discovery.agents.agent import AgentConfig, make_agent
 from rl_discovery.discovery.learning.lifetime import make_learner
 from rl_discovery.discovery.learning.update import MOST_POSITION_BITS, shuffled, update_agent
 from rl_discovery.discovery.objectives.a2c import A2C
+from rl_discovery.discovery.objectives.base import Objective
 from rl_discovery.discovery.objectives.ppo import PPO
 from tests.discovery.experience import (
     as_arrays,
@@ -32,7 +33,7 @@ RANDOM = np.random.default_rng(0)
 ROLLOUT = as_arrays(random_rollout(RANDOM, T, W, ACTIONS, random_states(RANDOM, STATES)))
 
 
-class Linear:
+class Linear(Objective):
     """Pushes the head of each visited state against its reward: the gradient does not depend on the agent."""
 
     name, head_size, uses_progress = "linear", 1, False

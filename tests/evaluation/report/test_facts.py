@@ -5,6 +5,7 @@ import shlex
 
 import pytest
 
+from rl_discovery.checkpoints.fields import flatten
 from rl_discovery.evaluation.report import facts
 from rl_discovery.evaluation.report.files import read_run
 from rl_discovery.evaluation.results import Results, Tuned
@@ -38,7 +39,7 @@ def test_differences_are_the_fields_that_differ(run, tmp_path):
     table = facts.differences([run, second])
     assert table.rows == (("seed", "5", "7"), ("generations", "6", "9"))
     assert table.head == ("Field", "mine", "other")
-    assert len(facts.configuration(run).rows) == len(facts.flatten(run.config))
+    assert len(facts.configuration(run).rows) == len(flatten(run.config))
 
 
 def test_provenance_has_versions_seeds_steps_and_time(run):

@@ -55,9 +55,9 @@ def test_a_line_that_is_being_written_is_left_out(run):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("config.json", "{", "config.json is no JSON"),
-        ("config.json", "[]", "config.json has no field 'format'"),
-        ("config.json", '{"format": 1, "config": []}', "config.json is damaged: it holds no configuration"),
+        ("config.json", "{", "not a configuration of rl-discovery (is no JSON"),
+        ("config.json", "[]", "has no field 'format'"),
+        ("config.json", '{"format": 1, "config": []}', "holds no configuration"),
         ("config.json", '{"format": 9, "config": {}}', "has format 9, newer than 1"),
         ("config.json", '{"format": null, "config": {}}', "its format is null"),
         ("metrics.jsonl", '{"generation": 0}\n{"gen\n{"generation": 2}\n', "damaged in line 2"),

@@ -8,12 +8,15 @@ import jax
 
 from rl_discovery.checkpoints import save_objective
 from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.discovery.objectives.lpo import LPO
 from rl_discovery.evaluation.analysis.drift import analyse_drift
 from rl_discovery.evaluation.analysis.moments import horizon_blind, moments
 from rl_discovery.evaluation.analysis.record import Analysis, ClosedForm, Lifetime, Lifetimes, Subject, Trace
 from rl_discovery.evaluation.analysis.response import analyse_response
 from rl_discovery.evaluation.results import Cell, Results
-from rl_discovery.meta.config import DriftConfig, ObjectiveConfig, to_json
+from rl_discovery.meta.config import to_json
+from rl_discovery.meta.objective_settings import objective_settings
 from tests.meta.tiny import tiny
 
 HORIZONS = (2, 8)
@@ -24,11 +27,12 @@ def config(kind="lpo", **changes):
     """Of a run that evolves a tiny TA-LPO or TA-LPG."""
     if kind == "lpo":
         parts = {
-            "objective": ObjectiveConfig(kind="lpo"),
-            "drift": DriftConfig(width=3, progress_inputs=True, horizon_inputs=True, longest_horizon=8),
+            "objective": objective_settings(
+                LPO, width=3, progress_inputs=True, horizon_inputs=True, longest_horizon=8
+            ),
         }
     else:
-        parts = {"objective": ObjectiveConfig(width=4, bins=3, embedding_width=2)}
+        parts = {"objective": objective_settings(LPG, width=4, bins=3, embedding_width=2)}
     return dataclasses.replace(tiny(), **(parts | changes))
 
 

@@ -13,10 +13,10 @@ from rl_discovery.discovery.sharding import make_mesh
 from rl_discovery.discovery.types import Progress
 from rl_discovery.envs.gridworld import planning
 from rl_discovery.meta import scale
+from rl_discovery.meta.build import make_program
 from rl_discovery.meta.curriculum.base import not_replayed
 from rl_discovery.meta.curriculum.references import Antagonist, Optimum, add_references
 from rl_discovery.meta.errors import ConfigError
-from rl_discovery.meta.program import make_program
 from rl_discovery.meta.scale import Planner
 from tests.meta.tiny import tiny
 

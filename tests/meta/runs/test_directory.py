@@ -9,10 +9,10 @@ import pytest
 
 from rl_discovery.checkpoints import numerics, untrusted
 from rl_discovery.checkpoints.errors import CheckpointError
+from rl_discovery.checkpoints.run_directory import FORMAT, intact_metrics, read_metrics
 from rl_discovery.meta.config import to_json
 from rl_discovery.meta.errors import ConfigError, RunError
 from rl_discovery.meta.runs.directory import RunDirectory, read_config
-from rl_discovery.meta.runs.files import FORMAT, read_metrics
 from rl_discovery.meta.runs.status import read_status
 from tests.checkpoints.switches import switched
 from tests.meta.processes import environment
@@ -61,6 +61,11 @@ def row(generation):
     }
 
 
+def intact(path):
+    """The metrics up to what is damaged."""
+    return [line.row for line in intact_metrics(path)]
+
+
 def with_metrics(path, *generations):
     """A closed run directory with metrics of these generations."""
     directory = RunDirectory(path, TINY)
@@ -76,7 +81,7 @@ def test_a_new_directory_holds_the_configuration_versions_and_seed(path):
     assert document["config"] == to_json(TINY)
     assert document["config"]["seed"] == 5
     assert document["versions"]["jax"] == jax.__version__
-    assert read_config(path / "config.json") == TINY
+    assert read_config(path) == TINY
 
 
 def test_the_files_are_as_readable_as_any_other_new_file(path):
@@ -128,7 +133,7 @@ def test_what_does_not_decide_results_may_change_and_is_recorded(path):
     RunDirectory(path, TINY).close()
     longer = tiny(generations=60, devices=2, checkpoint={"every": 3}, logging={"tensorboard": True})
     RunDirectory(path, longer).close()
-    assert read_config(path / "config.json") == longer
+    assert read_config(path) == longer
 
 
 @pytest.mark.parametrize("name", [name for name in numerics.IDENTITY if name in jax.config.values])
@@ -253,7 +258,7 @@ def test_metrics_are_whole_lines_on_disk_when_append_returns(path):
     directory = RunDirectory(path, TINY)
     for generation in range(3):
         directory.append_metrics(row(generation))
-        assert list(read_metrics(path / "metrics.jsonl"))[-1] == row(generation)
+        assert read_metrics(path)[-1] == row(generation)
     directory.close()
 
 
@@ -264,7 +269,7 @@ def test_a_line_that_a_crash_cut_short_is_dropped_on_resume(path, rest):
     with_metrics(path, 0, 1, 2)
     with (path / "metrics.jsonl").open("a") as file:
         file.write(rest)
-    assert list(read_metrics(path / "metrics.jsonl")) == [row(0), row(1), row(2)]
+    assert intact(path) == [row(0), row(1), row(2)]
     directory = RunDirectory(path, TINY)
     assert directory.resume_metrics(2) == row(1)
     assert list(directory.rows()) == [row(0), row(1)]
@@ -277,7 +282,7 @@ def test_garbage_that_is_no_text_ends_the_metrics(path):
     with_metrics(path, 0, 1)
     with (path / "metrics.jsonl").open("ab") as file:
         file.write(b"\xff\xfe\x80\n")
-    assert list(read_metrics(path / "metrics.jsonl")) == [row(0), row(1)]
+    assert intact(path) == [row(0), row(1)]
 
 
 def test_resume_at_generation_0_begins_with_empty_metrics(path):

@@ -4,13 +4,15 @@ import functools
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
 
-from rl_discovery.meta.runs.directory import BEST_OBJECTIVE
-from rl_discovery.meta.runs.joining import HEARTBEAT_SECONDS, join
-from tests.meta.processes import Command, count_rows, metrics, tensors
+from rl_discovery.checkpoints.run_directory import BEST_OBJECTIVE
+from rl_discovery.meta.runs.distributed import HEARTBEAT_SECONDS, join
+from tests.meta.processes import Command, count_rows, environment, metrics, tensors
 
 FLAGS = [
     *("--seed", "5", "--generations", "9", "--checkpoint.every", "2", "--es.pairs", "8"),
@@ -172,6 +174,15 @@ def test_processes_of_different_configurations_are_told_apart(flag, cache, tmp_p
 def test_settings_that_cannot_work_are_refused_before_anybody_is_waited_for(settings, complaint):
     with pytest.raises(ValueError, match=re.escape(complaint)):
         join(*settings)
+
+
+def test_joining_can_be_imported_before_anything_asks_for_devices():
+    # Afterwards jax.distributed.initialize refuses.
+    code = (
+        "import rl_discovery.meta.runs.distributed; from jax._src import xla_bridge; "
+        "assert not xla_bridge.backends_are_initialized()"
+    )
+    subprocess.run([sys.executable, "-c", code], env=environment(), check=True)
 
 
 def test_one_process_alone_joins_nobody(monkeypatch):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rl_discovery.meta.keeping import HeldOutConfig
-from rl_discovery.meta.runs.divergence import HeldOutEvaluation, Trend, trend
+from rl_discovery.meta.config import HeldOutConfig
+from rl_discovery.meta.runs.divergence import HeldOutEvaluation, Trend, trend_of
 
 CONFIG = HeldOutConfig(every=1, drop=0.5, patience=2)
 
@@ -65,9 +65,9 @@ def test_the_trend_of_a_resumed_run_is_that_of_its_metrics():
         {"generation": 5 * n + 4, "held_out_fitness": v, "held_out_error": v} for n, v in enumerate(values)
     ]
     between = [{"generation": n, "fitness_mean": 99.0} for n in range(4)]
-    found = trend([*between, *rows], CONFIG)
+    found = trend_of([*between, *rows], CONFIG)
     assert (found.best, found.falls) == (HeldOutEvaluation(10, 10.0, 10.0), 1)
-    assert trend(between, CONFIG) == Trend()
+    assert trend_of(between, CONFIG) == Trend()
 
 
 def test_the_words_say_how_far_it_fell_and_from_where():

@@ -15,10 +15,10 @@ from rl_discovery.discovery.agents.agent import AgentConfig
 from rl_discovery.discovery.learning.lifetime import make_learner
 from rl_discovery.discovery.objectives.a2c import A2C
 from rl_discovery.envs.gridworld import FAMILY, GridWorld
+from rl_discovery.meta.build import make_program
 from rl_discovery.meta.config import MetaGradientConfig
 from rl_discovery.meta.curriculum import buffer as levels_buffer
 from rl_discovery.meta.curriculum import scores
-from rl_discovery.meta.program import make_program
 from rl_discovery.meta.runs import gallery as module
 from rl_discovery.meta.runs.directory import RunDirectory
 from rl_discovery.meta.runs.gallery import PATH_STEPS, Gallery, histograms, make_gallery, walk

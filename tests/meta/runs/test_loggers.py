@@ -226,6 +226,10 @@ def test_the_panel_of_time_shows_shares_and_that_of_held_out_levels_their_fitnes
     assert (tags["time/time_generations_s"], tags["held_out/held_out_fitness"]) == (6.0, 3.0)
 
 
+def test_metrics_with_a_group_of_their_own_are_shown_there():
+    assert Points(3).of({"generation": 0, "generation_s": 1.0, "inner/entropy": 0.5})["inner/entropy"] == 0.5
+
+
 def test_hours_to_go_are_those_at_the_mean_pace_of_the_newest_generations():
     points = Points(101)
     assert points.of(row(0, generation_s=36.0))["time/hours_to_go"] == pytest.approx(1)

@@ -22,11 +22,10 @@ from rl_discovery.checkpoints import read_card, read_objective
 from rl_discovery.checkpoints.errors import CheckpointError
 from rl_discovery.checkpoints.runs import RunCheckpoints
 from rl_discovery.discovery.learning import rollout
+from rl_discovery.meta.build import compile_step, make_program
 from rl_discovery.meta.config import to_json
 from rl_discovery.meta.errors import DivergedError, RunError
-from rl_discovery.meta.evolve import Evolution
-from rl_discovery.meta.lanes import Lanes
-from rl_discovery.meta.program import compile_step, make_program
+from rl_discovery.meta.evolve import Evolution, Lanes
 from rl_discovery.meta.results import LaneResults
 from rl_discovery.meta.runs.directory import RunDirectory
 from rl_discovery.meta.runs.loop import meta_train

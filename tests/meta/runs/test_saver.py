@@ -1,6 +1,6 @@
 import pytest
 
-from rl_discovery.meta.keeping import CheckpointConfig
+from rl_discovery.meta.config import CheckpointConfig
 from rl_discovery.meta.runs.saver import due
 
 BOTH = CheckpointConfig(every=50, minutes=10)

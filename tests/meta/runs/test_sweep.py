@@ -9,7 +9,7 @@ import pytest
 
 from rl_discovery.meta.errors import ConfigError, RunError
 from rl_discovery.meta.runs import sweep
-from rl_discovery.meta.runs.sweep import Plan, Trial, make_plan, parse_axis, points, settle
+from rl_discovery.meta.runs.sweep import Plan, Trial, make_plan, parse_axis, points, write_plan
 from tests.meta.recorded import record, row
 from tests.meta.tiny import TINY, tiny
 
@@ -42,6 +42,15 @@ def test_values_take_the_type_of_their_field():
     assert plan.trials[0].name == (
         "000_objective.horizon_inputs=False_levels.horizon=None_agent.hidden=16-8_levels.distribution=all"
     )
+
+
+def test_kinds_may_be_searched_with_settings_that_only_they_have():
+    plan, configs = planned("objective.value-clip=0.1,0.3", "objective.kind=lpo,ta-ppo")
+    assert [dict(trial.overrides) for trial in plan.trials][:2] == [
+        {"objective.value_clip": 0.1, "objective.kind": "lpo"},
+        {"objective.value_clip": 0.1, "objective.kind": "ta-ppo"},
+    ]
+    assert [config.build_objective().name for config in configs] == ["lpo", "ta-ppo"] * 2
 
 
 def test_a_name_of_a_directory_has_neither_slashes_nor_an_end():
@@ -96,6 +105,8 @@ def test_random_points_of_a_list_are_its_values():
         (["es.strategy=open-es"], None, "did you mean 'open_es'"),
         (["levels.distribution=smal"], None, "did you mean 'small'"),
         (["agent.network=cnn"], None, "network='mlp'"),
+        (["drift.width=3"], None, "drift.width is now objective.width"),
+        (["objective.value_clip=0.1"], None, "objective.value_clip: ta-lpg has no such setting"),
         (["es.sigma=0.1,0.10"], None, "trial 1 is the same as 000_es.sigma=0.1"),
     ],
 )
@@ -108,7 +119,7 @@ def test_what_cannot_work_is_refused_before_anything_runs(texts, count, words):
 def test_a_plan_is_read_as_it_was_written(tmp_path):
     plan, _ = planned("es.sigma=0.1,0.5", base=tiny(generations=9, agent={"workers": 4}))
     assert plan.fixed == {"generations": 9, "agent.workers": 4}
-    settle(tmp_path / "sweep", plan)
+    write_plan(tmp_path / "sweep", plan)
     assert sweep.read_plan(tmp_path / "sweep") == plan
     document = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
     assert document["format"] == 1
@@ -121,10 +132,10 @@ def test_a_plan_is_read_as_it_was_written(tmp_path):
 
 def test_the_same_plan_may_run_longer_and_another_is_refused(tmp_path):
     plan, _ = planned("es.sigma=0.1,0.5")
-    settle(tmp_path, plan)
-    settle(tmp_path, plan)
+    write_plan(tmp_path, plan)
+    write_plan(tmp_path, plan)
     longer, _ = planned("es.sigma=0.1,0.5", base=tiny(generations=100, checkpoint={"every": 5}))
-    settle(tmp_path, longer)
+    write_plan(tmp_path, longer)
     assert sweep.read_plan(tmp_path) == longer
     for other, words in (
         (planned("es.sigma=0.1")[0], "2 trials were planned, now 1"),
@@ -133,7 +144,7 @@ def test_the_same_plan_may_run_longer_and_another_is_refused(tmp_path):
         (dataclasses.replace(plan, preset="lpg"), "preset was tiny, now lpg"),
     ):
         with pytest.raises(ConfigError) as error:
-            settle(tmp_path, other)
+            write_plan(tmp_path, other)
         assert words in str(error.value)
     assert sweep.read_plan(tmp_path) == longer
 

@@ -1,13 +1,13 @@
 import dataclasses
 
+from rl_discovery.checkpoints.fields import changed, flatten
 from rl_discovery.meta.config import to_json
-from rl_discovery.meta.fields import changed, dotted
 from rl_discovery.meta.presets import PRESETS
 
 
 def test_every_field_has_its_dotted_name_and_the_names_lead_back():
     document = to_json(PRESETS.find("lpo-many-cpu").config)
-    found = dotted(document)
+    found = flatten(document)
     assert found["es.pairs"] == 48
     assert found["also.0.levels.distribution"] == "CartPole-v1"
     for name, value in found.items():

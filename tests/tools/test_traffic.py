@@ -3,17 +3,17 @@ import sys
 
 import pytest
 
-from rl_discovery.meta.traffic import Collective, collectives, total_bytes
 from tests.meta.processes import ROOT, environment
 from tests.quick import ENVIRONMENT
+from tools.traffic import Collective, collectives, total_bytes
 
 DEVICES = 8
 FLOAT = 4
 SCRIPT = """
 import sys
 import jax
-from rl_discovery.meta.program import compile_step, make_program
-from tests.meta.test_traffic import CASES
+from rl_discovery.meta.build import compile_step, make_program
+from tests.tools.test_traffic import CASES
 from tests.meta.tiny import tiny
 for name, changes in CASES.items():
     program = make_program(tiny(devices=8, **changes))

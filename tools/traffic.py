@@ -1,13 +1,17 @@
 """What crosses devices in a compiled program, read from the program itself: collectives and their bytes.
 
-`rl-discovery bench` reports it, docs/scaling.md builds its cost model on it, and a test holds it against what
-a generation must send.
+`python -m tools.traffic --preset ta-lpg-cpu --devices 8` counts those of one generation. docs/scaling.md
+builds its cost model on that, and a test holds it against what a generation must send.
 """
 
+import argparse
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
+
+from rl_discovery.scripts import runtime
 
 KINDS = (
     "all-reduce",
@@ -19,7 +23,7 @@ KINDS = (
 )
 
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "f16": 2, "bf16": 2, "s32": 4, "u32": 4, "f32": 4}
-"""Of one element; all others have 8."""
+"""Bytes of one element; those of other types have 8."""
 
 _SHAPE = re.compile(r"\b(pred|bf16|[suf]\d+)\[([\d,]*)\]")
 _INSTRUCTION = re.compile(rf"= (?P<result>.*?) (?P<kind>{'|'.join(KINDS)})(?:-start)?\(")
@@ -58,9 +62,9 @@ def collectives(program: str) -> list[Collective]:
     ]
 
 
-def total_bytes(found: list[Collective]) -> int:
-    """Of all results on one device, each once."""
-    return sum(collective.bytes for collective in found)
+def total_bytes(instructions: Sequence[Collective]) -> int:
+    """Bytes of all results on one device, each counted once."""
+    return sum(collective.bytes for collective in instructions)
 
 
 def _computations(program: str) -> Iterator[tuple[str, list[str]]]:
@@ -77,7 +81,7 @@ def _computations(program: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _reached_by_loops(bodies: dict[str, list[str]]) -> set[str]:
-    """Computations that a while loop runs, and what these call."""
+    """Names of the computations that a while loop runs, and of what these call."""
     calls: dict[str, set[str]] = {}
     waiting: list[str] = []
     for name, lines in bodies.items():
@@ -102,3 +106,30 @@ def _size(shapes: str) -> int:
         BYTES.get(dtype, 8) * math.prod(int(n) for n in dimensions.split(",") if n)
         for dtype, dimensions in _SHAPE.findall(shapes)
     )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints the collectives of one generation by kind; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tools.traffic", description=__doc__)
+    parser.add_argument("--preset", default="ta-lpg-cpu")
+    parser.add_argument("--devices", type=int, default=8, help="virtual ones, on a CPU")
+    arguments = parser.parse_args(argv)
+    runtime.configure(arguments.devices)
+    import jax
+
+    from rl_discovery.meta.build import compile_step, make_program
+    from rl_discovery.meta.presets import PRESETS
+
+    config = PRESETS.find(arguments.preset).config
+    program = make_program(dataclasses.replace(config, devices=arguments.devices))
+    state = program.place(jax.jit(program.init)())
+    crossing = collectives(compile_step(program, state).as_text())
+    for kind in KINDS:
+        if of_kind := [collective for collective in crossing if collective.kind == kind]:
+            print(f"{kind}: {len(of_kind)}, {total_bytes(of_kind):,} bytes")
+    print(f"together: {len(crossing)}, {total_bytes(crossing):,} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
