@@ -4,8 +4,8 @@
 
 rejax 0.1.3 wants gymnax 0.0.9 and so cannot share our environment: this makes a second one (a gigabyte) and
 times both sides one after the other, each with its environment in a process of its own. Counted are
-training steps over the time of training, without compiling and without evaluations. docs/performance.md keeps the
-figures.
+training steps over the time of training, without compiling and without evaluations. The figures are
+in docs/performance.md.
 """
 
 import contextlib
