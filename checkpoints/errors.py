@@ -1,4 +1,4 @@
-"""What can go wrong with files of ours, as errors whose message is one line for a person to act on.
+"""Errors about files of ours; each message is one line that a person can act on.
 
 The command line prints the message and nothing else; see `scripts.cli`.
 """

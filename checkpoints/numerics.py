@@ -29,7 +29,7 @@ ROUNDING = (
 """Switches that make another program of the same: last bits differ."""
 
 INDIFFERENT = ("xla_force_host_platform_device_count", "xla_cpu_collective_call_", "xla_dump_")
-"""What XLA's flags begin with that decide no number."""
+"""Prefixes of the flags of XLA that decide no number."""
 
 
 def identity() -> dict[str, Any]:
@@ -38,7 +38,7 @@ def identity() -> dict[str, Any]:
 
 
 def rounding() -> dict[str, Any]:
-    """What else decides numbers to the last bit; JSON values."""
+    """Device, flags of XLA and the switches of `ROUNDING`, which decide last bits; JSON values."""
     kind = jax.devices()[0].device_kind
     flags = os.environ.get("XLA_FLAGS", "").split()
     return {
@@ -49,7 +49,7 @@ def rounding() -> dict[str, Any]:
 
 
 def _values(names: tuple[str, ...]) -> dict[str, Any]:
-    """As they are set here and now, also by a context manager of JAX's."""
+    """Their present values, also where a context manager of JAX has set them."""
     known = jax.config.values
     return {name: _plain(known[name]) for name in names if name in known}
 

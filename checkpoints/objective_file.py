@@ -122,7 +122,7 @@ def read_card(path: Path | str) -> dict[str, Any]:
 
 
 def is_learned(rule: Objective) -> bool:
-    """Whether the rule has meta-parameters, without which it is of no use."""
+    """Whether the rule has meta-parameters."""
     return bool(jax.tree.leaves(_abstract(rule)))
 
 

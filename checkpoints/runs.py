@@ -243,7 +243,7 @@ class RunCheckpoints:
         return Restored(step, state, record["facts"])
 
     def _check_saved(self, step: int) -> None:
-        """Whether a step that was just written can be restored, while the run can still do without it."""
+        """Raises where the step that was just written cannot be restored; it is moved aside then."""
         self._saving = None
         try:
             if self._read_record(step) != self._record:
@@ -307,7 +307,7 @@ class RunCheckpoints:
 
     @contextlib.contextmanager
     def _reading(self, step: int) -> Iterator[None]:
-        """What fails inside is damage, unless the machine is at fault: then nothing is moved aside."""
+        """Turns errors inside into damage of the step, but those of the machine into RunCheckpointError."""
         try:
             yield
         except (MemoryError, _DamagedError):
@@ -337,7 +337,7 @@ class RunCheckpoints:
         self._manager.reload()
 
     def _failed(self, error: Exception) -> RunCheckpointError:
-        """What to raise for a failed save, once what it left behind is gone."""
+        """Deletes what a failed save left behind; returns the error to raise."""
         step, self._saving = self._saving, None
         for leftover in self.directory.glob(f"{step}.orbax-checkpoint-tmp*"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -356,12 +356,12 @@ def _record(
 
 
 def _is_step(name: str) -> bool:
-    """Whether a file is called as a step is: "12", neither "012" nor digits of other scripts."""
+    """Whether a name is that of a step: "12", neither "012" nor digits of other scripts."""
     return name.isascii() and name.isdecimal() and name == str(int(name))
 
 
 def _is_record(record: Mapping[str, Any]) -> bool:
-    """Whether a sealed record has all that is read of it, in the right types."""
+    """Whether a sealed record has every field that is read, in the right types."""
     if type(record.get("format")) is not int or record["format"] < 1:
         return False
     if record["format"] > FORMAT:

@@ -43,5 +43,5 @@ def command(*words: Path | str) -> str:
 
 
 def plugin_flags() -> list[str]:
-    """What loads in another process the plug-ins that were loaded here."""
+    """Flags that load in another process the plug-ins that were loaded here."""
     return [word for module in PLUGINS for word in ("--plugin", module)]

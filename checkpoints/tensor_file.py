@@ -29,13 +29,13 @@ _DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What a file is a file of, for messages and limits.
+    """A kind of file, for messages and limits.
 
     Attributes:
-        name: with its article.
-        owner: whose tensors they are.
+        name: with its article, as in "a saved agent".
+        owner: of the tensors, as in "its card's agent".
         limit: bytes of a file.
-        error: what is raised.
+        error: raised for every fault of such a file.
     """
 
     name: str

@@ -55,7 +55,7 @@ DEPTH = 64
 """Levels of lists and objects in JSON; ours have at most 8."""
 
 DIGITS = 20
-"""Of a whole number in JSON: all of 64 bits."""
+"""Digits of a whole number in JSON; enough for 64 bits."""
 
 
 class RefusedError(Exception):

@@ -193,7 +193,8 @@ def _our_training(task: dict[str, Any]) -> Any:
     from rl_discovery import envs
     from rl_discovery.discovery.agents.agent import AgentConfig
     from rl_discovery.discovery.keys import keys_of
-    from rl_discovery.discovery.learning.lifetime import make_learner, train_block
+    from rl_discovery.discovery.learning.build import make_learner
+    from rl_discovery.discovery.learning.lifetime import train_block
     from rl_discovery.discovery.objectives.ppo import PPO
     from rl_discovery.discovery.sharding import make_mesh, run_blocks
     from rl_discovery.evaluation.lanes import default_block_size

@@ -89,11 +89,7 @@ def analyse_drift(objective: TrainedObjective, moments: Sequence[Moment]) -> tup
         for name in ("ppo", "dpo")
         if name != objective.name
     ]
-    record = Drift(
-        log_ratio=tuple(LOG_RATIO),
-        advantage=tuple(ADVANTAGE),
-        surfaces=(*mine, *others),
-    )
+    record = Drift(log_ratio=tuple(LOG_RATIO), advantage=tuple(ADVANTAGE), surfaces=(*mine, *others))
     outputs = np.stack([probe(*np.meshgrid(LOG_RATIO, ADVANTAGE), moment)[0] for moment in moments])
     return record, outputs
 
@@ -137,15 +133,15 @@ def reach(probe: Probe, advantage: np.ndarray, moment: Moment, share: float) -> 
     steps = np.linspace(0.0, SPAN, SCAN + 1)[1:]
     every = np.broadcast_to(np.arange(len(advantage))[:, None], (len(advantage), SCAN))
     there = reached(side[:, None] * steps, every)
-    found = np.flatnonzero(there.any(axis=1) & (side != 0))
-    first = there[found].argmax(axis=1)
-    high, low = side[found] * steps[first], side[found] * np.where(first > 0, steps[first - 1], 0.0)
+    within = np.flatnonzero(there.any(axis=1) & (side != 0))
+    first = there[within].argmax(axis=1)
+    high, low = side[within] * steps[first], side[within] * np.where(first > 0, steps[first - 1], 0.0)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        beyond = reached(middle, found)
+        beyond = reached(middle, within)
         low, high = np.where(beyond, low, middle), np.where(beyond, middle, high)
     limits = np.full(len(advantage), np.nan)
-    limits[found] = np.exp(high)
+    limits[within] = np.exp(high)
     return limits
 
 

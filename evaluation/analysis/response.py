@@ -184,7 +184,7 @@ def varied(low: np.ndarray, high: np.ndarray) -> list[Variation]:
     # Weight of `high`: (1 - jump) / 2 at the first state, (1 + jump) / 2 at all later ones.
     weight = np.where(np.arange(STEPS + 1)[:, None] == 0, 1 - jumps, 1 + jumps)[..., None] / 2
     moving = (low + weight * (high - low)).astype(np.float32)
-    found = [
+    variations = [
         ("reward", "reward of the step", rewards, _at(background, first, reward=rewards)),
         ("pi(a|s)", "probability of the action taken", probs, _at(background, first, prob=probs)),
         (
@@ -194,12 +194,7 @@ def varied(low: np.ndarray, high: np.ndarray) -> list[Variation]:
             jumps,
             background._replace(prediction=moving),
         ),
-        (
-            "steps to the end",
-            "steps after this one until the episode ends, without reward",
-            delays,
-            ending,
-        ),
+        ("steps to the end", "steps after this one until the episode ends, without reward", delays, ending),
         (
             "steps to a reward",
             "steps after this one until a reward of +1, with which the episode ends",
@@ -207,11 +202,10 @@ def varied(low: np.ndarray, high: np.ndarray) -> list[Variation]:
             ending._replace(reward=ends.astype(np.float32)),
         ),
     ]
-    return [Variation(*variation) for variation in found]
+    return [Variation(*variation) for variation in variations]
 
 
 def _at(rollouts: MadeUp, where: np.ndarray, **values: np.ndarray) -> MadeUp:
-    """The rollouts with values of one of their fields replaced at some steps."""
     ((name, value),) = values.items()
     changed = np.where(where, value, getattr(rollouts, name)).astype(np.float32)
     return rollouts._replace(**{name: changed})

@@ -72,7 +72,7 @@ class Trend:
         return f"held-out fitness {now}, and has fallen for {self.falls} evaluation(s) in a row ({best})"
 
     def diverged(self, config: HeldOutConfig) -> bool:
-        """Whether something is to be done after the last evaluation."""
+        """Whether the last evaluation is a `patience`-th one in a row that has fallen."""
         return self.falls > 0 and self.falls % config.patience == 0
 
 

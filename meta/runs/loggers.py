@@ -66,7 +66,7 @@ GLANCE = {
 """The charts of TensorBoard's tab Custom Scalars, and the tags of each."""
 
 GLANCED = tuple(tag for tags in GLANCE.values() for tag in tags)
-"""What W&B shows in a section of its own as well."""
+"""Tags that W&B shows in a section of their own as well."""
 
 FLUSH_SECONDS = 10.0
 """Seconds between two flushes of the events, which TensorBoard sees only then."""
@@ -102,7 +102,7 @@ class Logger(Protocol):
 
 
 class Points:
-    """What TensorBoard and W&B show of a generation, by group and name.
+    """Computes what TensorBoard and W&B show of a generation, by `group/name`.
 
     Args:
         total: generations of the run.

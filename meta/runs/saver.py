@@ -1,4 +1,4 @@
-"""What a run leaves on disk at a checkpoint: the state, the objective of that moment, the gallery.
+"""Writes what a run leaves on disk at a checkpoint: its state, the current objective, the gallery.
 
 The host loop decides with `due` when that is. All of several processes call what is here; process 0 writes,
 once it has the parts of the state that the others hold.

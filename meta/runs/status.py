@@ -34,7 +34,7 @@ WINDOW_SHARE = 0.1
 """Part of a run, its newest, that running means and rates are taken over."""
 
 MIN_WINDOW = 5
-"""Generations that they are taken over at least."""
+"""Fewest generations that means and rates are taken over."""
 
 TREND_SHARE = 0.5
 """Part of a run, its newest, that the trend of fitness is judged by: longer than the means', because a
@@ -44,16 +44,16 @@ SIGNIFICANT = 2.0
 """Standard errors from zero at which a slope is a trend."""
 
 CURVE_POINTS = 24
-"""Means that the course of fitness is told by."""
+"""Points, at most, of the curve of fitness."""
 
 PATIENCE_SECONDS = 60.0
-"""With the time of three generations: how old the last row of a live run may be."""
+"""Seconds, besides the time of three generations, that the last row of a live run may be old."""
 
 COMPILING_SECONDS = 600.0
-"""How old the configuration of a live run without any generation may be: programs compile then."""
+"""Seconds that the configuration of a live run without any generation may be old: programs compile."""
 
 SHARED = ("nfs", "lustre", "gpfs", "ceph", "cifs", "smb", "beegfs", "afs", "9p", "virtiofs", "fuse")
-"""What the types of file systems begin with whose locks other machines may hold."""
+"""Prefixes of the types of file systems whose locks other machines may hold."""
 
 FIRST_NAMESPACE = "pid:[4026531836]"
 """Linux's name of the namespace outside of every container; others do not see all holders of locks."""
@@ -92,7 +92,7 @@ class RunStatus:
         time_shares: what the time went into, by name, summing to 1; empty where runs do not say.
         eta_s: seconds to go at the window's pace; None before the first generation.
         checkpoint: generations in the newest checkpoint; None before the first.
-        age_s: seconds since metrics were last written; None before that.
+        age_s: seconds since metrics were last written; None before the first.
     """
 
     run: str

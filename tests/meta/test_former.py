@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from rl_discovery.checkpoints.run_directory import FORMAT
 from rl_discovery.meta.config import from_json, identity, to_json
 from rl_discovery.meta.errors import ConfigError
 from rl_discovery.meta.presets import PRESETS
 from rl_discovery.meta.runs.directory import RunDirectory, read_config
-from rl_discovery.checkpoints.run_directory import FORMAT
 
 FORMER = json.loads(Path(__file__).with_name("former_configs.json").read_text())
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rl_discovery.evaluation.report.errors import ReportError
+from rl_discovery.evaluation.errors import ReportError
 from rl_discovery.evaluation.report.files import read_run
 from tests.evaluation.report import tiny_run
 
