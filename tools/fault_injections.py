@@ -1,7 +1,7 @@
-"""What `tools.fault_campaign` changes inside the process of a run before the run begins.
+"""Faults that `tools.fault_campaign` puts into the process of a run before the run begins.
 
 Each is a program for `python -c`: it sets up JAX as the command would, puts a fault in one place, and calls
-the command. Faults hit a fixed share of the places, so that a run has something left to learn from.
+the command. Most faults hit a fixed share of the numbers, so that the run can still learn.
 """
 
 import dataclasses

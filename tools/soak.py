@@ -1,8 +1,8 @@
-"""A long run watched from outside, for what grows: `python -m tools.soak --run-dir runs/soak`.
+"""Watches a long run from outside for growing memory: `python -m tools.soak --run-dir runs/soak`.
 
 Memory, threads and open files of the process are read from /proc at even intervals; after a warm-up none of
-them may grow. The run is one of the usual command, with checkpoints, held-out evaluations, galleries and
-TensorBoard, all more often than they would be.
+them may grow. The run is started by the usual command, with checkpoints, held-out evaluations, galleries and
+TensorBoard, all more often than usual.
 """
 
 import contextlib
@@ -27,16 +27,16 @@ FLAGS = (
 """Short generations, so that an hour holds as many as weeks of a real run; a checkpoint every 10 seconds."""
 
 NAMES = ("rss_mib", "threads", "files")
-"""What is sampled, besides `seconds`."""
+"""Quantities that are sampled, besides `seconds`."""
 
 TOLERANCE = 0.01
-"""Of memory, which an allocator's arenas let wander by more than that from one sample to the next."""
+"""Share by which memory may grow; single samples vary by more, because of the allocator's arenas."""
 
 FEWEST = 12
-"""Samples that tell anything."""
+"""Samples that are needed at least."""
 
 STOPPED = 128 + signal.SIGTERM
-"""Status of a run that was told to stop."""
+"""Exit status of a run that was stopped."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,19 +44,19 @@ class Arguments:
     """How long to watch."""
 
     run_dir: Path
-    """Of the run; must not exist."""
+    """Directory of the run; must not exist."""
     minutes: float = 60.0
-    """Of watching."""
+    """How long to watch the run."""
     warm_up: float = 10.0
-    """Minutes of those that do not count: programs compile, caches and buffers fill."""
+    """Minutes at the start that do not count, in which programs compile and caches and buffers fill."""
     every: float = 5.0
     """Seconds between two samples."""
     json: Path | None = None
-    """Where the samples go."""
+    """File for the samples."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs it; 1 where something grew."""
+    """Runs the soak; returns 1 where something grew."""
     from rl_discovery.scripts.arguments import UsageError, parse
 
     arguments = parse(Arguments, argv, "soak", __doc__)

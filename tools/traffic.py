@@ -33,12 +33,12 @@ _CALL = re.compile(r"(?P<how>\w+)=\{?(?P<names>%[\w.\-]+(?:, ?%[\w.\-]+)*)")
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """One instruction that all devices take part in.
+    """One instruction in which all devices take part.
 
     Attributes:
         kind: one of KINDS.
-        bytes: of its result on one device.
-        repeated: whether it stands in a loop, and so may happen any number of times.
+        bytes: size of its result on one device.
+        repeated: whether it is inside a loop, and so may be executed any number of times.
     """
 
     kind: str
@@ -112,7 +112,7 @@ def main(argv: Sequence[str]) -> int:
     """Prints the collectives of one generation by kind; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.traffic", description=__doc__)
     parser.add_argument("--preset", default="ta-lpg-cpu")
-    parser.add_argument("--devices", type=int, default=8, help="virtual ones, on a CPU")
+    parser.add_argument("--devices", type=int, default=8, help="how many devices; on a CPU they are virtual")
     arguments = parser.parse_args(argv)
     runtime.configure(arguments.devices)
     import jax

@@ -1,7 +1,7 @@
 """Exact expected returns of gridworld levels by finite-horizon dynamic programming.
 
-`expected_returns` gives the two ends of the scale on which evaluation normalises scores: the best
-that any policy can do on a level, and what acting uniformly at random does. It works on levels with
+`expected_returns` gives the two ends of the scale on which evaluation normalises scores: the expected
+return of the best policy on a level, and that of the uniformly random one. It works on levels with
 fixed placement, whose states (cell, mask of present objects) are few enough to enumerate.
 """
 
