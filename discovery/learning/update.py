@@ -46,7 +46,7 @@ def update_agent(
     scale = _step_scale(objective, meta_params, agent, progress)
     if not agent.revisits:
         grads, metrics = gradients(objective, meta_params, agent, state.params, rollout, progress)
-        return agent.step(state, grads, scale), metrics | {"gradient_norm": optax.global_norm(grads)}
+        return agent.step(state, grads, scale), metrics | {"gradient_norm": optax.tree.norm(grads)}
 
     behaviour = rollout.behaviour
     outputs = agent.apply(state.params, rollout.observation) if behaviour is None else behaviour.outputs
@@ -69,7 +69,7 @@ def update_agent(
             return value, _with_entropy(metrics, outputs)
 
         grads, metrics = jax.grad(loss, has_aux=True)(state.params)
-        return agent.step(state, grads, scale), metrics | {"gradient_norm": optax.global_norm(grads)}
+        return agent.step(state, grads, scale), metrics | {"gradient_norm": optax.tree.norm(grads)}
 
     def epoch(state: AgentState, key: Key[Array, ""]) -> tuple[AgentState, dict[str, Array]]:
         return jax.lax.scan(minibatch, state, shuffled(key, steps).reshape(agent.minibatches, -1))
