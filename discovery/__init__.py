@@ -1,7 +1,7 @@
 """Learned and hand-written objectives, and the agents that learn with them.
 
-This package imports none of the others of this project, so a discovered objective can be used from
-anywhere. Start with `train`. What needs JAX is imported when it is first asked for.
+It imports no other package of this project, so that a discovered objective can be used anywhere. Start with
+`train`. Names are imported at first use.
 """
 
 from typing import TYPE_CHECKING
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from rl_discovery.discovery.lazy import lazy
 
 if TYPE_CHECKING:
-    from rl_discovery.discovery.agents.agent import AgentConfig, AgentState
+    from rl_discovery.discovery.agents.agent import AgentState
+    from rl_discovery.discovery.agents.config import AgentConfig
     from rl_discovery.discovery.learning.train import TrainedAgent, train
     from rl_discovery.discovery.objectives.base import Objective, TrainedObjective
     from rl_discovery.discovery.objectives.registry import make_objective
@@ -31,7 +32,7 @@ __all__ = [
 __getattr__ = lazy(
     __name__,
     {
-        "AgentConfig": "agents.agent",
+        "AgentConfig": "agents.config",
         "AgentState": "agents.agent",
         "Objective": "objectives.base",
         "Progress": "types",

@@ -1,4 +1,4 @@
-"""Random keys that depend on numbers, never on how many others there are."""
+"""Random keys by number, independent of how many there are."""
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +9,8 @@ def keys_of(key: Key[Array, ""], numbers: int | Int[Array, " C"]) -> Key[Array, 
     """One key per number, a function of `key` and that number alone.
 
     Args:
-        key: where they come from.
-        numbers: of lanes, levels, groups …; an int means all below it.
+        key: of all of them.
+        numbers: of lanes, levels, groups ...; an int stands for all numbers below it.
     """
     if isinstance(numbers, int):
         numbers = jnp.arange(numbers)

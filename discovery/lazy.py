@@ -1,4 +1,4 @@
-"""Packages whose names are imported when they are first asked for: importing the package is instant."""
+"""Lazy imports: a package's names are imported at first use, so that importing the package is fast."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -6,11 +6,11 @@ from typing import Any
 
 
 def lazy(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """A package's `__getattr__`.
+    """A `__getattr__` for a package.
 
     Args:
-        package: its full name.
-        modules: where in it each name is; "" for a subpackage.
+        package: full name of the package.
+        modules: the module of each name; "" for a subpackage.
     """
 
     def get(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Types of settings with the range that they may have, which is checked where a file or a flag is read."""
+"""Types of settings with their allowed range, checked where a file or a flag is read."""
 
 from typing import Annotated
 

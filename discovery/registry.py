@@ -1,12 +1,12 @@
-"""Things that are known by name, and may come from outside: objectives, environments, scores, presets ...
+"""Registries of what has a name and may come from outside: objectives, environments, scores, presets ...
 
 A registry holds ours and those of installed packages, which declare entry points:
 
     [project.entry-points."rl_discovery.scores"]
     surprise = "my_package.scores:SURPRISE"
 
-`module:name` names a thing directly, without an entry point, once the module is loaded: names are read from
-files too, and no file is to decide what is imported. What cannot be imported is skipped where all are listed
+`module:name` refers to an object without an entry point, if its module is imported already. Names are also
+read from files, and no file may decide what is imported. What cannot be imported is left out of listings,
 and refused where it is asked for.
 """
 
@@ -23,14 +23,14 @@ T = TypeVar("T")
 
 
 class UnknownNameError(ValueError):
-    """A name that nothing in a registry has.
+    """A name that is not in a registry.
 
     Args:
-        kind: what was looked for, in the singular.
-        name: the name that was asked for.
+        kind: of the registry, in the singular.
+        name: the unknown name.
         known: the names that exist.
         listing: the argument of `rl-discovery list` that shows them.
-        note: more to say.
+        note: appended to the message.
     """
 
     def __init__(self, kind: str, name: str, known: Collection[str], listing: str, note: str = "") -> None:
@@ -39,26 +39,26 @@ class UnknownNameError(ValueError):
 
 
 class BrokenPluginError(ValueError):
-    """Something from outside that was asked for by its name and cannot be used."""
+    """A plug-in that was asked for by name and cannot be used."""
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
-    """`did you mean 'ta-lpg'? ` where something is spelled alike, else nothing."""
+    """`did you mean 'ta-lpg'? ` if a known name is similar, else an empty string."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}? " if close else ""
 
 
 class Registry(MutableMapping[str, T], Generic[T]):
-    """Everything of one kind by name.
+    """All objects of one kind by name.
 
-    Iteration has what can be used: ours first, then that of entry points. `find` is for names that people
-    type, `[]` for names that are known to exist.
+    Iteration is over what can be used: ours first, then entry points. Use `find` for names that people type,
+    and `[]` for names that are known to exist.
 
     Args:
-        kind: of the things, in the singular, for messages.
+        kind: of the objects, in the singular, for messages.
         listing: the argument of `rl-discovery list`.
-        type_: of the things.
-        ours: those of this package, or a function that collects them when they are first needed.
+        type_: of the objects.
+        ours: those of this package, or a function that collects them at first use.
         group: of entry points (default: `rl_discovery.LISTING`).
     """
 
@@ -78,16 +78,16 @@ class Registry(MutableMapping[str, T], Generic[T]):
 
     @property
     def broken(self) -> Mapping[str, str]:
-        """Entry points that are skipped, by name, and why."""
+        """Entry points that cannot be used, by name, with the reason."""
         self._all()
         return self._broken
 
     def find(self, name: str) -> T:
-        """The thing of this name, or at this place (`module:name`).
+        """The object of this name, or at this place (`module:name`).
 
         Raises:
             UnknownNameError: there is none.
-            BrokenPluginError: there is one, which cannot be used.
+            BrokenPluginError: it cannot be used.
         """
         if name in self:
             return self[name]
@@ -98,18 +98,18 @@ class Registry(MutableMapping[str, T], Generic[T]):
         raise UnknownNameError(self.kind, name, self, self.listing)
 
     def register(self, name: str, thing: T) -> None:
-        """Adds a thing under a name of its own.
+        """Adds an object under a new name.
 
         Raises:
             ValueError: the name is taken.
-            TypeError: it is not of the registry's type.
+            TypeError: the object is not of the registry's type.
         """
         if name in self and self[name] != thing:
             raise self._taken(name)
         self[name] = thing
 
     def refresh(self) -> None:
-        """Collects everything anew, after a package was installed; what was registered in Python is lost."""
+        """Collects all objects again, after a package was installed; forgets what `register` added."""
         self._things = None
         self._broken.clear()
 
@@ -151,17 +151,17 @@ class Registry(MutableMapping[str, T], Generic[T]):
 
 
 PLACE = re.compile(r"(?!shipped:|preset:)([A-Za-z_][\w.]*):[A-Za-z_]\w*")
-"""A name that says where a thing is: `module:name`."""
+"""A name that says where an object is: `module:name`."""
 
 PLUGINS: list[str] = []
-"""Modules that were loaded by `load_plugin`; commands that we print or start name them."""
+"""Modules loaded by `load_plugin`; commands that we print or start repeat them."""
 
 
 def load_plugin(module: str) -> None:
-    """Imports a module that registers things, also one of the working directory, last on the path.
+    """Imports a module that registers objects; the working directory is searched last.
 
     Raises:
-        BrokenPluginError: it cannot be imported.
+        BrokenPluginError: the module cannot be imported.
     """
     here = str(Path.cwd())
     if here not in sys.path:
@@ -175,15 +175,15 @@ def load_plugin(module: str) -> None:
 
 
 def at_place(kind: str, place: str, checked: Callable[[Any], T] = lambda thing: thing) -> T:
-    """What `module:name` names.
+    """The object at `module:name`.
 
     Args:
-        kind: of thing, for the message.
-        place: where it is.
-        checked: what the thing has to pass; a TypeError says that it does not.
+        kind: of object, for the message.
+        place: `module:name`.
+        checked: returns the object, or raises a TypeError if it does not fit.
 
     Raises:
-        BrokenPluginError: the module is not loaded, has no such thing, or a wrong one.
+        BrokenPluginError: the module is not loaded, or has no such object or one of another type.
     """
     module, _, attribute = place.partition(":")
     try:

@@ -1,8 +1,8 @@
-"""Runs independent lanes in small blocks, dealt over the devices so that all finish together.
+"""Runs independent lanes in small blocks, spread over the devices so that all finish together.
 
-Small blocks stay in a core's cache, and a block of lanes with similar costs wastes little in its
-loop. Lanes are sorted by cost and cut into blocks of a fixed size, which does not depend on the
-number of devices: neither do the results, to the last bit. Used by the outer loop and by evaluation.
+Small blocks stay in a core's cache, and blocks of lanes with similar costs waste little of their loop. Lanes
+are sorted by cost and cut into blocks of a fixed size. Neither blocks nor results depend on the number of
+devices, to the last bit. The outer loop and evaluation use this.
 """
 
 import collections
@@ -13,16 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 AXIS = "lanes"
 
 
 class BlockAssignment(NamedTuple):
-    """Which lanes form which block, and which device runs it.
+    """The lanes and the device of each block.
 
     Attributes:
-        blocks: lane numbers; the last block is filled up with numbers >= `lanes`.
+        blocks: lane numbers; numbers >= `lanes` pad the last block.
         device: of each block.
         costs: of each block.
     """
@@ -52,21 +52,21 @@ def make_mesh(devices: int | None = None) -> Mesh:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """On every device, whole."""
+    """A copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def over_lanes(mesh: Mesh) -> NamedSharding:
-    """The first axis cut into as many pieces as there are devices."""
+    """The first axis split over the devices."""
     return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
 def put(tree: Any, where: Any) -> Any:
-    """`jax.device_put` of what all processes hold alike, also onto devices of other processes.
+    """`jax.device_put` of arrays that are equal in all processes, also onto devices of other processes.
 
     Args:
         tree: pytree of arrays.
-        where: the same with a sharding for each.
+        where: pytree of shardings.
     """
     if jax.process_count() == 1:
         return jax.device_put(tree, where)
@@ -75,7 +75,7 @@ def put(tree: Any, where: Any) -> Any:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             data = put_leaf(jax.random.key_data(leaf), where)
             return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-        # `device_put` would compare what the processes hold, and NaN is not equal to itself.
+        # `device_put` would compare the arrays of the processes, and NaN differs from itself.
         local = np.asarray(leaf)
         return jax.make_array_from_callback(local.shape, where, lambda index: local[index])
 
@@ -83,9 +83,9 @@ def put(tree: Any, where: Any) -> Any:
 
 
 def ordered_sum(parts: Float[Array, "chunks D"], mesh: Mesh) -> Float[Array, " D"]:
-    """Adds partial sums in their order, so that rounding does not depend on the number of devices.
+    """Adds partial sums in order, so that rounding does not depend on the number of devices.
 
-    Every device adds a slice of the dimensions; the chunks may lie on any devices before.
+    Every device adds a slice of the dimensions; the chunks may be on any device before.
     """
     size = parts.shape[1]
     padded = jnp.pad(parts, ((0, 0), (0, -size % mesh.size)))
@@ -95,9 +95,9 @@ def ordered_sum(parts: Float[Array, "chunks D"], mesh: Mesh) -> Float[Array, " D
 
 
 def assign_blocks(costs: Float[Array, " lanes"], block_size: int, devices: int) -> BlockAssignment:
-    """Sorts lanes by cost, cuts blocks, and gives each block to the device with the least to do.
+    """Sorts lanes by cost, cuts blocks, and gives each block to the least loaded device.
 
-    Longest first to the least loaded is within 4/3 of the best possible finish (Graham 1969).
+    Longest-first scheduling finishes within 4/3 of the optimum (Graham 1969).
     """
     lanes = costs.shape[0]
     count = -(-lanes // block_size)
@@ -149,16 +149,50 @@ def run_blocks(
 
         def run(i, results):
             block = plan.blocks[queue[i]]
-            found = task(operands, block)
-            # Added, so that the sum below leaves them as they are: it turns -0 into 0.
-            return jax.tree.map(lambda all_, new: all_.at[block].add(new, mode="drop"), results, found)
+            block_results = task(operands, block)
+            # `add` and not `set`: it turns -0 into 0, as the sum over devices does.
+            return jax.tree.map(
+                lambda all_, new: all_.at[block].add(new, mode="drop"), results, block_results
+            )
 
         results = jax.tree.map(lambda s: jnp.zeros((lanes, *s.shape[1:]), s.dtype), shapes)
         results = jax.lax.fori_loop(0, jnp.sum(mine), run, results)
-        # Every lane was run by one device and is zero on the others: the sum is exact.
+        # Each lane was run by one device and is zero on the others, so the sum is exact.
         return jax.lax.psum(results, AXIS)
 
     everywhere = PartitionSpec()
     return jax.shard_map(on_device, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False)(
         plan, operands
     )
+
+
+def run_lanes(
+    run_block: Callable[[Any, Any, Bool[Array, " size"]], Any],
+    shared: Any,
+    per_lane: Any,
+    costs: Float[Array, " lanes"],
+    block_size: int,
+    mesh: Mesh,
+) -> Any:
+    """`run_blocks` for lanes whose operands are arrays: each block gets those of its own lanes.
+
+    Args:
+        run_block: from `shared`, the operands of a block's lanes and which of these are no padding to results
+            with leading axis `size`. Padding has the operands of the last lane, and should cost nothing.
+        shared: pytree of arrays that all lanes read.
+        per_lane: pytree of arrays with leading axis lanes.
+        costs: relative time of each lane, as for `run_blocks`.
+        block_size: lanes that run side by side.
+        mesh: the devices.
+
+    Returns:
+        The results of all lanes.
+    """
+    lanes = costs.shape[0]
+
+    def run(operands: Any, numbers: Int[Array, " size"]) -> Any:
+        shared, per_lane = operands
+        lane = jnp.minimum(numbers, lanes - 1)
+        return run_block(shared, jax.tree.map(lambda leaf: leaf[lane], per_lane), numbers < lanes)
+
+    return run_blocks(run, (shared, per_lane), costs, block_size, mesh)

@@ -1,4 +1,4 @@
-"""Shapes and records that every objective, agent and rollout shares.
+"""Types and records that objectives, agents and rollouts share.
 
 Dimension letters, used in every signature of the project: P pairs, L lanes, W workers, T rollout
 steps, S tabular states, A actions (D: numbers that describe a distribution over them), M prediction
@@ -25,13 +25,12 @@ EnvParams: TypeAlias = Any
 
 @struct.dataclass
 class Outputs:
-    """What an agent network says about observations of any leading shape.
+    """Outputs of an agent network for observations of any leading shape.
 
     Attributes:
         parameters: of the distribution over actions; logits where actions are discrete.
-        head: the second head, which the objective interprets: logits of the prediction y over M
-            bins (LPG) or a value estimate, K = 1 (A2C).
-        policy: the kind of distribution; static.
+        head: the second head: logits of the prediction y over M bins (LPG), or a value, K = 1 (A2C).
+        policy: the family of distributions; static.
     """
 
     parameters: Float[Array, "*batch D"]
@@ -39,7 +38,7 @@ class Outputs:
     policy: Policy = struct.field(pytree_node=False)
 
     def log_prob(self, action: Num[Array, "*batch_and_action"]) -> Float[Array, "*batch"]:
-        """log pi(a|s), of discrete actions or of vectors."""
+        """log pi(a|s)."""
         return self.policy.log_prob(self.parameters, action)
 
     def entropy(self) -> Float[Array, "*batch"]:
@@ -52,10 +51,10 @@ class Progress:
     """Where a lifetime stands.
 
     Attributes:
-        done: n, agent updates done so far; where only the share n/N is known, that share, and N = 1.
+        done: n, agent updates done so far; or n/N, with N = 1.
         horizon: N, agent updates in the whole lifetime.
-        known: n/N, 1 - n/N and log N, where the caller knows them. A program for any N computes them itself,
-            and rounds the last bit otherwise than one for this N, in which N is a constant.
+        known: n/N, 1 - n/N and log N, if the caller computes them. A program for any N computes them itself,
+            and may round the last bit differently from one in which N is a constant.
     """
 
     done: Num[Array, "*lanes"]
@@ -82,7 +81,7 @@ class Progress:
 
 @struct.dataclass
 class BehaviourOutputs:
-    """What the agent said while it acted, for updates that would ask it again.
+    """Outputs of the agent while it acted, so that updates need not compute them again.
 
     Attributes:
         outputs: at the rollout's observations, (T, W, ...).
@@ -97,9 +96,9 @@ class BehaviourOutputs:
 class Rollout:
     """T steps of W workers, time first.
 
-    `next_observation` is what the agent would have seen had the episode not been reset, so that
-    values can be bootstrapped where an episode was truncated; `last_observation` is where the next
-    rollout goes on (after any reset). `said` is None where nobody asked for it.
+    `next_observation` is the observation before any reset, from which values of truncated episodes are
+    bootstrapped. `last_observation`, after any reset, is where the next rollout starts. `behaviour` is None
+    unless asked for.
     """
 
     observation: Array
@@ -113,5 +112,5 @@ class Rollout:
 
     @property
     def done(self) -> Bool[Array, "T W"]:
-        """The episode ended at this step, for whichever reason."""
+        """Whether the episode ended at this step."""
         return self.terminated | self.truncated

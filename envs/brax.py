@@ -131,17 +131,17 @@ class BraxEnvironment(environment.Environment[BraxState, BraxParams]):
         return self is other
 
     def __hash__(self) -> int:
-        """Of task and options."""
+        """A hash of task and options, as equality compares."""
         return hash((self.task, self.backend, self.action_repeat))
 
     @property
     def name(self) -> str:
-        """As in `list envs`."""
+        """The name that `list envs` shows."""
         return f"brax/{self.task}"
 
     @property
     def default_params(self) -> BraxParams:
-        """The task's time limit."""
+        """The parameters: the task's time limit."""
         return BraxParams(SHORTER_EPISODES.get(self.task, EPISODE_STEPS))
 
     def reset_env(self, key: Key[Array, ""], params: BraxParams) -> tuple[Float[Array, " size"], BraxState]:
@@ -172,7 +172,7 @@ class BraxEnvironment(environment.Environment[BraxState, BraxParams]):
         return inner.obs, moved, reward, inner.done > 0, {}
 
     def _advance(self, inner: Any, action: Array) -> Any:
-        """Brax's own step; some tasks return Python numbers for a reward that is always the same."""
+        """Brax's own step, with the types of `inner`: some tasks return Python numbers as rewards."""
         # Tasks write into the metrics of the state that they are given.
         given = inner.replace(metrics=dict(inner.metrics), info=dict(inner.info))
         moved = self._inner.step(given, action)
@@ -185,7 +185,7 @@ class BraxEnvironment(environment.Environment[BraxState, BraxParams]):
         action: Float[Array, " A"],
         params: BraxParams | None = None,
     ) -> tuple[Any, BraxState, Array, Array, Array, dict[str, Array]]:
-        """`step_env`, and back to the worker's first state where the episode ends."""
+        """`step_env`, then a return to the worker's first state where the episode ends."""
         params = self.default_params if params is None else params
         observation, moved, reward, terminated, info = self.step_env(key, state, action, params)
         truncated = self.is_truncated(moved, params)
@@ -196,7 +196,7 @@ class BraxEnvironment(environment.Environment[BraxState, BraxParams]):
         return following.brax.obs, following, reward, terminated, truncated, info
 
     def is_truncated(self, state: BraxState, params: BraxParams) -> Bool[Array, ""]:
-        """The time limit."""
+        """Whether the time limit is reached."""
         return jnp.asarray(state.time >= params.max_steps_in_episode)
 
     def action_space(self, params: BraxParams | None = None) -> spaces.Box:
@@ -210,13 +210,13 @@ class BraxEnvironment(environment.Environment[BraxState, BraxParams]):
 
 @functools.cache
 def _brax(task: str, backend: Backend) -> Any:
-    """Brax's environment; made once, because its model is read from a file."""
+    """Brax's environment, made once: its model is read from a file."""
     if not INSTALLED:
         raise UnusableEnvironmentError(
             f"brax/{task} needs Brax, which is not installed: pip install 'rl-discovery[brax]'"
         )
-    # Brax says that it found no warp, which nothing here uses, and that it is no longer worked on; MuJoCo
-    # writes its warnings into a file in the working directory.
+    # Importing Brax prints that it found no warp (not needed here) and is no longer developed; MuJoCo writes
+    # its warnings to a file in the working directory.
     with (
         tempfile.TemporaryDirectory() as elsewhere,
         contextlib.chdir(elsewhere),
@@ -230,14 +230,14 @@ def _brax(task: str, backend: Backend) -> Any:
 
 
 def _make(name: str, seed: int) -> tuple[BraxEnvironment, EnvParams]:
-    """The environment with its defaults; it is the same for every seed."""
+    """The environment with its default options; every seed gives the same."""
     del seed
     env = BraxEnvironment(name)
     return env, env.default_params
 
 
 def _description(task: str) -> str:
-    """One line for `list envs`, with what is in the way."""
+    """One line for `list envs`; says why, where the task cannot be used."""
     if task in REFUSED:
         return f"{TASKS[task]} (cannot be used: {REFUSED[task]})"
     return TASKS[task] if INSTALLED else f"{TASKS[task]} (needs the extra brax)"

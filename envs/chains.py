@@ -2,7 +2,7 @@
 
 The first action of an episode decides the reward of +1 or -1 that its last step pays; the actions in
 between do nothing. With chains longer than a rollout, no rollout holds both the decision and its
-reward: credit can only travel through what the agent predicts of the states on the way.
+reward: credit can only travel through the agent's predictions for the states on the way.
 """
 
 import functools
@@ -27,8 +27,8 @@ class ChainLevel(environment.EnvParams):
 
     Attributes:
         max_steps_in_episode: the chain's length: the number of steps of every episode.
-        good_action: the first action, 0 or 1, that earns +1; the other one earns -1. A parameter of
-            the level, so that no policy can be right from birth.
+        good_action: the first action, 0 or 1, that earns +1; the other one earns -1. It differs
+            from level to level, so that no fixed policy is right.
     """
 
     good_action: Int[Array, "*levels"]
@@ -143,7 +143,7 @@ class DelayedChain(environment.Environment[ChainState, ChainLevel]):
 
     @property
     def num_actions(self) -> int:
-        """Two."""
+        """The number of actions."""
         return 2
 
     def action_space(self, params: ChainLevel | None = None) -> spaces.Discrete:
@@ -166,8 +166,8 @@ def expected_returns(
     """Expected undiscounted return of one episode under the best and under the random policy.
 
     The rewards on the way have expectation 0 whatever the actions are. The last one is +1 for the good
-    first action and -1 for the other: 1 for whoever takes the good one, (1 - 1) / 2 = 0 for whoever
-    takes either with probability 1/2. Neither depends on the length or on which action is good.
+    first action and -1 for the other: 1 under the best policy, (1 - 1) / 2 = 0 under the random one.
+    Neither depends on the length or on which action is good.
 
     Args:
         env: the environment.
@@ -182,7 +182,7 @@ def expected_returns(
 
 
 def sample_level(lengths: tuple[int, int], key: Key[Array, ""]) -> ChainLevel:
-    """A chain with a length uniform between both bounds, included, and one of the actions good."""
+    """A chain: length uniform between both bounds, included; either action is the good one."""
     length_key, action_key = jax.random.split(key)
     return ChainLevel(
         max_steps_in_episode=jax.random.randint(length_key, (), lengths[0], lengths[1] + 1, jnp.int32),
@@ -191,7 +191,7 @@ def sample_level(lengths: tuple[int, int], key: Key[Array, ""]) -> ChainLevel:
 
 
 def statistics(level: ChainLevel) -> dict[str, Array]:
-    """What there is to see of a level: its length."""
+    """Statistics for metrics: the length."""
     return {"length": level.length}
 
 

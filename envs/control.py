@@ -7,7 +7,7 @@ lengths. The short budgets are sized for a few CPU cores, `-full` ones are those
 from rl_discovery.envs.suites import Suite
 
 CLASSIC = ("CartPole-v1", "Acrobot-v1", "MountainCar-v0")
-"""Those with discrete actions."""
+"""gymnax's classic control tasks with discrete actions."""
 
 MINATAR = ("Asterix-MinAtar", "Breakout-MinAtar", "Freeway-MinAtar", "SpaceInvaders-MinAtar")
 """Seaquest is left out, as in the LPO paper."""

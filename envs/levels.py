@@ -1,4 +1,4 @@
-"""Levels, what they are sampled from, and families of environments: the vocabulary of `envs`.
+"""Levels, the distributions that they are sampled from, and families of environments.
 
 A family (one module or subpackage of `envs` that defines `FAMILY`) offers level distributions;
 `registry` finds them by name and the curriculum samples from them.
@@ -17,11 +17,11 @@ from gymnax.environments.environment import Environment
 from jaxtyping import Array, Float, Int, Key
 
 EnvParams: TypeAlias = Any
-"""What an environment calls its parameters: a pytree, gymnax's `EnvParams`."""
+"""Parameters of an environment: a pytree, gymnax's `EnvParams`."""
 
 
 class UnusableEnvironmentError(ValueError):
-    """An environment that exists and cannot be used here, or not with these options."""
+    """An environment that exists but cannot be used here, or not with these options."""
 
 
 MIN_SPAN = 0.02
@@ -32,7 +32,7 @@ Below it the sampling noise of a return alone would be worth several units of sc
 
 HORIZON_EDITS = 1 / 6
 """Share of edits that redraw the horizon, where a distribution has several. Our choice: a gridworld
-has up to six other kinds of edits, each as likely as the others."""
+has up to six other kinds of edits, all equally likely."""
 
 
 @struct.dataclass
@@ -57,11 +57,11 @@ class LevelDistribution:
         description: one line for `rl-discovery list envs`.
         env: the environment whose parameters are sampled.
         sample_params: parameters from a key; pure, fit for `jit` and `vmap`.
-        horizon: bounds of N in agent updates, log-uniform; equal where N is fixed; None where whoever
-            trains on the levels has to say (`with_horizon`).
+        horizon: bounds of N in agent updates, log-uniform; equal where N is fixed; None where the run
+            has to set it (`with_horizon`).
         edit: one random small change of parameters that stays within the distribution's ranges; pure,
             fit for `jit` and `vmap`. None where there is nothing to change.
-        statistics: numbers of one level that people want to see move, by name, each a scalar.
+        statistics: scalars of one level, by name, whose means over levels are logged.
 
     Raises:
         ValueError: horizon bounds below 1 or in the wrong order.
@@ -118,11 +118,11 @@ class LevelDistribution:
             The new level, which this distribution might have sampled.
 
         Raises:
-            ValueError: the horizon is fixed and there is no `edit`, or there is none.
+            ValueError: the distribution has no horizons, or a fixed one and no `edit`.
         """
         low, high = self._horizons()
         if not self.can_be_edited:
-            raise ValueError(f"levels of {self.name!r} cannot be edited: nothing of them may change")
+            raise ValueError(f"levels of {self.name!r} cannot be edited: no `edit`, and a fixed horizon")
         kind_key, horizon_key, edit_key = jax.random.split(key, 3)
         horizon = log_uniform_int(jax.random.uniform(horizon_key, (), jnp.float32), low, high)
         if self.edit is None:
@@ -156,9 +156,9 @@ class Family:
         distributions: level distributions by name.
         make: `(name without the family, seed) -> (env, params)`.
         expected_returns: `(env, batch of B params) -> (optimal [B], random [B])`, the exact expected
-            undiscounted episode returns of the best and of the uniformly random policy; a ValueError
-            where an environment of the family has none; None where no environment has.
-        render: `(env, params, ...) -> RGB array`; None where there is nothing to see.
+            undiscounted episode returns of the best and of the uniformly random policy; raises a
+            ValueError for an environment without them; None where no environment has them.
+        render: `(env, params, ...) -> RGB array`; None where levels are not drawn.
         path: from a batch of environment states to what `render` takes as `path`; None where it takes none.
         tasks: names and descriptions of what `make` knows besides the distributions: environments
             that are not one of many levels.

@@ -11,7 +11,7 @@ from typing import Any
 from rl_discovery.envs.levels import UnusableEnvironmentError
 
 WORDS = {"true": True, "false": False, "none": None}
-"""In any case of letters."""
+"""Words that are values, in upper or lower case."""
 
 EXPECTED = {
     bool: "true or false",
@@ -30,10 +30,10 @@ class Written(str):
 
 
 def split_options(name: str) -> tuple[str, dict[str, Any]]:
-    """A name and the options that follow it, their values as they are `Written`.
+    """Divides a name from the options that follow it; their values are text, `Written`.
 
     Raises:
-        UnusableEnvironmentError: what follows is no option.
+        UnusableEnvironmentError: what follows the name is not OPTION=VALUE.
     """
     name, *given = BETWEEN_OPTIONS.split(name)
     options: dict[str, Any] = {}
@@ -46,14 +46,15 @@ def split_options(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def read_options(options: Mapping[str, Any], *constructors: Callable[..., Any]) -> dict[str, Any]:
-    """Options as values: text becomes what the constructors say they take, by annotation or default.
+    """Options as values: text is read as the type that a constructor takes, by annotation or default.
 
     Args:
-        options: by name; text that is `Written` is read, other text must be what is taken.
-        constructors: asked in turn; what none of them has is left for them to refuse.
+        options: by name. Text that is `Written` is read; other text is passed on as it is.
+        constructors: the first that has the option decides. An option that none has is passed on, to be
+            refused by them.
 
     Raises:
-        ValueError: text for something else.
+        ValueError: text where something else is taken.
     """
     return {option: _read(option, value, _kinds(option, constructors)) for option, value in options.items()}
 
@@ -61,16 +62,16 @@ def read_options(options: Mapping[str, Any], *constructors: Callable[..., Any]) 
 def _read(option: str, value: Any, kinds: tuple[type, ...]) -> Any:
     if not isinstance(value, str):
         return value
-    found = _literal(value) if isinstance(value, Written) else value
+    literal = _literal(value) if isinstance(value, Written) else value
     if not kinds:
-        return found
+        return literal
     for kind in kinds:
-        if kind is bool and found in (0, 1) and isinstance(found, int):
-            return bool(found)
-        if kind is float and type(found) is int:
-            return float(found)
-        if type(found) is kind:
-            return found
+        if kind is bool and literal in (0, 1) and isinstance(literal, int):
+            return bool(literal)
+        if kind is float and type(literal) is int:
+            return float(literal)
+        if type(literal) is kind:
+            return literal
     if str in kinds:
         return str(value)
     expected = " or ".join(EXPECTED.get(kind, kind.__name__) for kind in kinds)
@@ -78,7 +79,7 @@ def _read(option: str, value: Any, kinds: tuple[type, ...]) -> Any:
 
 
 def _literal(text: str) -> Any:
-    """What Python reads in it, with true, false and none in any case; text if that is nothing."""
+    """The text as a Python literal (true, false and none in any case), or as text where it is none."""
     if text.lower() in WORDS:
         return WORDS[text.lower()]
     try:
@@ -89,7 +90,7 @@ def _literal(text: str) -> Any:
 
 
 def _kinds(option: str, constructors: Sequence[Callable[..., Any]]) -> tuple[type, ...]:
-    """Types that an option may have; none where nobody says."""
+    """Types that an option may have; empty where no constructor says."""
     for constructor in constructors:
         parameter = inspect.signature(constructor).parameters.get(option)
         if parameter is not None and (kinds := _of_parameter(constructor, parameter)):

@@ -31,27 +31,27 @@ REFUSED = {"MNISTBandit-bsuite": "it downloads its images when it is made, and n
 def modules() -> tuple[types.ModuleType, ...]:
     """All modules and subpackages of `envs` that can be imported."""
     _broken.clear()
-    found = []
+    imported = []
     for finder, name, _ in sorted(pkgutil.iter_modules(envs.__path__), key=lambda module: module.name):
         try:
-            found.append(_import(name))
+            imported.append(_import(name))
         except (Exception, SystemExit) as error:  # whatever somebody's file does
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             _broken[f"{getattr(finder, 'path', 'envs')}/{name}"] = reason
-    return tuple(found)
+    return tuple(imported)
 
 
 _broken: dict[str, str] = {}
 
 
 def broken_modules() -> dict[str, str]:
-    """Those that cannot, by their place, with one line of what they say: they are skipped."""
+    """Modules of `envs` that cannot be imported and are skipped: the reason by path, in one line."""
     modules()
     return dict(_broken)
 
 
 def skipped() -> str:
-    """All that were skipped, to be added to the message about an unknown name."""
+    """Everything that was skipped and why, to end the message about an unknown name with."""
     broken = {**broken_modules(), **FAMILIES.broken}
     return "".join(f"; {place} was skipped: {reason}" for place, reason in broken.items())
 
@@ -104,8 +104,10 @@ def distribution(name: str, **options: Any) -> LevelDistribution:
     full = _full_name("level distribution", name, dict(names()))
     if full not in distributions():
         return _one_level(full, options)
-    found = distributions()[full]
-    return dataclasses.replace(found, env=_with_options(found.env, options)) if options else found
+    level_distribution = distributions()[full]
+    if not options:
+        return level_distribution
+    return dataclasses.replace(level_distribution, env=_with_options(level_distribution.env, options))
 
 
 def family_of(name: str) -> Family:
@@ -161,7 +163,7 @@ def make(name: str, seed: int = 0, **options: Any) -> tuple[Environment, EnvPara
 
 
 def _at(place: str, options: dict[str, Any]) -> tuple[Environment, EnvParams]:
-    """What a class, or a function that makes an environment, at `module:name` makes; its default level."""
+    """The environment that the class or function at `module:name` makes, and its default level."""
     make_env: Any = at_place("environment", place)
     with _options_of(place, options):
         env = make_env(**(read_options(options, make_env) if options else {}))
@@ -178,7 +180,7 @@ def _with_options(env: Any, options: dict[str, Any]) -> Environment:
 
 @contextlib.contextmanager
 def _options_of(name: str, options: Mapping[str, Any]) -> Iterator[None]:
-    """What an environment says of options that it does not have or cannot be."""
+    """Turns what a constructor raises about its options into `UnusableEnvironmentError`."""
     try:
         yield
     except UnusableEnvironmentError:
@@ -199,13 +201,13 @@ def names() -> list[tuple[str, str]]:
 
 
 def gymnax_ids() -> list[str]:
-    """Environments that gymnax brings."""
+    """gymnax's own environments, without those that cannot be used."""
     ours = {f"{family.name}/{member}" for family in FAMILIES.values() for member in family.members}
     return [name for name in gymnax.registered_envs if name not in ours and name not in REFUSED]
 
 
 def _one_level(name: str, options: dict[str, Any]) -> LevelDistribution:
-    """An environment as it is: one level, for whatever lifetime it is trained for."""
+    """An environment as a distribution of one level; the run says how long agents live on it."""
     env, params = make(name, **options)
     params = jax.tree.map(jnp.asarray, params)
     return LevelDistribution(
@@ -223,7 +225,7 @@ GYMNAX = Family(
 
 
 def _full_name(kind: str, name: str, known: Collection[str]) -> str:
-    """The one of `known` that is `name`, with or without its family."""
+    """The full name of what `name` means, which may lack its family."""
     if name in REFUSED:
         raise UnusableEnvironmentError(f"{name} cannot be used: {REFUSED[name]}")
     matches = [full for full in known if name in (full, full.partition("/")[2])]

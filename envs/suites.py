@@ -116,10 +116,10 @@ def suite(name: str) -> Suite:
 def discover() -> dict[str, Suite]:
     """The suites below and those of all other modules of `envs`, by name."""
     others = [module for module in modules() if module.__name__ != __name__]
-    found = [
+    elsewhere = [
         suite for module in others for suite in getattr(module, "SUITES", ()) if isinstance(suite, Suite)
     ]
-    return {suite.name: suite for suite in (*GRIDWORLD_SUITES, *found)}
+    return {suite.name: suite for suite in (*GRIDWORLD_SUITES, *elsewhere)}
 
 
 GRIDWORLD_SUITES = (

@@ -6,10 +6,16 @@
 Imports discovery, envs and checkpoints only. The command is `rl-discovery evaluate`.
 """
 
-from rl_discovery.evaluation.curves import curves_figure, profiles_figure
 from rl_discovery.evaluation.errors import EvaluationError, ResultsError
-from rl_discovery.evaluation.plots import evaluation_figure, learning_figure, save_both, save_figure
-from rl_discovery.evaluation.protocol import CURVE_POINTS, Stage, evaluate
+from rl_discovery.evaluation.plots import (
+    curves_figure,
+    evaluation_figure,
+    learning_figure,
+    profiles_figure,
+    save_both,
+    save_figure,
+)
+from rl_discovery.evaluation.protocol import CURVE_POINTS, Stage, evaluate, trained_workers
 from rl_discovery.evaluation.results import Aggregate, Cell, Improvement, Outcome, Point, Results
 from rl_discovery.evaluation.statistics import (
     Interval,
@@ -49,4 +55,5 @@ __all__ = [
     "profiles_figure",
     "save_both",
     "save_figure",
+    "trained_workers",
 ]

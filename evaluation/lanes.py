@@ -17,25 +17,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from rl_discovery.discovery.agents.agent import AgentConfig
 from rl_discovery.discovery.keys import keys_of
-from rl_discovery.discovery.learning.lifetime import (
-    Learner,
-    evaluate_block,
-    make_learner,
-    run_updates,
-    vmap_lanes,
-)
+from rl_discovery.discovery.learning.build import make_learner
+from rl_discovery.discovery.learning.lifetime import Learner, evaluate_block, run_updates, vmap_lanes
 from rl_discovery.discovery.learning.rollout import UNFINISHED, no_end
-from rl_discovery.discovery.sharding import run_blocks
+from rl_discovery.discovery.sharding import run_lanes
 from rl_discovery.discovery.types import EnvParams, MetaParams
 from rl_discovery.evaluation.errors import EvaluationError
-from rl_discovery.evaluation.tasks import Trial, count
+from rl_discovery.evaluation.tasks import Experiment, count
 
 LIFETIMES_FOLD = 0x5EEDA6E7
-"""What a seed's key is folded with before anything else, see above."""
+"""Folded into a seed's key before anything else, see the module's docstring."""
 
 EPISODES = 64
 """Episodes that a trained agent's return is the mean of, however many workers it learned with."""
@@ -50,7 +45,7 @@ lanes, as on a control task with its one level, a large block would be padding f
 
 
 class Returns(NamedTuple):
-    """What the agents of some seeds reached.
+    """Returns of the agents of some seeds.
 
     Attributes:
         final: at the end of the lifetime.
@@ -67,11 +62,11 @@ Trainer = Callable[[int, Sequence[int]], Returns]
 """From a number of updates and seeds to returns; compiles anew for another number of seeds only."""
 
 
-def make_trainer(trial: Trial, mesh: Mesh, block_size: int, points: int) -> Trainer:
-    """A function that trains the agents of a trial.
+def make_trainer(experiment: Experiment, mesh: Mesh, block_size: int, points: int) -> Trainer:
+    """A function that trains the agents of an experiment.
 
     Args:
-        trial: objective, environment and agents.
+        experiment: objective, environment and agents.
         mesh: the devices; results do not depend on it.
         block_size: lanes that run side by side; part of what decides results to the last bit.
         points: of the learning curve, the end included.
@@ -80,9 +75,9 @@ def make_trainer(trial: Trial, mesh: Mesh, block_size: int, points: int) -> Trai
         EvaluationError: agents that do not fit the environment or the rule; when it is called: an episode
             that does not end.
     """
-    task = trial.task
+    task = experiment.task
     try:
-        learner = make_learner(task.env, task.level, trial.agent, trial.objective.rule)
+        learner = make_learner(task.env, task.level, experiment.agent, experiment.objective.rule)
     except ValueError as error:  # an environment that no agent of ours fits
         raise EvaluationError(str(error)) from error
     run = jax.jit(functools.partial(train_lanes, learner, mesh, block_size))
@@ -90,7 +85,7 @@ def make_trainer(trial: Trial, mesh: Mesh, block_size: int, points: int) -> Trai
     def train(updates: int, seeds: Sequence[int]) -> Returns:
         keys = lane_keys(seeds, task.count)
         ends = np.linspace(0, updates, points + 1).round().astype(np.int32)[1:]
-        final, curve = run(trial.objective.meta_params, task.levels, keys, jnp.asarray(ends))
+        final, curve = run(experiment.objective.meta_params, task.levels, keys, jnp.asarray(ends))
         shape = len(seeds), task.count
         final = np.asarray(final, np.float64).reshape(shape)
         curve = np.moveaxis(np.asarray(curve, np.float64).reshape(*shape, points - 1), -1, 0)
@@ -126,42 +121,49 @@ def train_lanes(
         Mean undiscounted return of `EPISODES` episodes at the end, and of `CURVE_EPISODES` at each
         earlier point; NaN where the agent is not finite.
     """
-    examiner, glance = (
+    at_end, during = (
         dataclasses.replace(learner, agent=dataclasses.replace(learner.agent, workers=episodes))
         for episodes in (EPISODES, CURVE_EPISODES)
     )
-    lanes, level_count = keys.shape[0], count(levels)
+    starts = jnp.concatenate([jnp.zeros_like(ends[:1]), ends[:-1]])
+    last = jnp.arange(len(ends)) == len(ends) - 1
 
-    def task(operands: Any, numbers: Int[Array, " size"]) -> Any:
-        meta_params, levels, keys, ends = operands
+    def run_block(shared: Any, mine: Any, alive: Bool[Array, " size"]) -> Any:
+        (meta_params, starts, ends, last), (levels, keys) = shared, mine
         # Padding lanes learn nothing, and their last episode is that of a lane beside them.
-        horizons = jnp.where(numbers < lanes, ends[-1], 0)
-        lane = jnp.minimum(numbers, lanes - 1)
-        mine, key = jax.tree.map(lambda leaf: leaf[lane % level_count], levels), keys[lane]
-        shared = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (block_size, *leaf.shape)), meta_params)
+        horizons = jnp.where(alive, ends[-1], 0)
+        meta_params = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (block_size, *leaf.shape)), meta_params
+        )
 
-        def part(train_states, between):
-            first, end, last = between
-            train_states = run_updates(learner, shared, mine, horizons, key, train_states, first, end)
+        def advance(train_states, part):
+            first, end, is_last = part
+            train_states = run_updates(learner, meta_params, levels, horizons, keys, train_states, first, end)
             # The end has more episodes, below; one program trains all parts.
-            seen = jax.lax.cond(
-                last,
+            returns = jax.lax.cond(
+                is_last,
                 lambda train_states: jnp.zeros(block_size),
-                lambda train_states: evaluate_block(glance, train_states, mine, key),
+                lambda train_states: evaluate_block(during, train_states, levels, keys),
                 train_states,
             )
-            return train_states, seen
+            return train_states, returns
 
-        starts = jnp.concatenate([jnp.zeros_like(ends[:1]), ends[:-1]])
-        last = jnp.arange(len(ends)) == len(ends) - 1
-        train_states = vmap_lanes(learner.begin)(key, mine)
-        train_states, curve = jax.lax.scan(part, train_states, (starts, ends, last))
-        return evaluate_block(examiner, train_states, mine, key), curve[:-1].T
+        train_states = vmap_lanes(learner.begin)(keys, levels)
+        train_states, curve = jax.lax.scan(advance, train_states, (starts, ends, last))
+        return evaluate_block(at_end, train_states, levels, keys), curve[:-1].T
 
     # Lifetimes take equally long; what differs is the last episode.
+    levels = tile_levels(levels, keys.shape[0])
     steps = ends[-1] * learner.rollout_steps + getattr(levels, "max_steps_in_episode", 0)
-    costs = jnp.tile(jnp.broadcast_to(steps, (level_count,)), lanes // level_count).astype(jnp.float32)
-    return run_blocks(task, (meta_params, levels, keys, ends), costs, block_size, mesh)
+    costs = jnp.broadcast_to(steps, keys.shape).astype(jnp.float32)
+    shared = (meta_params, starts, ends, last)
+    return run_lanes(run_block, shared, (levels, keys), costs, block_size, mesh)
+
+
+def tile_levels(levels: EnvParams, lanes: int) -> EnvParams:
+    """One level per lane: lane i plays level i modulo their number."""
+    number = jnp.arange(lanes) % count(levels)
+    return jax.tree.map(lambda leaf: leaf[number], levels)
 
 
 def check_ended(environment: str, *returns: Float[np.ndarray, "..."]) -> None:
@@ -170,7 +172,7 @@ def check_ended(environment: str, *returns: Float[np.ndarray, "..."]) -> None:
     Raises:
         EvaluationError: there is one.
     """
-    if any((found == UNFINISHED).any() for found in returns):
+    if any((values == UNFINISHED).any() for values in returns):
         raise EvaluationError(no_end(environment))
 
 

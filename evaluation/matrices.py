@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def group_name(objective: str, suite: str, horizon: int) -> str:
-    """What a group of cells is called in messages."""
+    """Name of a group of cells in messages."""
     return f"{objective} on {suite} at horizon {horizon}"
 
 

@@ -6,8 +6,8 @@ at a time, and what is finished is kept (`evaluation.store`). `scripts.evaluate`
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from jax.sharding import Mesh
 
@@ -18,10 +18,10 @@ from rl_discovery.evaluation.errors import EvaluationError
 from rl_discovery.evaluation.results import Cell, Outcome, Results, Tuned
 from rl_discovery.evaluation.runner import Runner, Work
 from rl_discovery.evaluation.store import Store
-from rl_discovery.evaluation.tasks import Trial, prepare, updates_of
+from rl_discovery.evaluation.tasks import Experiment, prepare, updates_of
 
 LEVELS_SEED = 0
-"""Of the suite's levels: they are the same for all seeds, so that seeds differ by learning alone."""
+"""Seed of the suite's levels. All agents meet the same levels, so that seeds differ by learning alone."""
 
 CURVE_POINTS = 10
 """Points of a learning curve, the end included."""
@@ -90,15 +90,15 @@ def evaluate(
         raise EvaluationError(why)
     runner = Runner(mesh, block_size, points, store)
     work = [
-        Work(trial, horizon, updates_of(horizon, suite.unit, trial.agent), seeds)
+        Work(experiment, horizon, updates_of(horizon, suite.unit, experiment.agent), seeds)
         for suite in suites
-        for trial in _trials(objectives, suite, _workers_on(suite, workers))
+        for experiment in _experiments(objectives, suite, _workers_on(suite, workers))
         for horizon in horizons or suite.horizons
     ]
     # All of them first: what cannot be trained is refused before anything is.
     for part in work:
-        runner.ready(part.trial)
-    to_tune = [part for part in work if part.trial.label in tune]
+        runner.ready(part.experiment)
+    to_tune = [part for part in work if part.experiment.label in tune]
     total = sum(part.env_steps for part in work) + sum(map(tuning.cost, to_tune))
     report = _Reporter(progress, total)
     settings: list[Tuned] = []
@@ -112,20 +112,37 @@ def evaluate(
     return Results.of(cells, baselines, settings)
 
 
+def trained_workers(objectives: Iterable[TrainedObjective], suite: Suite) -> int | None:
+    """W of the agents that the first learned objective was trained on, for `workers` of `evaluate`.
+
+    None where no card says so, and on control suites, which have published numbers of their own.
+    """
+    if suite.unit == "env_steps":
+        return None
+    for objective in objectives:
+        value: Any = objective.card
+        for name in ("config", "agent", "workers"):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
+
+
 def _workers_on(suite: Suite, workers: int | Mapping[str, int | None] | None) -> int | None:
     return workers.get(suite.name) if isinstance(workers, Mapping) else workers
 
 
-def _trials(objectives: Mapping[str, TrainedObjective], suite: Suite, workers: int | None) -> Iterator[Trial]:
-    """Every objective on every environment, environments outermost."""
+def _experiments(
+    objectives: Mapping[str, TrainedObjective], suite: Suite, workers: int | None
+) -> Iterator[Experiment]:
     for environment in suite.levels(LEVELS_SEED):
         task = prepare(*environment)
         for label, objective in objectives.items():
-            yield Trial(suite.name, task, label, objective, task.agent_for(objective, workers))
+            yield Experiment(suite.name, task, label, objective, task.agent_for(objective, workers))
 
 
 class _Reporter:
-    """Tells how much is behind, part by part, of `total` environment steps."""
+    """Reports progress as a share of `total` environment steps, over all parts of the work."""
 
     def __init__(self, progress: Callable[[Stage], None], total: int) -> None:
         self._progress, self._total, self._behind = progress, total, 0
@@ -138,41 +155,37 @@ class _Reporter:
 
 
 def _stage(part: Work, done: float) -> Stage:
-    trial, tuned = part.trial, part.seeds is tuning.SEEDS
-    return Stage(trial.label, trial.task.name, part.horizon, done, tuned)
+    experiment, tuned = part.experiment, part.seeds is tuning.SEEDS
+    return Stage(experiment.label, experiment.task.name, part.horizon, done, tuned)
 
 
 def _tuned(
-    work: Sequence[Work],
-    labels: Sequence[str],
-    suites: Sequence[Suite],
-    runner: Runner,
-    report: "_Reporter",
+    work: Sequence[Work], labels: Sequence[str], suites: Sequence[Suite], runner: Runner, report: "_Reporter"
 ) -> tuple[list[Work], list[Tuned]]:
-    """The work with the settings that suit the baselines best, and what these are."""
     levels = [(suite, environment) for suite in suites for environment in suite.levels(tuning.LEVELS_SEED)]
     tasks = {(suite.name, environment[0]): prepare(*environment) for suite, environment in levels}
     parts: list[Work] = []
     settings: list[Tuned] = []
-    for _, same in itertools.groupby(work, key=lambda part: id(part.trial)):
+    for _, same in itertools.groupby(work, key=lambda part: id(part.experiment)):
         group = list(same)
-        trial = group[0].trial
-        if trial.label not in labels:
+        experiment = group[0].experiment
+        if experiment.label not in labels:
             parts += group
             continue
-        for part, found in tuning.tuned(group, tasks[trial.suite, trial.task.name], runner, report.of):
+        for part, chosen in tuning.tuned(
+            group, tasks[experiment.suite, experiment.task.name], runner, report.of
+        ):
             parts.append(part)
-            settings.append(found)
+            settings.append(chosen)
     return parts, settings
 
 
 def _cell(work: Work, seed: int, outcome: Outcome) -> Cell:
-    """An outcome with its place in the evaluation."""
     return Cell(
         **dict(outcome),
-        objective=work.trial.label,
-        suite=work.trial.suite,
-        environment=work.trial.task.name,
+        objective=work.experiment.label,
+        suite=work.experiment.suite,
+        environment=work.experiment.task.name,
         horizon=work.horizon,
         seed=seed,
     )
@@ -187,7 +200,6 @@ def _check(
     block_size: int | None,
     points: int,
 ) -> None:
-    """Refuses what cannot be evaluated, before anything is computed."""
     for name, values in (("objectives", objectives), ("suites", suites), ("seeds", seeds)):
         if len(values) == 0:
             raise EvaluationError(f"{name} must not be empty")

@@ -47,7 +47,7 @@ COLUMNS = (
     *("objective", "suite", "environment", "horizon", "seed", "return", "score", "efficiency"),
     *("updates", "env_steps", "levels", "unscored_levels"),
 )
-"""Of `results.csv`."""
+"""Columns of `results.csv`."""
 
 
 def _finite(value: Any) -> Any:
@@ -77,7 +77,7 @@ class Point(Record):
     env_steps: Count
     """Environment steps of each agent so far."""
     return_: Number = Field(alias="return")
-    """As in the cell, of fewer episodes but for the last point."""
+    """Mean undiscounted return; of fewer episodes than the cell's, but for the last point."""
 
 
 class Outcome(Record):
@@ -107,30 +107,29 @@ class Outcome(Record):
         return self.return_ is None
 
 
-class Cell(Outcome):
-    """One seed of one objective on one environment at one horizon."""
+class Placed(Record):
+    """What says whose it is, and where."""
 
     objective: str
     """Label of the objective, unique within the document."""
     suite: str
     """Name of the suite."""
-    environment: str
-    """Name of the environment or level distribution."""
     horizon: Annotated[int, Field(ge=1)]
     """Lifetime in the suite's unit."""
+
+
+class Cell(Placed, Outcome):
+    """One seed of one objective on one environment at one horizon."""
+
+    environment: str
+    """Name of the environment or level distribution."""
     seed: Count
-    """Of the agents and all else that is random in their lifetimes."""
+    """Seed of the agents and of everything random in their lifetimes."""
 
 
-class Aggregate(Record):
+class Aggregate(Placed):
     """One objective on a whole suite at one horizon."""
 
-    objective: str
-    """As in the cells."""
-    suite: str
-    """As in the cells."""
-    horizon: Annotated[int, Field(ge=1)]
-    """As in the cells."""
     iqm: Number
     """Interquartile mean of the scores over seeds x environments; None without scores or if a run failed."""
     ci_low: Number
@@ -153,17 +152,11 @@ class Aggregate(Record):
     """Runs whose return was not finite."""
 
 
-class Improvement(Record):
+class Improvement(Placed):
     """How likely a run of one objective beats one of another on an environment drawn at random."""
 
-    objective: str
-    """As in the cells."""
     over: str
     """The objective to beat."""
-    suite: str
-    """As in the cells."""
-    horizon: Annotated[int, Field(ge=1)]
-    """As in the cells."""
     probability: Number
     """Ties count half."""
     ci_low: Number
@@ -173,7 +166,7 @@ class Improvement(Record):
     difference: Number = None
     """Mean difference of the scores, seed by seed; None where the seeds are not the same."""
     standard_error: Number = None
-    """Of that difference, over seeds; None with fewer than three."""
+    """Standard error of the difference over seeds; None with fewer than three."""
 
     @property
     def paired(self) -> Difference | None:
@@ -181,17 +174,11 @@ class Improvement(Record):
         return None if self.difference is None else Difference(self.difference, self.standard_error)
 
 
-class Tuned(Record):
+class Tuned(Placed):
     """What a search chose for a hand-written objective before it was evaluated (`evaluation.tuning`)."""
 
-    objective: str
-    """As in the cells."""
-    suite: str
-    """As in the cells."""
     environment: str
-    """As in the cells."""
-    horizon: Annotated[int, Field(ge=1)]
-    """As in the cells."""
+    """Name of the environment."""
     step_factor: float
     """The published step sizes, of policy and second head, times this."""
     policy_learning_rate: float
@@ -224,7 +211,6 @@ class Results(Record):
 
     @model_validator(mode="after")
     def _check_whole(self) -> "Results":
-        """Refuses documents with parts missing, of which no aggregate or figure could be made."""
         groups = groups_of(self.cells)
         for aggregate in self.aggregate:
             name = (aggregate.objective, aggregate.suite, aggregate.horizon)
@@ -267,25 +253,25 @@ class Results(Record):
     def environment_return(self, aggregate: Aggregate, environment: str) -> Estimate | None:
         """Mean return over seeds on one environment of the aggregate's suite; None where a run failed."""
         name = (aggregate.objective, aggregate.suite, aggregate.horizon, environment)
-        found = [
+        returns = [
             cell.return_
             for cell in self.cells
             if (cell.objective, cell.suite, cell.horizon, cell.environment) == name
         ]
-        known = [value for value in found if value is not None]
-        return mean_estimate(np.array(known)) if known and len(known) == len(found) else None
+        known = [value for value in returns if value is not None]
+        return mean_estimate(np.array(known)) if known and len(known) == len(returns) else None
 
     def mean_difference(self, objective: str, over: str, suite: str) -> Difference | None:
         """Paired difference of the mean over all horizons; None where scores are missing or not paired."""
         groups = groups_of([cell for cell in self.cells if cell.suite == suite])
         horizons = dict.fromkeys(horizon for _, _, horizon in groups)
-        found = []
+        pairs = []
         for horizon in horizons:
             pair = paired_scores(*(groups.get((label, suite, horizon), []) for label in (objective, over)))
             if pair is None:
                 return None
-            found.append(pair)
-        return paired_difference(*(np.concatenate(side, axis=1) for side in zip(*found, strict=True)))
+            pairs.append(pair)
+        return paired_difference(*(np.concatenate(side, axis=1) for side in zip(*pairs, strict=True)))
 
     def to_json(self) -> str:
         """The document as JSON text."""
@@ -355,7 +341,7 @@ def improvements(cells: Sequence[Cell], baselines: Sequence[str]) -> tuple[Impro
     """
     groups = groups_of(cells)
     matrices = {name: score_matrix(group) for name, group in groups.items()}
-    found = []
+    entries = []
     for (objective, suite, horizon), scores in matrices.items():
         for baseline in baselines:
             others = matrices.get((baseline, suite, horizon))
@@ -367,7 +353,7 @@ def improvements(cells: Sequence[Cell], baselines: Sequence[str]) -> tuple[Impro
                 raise RaggedError(f"{here} and {baseline} there have scores on different environments")
             interval = improvement_interval(scores, others)
             difference = paired_difference(scores, others) if same_seeds(ours, theirs) else None
-            found.append(
+            entries.append(
                 Improvement(
                     objective=objective,
                     over=baseline,
@@ -380,7 +366,7 @@ def improvements(cells: Sequence[Cell], baselines: Sequence[str]) -> tuple[Impro
                     standard_error=difference and difference.standard_error,
                 )
             )
-    return tuple(found)
+    return tuple(entries)
 
 
 def _aggregate(objective: str, suite: str, horizon: int, cells: Sequence[Cell]) -> Aggregate:

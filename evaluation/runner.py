@@ -20,13 +20,13 @@ from rl_discovery.evaluation.lanes import (
 )
 from rl_discovery.evaluation.results import Outcome, Point
 from rl_discovery.evaluation.store import Store, names_of
-from rl_discovery.evaluation.tasks import Trial
+from rl_discovery.evaluation.tasks import Experiment
 
 
 class Work(NamedTuple):
     """One objective on one environment at one horizon, for some seeds."""
 
-    trial: Trial
+    experiment: Experiment
     horizon: int
     updates: int
     seeds: Sequence[int]
@@ -34,11 +34,11 @@ class Work(NamedTuple):
     @property
     def env_steps(self) -> int:
         """What it costs: environment steps of all its agents."""
-        return self.trial.env_steps(self.updates) * self.trial.task.count * len(self.seeds)
+        return self.experiment.env_steps(self.updates) * self.experiment.task.count * len(self.seeds)
 
 
 class Ready(NamedTuple):
-    """How the agents of a trial are trained."""
+    """How the agents of an experiment are trained."""
 
     block_size: int
     train: Trainer
@@ -46,33 +46,36 @@ class Ready(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Runner:
-    """Where and how finely trials are run.
+    """Where and how finely experiments are run.
 
     Attributes:
         mesh: the devices; results do not depend on it.
         block_size: lanes that run side by side; None: as many as suit the agents.
         points: of the learning curves, the end included.
         store: where finished outcomes are looked up, and kept as soon as they are there.
-        trainers: of the trials so far, by identity; each holds a compiled program.
+        trainers: of the experiments so far, by identity; each holds a compiled program.
     """
 
     mesh: Mesh
     block_size: int | None
     points: int
     store: Store
-    trainers: dict[int, tuple[Trial, Ready]] = dataclasses.field(default_factory=dict)
+    trainers: dict[int, tuple[Experiment, Ready]] = dataclasses.field(default_factory=dict)
 
-    def ready(self, trial: Trial) -> Ready:
+    def ready(self, experiment: Experiment) -> Ready:
         """Refuses what cannot be trained, before anything is.
 
         Raises:
             EvaluationError: agents that do not fit the environment or the rule.
         """
-        if id(trial) not in self.trainers:
-            size = self.block_size or default_block_size(trial.agent)
-            # Kept with its trial: the identity of a trial that is gone may be given to another.
-            self.trainers[id(trial)] = trial, Ready(size, make_trainer(trial, self.mesh, size, self.points))
-        return self.trainers[id(trial)][1]
+        if id(experiment) not in self.trainers:
+            size = self.block_size or default_block_size(experiment.agent)
+            # Kept with its experiment: the identity of an experiment that is gone may be given to another.
+            self.trainers[id(experiment)] = (
+                experiment,
+                Ready(size, make_trainer(experiment, self.mesh, size, self.points)),
+            )
+        return self.trainers[id(experiment)][1]
 
     def outcomes(self, work: Work, report: Callable[[float], None]) -> list[Outcome]:
         """One per seed, in their order.
@@ -81,27 +84,27 @@ class Runner:
             work: what is asked for.
             report: called with the share of the work that is done, at first and before each group of seeds.
         """
-        trial, seeds = work.trial, work.seeds
-        size, train = self.ready(trial)
-        names, found = self._known(work, size)
-        missing = [seed for seed in seeds if seed not in found]
+        experiment, seeds = work.experiment, work.seeds
+        size, train = self.ready(experiment)
+        names, outcomes = self._known(work, size)
+        missing = [seed for seed in seeds if seed not in outcomes]
         report(1 - len(missing) / len(seeds))
-        for i, group in enumerate(groups(missing, -(-self.mesh.size * size // trial.task.count))):
+        for i, group in enumerate(groups(missing, -(-self.mesh.size * size // experiment.task.count))):
             if i > 0:
-                report(len(found) / len(seeds))
+                report(len(outcomes) / len(seeds))
             returns = train(work.updates, group)
             for seed, outcome in zip(group, _outcomes(work, returns), strict=True):
-                found[seed] = outcome
+                outcomes[seed] = outcome
                 if seed in names:
                     self.store.put(names[seed], outcome)
-        return [found[seed] for seed in seeds]
+        return [outcomes[seed] for seed in seeds]
 
     def _known(self, work: Work, block_size: int) -> tuple[dict[int, str], dict[int, Outcome]]:
         """Names of the outcomes, and those that were kept; nothing where nothing is kept."""
         if self.store.folder is None:
             return {}, {}
         setting = {"block_size": block_size, "points": self.points, "episodes": (EPISODES, CURVE_EPISODES)}
-        names = names_of(work.trial, work.updates, work.seeds, setting)
+        names = names_of(work.experiment, work.updates, work.seeds, setting)
         return names, {seed: kept for seed, name in names.items() if (kept := self.store.get(name))}
 
 
@@ -119,12 +122,11 @@ def groups(seeds: Sequence[int], most: int) -> list[list[int]]:
 
 
 def _outcomes(work: Work, returns: Returns) -> Iterator[Outcome]:
-    """One outcome per seed: means over its levels."""
-    trial, task = work.trial, work.trial.task
+    experiment, task = work.experiment, work.experiment.task
     scored = task.scored
     for seed in range(len(returns.final)):
         final, curve = returns.final[seed], returns.curve[:, seed]
-        steps = [trial.env_steps(int(n)) for n in returns.updates]
+        steps = [experiment.env_steps(int(n)) for n in returns.updates]
         scores = task.scores(curve)[:, scored].mean(axis=1) if scored.any() else None
         yield Outcome(
             return_=float(np.mean(final)),
@@ -135,7 +137,7 @@ def _outcomes(work: Work, returns: Returns) -> Iterator[Outcome]:
                 for at, value in zip(steps, curve, strict=True)
             ),
             updates=work.updates,
-            env_steps=trial.env_steps(work.updates),
+            env_steps=experiment.env_steps(work.updates),
             levels=task.count,
             unscored_levels=int(np.sum(~scored)),
         )

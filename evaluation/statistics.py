@@ -13,8 +13,11 @@ from scipy import stats
 MIN_RUNS = 3
 """Fewer runs than this say nothing about their spread: no interval is given."""
 
+NO_INTERVAL = f"no interval with fewer than {MIN_RUNS} seeds"
+"""Said where there could have been one."""
+
 INTERQUARTILE = 0.25
-"""What the interquartile mean leaves out at either end."""
+"""Share of the scores that the interquartile mean leaves out at either end."""
 
 CHUNK = 1_000_000
 """Resampled scores held in memory at a time."""
@@ -32,11 +35,6 @@ class Difference(NamedTuple):
 
     mean: float
     standard_error: float | None
-
-    def __str__(self) -> str:
-        """As in "+0.028 ± 0.006"."""
-        error = "" if self.standard_error is None else f" ± {self.standard_error:.3f}"
-        return f"{self.mean:+.3f}{error}"
 
 
 class Estimate(NamedTuple):
@@ -120,11 +118,11 @@ def improvement_interval(
         return None
     generator = np.random.default_rng(seed)
     size = scores.shape[0] * others.size
-    found = [
+    probabilities = [
         _improvement(_resampled(scores, count, generator), _resampled(others, count, generator))
         for count in _chunks(resamples, size)
     ]
-    return _percentiles(np.concatenate(found), 0.95)
+    return _percentiles(np.concatenate(probabilities), 0.95)
 
 
 def paired_difference(scores: np.ndarray, others: np.ndarray) -> Difference:
@@ -181,8 +179,8 @@ def bootstrap_interval(
         return None
     generator = np.random.default_rng(seed)
     measure = statistic or (lambda drawn: stats.trim_mean(drawn.reshape(len(drawn), -1), trim, axis=1))
-    found = [measure(_resampled(scores, count, generator)) for count in _chunks(resamples, scores.size)]
-    return _percentiles(np.concatenate(found), confidence)
+    statistics = [measure(_resampled(scores, count, generator)) for count in _chunks(resamples, scores.size)]
+    return _percentiles(np.concatenate(statistics), confidence)
 
 
 def gap_interval(scores: np.ndarray, target: float = 1.0) -> Interval | None:
@@ -201,8 +199,8 @@ def profile_band(
         return None
     generator = np.random.default_rng(seed)
     sizes = _chunks(resamples, scores.size * len(thresholds))
-    found = [performance_profile(_resampled(scores, count, generator), thresholds) for count in sizes]
-    low, high = np.quantile(np.concatenate(found), [0.025, 0.975], axis=0)
+    profiles = [performance_profile(_resampled(scores, count, generator), thresholds) for count in sizes]
+    low, high = np.quantile(np.concatenate(profiles), [0.025, 0.975], axis=0)
     return low, high
 
 
@@ -225,7 +223,6 @@ def _improvement(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _resampled(scores: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
-    """`count` stratified resamples."""
     drawn = generator.integers(scores.shape[0], size=(count, *scores.shape))
     return np.take_along_axis(scores[None], drawn, axis=1)
 

@@ -27,7 +27,7 @@ from rl_discovery.checkpoints.errors import CheckpointError
 from rl_discovery.checkpoints.provenance import versions
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.evaluation.results import Outcome
-from rl_discovery.evaluation.tasks import Trial
+from rl_discovery.evaluation.tasks import Experiment
 
 SOURCES = (
     *("rl_discovery.discovery", "rl_discovery.envs"),
@@ -84,26 +84,28 @@ class Store:
         return self.folder / name[:2] / f"{name}.json"
 
 
-def names_of(trial: Trial, updates: int, seeds: Sequence[int], setting: Mapping[str, Any]) -> dict[int, str]:
+def names_of(
+    experiment: Experiment, updates: int, seeds: Sequence[int], setting: Mapping[str, Any]
+) -> dict[int, str]:
     """For each seed the hash of everything that decides its outcome; none where the code of that is unknown.
 
     Args:
-        trial: objective, environment and agents.
+        experiment: objective, environment and agents.
         updates: N.
         seeds: of the agents.
         setting: what else does: block size, points of the curve.
     """
-    task = trial.task
+    task = experiment.task
     try:
-        environment, rule_code = _described(task.env), _code(trial.objective.rule)
+        environment, rule_code = _described(task.env), _code(experiment.objective.rule)
     except _UnknownCodeError:
         return {}
     content = {
-        "objective": (fingerprint(trial.objective), rule_code),
+        "objective": (fingerprint(experiment.objective), rule_code),
         "environment": (task.name, environment),
         "levels": _digest(task.levels),
         "ends": _digest((task.optimal, task.random)),
-        "agent": dataclasses.asdict(trial.agent),
+        "agent": dataclasses.asdict(experiment.agent),
         "updates": updates,
         "setting": dict(setting),
         "numerics": numerics.identity() | numerics.rounding(),
@@ -159,7 +161,7 @@ def _module_hash(name: str) -> str:
 
 
 def _digest(tree: Any) -> str:
-    """Of a pytree of arrays: names, types, shapes and contents."""
+    """Hash of a pytree of arrays: names, types, shapes and contents."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         array = np.asarray(leaf)
@@ -169,7 +171,7 @@ def _digest(tree: Any) -> str:
 
 
 def _source() -> str:
-    """Of our own code, which changes more often than its version."""
+    """Hash of our own code, which changes more often than its version."""
     digest = hashlib.sha256()
     for name in SOURCES:
         module = importlib.util.find_spec(name)

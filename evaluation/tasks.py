@@ -18,11 +18,11 @@ from rl_discovery.evaluation.errors import EvaluationError
 from rl_discovery.evaluation.references import REFERENCES
 
 MOST_STEPS = 2**30
-"""Of a worker in its lifetime: steps are counted in 32 bits."""
+"""Most steps of a worker in its lifetime: steps are counted in 32 bits."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class EvaluationTask:
     """An environment of the suite with its levels and the ends of its score.
 
     Attributes:
@@ -68,7 +68,7 @@ class Task:
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial:
+class Experiment:
     """One objective on one environment of a suite.
 
     Attributes:
@@ -80,7 +80,7 @@ class Trial:
     """
 
     suite: str
-    task: Task
+    task: EvaluationTask
     label: str
     objective: TrainedObjective
     agent: AgentConfig
@@ -90,9 +90,9 @@ class Trial:
         return updates * self.agent.steps_per_update
 
 
-def prepare(name: str, env: Environment, levels: EnvParams) -> Task:
+def prepare(name: str, env: Environment, levels: EnvParams) -> EvaluationTask:
     """An environment with the ends of its score, where anybody knows them."""
-    return Task(name, env, levels, *reference_returns(name, env, levels))
+    return EvaluationTask(name, env, levels, *reference_returns(name, env, levels))
 
 
 def reference_returns(

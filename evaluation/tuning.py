@@ -16,26 +16,26 @@ import numpy as np
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.evaluation.results import Outcome, Tuned
 from rl_discovery.evaluation.runner import Runner, Work
-from rl_discovery.evaluation.tasks import Task, Trial
+from rl_discovery.evaluation.tasks import EvaluationTask, Experiment
 
 STEP_FACTORS = (1.0, 1 / 3, 3.0)
-"""Of the step sizes."""
+"""Factors on the step sizes."""
 
 ENTROPY_FACTORS = (1.0, 0.0, 4.0)
-"""Of the weight of the entropy bonus."""
+"""Factors on the weight of the entropy bonus."""
 
 DISCOUNTS = (None, 0.997)
 """gamma; None is the rule's own."""
 
 LEVELS_SEED = 1
-"""Of the levels that settings are chosen on; those of the evaluation have another."""
+"""Seed of the levels that settings are chosen on; the evaluation has other levels."""
 
 SEEDS = range(1 << 20, (1 << 20) + 2)
-"""Of the agents that settings are chosen by."""
+"""Seeds of the agents that settings are chosen by; the evaluation has other seeds."""
 
 
 class Settings(NamedTuple):
-    """What is tried: factors of the published settings, and gamma."""
+    """A candidate: factors on the published settings, and gamma."""
 
     steps: float
     entropy: float
@@ -72,50 +72,55 @@ def cost(part: Work) -> int:
     return len(GRID) * part._replace(seeds=SEEDS).env_steps
 
 
-def with_settings(trial: Trial, settings: Settings) -> Trial:
-    """The trial with other settings; the published ones are its own."""
+def with_settings(experiment: Experiment, settings: Settings) -> Experiment:
+    """The experiment with other settings; the published ones are its own."""
     if settings == PUBLISHED:
-        return trial
-    rule: Any = trial.objective.rule
+        return experiment
+    rule: Any = experiment.objective.rule
     agent = dataclasses.replace(
-        trial.agent,
-        policy_learning_rate=settings.steps * trial.agent.policy_learning_rate,
-        head_learning_rate=settings.steps * trial.agent.head_learning_rate,
+        experiment.agent,
+        policy_learning_rate=settings.steps * experiment.agent.policy_learning_rate,
+        head_learning_rate=settings.steps * experiment.agent.head_learning_rate,
     )
     rule = dataclasses.replace(
         rule,
         entropy_coef=settings.entropy * rule.entropy_coef,
         discount=rule.discount if settings.discount is None else settings.discount,
     )
-    return dataclasses.replace(trial, agent=agent, objective=dataclasses.replace(trial.objective, rule=rule))
+    return dataclasses.replace(
+        experiment, agent=agent, objective=dataclasses.replace(experiment.objective, rule=rule)
+    )
 
 
 def tuned(
-    parts: Sequence[Work], task: Task, runner: Runner, report: Callable[[Work], Callable[[float], None]]
+    parts: Sequence[Work],
+    task: EvaluationTask,
+    runner: Runner,
+    report: Callable[[Work], Callable[[float], None]],
 ) -> Iterator[tuple[Work, Tuned]]:
     """Each part with the settings that suit it best, and what they are.
 
     Args:
-        parts: one trial at its horizons.
+        parts: one experiment at its horizons.
         task: the same environment with the levels for tuning.
         runner: how the evaluation is run.
         report: from an attempt to what is called with the share of it that is done.
     """
     # Of its own, so that the candidates' programs go when the choice is made.
     runner = dataclasses.replace(runner, trainers={})
-    trial = parts[0].trial
-    elsewhere = dataclasses.replace(trial, task=task)
+    experiment = parts[0].experiment
+    elsewhere = dataclasses.replace(experiment, task=task)
     candidates = [with_settings(elsewhere, settings) for settings in GRID]
-    chosen: dict[Settings, Trial] = {}
+    chosen: dict[Settings, Experiment] = {}
     for part in parts:
         outcomes = []
         for candidate in candidates:
-            attempt = part._replace(trial=candidate, seeds=SEEDS)
+            attempt = part._replace(experiment=candidate, seeds=SEEDS)
             outcomes.append(runner.outcomes(attempt, report(attempt)))
         settings = GRID[best(outcomes)]
-        # One trial for all horizons that chose it: a trial is compiled once.
-        chosen.setdefault(settings, with_settings(trial, settings))
-        yield part._replace(trial=chosen[settings]), _record(part, settings)
+        # One experiment for all horizons that chose it: an experiment is compiled once.
+        chosen.setdefault(settings, with_settings(experiment, settings))
+        yield part._replace(experiment=chosen[settings]), _record(part, settings)
 
 
 def best(outcomes: Sequence[Sequence[Outcome]]) -> int:
@@ -134,12 +139,12 @@ def _merit(outcomes: Sequence[Outcome]) -> float:
 
 
 def _record(part: Work, settings: Settings) -> Tuned:
-    chosen = with_settings(part.trial, settings)
+    chosen = with_settings(part.experiment, settings)
     rule: Any = chosen.objective.rule
     return Tuned(
-        objective=part.trial.label,
-        suite=part.trial.suite,
-        environment=part.trial.task.name,
+        objective=part.experiment.label,
+        suite=part.experiment.suite,
+        environment=part.experiment.task.name,
         horizon=part.horizon,
         step_factor=settings.steps,
         policy_learning_rate=chosen.agent.policy_learning_rate,

@@ -1,8 +1,8 @@
 """TA-LPG (Jackson et al. 2024, arXiv 2402.05828) trained by OpenAI-ES (Salimans et al. 2017), in one file.
 
-LPG (Oh et al. 2020, arXiv 2007.08794) is a network that tells an agent how to learn. TA-LPG also sees where
-the lifetime stands, n/N, and how long it is, log N: raw, as in the paper (the library's encoding "paper", not
-"scaled"). Evolution searches the network's weights eta:
+LPG (Oh et al. 2020, arXiv 2007.08794) is a network that computes what an agent learns from a rollout. TA-LPG
+also sees how far the lifetime is, n/N, and how long it will be, log N: raw, as in the paper (the library's
+encoding "paper", not "scaled"). Evolution searches the network's weights eta:
 
     for each generation:
         for each of P pairs, with a level, its horizon N, a direction epsilon and random numbers of its own:
@@ -29,14 +29,14 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from rl_discovery.envs import LevelDistribution, distribution
 
-# What keys are folded with, so that no two uses share a random number. The library has the same.
+# What keys are folded with, so that no two uses share a random number; as in the library.
 LEVELS, CANDIDATES, LANES = 1, 2, 3  # a generation's key
 UPDATES, EVALUATION = 1, 2  # a lane's key
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Settings; the paper's stand in brackets where they differ."""
+    """Settings; the paper's values in brackets where they differ."""
 
     seed: int = 0  # with the generation's number, the whole random state
     generations: int = 300  # steps of evolution [2,500]
@@ -62,7 +62,7 @@ class Config:
 
     @property
     def levels(self) -> LevelDistribution:
-        """What levels are sampled from, with the environment `levels.env` that plays them."""
+        """The distribution that levels are sampled from; its `env` is their environment."""
         return distribution(self.distribution).with_horizon(*self.horizons)
 
     @property
@@ -93,7 +93,7 @@ class Rollout:
 
 
 def start(config: Config, level: PyTree) -> PyTree:
-    """W workers at the beginning of an episode: observations and states, in which nothing is random."""
+    """Observations and states of W workers at the start of an episode; nothing is random in them."""
     beginning = config.levels.env.reset_from(jnp.zeros(0), level)
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (config.workers, *leaf.shape)), beginning)
 
@@ -106,7 +106,7 @@ def sample_action(logits: Float[Array, "W A"], draw: Float[Array, " W"]) -> Int[
 
 
 def collect(config: Config, agent: Agent, level: PyTree, workers: PyTree, key: Array, T: int) -> PyTree:
-    """T steps of every worker: where the workers stand afterwards, and the `Rollout`."""
+    """T steps of every worker: observations and states afterwards, and the `Rollout`."""
     env, W = config.levels.env, config.workers
     env_key, action_key = jax.random.split(key)
     env_draws = jax.random.uniform(env_key, (T, env.step_noise_size, W))
@@ -147,7 +147,7 @@ def evaluate(config: Config, agent: Agent, level: PyTree, key: Array) -> Float[A
     return jnp.where(finite, jnp.mean(returns), jnp.nan)
 
 
-# ---- LPG says how it learns -----------------------------------------------------------------------------
+# ---- The agent learns by LPG ----------------------------------------------------------------------------
 def zero_meta_params(config: Config) -> PyTree:
     """eta where evolution starts: zeros, as in the released code."""
     M, G, E, inputs = config.bins, config.width, config.embedding_width, 7
@@ -172,7 +172,7 @@ def backward_gru(gru: PyTree, x: Float[Array, "T W F"], done: Bool[Array, "T W"]
 
     def cell(h, step):
         x, done = step
-        # An episode hears nothing of the one that followed it.
+        # No information flows from an episode to the one before it.
         h = jnp.where(done[:, None], 0.0, h)
         a, b = dense(gru, x), h @ gru["recurrent_kernel"]
         r, z = jax.nn.sigmoid(a[:, :G] + b[:, :G]), jax.nn.sigmoid(a[:, G : 2 * G] + b[:, G : 2 * G])
@@ -189,7 +189,7 @@ def log_prob(logits: Float[Array, "T W A"], action: Int[Array, "T W"]) -> Float[
 
 
 def lpg(eta: PyTree, agent: Agent, rollout: Rollout, n: Array, N: Array) -> tuple[Array, Array]:
-    """What LPG answers to a rollout: pihat [T W] and log yhat [T W M] (LPG paper, figure 1)."""
+    """LPG's outputs for a rollout: pihat [T W] and log yhat [T W M] (LPG paper, figure 1)."""
 
     def phi(y):
         return dense(eta["embed_out"], jax.nn.relu(dense(eta["embed_hidden"], y)))[..., 0]
@@ -241,7 +241,7 @@ def train_agent(config: Config, eta: PyTree, level: PyTree, N: Array, key: Array
 
 # ---- Evolution searches LPG -----------------------------------------------------------------------------
 def epsilon(key: Array, pair: Array, D: int) -> Float[Array, " D"]:
-    """The direction of a pair, made anew wherever it is needed."""
+    """The direction of a pair, drawn again wherever it is needed."""
     return jax.random.normal(jax.random.fold_in(key, pair), (D,))
 
 
@@ -274,7 +274,7 @@ def generation(config: Config, theta: Array, opt_state: PyTree, number: Array) -
         key = jax.random.fold_in(lane_key, pair)
         # 2. They have objectives on opposite sides of theta.
         eta = unravel(theta + sign * config.sigma * epsilon(candidate_key, pair, theta.size))
-        # 3. An agent learns by it, and the better it ends up, the fitter is the objective.
+        # 3. An agent is trained by it; fitness is how good that agent is at the end.
         agent = train_agent(config, eta, level.params, level.horizon, key)
         return evaluate(config, agent, level.params, jax.random.fold_in(key, EVALUATION))
 

@@ -1,4 +1,4 @@
-"""From a configuration to the static side of a run: everything is built here, once, and handed on."""
+"""Builds the static side of a run from its configuration."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ class Program(Protocol):
 
     @property
     def objective(self) -> Objective:
-        """The rule whose meta-parameters are searched."""
+        """The rule whose meta-parameters are learned."""
         ...
 
     @property
@@ -46,15 +46,15 @@ class Program(Protocol):
 
     @property
     def curriculum(self) -> Curriculum:
-        """Which levels are played."""
+        """Curriculum of the first environment."""
         ...
 
     def init(self, start: MetaParams | None = None) -> Any:
-        """State before the first generation, at `start` where it is given; fit for `jit`."""
+        """State before the first generation, with the meta-parameters `start`, if given; fit for `jit`."""
         ...
 
     def place(self, state: Any) -> Any:
-        """The state where `step` wants it on the devices."""
+        """The state, placed on the devices as `step` needs it."""
         ...
 
     def step(self, state: Any) -> tuple[Any, dict[str, Array]]:
@@ -62,11 +62,11 @@ class Program(Protocol):
         ...
 
     def meta_params(self, state: Any) -> MetaParams:
-        """The objective as it stands: what is saved and evaluated."""
+        """The meta-parameters that are saved and evaluated."""
         ...
 
     def last_mean(self, state: Any) -> MetaParams:
-        """Where the search stands: the same, unless an average of its steps is what is saved."""
+        """The current mean of the search; differs from `meta_params` if an average is saved."""
         ...
 
 
@@ -74,8 +74,7 @@ def make_program(config: RunConfig) -> Program:
     """Builds the static side of a run from its configuration.
 
     Raises:
-        ConfigError: parts that do not fit each other or this machine (strategy, network, devices), or
-            JAX computes in 64 bits.
+        ConfigError: parts that do not fit each other or this machine, or JAX is set to 64 bits.
     """
     if jnp.result_type(float) == jnp.float64:
         raise ConfigError("meta-training is in 32 bits, and JAX_ENABLE_X64 asks for 64: unset it")
@@ -123,9 +122,6 @@ def make_evolution(config: RunConfig) -> Evolution:
 
 
 def _perturbation_scales(objective: Objective, solution: MetaParams) -> MetaParams:
-    """The objective's factor for each tensor, in the structure of its meta-parameters; 1 where it names
-    none.
-    """
     by_name = objective.perturbation_scales()
     if by_name is None:
         raise ConfigError(f"es.sigma_per_part: {objective.name} does not say how its parts differ")
@@ -138,7 +134,7 @@ def _perturbation_scales(objective: Objective, solution: MetaParams) -> MetaPara
 
 
 def _lanes(config: RunConfig, tasks: tuple[Task, ...], mesh: Mesh) -> Iterator[Lanes]:
-    """Each environment's share of the candidates, in groups that are numbered through."""
+    # Groups are numbered over all environments.
     fitness = FITNESS.find(config.fitness)
     first_group = 0
     for share, task in zip(config.tasks, tasks, strict=True):
@@ -183,13 +179,13 @@ def make_meta_gradient(config: RunConfig) -> MetaGradient:
 
 
 def _devices(config: RunConfig) -> int:
-    """As many as asked for, else all that lanes can be dealt to evenly; of a CPU's two at least.
+    """The configured number of devices, or the most that lanes can be split over evenly.
 
-    The program for one device rounds the meta-gradient otherwise than that for several (XLA compiles them
-    differently; which difference does it is not known). With two virtual devices no CPU run is alone.
+    On a CPU at least two, if there are two: XLA compiles the meta-gradient for one device differently, and
+    it rounds differently from that for several. With two virtual devices all CPU runs agree.
 
     Raises:
-        ValueError: lanes that cannot be dealt evenly.
+        ValueError: lanes cannot be split evenly.
     """
     lanes, size, devices = config.meta_gradient.lanes, config.block_size, config.devices
     pieces = chunks(lanes, size)
@@ -206,7 +202,7 @@ def _devices(config: RunConfig) -> int:
 
 
 def reduced(state: Any) -> tuple[Any, float]:
-    """The state with half its `scale`, a factor on sigma and learning rate, and what that is now.
+    """The state with its `scale` halved, and the new scale.
 
     Args:
         state: of a run whose `held_out.on_divergence` is reduce.
@@ -217,9 +213,6 @@ def reduced(state: Any) -> tuple[Any, float]:
 
 
 def compile_step(program: Program, state: Any) -> Any:
-    """`program.step`, compiled for states that lie where `state` does.
-
-    The state stays where it is from step to step: one compiled program takes all of them.
-    """
+    """`program.step`, compiled for states that are placed like `state`; its results are, too."""
     where = jax.tree.map(lambda leaf: leaf.sharding, state)
     return jax.jit(program.step, out_shardings=(where, None)).lower(state).compile()

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from rl_discovery.discovery.objectives.learned_drift import LearnedDrift
 from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.discovery.objectives.lpo import LearnedDrift
 from rl_discovery.discovery.objectives.schedule import Scheduled
 from rl_discovery.envs.registry import distribution
 from rl_discovery.meta.errors import ConfigError

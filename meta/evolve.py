@@ -1,7 +1,7 @@
 """Evolution of an objective, one generation on one page (Jackson et al. 2024, algorithm 1).
 
-`generation` is the algorithm. Above it stand the state that it changes, the lanes in which it trains agents,
-and the static side that it reads, which `meta.build` makes from a configuration.
+Read `generation` first: it is the algorithm. Above it are the state that it changes, the lanes that train
+agents, and the static side of a run, which `meta.build` makes from a configuration.
 """
 
 import dataclasses
@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
@@ -23,8 +22,9 @@ from rl_discovery.discovery.types import MetaParams
 from rl_discovery.meta.curriculum import Curriculum, LevelBatch, Score
 from rl_discovery.meta.curriculum.references import add_references
 from rl_discovery.meta.evolution import Schedule, Strategy
-from rl_discovery.meta.evolution.base import SIGNAL_METRICS, Candidates
+from rl_discovery.meta.evolution.base import Candidates
 from rl_discovery.meta.evolution.reduction import scale_perturbations, scale_step
+from rl_discovery.meta.evolution_metrics import evolution_metrics, moments
 from rl_discovery.meta.fitness import FITNESS, Fitness
 from rl_discovery.meta.keys import (
     CANDIDATES,
@@ -36,21 +36,20 @@ from rl_discovery.meta.keys import (
     USES,
     keys_of_generation,
 )
-from rl_discovery.meta.results import LaneResults, by_level, endless_share, evaluate_lane, inner_metrics
+from rl_discovery.meta.results import LaneResults, by_level, evaluate_lane, inner_metrics
 from rl_discovery.meta.task import Task
 
 
 @struct.dataclass
 class MetaState:
-    """Everything that changes from generation to generation, and all that a checkpoint must hold.
+    """Everything that changes from generation to generation, and what a checkpoint holds.
 
     Attributes:
         generation: generations done; with the seed, the whole random state.
         strategy: state of the evolution strategy.
-        curricula: states of the curricula, one per environment.
-        scale: factor on sigma and learning rate, halved where held-out fitness falls; None in runs that do
-            something else then.
-        average: running average of the strategy's means; None in runs without one.
+        curricula: state of the curriculum of each environment.
+        scale: factor on sigma and learning rate, halved where held-out fitness falls; None if unused.
+        average: running average of the strategy's means; None if unused.
     """
 
     generation: Int[Array, ""]
@@ -61,35 +60,35 @@ class MetaState:
 
     @property
     def curriculum(self) -> Any:
-        """Of the first environment, which is the one that people look at."""
+        """State of the first environment's curriculum, which the gallery shows."""
         return self.curricula[0]
 
 
 @struct.dataclass
 class Unchanged:
-    """Candidates that are all the same objective."""
+    """Candidates that are all the same objective, for held-out evaluation."""
 
     meta_params: MetaParams
 
     def member(self, group: Int[Array, ""], member: Int[Array, ""]) -> MetaParams:
-        """The objective, whoever asks."""
+        """The same meta-parameters for every candidate."""
         del group, member
         return self.meta_params
 
 
 @dataclasses.dataclass(frozen=True)
 class Lanes:
-    """The static side of a generation's lanes.
+    """The static side of one environment's lanes.
 
     Attributes:
         learner: environment, agent and objective.
-        score: what the curriculum wants to know of each lane.
-        first_group: number of the first group, where the generation has other lanes before these.
+        score: what the curriculum computes of each lane.
+        first_group: number of the first group; other environments have the groups before it.
         groups: levels per generation.
         group_size: candidates per level.
-        block_size: lanes side by side on a device.
+        block_size: lanes that one device runs together.
         mesh: the devices.
-        fitness: what is selected for; where it reads rewards, the learner sums them.
+        fitness: what is selected for. Where it reads rewards, the learner must sum them.
     """
 
     learner: Learner
@@ -102,16 +101,16 @@ class Lanes:
     fitness: Fitness = FITNESS["final_return"]
 
     def run(self, candidates: Candidates, level_batch: LevelBatch, key: Key[Array, ""]) -> LaneResults:
-        """Trains an agent from scratch in every lane and returns how well it ends up.
+        """Trains an agent from scratch in every lane and evaluates it.
 
-        Candidates are made inside their block and agents never leave it: memory grows with the
-        block, not with lanes or steps. The members of a group share level, initial agent and all
-        random numbers, whatever block or device they run on.
+        Candidates are made inside their block and agents never leave it: memory grows with the block, not
+        with lanes or steps. The members of a group share level, initial agent and all random numbers,
+        whatever block or device they run on.
 
         Args:
             candidates: the generation's candidates.
             level_batch: one level with its horizon per group.
-            key: of the generation's lanes.
+            key: of all lanes of the generation.
 
         Returns:
             Results by group and member.
@@ -121,14 +120,16 @@ class Lanes:
             candidates, level_batch, key = operands
             levels = level_batch.levels
             members, groups = lanes % self.group_size, lanes // self.group_size
-            # Padding lanes: the gathers clamp, and a horizon of 0 makes them cost nothing.
+            # Padding lanes read the last group (gathers clamp), and a horizon of 0 makes them cost nothing.
             horizons = jnp.where(groups < self.groups, levels.horizon[groups], 0)
             params = jax.tree.map(lambda x: x[groups], levels.params)
             keys = keys_of(key, self.first_group + groups)
             meta_params = jax.vmap(candidates.member)(self.first_group + groups, members)
+            # Train: one whole lifetime per lane.
             train_states = train_block(self.learner, meta_params, params, horizons, keys)
-            judge_lane = functools.partial(evaluate_lane, self.learner, self.score, fitness=self.fitness)
-            return jax.vmap(judge_lane)(
+            # Evaluate the final agents.
+            evaluate = functools.partial(evaluate_lane, self.learner, self.score, fitness=self.fitness)
+            return jax.vmap(evaluate)(
                 params,
                 keys,
                 train_states,
@@ -145,7 +146,7 @@ class Lanes:
 
 @dataclasses.dataclass(frozen=True)
 class Evolution:
-    """The static side of a run by evolution: what `generation` needs besides numbers."""
+    """The static side of a run by evolution."""
 
     seed: int
     objective: Objective
@@ -159,16 +160,16 @@ class Evolution:
 
     @property
     def mesh(self) -> Mesh:
-        """The devices that lanes are dealt to."""
+        """The devices that run the lanes."""
         return self.lanes[0].mesh
 
     @property
     def curriculum(self) -> Curriculum:
-        """Of the first environment."""
+        """Curriculum of the first environment."""
         return self.tasks[0].curriculum
 
     def init(self, start: MetaParams | None = None) -> MetaState:
-        """State before the first generation, around `start` where it is given."""
+        """State before the first generation; its mean is `start`, if given."""
         key = jax.random.fold_in(jax.random.key(self.seed), INIT)
         meta_params = self.objective.init(key) if start is None else start
         if start is None and self.zero_mean:
@@ -182,7 +183,7 @@ class Evolution:
         )
 
     def place(self, state: MetaState) -> MetaState:
-        """Every device holds all of it."""
+        """Copies the state to every device."""
         return put(state, jax.tree.map(lambda _: replicated(self.mesh), state))
 
     def step(self, state: MetaState) -> tuple[MetaState, dict[str, Array]]:
@@ -190,23 +191,16 @@ class Evolution:
         return generation(self, state)
 
     def meta_params(self, state: MetaState) -> MetaParams:
-        """The average of the means, or the last mean where none is kept."""
+        """What is saved and evaluated: the average of the means, or the last mean if there is no average."""
         return self.last_mean(state) if state.average is None else state.average
 
     def last_mean(self, state: MetaState) -> MetaParams:
-        """The mean that the next candidates are drawn around."""
+        """The mean around which the next candidates are drawn."""
         return self.strategy.mean(state.strategy)
 
 
 class TaskResult(NamedTuple):
-    """What came of one environment in a generation.
-
-    Attributes:
-        horizons: of its levels.
-        fitness: of its share of the candidates.
-        curriculum: its state afterwards.
-        metrics: its own.
-    """
+    """One environment's part of a generation; `curriculum` is the state after it."""
 
     horizons: Int[Array, " groups"]
     fitness: Float[Array, "groups size"]
@@ -215,28 +209,29 @@ class TaskResult(NamedTuple):
 
 
 def generation(program: Evolution, state: MetaState) -> tuple[MetaState, dict[str, Array]]:
-    """One generation: tries a population of objectives on levels, and moves towards the better ones.
+    """One generation: evaluates a population of objectives on levels, and moves towards the better ones.
 
     Args:
-        program: the static side.
+        program: the static side of the run.
         state: before the generation.
 
     Returns:
-        The state after it, and the metrics of section 6.2 that depend on nothing but the state.
+        The state after it and the generation's metrics, both functions of the state alone.
     """
     strategy = program.strategy
     keys = keys_of_generation(program.seed, state.generation)
     # 1. Candidates: theta + sigma eps and theta - sigma eps of every antithetic pair.
+    # `evolution.open_es.noise` draws eps where it is used, as a function of this key and the pair's number.
     candidates = strategy.ask(state.strategy, keys[CANDIDATES])
     candidates = scale_perturbations(strategy, state.strategy, candidates, state.scale)
     # 2. Each pair trains two agents from scratch on a level that the curriculum chooses.
     results = [
-        _play(task, lanes, candidates, curriculum, state.generation, keys, number)
+        _run_task(task, lanes, candidates, curriculum, state.generation, keys, number)
         for number, (task, lanes, curriculum) in enumerate(
             zip(program.tasks, program.lanes, state.curricula, strict=True)
         )
     ]
-    # 3. Fitness: the return of the trained agents, on one scale where there are several environments.
+    # 3. Fitness of the trained agents; several environments are brought to one scale.
     fitness = comparable = jnp.concatenate([result.fitness for result in results])
     if len(results) > 1:
         comparable = jnp.concatenate([_standardised(result.fitness) for result in results])
@@ -252,18 +247,17 @@ def generation(program: Evolution, state: MetaState) -> tuple[MetaState, dict[st
         scale=state.scale,
         average=_averaged(program, state, strategy.mean(strategy_state)),
     )
-    return new_state, _metrics(program, state, new_state, results, fitness, signal)
+    return new_state, evolution_metrics(program, state, new_state, results, fitness, signal)
 
 
 def _averaged(program: Evolution, state: MetaState, mean: MetaParams) -> MetaParams | None:
-    """The running average with one more mean."""
     if program.average_decay is None:
         return None
     weight = jnp.maximum(1.0 - program.average_decay, 1.0 / (state.generation + 1))
     return jax.tree.map(lambda old, new: old + weight * (new - old), state.average, mean)
 
 
-def _play(
+def _run_task(
     task: Task,
     lanes: Lanes,
     candidates: Candidates,
@@ -272,19 +266,18 @@ def _play(
     keys: list[Key[Array, ""]],
     number: int,
 ) -> TaskResult:
-    """One environment's share of a generation; `number` is the environment's."""
-    # The first one's keys are those of a run on it alone; the lanes' keys differ by their groups.
+    # Environment 0 has the keys of a run on it alone. Keys of lanes differ by the number of their group.
     levels_key, references_key = (
         keys[use] if number == 0 else jax.random.fold_in(keys[TASKS], len(USES) * number + use)
         for use in (LEVELS, REFERENCES)
     )
     everywhere = jnp.ones(lanes.groups, bool)
-    # a. Levels, replayed from the buffer or new; for the new ones, what their scores compare with.
+    # a. Levels, replayed from the buffer or new; new ones get the reference return that their score needs.
     playing, level_batch = task.curriculum.serve(curriculum, levels_key, generation, everywhere)
     level_batch = add_references(task.references, level_batch, everywhere, references_key)
-    # b. Lifetimes, and the evaluation of the agents at their end.
+    # b. Lifetimes of agents, and their evaluation.
     results = lanes.run(candidates, level_batch, keys[LANES])
-    # c. The buffer takes the new scores in, and evicts.
+    # c. The buffer records the scores, takes in new levels and evicts others (`curriculum.buffer.insert`).
     played = by_level(results)
     recorded = task.curriculum.record(playing, level_batch, played, everywhere, generation)
     return TaskResult(
@@ -297,51 +290,6 @@ def _play(
 
 
 def _standardised(fitness: Float[Array, "groups size"]) -> Float[Array, "groups size"]:
-    """Mean 0 and deviation 1, so that no environment outweighs another by the scale of its returns."""
-    mean, deviation = _moments(fitness)
+    # Mean 0 and deviation 1: no environment outweighs another by the scale of its returns.
+    mean, deviation = moments(fitness)
     return (fitness - mean) / jnp.maximum(deviation, 1e-8)
-
-
-def _moments(fitness: Float[Array, "groups size"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Mean and standard deviation of what is finite."""
-    finite = jnp.isfinite(fitness)
-    count = jnp.maximum(jnp.sum(finite), 1)
-    mean = jnp.sum(jnp.where(finite, fitness, 0.0)) / count
-    return mean, jnp.sqrt(jnp.sum(jnp.where(finite, fitness - mean, 0.0) ** 2) / count)
-
-
-def _metrics(
-    program: Evolution,
-    state: MetaState,
-    new_state: MetaState,
-    results: list[TaskResult],
-    fitness: Float[Array, "groups size"],
-    signal: dict[str, Array],
-) -> dict[str, Array]:
-    finite = jnp.isfinite(fitness)
-    mean, deviation = _moments(fitness)
-    before, after = (ravel_pytree(program.last_mean(state))[0] for state in (state, new_state))
-    horizons = jnp.concatenate([result.horizons for result in results])
-    scale = 1.0 if state.scale is None else state.scale
-    metrics = {
-        "fitness_mean": mean,
-        "fitness_best": jnp.max(jnp.where(finite, fitness, -jnp.inf)),
-        "fitness_std": deviation,
-        # NaN compares unequal to everything, itself included: a pair that died together agrees.
-        "pair_agreement": jnp.mean(jnp.any(fitness != fitness[:, :1], axis=1) & jnp.any(finite, axis=1)),
-        "nonfinite_candidates": jnp.sum(~finite),
-        "meta_param_norm": jnp.linalg.norm(after),
-        "update_norm": jnp.linalg.norm(after - before),
-        "learning_rate": scale * jnp.asarray(program.learning_rate(state.generation), jnp.float32),
-        "sigma": scale * program.strategy.sigma(state.strategy),
-        "horizon_mean": jnp.mean(horizons.astype(jnp.float32)),
-        **{name: signal.get(name, jnp.float32(jnp.nan)) for name in SIGNAL_METRICS},
-        "endless": endless_share(fitness),
-        "updates": jnp.stack([jnp.sum(result.horizons) * result.fitness.shape[1] for result in results]),
-    }
-    if len(results) == 1:
-        return metrics | results[0].metrics
-    for number, (task, result) in enumerate(zip(program.tasks, results, strict=True)):
-        own = result.metrics | {"fitness_mean": _moments(result.fitness)[0]}
-        metrics |= {f"{name}.{number}.{task.name}": value for name, value in own.items()}
-    return metrics

@@ -1,4 +1,4 @@
-"""Fitness: what evolution selects for, judged from one agent's lifetime. Higher is better."""
+"""Fitness: what evolution selects for, a function of one agent's lifetime. Higher is better."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from rl_discovery.meta.scale import Scale
 
 @struct.dataclass
 class Lifetime:
-    """What a fitness is computed from.
+    """The lifetime of an agent, as a fitness sees it.
 
     Attributes:
         returns: undiscounted return of one whole episode per worker, of the final agent.
-        reward_per_step: mean reward of all environment steps of the lifetime; 0 where no fitness reads it.
-        scale: of the level; None where no fitness reads it.
+        reward_per_step: mean reward of all environment steps of the lifetime; 0 if no fitness reads it.
+        scale: of the level; None if no fitness reads it.
     """
 
     returns: Float[Array, " W"]
@@ -34,7 +34,7 @@ class Fitness:
         description: one line for `rl-discovery list fitness`.
         function: from a lifetime to its fitness.
         reads_rewards: whether `Lifetime.reward_per_step` is read.
-        reads_scale: whether `Lifetime.scale` is read. Levels without one are then not served.
+        reads_scale: whether `Lifetime.scale` is read. Then no levels without a scale are served.
     """
 
     description: str
@@ -55,7 +55,7 @@ def normalised_return(lifetime: Lifetime) -> Float[Array, ""]:
 
 
 def area_under_curve(lifetime: Lifetime) -> Float[Array, ""]:
-    """Mean reward per environment step over the whole lifetime: agents that learn early are fitter."""
+    """Mean reward per environment step over the whole lifetime, which favours agents that learn early."""
     return lifetime.reward_per_step
 
 

@@ -1,8 +1,8 @@
-"""Held-out evaluation: agents trained by the objective as it stands, on levels that training never serves.
+"""Held-out evaluation: trains agents with the current objective, on levels that training never serves.
 
-Levels, their horizons and all random numbers come from a key of their own, so that they are the same in every
-evaluation, and for every seed of a run with the same levels: curves of several runs may be compared. The
-trainer calls this between two generations; nothing of a run's course depends on it.
+Levels, horizons and random numbers come from a fixed key, so that they are the same in every evaluation and
+for every seed: curves of runs with the same level distribution can be compared. The trainer calls this
+between generations; the run does not depend on the results.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from rl_discovery.meta.scale import Scale
 from rl_discovery.meta.task import Task
 
 FOLD = 0x4E1D0475
-"""What the key of seed 0 is folded with, which no generation's key is: no run counts that far."""
+"""What the key of seed 0 is folded with; no run has so many generations."""
 
 LEVELS, LANES = range(2)
 """What the key of an environment's held-out levels is folded with."""
@@ -39,9 +39,9 @@ class _HeldOutLevels:
     """The held-out levels of one environment.
 
     Attributes:
-        distribution: what they are sampled from.
+        distribution: their source.
         lanes: one agent per level.
-        family: of the environment, which may know exact returns.
+        family: of the environment; it may know exact returns.
     """
 
     distribution: LevelDistribution
@@ -49,18 +49,18 @@ class _HeldOutLevels:
     family: Family
 
     def scale(self, key: Key[Array, ""]) -> Scale | None:
-        """The exact ends of the score of each level; None where nobody knows them."""
+        """Exact scale of each level; None if the environment has no exact returns."""
         if self.family.expected_returns is None:
             return None
         params = held_out_levels(self.distribution, key, self.lanes.groups).params
         try:
             optimal, random = self.family.expected_returns(self.distribution.env, params)
-        except ValueError:  # how a family says that this environment of it has none
+        except ValueError:  # this environment of the family has none
             return None
         return Scale(optimal=optimal, random=random)
 
     def fitness(self, meta_params: MetaParams, key: Key[Array, ""]) -> Float[Array, " levels"]:
-        """Of one agent per level, at the end of its lifetime; NaN where its parameters are not finite."""
+        """Fitness of one agent per level; NaN if its parameters are not finite."""
         count = self.lanes.groups
         level_batch = not_replayed(held_out_levels(self.distribution, key, count), count)
         lanes_key = jax.random.fold_in(key, LANES)
@@ -68,10 +68,10 @@ class _HeldOutLevels:
 
 
 def held_out_levels(distribution: LevelDistribution, key: Key[Array, ""], count: int) -> Level:
-    """Levels with horizons spread evenly (in their logarithm) over the range of the run's.
+    """Held-out levels, with horizons that are spread evenly on a log scale over the run's range.
 
-    Level i depends on the key and i alone, but for its horizon. Where a distribution has few levels, as a
-    named environment that has one, these are levels of training too: what is held out are the random numbers.
+    Level i, but for its horizon, depends on the key and i alone. If a distribution has few levels (a named
+    environment has one), they occur in training too, and only the random numbers are held out.
     """
     levels = jax.vmap(distribution.sample)(keys_of(jax.random.fold_in(key, LEVELS), count))
     low, high = distribution.horizon or (1, 1)
@@ -80,7 +80,7 @@ def held_out_levels(distribution: LevelDistribution, key: Key[Array, ""], count:
 
 
 class HeldOut:
-    """Evaluates the current objective of a run on its held-out levels.
+    """Evaluates the objective of a run on its held-out levels.
 
     Args:
         config: of the run.
@@ -102,30 +102,30 @@ class HeldOut:
         return self.config.every > 0 and (generation + 1) % self.config.every == 0
 
     def due_between(self, first: int, end: int) -> bool:
-        """Whether there is one after a generation from `first` to `end - 1`."""
+        """Whether an evaluation is due after one of the generations `first` to `end - 1`."""
         return self.config.every > 0 and end // self.config.every > first // self.config.every
 
     def compile(self, state: Any) -> None:
-        """Prepares `evaluate` for states that lie where this one does."""
+        """Compiles `evaluate` for states that are placed like this one."""
         where = replicated(self._program.mesh)
         self._scales = [
             environment.scale(self._key(FOLD, number))
             for number, environment in enumerate(self._environments)
         ]
-        # The number is an operand, or XLA would spend its time on computing levels while it compiles.
+        # `FOLD` is an operand, or XLA would compute the levels while it compiles.
         self._compiled = jax.jit(self.evaluation, out_shardings=where).lower(state, np.uint32(FOLD)).compile()
 
     def evaluate(self, state: Any) -> dict[str, float]:
-        """Metrics of the objective after the generations of `state`; NaN where an agent is not finite."""
-        found = wait_for(self._compiled(state, np.uint32(FOLD)))
-        return {name: value.item() for name, value in found.items()}
+        """Metrics of the objective of `state`; NaN if an agent is not finite."""
+        metrics = wait_for(self._compiled(state, np.uint32(FOLD)))
+        return {name: value.item() for name, value in metrics.items()}
 
     def evaluation(self, state: Any, fold: UInt32[Array, ""]) -> dict[str, Array]:
-        """The same as arrays; fit for `jit`.
+        """`evaluate` as arrays; fit for `jit`.
 
         `held_out_fitness` is the mean over environments of the mean over levels, `held_out_error` its
-        standard error over the levels; with several environments each has a fitness of its own besides.
-        `held_out_score` is the mean of the scores of levels whose exact returns are known.
+        standard error over the levels. With several environments, each also has its own fitness.
+        `held_out_score` is the mean score of levels with known exact returns.
         """
         meta_params = self._program.meta_params(state)
         fitness = [
@@ -133,7 +133,7 @@ class HeldOut:
             for number, environment in enumerate(self._environments)
         ]
         means = jnp.stack([jnp.mean(values) for values in fitness])
-        # Of one level nothing is known about the spread.
+        # A single level has no spread.
         errors = jnp.stack([jnp.std(values) / jnp.sqrt(max(values.size - 1, 1)) for values in fitness])
         metrics = {
             "held_out_fitness": jnp.mean(means),
@@ -152,12 +152,10 @@ class HeldOut:
         return metrics
 
     def _key(self, fold: UInt32[Array, ""] | int, number: int) -> Key[Array, ""]:
-        """Of the levels of an environment, by its number."""
         return jax.random.fold_in(jax.random.fold_in(jax.random.key(0), fold), number)
 
 
 def _held_out(task: Task, config: RunConfig, program: Program) -> _HeldOutLevels:
-    """The held-out levels of one environment."""
     lanes = Lanes(
         learner=task.measured,
         score=SCORES["random"],

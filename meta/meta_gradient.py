@@ -1,7 +1,7 @@
-"""Learning an objective by meta-gradients (Oh et al. 2020, arXiv 2007.08794; GROOVE with a curriculum).
+"""Meta-gradients (Oh et al. 2020, arXiv 2007.08794; GROOVE with a curriculum): one meta-step on one page.
 
-The same levels, lanes, curricula and host loop as evolution; what differs is that agents live on from
-one meta-step to the next, and that the objective moves along a gradient through their updates.
+Levels, lanes, curricula and host loop are those of evolution. The difference: agents live on from one
+meta-step to the next, and the objective follows a gradient through their updates. Read `meta_step` first.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from rl_discovery.meta.task import Task
 
 @struct.dataclass
 class GradientState:
-    """Everything that changes from meta-step to meta-step, and all that a checkpoint must hold.
+    """Everything that changes from meta-step to meta-step, and what a checkpoint holds.
 
     Attributes:
         generation: meta-steps done; with the seed, the whole random state.
@@ -38,8 +38,7 @@ class GradientState:
         opt_state: of the meta-optimiser.
         curriculum: state of the curriculum.
         population: the agents.
-        scale: factor on the step, halved where held-out fitness falls; None in runs that do something else
-            then.
+        scale: factor on the step, halved where held-out fitness falls; None if unused.
     """
 
     generation: Int[Array, ""]
@@ -52,7 +51,7 @@ class GradientState:
 
 @dataclasses.dataclass(frozen=True)
 class MetaGradient:
-    """The static side of a run by meta-gradients: what `meta_step` needs besides numbers."""
+    """The static side of a run by meta-gradients."""
 
     seed: int
     objective: Objective
@@ -78,11 +77,11 @@ class MetaGradient:
         return self.task.curriculum
 
     def init(self, start: MetaParams | None = None) -> GradientState:
-        """State before the first meta-step, at `start` where it is given."""
+        """State before the first meta-step, with the meta-parameters `start`, if given."""
         meta_params = start
         if meta_params is None:
             meta_params = self.objective.init(jax.random.fold_in(jax.random.key(self.seed), INIT))
-        nothing = empty_level_batch(
+        level_batch = empty_level_batch(
             self.task.blank, self.lanes.config.lanes, scaled=self.task.planner is not None
         )
         return GradientState(
@@ -90,12 +89,12 @@ class MetaGradient:
             meta_params=meta_params,
             opt_state=self.optimiser.init(meta_params),
             curriculum=self.curriculum.init(),
-            population=self.lanes.init(nothing),
+            population=self.lanes.init(level_batch),
             scale=jnp.float32(1) if self.reducible else None,
         )
 
     def place(self, state: GradientState) -> GradientState:
-        """Agents spread over the devices, everything else on each."""
+        """Spreads agents over the devices and copies everything else to each."""
         where = jax.tree.map(lambda _: replicated(self.mesh), state)
         train_states = jax.tree.map(lambda _: over_lanes(self.mesh), state.population.lives)
         where = dataclasses.replace(
@@ -108,17 +107,17 @@ class MetaGradient:
         return meta_step(self, state)
 
     def meta_params(self, state: GradientState) -> MetaParams:
-        """As they are."""
+        """The meta-parameters of the state."""
         return state.meta_params
 
     last_mean = meta_params
 
 
 def meta_step(program: MetaGradient, state: GradientState) -> tuple[GradientState, dict[str, Array]]:
-    """Serves levels to lanes that need one, lets every agent learn, and follows the meta-gradient.
+    """One meta-step: every agent trains on for K updates, and the objective follows the meta-gradient.
 
     Args:
-        program: the static side.
+        program: the static side of the run.
         state: before the meta-step.
 
     Returns:
@@ -128,17 +127,21 @@ def meta_step(program: MetaGradient, state: GradientState) -> tuple[GradientStat
     keys = keys_of_generation(program.seed, state.generation)
     now, idle = state.generation, population.idle
 
+    # 1. Lanes whose lifetime has ended get a new level, with the reference return that its score needs.
     playing, level_batch = curriculum.serve(state.curriculum, keys[LEVELS], now, idle)
     level_batch = add_references(program.task.references, level_batch, idle, keys[REFERENCES])
     level_batch = jax.tree.map(
         lambda new, old: jax.vmap(jnp.where)(idle, new, old), level_batch, population.served
     )
-    # Whole on every device, or XLA would average over lanes device by device.
+    # Replicate, or XLA would average over lanes device by device.
     level_batch = jax.lax.with_sharding_constraint(level_batch, replicated(program.mesh))
     done = jnp.where(idle, level_batch.levels.horizon, population.done)
     population = dataclasses.replace(population, served=level_batch, done=done)
+    # 2. K updates of every agent, and the gradient of the meta-loss through them.
     gradient, advanced = lanes.advance(state.meta_params, population, keys[AGENTS], keys[LANES])
-    meta_params, opt_state = _follow(program, state, gradient / jnp.maximum(jnp.sum(advanced.sound), 1))
+    # 3. The mean gradient over lanes moves the objective.
+    meta_params, opt_state = _meta_update(program, state, gradient / jnp.maximum(jnp.sum(advanced.sound), 1))
+    # 4. The curriculum records the lifetimes that ended in this meta-step.
     results, finished = advanced.results, advanced.finished
     played = Played(agent_return=results.mean_return, score=results.score, best_return=results.best_return)
     new_state = GradientState(
@@ -158,10 +161,9 @@ def meta_step(program: MetaGradient, state: GradientState) -> tuple[GradientStat
     return new_state, metrics | curriculum.metrics(new_state.curriculum, level_batch, played, finished, now)
 
 
-def _follow(
+def _meta_update(
     program: MetaGradient, state: GradientState, gradient: Float[Array, " D"]
 ) -> tuple[MetaParams, optax.OptState]:
-    """One step of the meta-optimiser."""
     _, unravel = ravel_pytree(state.meta_params)
     updates, opt_state = program.optimiser.update(unravel(gradient), state.opt_state, state.meta_params)
     if state.scale is not None:
@@ -176,7 +178,7 @@ def _metrics(
     advanced: Advanced,
     gradient: Float[Array, " D"],
 ) -> dict[str, Array]:
-    """Fitness is that of the last agent that came to its end in each lane; NaN before the first did."""
+    # The fitness of a lane is that of its last finished agent; NaN before there is one.
     fitness = new_state.population.fitness
     known = jnp.isfinite(fitness)
     mean = masked_mean(fitness, known)
@@ -187,7 +189,7 @@ def _metrics(
         "fitness_mean": mean,
         "fitness_best": jnp.max(jnp.where(known, fitness, -jnp.inf)),
         "fitness_std": jnp.sqrt(masked_mean((fitness - mean) ** 2, known)),
-        # What only evolution has, so that every run has the same columns.
+        # Metrics of evolution alone, so that all runs have the same columns.
         "pair_agreement": jnp.float32(jnp.nan),
         "sigma": jnp.float32(jnp.nan),
         **dict.fromkeys(SIGNAL_METRICS, jnp.float32(jnp.nan)),

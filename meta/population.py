@@ -1,8 +1,8 @@
 """Agents that live across meta-steps, and the meta-gradient through their updates (LPG paper, section 3).
 
-Every lane has an agent of its own on a level of its own. One meta-step takes each through K updates
-and one more rollout, on which the meta-loss is measured; an agent at the end of its lifetime is
-judged, and its lane begins anew. Lanes run in blocks, a contiguous share of them on each device.
+Every lane has its own agent and its own level. One meta-step trains each agent for K updates and collects
+one more rollout, on which the meta-loss is computed. An agent at the end of its lifetime is evaluated, and a
+new one starts in its lane. Lanes run in blocks; each device has a contiguous share of them.
 """
 
 import dataclasses
@@ -28,33 +28,33 @@ from rl_discovery.meta.curriculum import LevelBatch, Score
 from rl_discovery.meta.results import LaneResults, evaluate_lane
 
 MAX_CHUNKS = 64
-"""Partial sums of the meta-gradient. Their number fixes the order of additions, whatever the device count."""
+"""Partial sums of the meta-gradient. Their number fixes the order of additions for any number of devices."""
 
 
 @struct.dataclass
 class Population:
-    """The agents of all lanes; L is the leading axis of every leaf.
+    """The agents of all lanes, every leaf with leading axis L. Checkpoints know the fields by these names.
 
     Attributes:
         lives: agents with their critics and workers; the only large part, spread over the devices.
-        served: the level that each lives on.
-        done: n, updates done so far; N or more: at its end.
-        fitness: of the last agent that came to its end in this lane; NaN before.
+        served: the level of each lane.
+        done: n, updates done; N or more if the lifetime has ended.
+        fitness: of the last finished agent of this lane; NaN before there is one.
     """
 
-    lives: TrainState  # this and the next are named as checkpoints have them
+    lives: TrainState
     served: LevelBatch
     done: Int[Array, " L"]
     fitness: Float[Array, " L"]
 
     @property
     def idle(self) -> Bool[Array, " L"]:
-        """Lanes whose agent is at its end and needs a successor."""
+        """Lanes whose agent has finished and needs a successor."""
         return self.done >= self.served.levels.horizon
 
 
 class Terms(NamedTuple):
-    """The meta-loss of a lane and what it is made of, all before their weights."""
+    """The meta-loss of a lane and its terms, not yet weighted."""
 
     loss: Float[Array, "*lanes"]
     policy_loss: Float[Array, "*lanes"]
@@ -67,15 +67,15 @@ class Terms(NamedTuple):
 
 
 class Advanced(NamedTuple):
-    """What a meta-step did to every lane.
+    """Every lane after a meta-step.
 
     Attributes:
-        train_states: after it.
+        train_states: agents, critics and workers.
         done: n.
         finished: whether the lifetime ended.
-        results: where it ended; zeros elsewhere.
-        sound: whether the lane's meta-gradient is finite, and counts.
-        updates: rollouts that were collected, that of the meta-loss included.
+        results: evaluation of the finished agents; zeros elsewhere.
+        sound: whether the meta-gradient of the lane is finite; the others are left out of the sum.
+        updates: rollouts collected, that of the meta-loss included.
         terms: of the meta-loss.
     """
 
@@ -97,27 +97,28 @@ def meta_loss(
     progress: Progress,
     train_state: TrainState,
 ) -> tuple[Float[Array, ""], tuple[TrainState, Terms]]:
-    """What K updates of one agent with the objective are worth (Oh et al. 2020, equations 4 and 5).
+    """The meta-loss of one agent after K updates with the objective (Oh et al. 2020, equations 4 and 5).
 
-    The A2C loss of the updated agent on one fresh rollout, whose advantages come from the critic that
-    learns beside it, minus `beta0 H(pi)`, minus `beta1 H(y)`, plus `beta2 mean(pihat^2)`, plus `beta3
-    mean(|yhat|^2)`; entropies on the fresh rollout, squares over the K updates. Updates are recomputed
-    in the backward pass, so that memory holds K agents but one rollout.
+    It is the A2C loss of the updated agent on one fresh rollout, with advantages from the critic that learns
+    beside it, minus `beta0 H(pi)`, minus `beta1 H(y)`, plus `beta2 mean(pihat^2)`, plus `beta3
+    mean(|yhat|^2)`; entropies on the fresh rollout, squares over the K updates. The backward pass recomputes
+    the updates, so that memory holds K agents but one rollout.
 
     Args:
         learner: the static side, with a critic.
         config: K and the weights.
-        meta_params: what to differentiate with respect to.
+        meta_params: differentiated with respect to.
         level: the level played.
-        key: of this lane and meta-step; the same randomness whatever n is.
+        key: of this lane and meta-step; all of its randomness, whatever n is.
         progress: n before the first of the K updates, and N. Updates from N on change nothing.
         train_state: agent, critic and workers.
 
     Returns:
-        The loss; life after the updates and the fresh rollout, and the terms of the loss.
+        The loss; the train state after the updates and the fresh rollout, and the terms of the loss.
     """
     assert learner.critic is not None, "meta-gradients need a critic"
 
+    # 1. K updates of the agent with the objective.
     @jax.checkpoint
     def update(train_state: TrainState, k: Int[Array, ""]) -> tuple[TrainState, tuple[Array, Array, Array]]:
         now = Progress(done=progress.done + k, horizon=progress.horizon)
@@ -131,10 +132,12 @@ def meta_loss(
     pihat_square, yhat_square = (
         jnp.sum(jnp.where(alive, square, 0.0)) / jnp.sum(alive) for square in (pihat_square, yhat_square)
     )
+    # 2. A fresh rollout of the updated agent.
     workers, rollout = learner.collect(level, _update_key(key, config.updates), train_state)
     rollout, _ = learner.agent.scaling.scale(train_state.agent.statistics, rollout)
     outputs = learner.agent.apply(train_state.agent.params, rollout.observation)
     critic, objective = cast(Any, train_state.critic), cast(LPG, learner.objective)
+    # 3. A2C's policy loss on it, and the regularisers.
     advantage = jax.lax.stop_gradient(normalise(learner.critic.assess(critic.params, rollout).advantages))
     policy_loss = -jnp.mean(outputs.log_prob(rollout.action) * advantage)
     policy_entropy = jnp.mean(outputs.entropy())
@@ -170,9 +173,9 @@ class LivingLanes:
 
     Attributes:
         learner: environment, agent, objective and critic.
-        score: what the curriculum wants to know of each lifetime.
+        score: what the curriculum computes of each finished lifetime.
         config: of the meta-gradient.
-        block_size: lanes side by side on a device.
+        block_size: lanes that one device runs together.
         mesh: the devices; their number divides `chunks`.
     """
 
@@ -188,7 +191,7 @@ class LivingLanes:
         return chunks(self.config.lanes, self.block_size)
 
     def init(self, level_batch: LevelBatch) -> Population:
-        """Lanes that are all at their end: the first meta-step begins every life."""
+        """A population in which all lifetimes have ended: the first meta-step starts new agents."""
         level = jax.tree.map(lambda leaf: leaf[0], level_batch.levels.params)
         like = jax.eval_shape(self.learner.begin, jax.random.key(0), level)
         count = self.config.lanes
@@ -211,12 +214,12 @@ class LivingLanes:
 
         Args:
             meta_params: of the objective.
-            population: with a level for every lane; agents of idle lanes are replaced by new ones.
+            population: with a level for every lane; new agents replace those of idle lanes.
             begin_key: of the new agents.
             lane_key: of everything else.
 
         Returns:
-            Sum of the finite meta-gradients over lanes, flat; what became of each lane.
+            Sum of the finite meta-gradients over lanes, as a flat vector, and the lanes afterwards.
         """
         lanes = {
             "train_states": population.lives,
@@ -234,7 +237,7 @@ class LivingLanes:
             out_specs=by_lane,
             check_vma=False,
         )(meta_params, lanes)
-        # All but the agents is small: whole on every device, so that what follows is the same on each.
+        # Everything but the agents is small: replicate it, so that all devices go on with the same numbers.
         train_states, *small = advanced
         small = jax.lax.with_sharding_constraint(small, replicated(self.mesh))
         return ordered_sum(sums, self.mesh), Advanced(train_states, *small)
@@ -242,7 +245,7 @@ class LivingLanes:
     def _on_device(
         self, meta_params: MetaParams, lanes: dict[str, Any]
     ) -> tuple[Float[Array, "chunks D"], Advanced]:
-        """One meta-step of a device's lanes, block by block; meta-gradients are summed by chunk."""
+        """The lanes of one device, block by block; meta-gradients are summed by chunk."""
         size = self.block_size
         blocks_per_chunk = self.config.lanes // (size * self.chunks)
         first = jax.tree.map(lambda leaf: leaf[:size], lanes)
@@ -264,6 +267,7 @@ class LivingLanes:
         """One meta-step of the lanes of a block, and the sum of their finite meta-gradients."""
         level_batch, idle = lanes["level_batch"], lanes["idle"]
         level, horizon = level_batch.levels.params, level_batch.levels.horizon
+        # 1. New agents in idle lanes.
         train_states = jax.lax.cond(
             jnp.any(idle),
             lambda: _where(
@@ -272,24 +276,25 @@ class LivingLanes:
             lambda: lanes["train_states"],
         )
         progress = Progress(done=jnp.where(idle, 0, lanes["done"]), horizon=horizon)
+        # 2. The meta-gradient of every lane; their sum leaves out what is not finite.
         loss = functools.partial(meta_loss, self.learner, self.config)
         gradient = jax.vmap(jax.grad(loss, has_aux=True), in_axes=(None, 0, 0, 0, 0))
         gradients, (train_states, terms) = gradient(meta_params, level, lanes["key"], progress, train_states)
         flat = jax.vmap(lambda tree: ravel_pytree(tree)[0])(gradients)
         sound = jnp.all(jnp.isfinite(flat), axis=1)
         total = jnp.sum(jnp.where(sound[:, None], flat, 0.0), axis=0)
-        # An agent of NaNs learns nothing more: its life ends here.
+        # 3. Evaluate agents whose lifetime ends. An agent of NaNs cannot learn any more and ends here, too.
         done = jnp.where(sound, jnp.minimum(progress.done + self.config.updates, horizon), horizon)
         finished = done >= horizon
-        judged = functools.partial(
+        evaluate = functools.partial(
             jax.vmap(functools.partial(evaluate_lane, self.learner, self.score)),
             *(level, lanes["key"], train_states, level_batch.reference_return, level_batch.best_return),
             scale=level_batch.scale,
         )
-        shapes = jax.eval_shape(judged)
+        shapes = jax.eval_shape(evaluate)
         results = jax.lax.cond(
             jnp.any(finished),
-            judged,
+            evaluate,
             lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes),
         )
         results = jax.tree.map(lambda result: jnp.where(finished, result, 0.0), results)
@@ -305,10 +310,10 @@ class LivingLanes:
 
 
 def chunks(lanes: int, block_size: int) -> int:
-    """Partial sums that lanes are added up in: the most that blocks can be dealt to evenly.
+    """Number of partial sums over lanes: the largest that blocks can be split into evenly.
 
     Raises:
-        ValueError: lanes that cannot be cut into blocks.
+        ValueError: lanes cannot be split into blocks.
     """
     if lanes % block_size:
         raise ValueError(f"block_size ({block_size}) must divide meta_gradient.lanes ({lanes})")
@@ -317,20 +322,19 @@ def chunks(lanes: int, block_size: int) -> int:
 
 
 def usable_devices(chunks: int, available: int, processes: int = 1) -> int:
-    """The most devices that chunks can be dealt to evenly, as many of each process.
+    """The most devices that chunks can be split over evenly, as many of each process.
 
     Raises:
-        ValueError: there are more processes than can have any.
+        ValueError: more processes than chunks can be split over.
     """
-    found = [d for d in range(processes, min(chunks, available) + 1, processes) if chunks % d == 0]
-    if not found:
+    counts = [d for d in range(processes, min(chunks, available) + 1, processes) if chunks % d == 0]
+    if not counts:
         raise ValueError(
             f"{chunks} pieces of lanes cannot be dealt evenly to {processes} processes: "
             f"use a divisor of {chunks}"
         )
-    return max(found)
+    return max(counts)
 
 
 def _where(mask: Bool[Array, " L"], yes: TrainState, no: TrainState) -> TrainState:
-    """Lane by lane."""
     return jax.tree.map(functools.partial(jax.vmap(jnp.where), mask), yes, no)

@@ -1,4 +1,4 @@
-"""How a lane's lifetime ended: fitness, and what the curriculum wants to know of it."""
+"""Evaluation of a lane at the end of its lifetime: fitness, and the score of its level."""
 
 import dataclasses
 
@@ -18,8 +18,8 @@ from rl_discovery.meta.scale import Scale
 
 
 def env_steps_of(config: RunConfig, updates: Int[np.ndarray, " environments"]) -> int:
-    """Environment steps of a generation, from the updates of all agents on each of a run's environments."""
-    # Python's numbers: there may be more steps than 32 bits hold.
+    """Environment steps of a generation, from its agent updates on each environment."""
+    # In Python's integers: there may be more steps than 32 bits hold.
     return sum(
         int(count) * task.agent.steps_per_update for count, task in zip(updates, config.tasks, strict=True)
     )
@@ -27,15 +27,15 @@ def env_steps_of(config: RunConfig, updates: Int[np.ndarray, " environments"]) -
 
 @struct.dataclass
 class LaneResults:
-    """Of lanes of any leading shape.
+    """Results of lanes, of any leading shape.
 
     Attributes:
-        fitness: of the agent; NaN for an agent of NaNs, -inf for one whose episodes do not end.
-        mean_return: of the final agent, undiscounted; NaN and -inf likewise.
+        fitness: NaN if the agent is not finite, -inf if an episode did not end.
+        mean_return: undiscounted return of the final agent; NaN and -inf likewise.
         score: of the level, by this agent.
-        best_return: highest return of an episode on the level, earlier plays included; discounted where
-            the score reads the values of a critic, which are.
-        inner: metrics of the agent's last update, where the learner keeps them; NaN without any update.
+        best_return: highest return of an episode on the level, earlier plays included; discounted if the
+            score reads a critic's values, which are discounted too.
+        inner: metrics of the agent's last update, if the learner keeps them; NaN without any update.
     """
 
     fitness: Float[Array, "*lanes"]
@@ -57,22 +57,19 @@ def evaluate_lane(
     horizon: Int[Array, ""] | int = 1,
     scale: Scale | None = None,
 ) -> LaneResults:
-    """Evaluates the agent of one lane and scores its level.
+    """Evaluates the final agent of one lane and scores its level.
 
     Args:
-        learner: the static side; with a critic where the score reads values.
+        learner: the static side; with a critic if the score reads values.
         score: of the curriculum.
         level: the level played.
         key: the lane's key.
         train_state: at the end of the lifetime.
-        reference_return: of the level.
-        best_return: on the level before.
+        reference_return: what the score compares with.
+        best_return: highest return of an episode on the level in earlier plays.
         fitness: what is selected for.
-        horizon: N, over which rewards were summed, where the fitness reads them.
-        scale: of the level, where the fitness or the score reads it.
-
-    Returns:
-        The lane's results.
+        horizon: N, over which rewards were summed, if the fitness reads them.
+        scale: of the level, if fitness or score reads it.
     """
     discount = learner.critic.discount if score.critic and learner.critic is not None else 1.0
     episodes = learner.episodes(level, key, train_state, discount)
@@ -107,7 +104,7 @@ def evaluate_lane(
 
 
 def by_level(results: LaneResults) -> Played:
-    """From the members of each group to its level: means of what is finite, the best of all."""
+    """Results per level: means over the finite members of its group, and the best episode."""
     return Played(
         agent_return=_finite_mean(results.mean_return),
         score=_finite_mean(results.score),
@@ -116,7 +113,7 @@ def by_level(results: LaneResults) -> Played:
 
 
 def inner_metrics(results: LaneResults) -> dict[str, Float[Array, ""]]:
-    """Means over lanes of the metrics of their last updates, where these are finite, as `inner/NAME`."""
+    """Means over lanes of the finite metrics of their last updates, named `inner/NAME`."""
     return {
         f"inner/{name}": jnp.nanmean(jnp.where(jnp.isfinite(values), values, jnp.nan))
         for name, values in results.inner.items()
@@ -124,13 +121,12 @@ def inner_metrics(results: LaneResults) -> dict[str, Float[Array, ""]]:
 
 
 def _finite_mean(values: Float[Array, "groups size"]) -> Float[Array, " groups"]:
-    """Mean over the finite members of each group; NaN where there is none."""
     finite = jnp.isfinite(values)
     count = jnp.sum(finite, axis=1)
     return jnp.sum(jnp.where(finite, values, 0.0), axis=1) / jnp.where(count > 0, count, jnp.nan)
 
 
 def endless_share(fitness: Float[Array, "*lanes"]) -> Float[Array, ""]:
-    """Share of the agents measured so far whose episodes did not end; 0 where there are none."""
+    """Share of the evaluated agents with an episode that did not end; 0 if none was evaluated."""
     measured = jnp.sum(~jnp.isnan(fitness))
     return jnp.sum(fitness == UNFINISHED) / jnp.maximum(measured, 1)

@@ -1,7 +1,7 @@
-"""The exact scale of a level, from what acting at random returns there to what the best policy does.
+"""The exact scale of a level: from the expected return of the random policy to that of the best policy.
 
-Planning gives both ends. A fitness or a level score that reads them costs one planning per new level; in
-the replay buffer they stay with the level.
+Both are computed by planning, once per new level, if a fitness or a score reads them. The replay buffer
+stores them with the level.
 """
 
 import dataclasses
@@ -19,10 +19,10 @@ from rl_discovery.discovery.sharding import run_blocks
 from rl_discovery.envs.levels import MIN_SPAN, EnvParams, Family, Level, LevelDistribution
 
 PLANNING_BLOCK = 16
-"""Levels that are planned side by side: about 4 MB at 11 x 11 cells and 5 objects."""
+"""Levels per block of planning: about 4 MB for 11 x 11 cells and 5 objects."""
 
 TRIES = 16
-"""Draws of a level until one has a scale. Of the distribution `all`, 17 in 1,000 levels have none."""
+"""Draws until a level has a scale. 17 in 1,000 levels of the distribution `all` have none."""
 
 REDRAW_FOLD = 0x5CA1E000
 """What a level's key is folded with, plus the number of the try, to draw it again."""
@@ -45,28 +45,28 @@ class Scale:
 
     @classmethod
     def unknown(cls, count: int) -> "Scale":
-        """Of levels that were not planned: none exists."""
+        """Placeholders for levels that are not planned; none of them `exists`."""
         return cls(optimal=jnp.zeros(count), random=jnp.zeros(count))
 
     @property
     def exists(self) -> Bool[Array, "*levels"]:
-        """Whether the two are far enough apart to measure anything by."""
+        """Whether optimal and random return differ enough to measure by."""
         return self.optimal - self.random > MIN_SPAN  # False for NaN
 
     def score(self, returns: Float[Array, "*levels"]) -> Float[Array, "*levels"]:
-        """0 for the random policy's return, 1 for the best policy's; 0 where there is no scale."""
+        """Returns scaled to 0 for the random and 1 for the best policy; 0 if there is no scale."""
         span = jnp.where(self.exists, self.optimal - self.random, 1.0)
         return jnp.where(self.exists, (returns - self.random) / span, 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Planner:
-    """Computes scales of levels, in blocks over the devices.
+    """Plans levels, in blocks over the devices.
 
     Attributes:
         solve: `(levels' parameters) -> (optimal, random)`, the family's exact planning.
         mesh: the devices.
-        redraw: samples a level in place of one without a scale; None: those are served too.
+        redraw: samples a level to replace one without a scale; None: these are kept.
     """
 
     solve: Callable[[EnvParams], tuple[Array, Array]]
@@ -74,7 +74,7 @@ class Planner:
     redraw: Callable[[Key[Array, ""]], Level] | None = None
 
     def scale(self, levels: Level, wanted: Bool[Array, " C"]) -> Scale:
-        """One per level; of no meaning, and at no cost, where it is not wanted."""
+        """One scale per level; where it is not wanted, it is meaningless and costs nothing."""
         # Planning takes as many steps as the episode may have.
         steps = jnp.where(wanted, levels.params.max_steps_in_episode, 0)
         params = dataclasses.replace(levels.params, max_steps_in_episode=steps)
@@ -88,10 +88,9 @@ class Planner:
     def complete(
         self, levels: Level, keys: Key[Array, " C"], wanted: Bool[Array, " C"]
     ) -> tuple[Level, Scale]:
-        """New levels with their scales; where a scale is missing, another level if `redraw` says so.
+        """New levels with their scales. Levels without a scale are replaced, if there is a `redraw`.
 
-        The replacement of a level depends on its key alone. After TRIES levels without a scale the last of
-        them is served.
+        A replacement depends on the level's key alone. After `TRIES` levels without a scale the last is kept.
 
         Args:
             levels: C levels.
@@ -106,7 +105,7 @@ class Planner:
             tries, levels, scale = carry
             missing = wanted & ~scale.exists
             drawn = jax.vmap(lambda key: redraw(jax.random.fold_in(key, REDRAW_FOLD + tries)))(keys)
-            # The first try is what was given.
+            # The first try is the given level.
             levels = choose(missing & (tries > 0), drawn, levels)
             return tries + 1, levels, choose(missing, self.scale(levels, missing), scale)
 
@@ -132,11 +131,11 @@ def make_planner(
     """The planner of a family's levels.
 
     Args:
-        setting: what asks for it, as the configuration calls it.
-        name: its value.
+        setting: the setting that needs a planner, as the configuration calls it.
+        name: value of that setting.
         family: of the environment.
         distribution: of its levels.
-        level: gives shapes only.
+        level: only its shapes are used.
         mesh: the devices.
         redraws: whether levels without a scale are replaced.
 
@@ -164,5 +163,5 @@ def make_planner(
 
 
 def choose(mask: Bool[Array, " C"], yes: Any, no: Any) -> Any:
-    """Level by level, from two pytrees whose leaves have leading axis C."""
+    """`jnp.where` per level, of pytrees whose leaves have leading axis C."""
     return jax.tree.map(functools.partial(jax.vmap(jnp.where), mask), yes, no)

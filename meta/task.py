@@ -1,6 +1,6 @@
-"""One environment of a run: its levels, the agents that learn there, and the curriculum, built once.
+"""One environment of a run: its levels, learner and curriculum, built once.
 
-Trainers, held-out evaluation and the gallery take what they need from here.
+Trainers, held-out evaluation and the gallery use it.
 """
 
 import dataclasses
@@ -10,8 +10,9 @@ import jax
 from jax.sharding import Mesh
 
 from rl_discovery.discovery.agents.spaces import name_of
+from rl_discovery.discovery.learning.build import make_learner
 from rl_discovery.discovery.learning.environment_check import check_table, looks_up_tables
-from rl_discovery.discovery.learning.lifetime import Learner, make_learner
+from rl_discovery.discovery.learning.lifetime import Learner
 from rl_discovery.discovery.objectives.base import Objective
 from rl_discovery.envs.levels import Family, Level, LevelDistribution, sample_params
 from rl_discovery.envs.registry import family_of
@@ -29,12 +30,12 @@ class Task:
 
     Attributes:
         family: of environments, which may know exact returns.
-        distribution: what levels are sampled from.
+        distribution: source of the levels.
         blank: a level of zeros.
         learner: environment, agent and objective.
-        planner: of the levels' scales; None where neither fitness nor score reads them.
-        curriculum: which levels are played.
-        references: what their scores compare with.
+        planner: of the levels' scales; None if neither fitness nor score reads them.
+        curriculum: chooses the levels.
+        references: reference returns for the scores.
     """
 
     family: Family
@@ -47,12 +48,12 @@ class Task:
 
     @property
     def name(self) -> str:
-        """Of the environment."""
+        """Name of the environment."""
         return name_of(self.learner.env)
 
     @property
     def measured(self) -> Learner:
-        """The learner where agents are only trained and measured: without what scores and fitness add."""
+        """The learner without the additions for scores and fitness, for evaluation."""
         return dataclasses.replace(self.learner, critic=None, sums_rewards=False)
 
 
@@ -60,17 +61,17 @@ def make_task(config: RunConfig, objective: Objective, mesh: Mesh, *, critic: bo
     """Builds one environment of a run.
 
     Args:
-        config: of the run, or of its share that is spent on this environment (`RunConfig.tasks`).
-        objective: what agents learn with.
+        config: of the run, or its part for this environment (`RunConfig.tasks`).
+        objective: the rule.
         mesh: the devices.
-        critic: whether the trainer needs a critic beside each agent; a score may need one too.
+        critic: whether the trainer needs a critic; a score may need one too.
 
     Raises:
         ConfigError, ValueError: parts that do not fit each other or this machine.
     """
     distribution = config.levels.build()
     family = family_of(config.levels.distribution)
-    # Some environments compute bounds of their spaces from a level.
+    # Spaces may depend on the level.
     level = distribution.blank()
     planner = _planner(config, family, distribution, level, mesh)
     curriculum = make_curriculum(config.curriculum, distribution, config.groups, config.seed, planner)
@@ -94,7 +95,7 @@ def make_task(config: RunConfig, objective: Objective, mesh: Mesh, *, critic: bo
 def _planner(
     config: RunConfig, family: Family, distribution: LevelDistribution, level: Level, mesh: Mesh
 ) -> Planner | None:
-    """Plans levels where fitness or score reads their scale; a fitness is served none without one."""
+    # A fitness needs a scale on every level, so levels without one are drawn again.
     make = functools.partial(
         make_planner, family=family, distribution=distribution, level=level.params, mesh=mesh
     )

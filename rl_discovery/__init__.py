@@ -75,7 +75,8 @@ def evaluate(
         horizons: lifetimes in the suites' unit (default: each suite's own).
         seeds: one agent per seed and level.
         devices: how many to use (default: all); results do not depend on it.
-        options: `baselines`, `tune`, `workers` and more, as for `rl_discovery.evaluation.evaluate`.
+        options: `baselines`, `tune`, `workers` and more, as for `rl_discovery.evaluation.evaluate`; agents
+            have as many workers as the first learned objective was evolved with, unless told otherwise.
 
     Returns:
         Every seed, and aggregates over seeds and environments.
@@ -89,9 +90,12 @@ def evaluate(
     if not isinstance(objectives, Mapping):
         objectives = {name: checkpoints.load_objective(name) for name in objectives}
     chosen = [suites] if isinstance(suites, str | envs.Suite) else suites
-    found = [envs.suite(suite) if isinstance(suite, str) else suite for suite in chosen]
+    known = [envs.suite(suite) if isinstance(suite, str) else suite for suite in chosen]
+    if options.get("workers") is None:
+        trained = objectives.values()
+        options["workers"] = {suite.name: evaluation.trained_workers(trained, suite) for suite in known}
     return evaluation.evaluate(
-        objectives, found, horizons, seeds, mesh=discovery.make_mesh(devices), **options
+        objectives, known, horizons, seeds, mesh=discovery.make_mesh(devices), **options
     )
 
 
@@ -131,6 +135,7 @@ def analyse(
     lifetime: int = 100,
     seeds: int = 8,
     horizons: Sequence[int] = (),
+    workers: int | None = None,
 ) -> "Findings":
     """What an objective does over an agent's lifetime: response or drift, ablations, schedule, formula.
 
@@ -141,6 +146,7 @@ def analyse(
         lifetime: N of these agents, in updates.
         seeds: agents per level.
         horizons: N at which the objective itself is looked at (default: those it was evolved with).
+        workers: W of these agents (default: what the objective was evolved with, else the published number).
 
     Raises:
         AnalysisError: an objective with nothing to analyse.
@@ -148,12 +154,13 @@ def analyse(
     """
     import dataclasses
 
-    from rl_discovery import checkpoints, discovery, envs
+    from rl_discovery import checkpoints, discovery, envs, evaluation
     from rl_discovery.evaluation import analysis
 
     loaded = checkpoints.load_objective(objective)
     chosen = dataclasses.replace(envs.suite(suite), levels_per_environment=levels)
-    setting = analysis.Setting(chosen, lifetime, seeds, discovery.make_mesh())
+    workers = workers or evaluation.trained_workers([loaded], chosen)
+    setting = analysis.Setting(chosen, lifetime, seeds, discovery.make_mesh(), workers)
     return analysis.analyse(loaded, objective, setting, horizons or analysis.trained_horizons(loaded.card))
 
 

@@ -6,18 +6,23 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
+from rl_discovery import evaluation
 from rl_discovery.checkpoints import load_objective, save_objective
 from rl_discovery.checkpoints.loading import find_path
+from rl_discovery.discovery.formatting import number, percent
 from rl_discovery.discovery.sharding import make_mesh
 from rl_discovery.envs import suites
 from rl_discovery.evaluation import analysis
-from rl_discovery.evaluation.analysis.record import Analysis, Curve, Estimated, Number, Surface
+from rl_discovery.evaluation.analysis.charts import fit_table, lifetimes_table
+from rl_discovery.evaluation.analysis.record import Analysis, Drift, Response
+from rl_discovery.evaluation.tables import Table
 from rl_discovery.scripts import output
 from rl_discovery.scripts.arguments import UsageError, check_devices, check_horizons, check_positive, parse
-from rl_discovery.scripts.evaluate import check_writable, trained_workers
+from rl_discovery.scripts.evaluate import check_writable
+from rl_discovery.scripts.tables import draw
 
 Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
 
@@ -82,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
             arguments.lifetime,
             arguments.seeds,
             make_mesh(arguments.devices),
-            arguments.workers or trained_workers({objective.name: objective}, [suite]),
+            arguments.workers or evaluation.trained_workers([objective], suite),
         )
         analysis.check(objective, setting)
         check_writable(out)
@@ -108,7 +113,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _check(arguments: Arguments) -> None:
-    """Refuses impossible arguments before anything is loaded or computed."""
     if not arguments.objective:
         raise UsageError("which objective? (`rl-discovery analyse --help` says what can be named)")
     check_positive(arguments, "levels", "seeds", "lifetime", "workers", "terms")
@@ -117,7 +121,6 @@ def _check(arguments: Arguments) -> None:
 
 
 def _folder(arguments: Arguments) -> Path:
-    """Where to write."""
     if arguments.out is not None:
         return arguments.out
     path = find_path(arguments.objective)
@@ -138,117 +141,53 @@ def save(findings: analysis.Findings, out: Path) -> list[Path]:
     return written
 
 
-def report(found: Analysis) -> Iterator[Table | Text | str]:
+def report(analysed: Analysis) -> Iterator[RichTable | Text | str]:
     """What a person sees: the main numbers at one N, the ablation, the formula."""
-    if found.drift is not None:
-        yield _drift_table(found)
-    if found.response is not None:
-        yield _response_table(found)
-    distance = found.horizon_blind.overall
+    if analysed.drift is not None:
+        yield draw(_drift_table(analysed.objective.name, analysed.drift))
+    if analysed.response is not None:
+        yield draw(_response_table(analysed, analysed.response))
     yield (
-        f"Distance from its horizon-blind self: {_number(distance)} of its size (RMS)\n"
-        if found.objective.sees_horizon
+        f"Distance from its horizon-blind self: {number(analysed.horizon_blind.overall)} of its size (RMS)\n"
+        if analysed.objective.sees_horizon
         else "It does not see the horizon.\n"
     )
-    yield _lifetimes_table(found)
-    if found.closed_form is not None:
+    yield draw(lifetimes_table(analysed))
+    if analysed.closed_form is not None:
         yield Text("Formula", "bold")
-        yield found.closed_form.formula
-        for error in found.closed_form.errors:
-            where = {"met": "points that agents met", "grid": "the grid"}[error.points]
-            yield f"  {error.of} on {where}: R^2 {_number(error.r2, 4)}, RMS error {_number(error.rms, 4)}"
+        yield analysed.closed_form.formula
+    if (fit := fit_table(analysed)) is not None:
+        yield draw(fit)
 
 
-def _drift_table(found: Analysis) -> Table:
-    """The drift over the lifetime, and PPO's and DPO's."""
-    assert found.drift is not None
-    horizons = sorted({s.horizon for s in found.drift.surfaces if s.horizon is not None})
-    middle = horizons[len(horizons) // 2] if horizons else None
-    at = "" if middle is None else f" at N = {middle:,}"
-    table = _table(f"Drift of {found.objective.name}{at}", "half: where half of the incentive is left")
-    for column in (
-        "",
-        "half, A = -1",
-        "half, A = 1",
-        "clip, A = -1",
-        "clip, A = 1",
-        "pushed back",
-        "max f(r, 0)",
-    ):
-        table.add_column(column, justify="right" if column else "left")
-    low, high = (found.drift.advantage.index(A) for A in (-1.0, 1.0))
-    for surface in found.drift.surfaces:
-        if surface.horizon in (None, middle):
-            ends = [surface.half[low], surface.half[high], surface.clip[low], surface.clip[high]]
-            cells = [*map(_number, ends), _share(surface.rollback.all), _number(_largest(surface))]
-            table.add_row(_surface_name(surface), *cells)
-    return table
+def _drift_table(name: str, drift: Drift) -> Table:
+    at = "" if drift.middle_horizon is None else f" at N = {drift.middle_horizon:,}"
+    ends = [drift.advantage.index(A) for A in (-1.0, 1.0)]
+    head = ("", "half, A = -1", "half, A = 1", "clip, A = -1", "clip, A = 1", "pushed back", "max f(r, 0)")
+    rows = tuple(
+        (
+            surface.label,
+            *(number(side[end]) for side in (surface.half, surface.clip) for end in ends),
+            percent(surface.rollback.all),
+            number(surface.largest_at_zero),
+        )
+        for surface in drift.at_middle
+    )
+    return Table(f"Drift of {name}{at}", head, rows, "half: where half of the incentive is left")
 
 
-def _response_table(found: Analysis) -> Table:
-    """pihat in the middle of lifetimes."""
-    assert found.response is not None
-    half_way = "" if not found.objective.sees_horizon else " at n/N = 0.5"
-    table = _table(f"pihat of {found.objective.name}{half_way}", "below 0 the action is made likelier")
-    sweeps = {sweep.input: sweep for sweep in found.response.sweeps}
+def _response_table(analysed: Analysis, response: Response) -> Table:
+    half_way = "" if not analysed.objective.sees_horizon else " at n/N = 0.5"
+    curves = {sweep.input: sweep.curves for sweep in response.sweeps}
     columns = [("reward", 0, "reward -1"), ("reward", 20, "0"), ("reward", 40, "+1")]
     columns += [("steps to a reward", k, f"+1 in {k} steps") for k in (1, 5, 10, 15)]
-    for name in ("N", *(text for _, _, text in columns)):
-        table.add_column(name, justify="right")
-    for i, curve in enumerate(sweeps["reward"].curves):
-        if curve.progress in (None, 0.5):
-            cells = [_number(_curve(found, name, i).pihat[k]) for name, k, _ in columns]
-            table.add_row("any" if curve.horizon is None else f"{curve.horizon:,}", *cells)
-    return table
-
-
-def _curve(found: Analysis, name: str, index: int) -> Curve:
-    assert found.response is not None
-    return next(sweep for sweep in found.response.sweeps if sweep.input == name).curves[index]
-
-
-def _lifetimes_table(found: Analysis) -> Table:
-    """What agents reach under each view of n/N."""
-    lifetimes = found.lifetimes
-    where = f"{lifetimes.levels} levels of {lifetimes.environment}, {lifetimes.seeds} seeds"
-    table = _table(f"Agents over {lifetimes.horizon:,} updates", f"{where}; [95 % interval] over seeds")
-    for column in ("n/N", "score", "difference", "return"):
-        table.add_column(column, justify="right" if column != "n/N" else "left")
-    for view in lifetimes.views:
-        table.add_row(view.view, *(_interval(x, 3) for x in (view.score, view.difference, view.return_)))
-    return table
-
-
-def _table(title: str, caption: str) -> Table:
-    return Table(
-        title=title,
-        caption=caption,
-        title_justify="left",
-        caption_justify="left",
-        min_width=60,
+    rows = tuple(
+        (
+            "any" if curve.horizon is None else f"{curve.horizon:,}",
+            *(number(curves[name][i].pihat[k]) for name, k, _ in columns),
+        )
+        for i, curve in enumerate(curves["reward"])
+        if curve.progress in (None, 0.5)
     )
-
-
-def _surface_name(surface: Surface) -> str:
-    return surface.objective if surface.progress is None else f"n/N = {surface.progress:g}"
-
-
-def _largest(surface: Surface) -> float:
-    return max(value or 0.0 for value in surface.zero_advantage)
-
-
-def _share(value: Number) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
-
-
-def _interval(value: Estimated | None, digits: int) -> str:
-    """As in "0.812 [0.783, 0.834]"."""
-    if value is None:
-        return "–"
-    ends = "" if value.low is None else f" [{_number(value.low, digits)}, {_number(value.high, digits)}]"
-    return f"{_number(value.mean, digits)}{ends}"
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    """With so many decimals, or a dash."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    title = f"pihat of {analysed.objective.name}{half_way}"
+    return Table(title, ("N", *(text for _, _, text in columns)), rows, "below 0 the action is made likelier")

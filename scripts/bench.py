@@ -83,7 +83,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _config(arguments: Arguments, devices: int | None) -> "RunConfig":
-    """The preset with the given settings in place of its own."""
     from rl_discovery.meta.config import validate
     from rl_discovery.meta.presets import PRESETS
 
@@ -225,7 +224,7 @@ def _time_curriculum(program: "Program", state: Any, levels: int, repeats: int =
 
 
 def _without_evaluation(program: "Evolution") -> "Evolution":
-    """The same program whose lanes only train."""
+    """The program with lanes that train and are not evaluated."""
     import jax
     import jax.numpy as jnp
 

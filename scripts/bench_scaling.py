@@ -87,7 +87,6 @@ def _text(name: str, value: float) -> str:
 
 
 def _without(argv: Sequence[str]) -> list[str]:
-    """What was asked for but `--devices`, `--pairs` and `--json`."""
     kept, skip = [], False
     for argument in argv:
         flag, equals, _ = argument.partition("=")

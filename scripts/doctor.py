@@ -185,17 +185,17 @@ def devices() -> Iterator[Check]:
     try:
         import jax
 
-        found = jax.devices()
+        devices = jax.devices()
         total = int(jax.jit(lambda x: (x @ x).sum())(jax.numpy.ones((8, 8))))
     except Exception as error:  # plugins fail in many ways; this command is where one finds out
         yield Check(
             "devices", "broken", " ".join(str(error).split())[:300], "reinstall jax, or set JAX_PLATFORMS=cpu"
         )
         return
-    kinds = sorted({device.device_kind for device in found})
+    kinds = sorted({device.device_kind for device in devices})
     status: Status = "ok" if total == 512 else "broken"
-    yield Check("devices", status, f"{len(found)} x {', '.join(kinds)} ({found[0].platform})")
-    if found[0].platform == "cpu" and Path("/dev/nvidia0").exists():
+    yield Check("devices", status, f"{len(devices)} x {', '.join(kinds)} ({devices[0].platform})")
+    if devices[0].platform == "cpu" and Path("/dev/nvidia0").exists():
         yield Check("gpu", "note", "an NVIDIA GPU that JAX does not use", "pip install 'jax[cuda13]'")
 
 

@@ -7,7 +7,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from matplotlib.axes import Axes
@@ -22,8 +22,7 @@ from rl_discovery.checkpoints.loading import find_path
 from rl_discovery.checkpoints.objective_file import is_learned
 from rl_discovery.checkpoints.run_directory import Row, metrics_lines
 from rl_discovery.discovery.objectives.base import TrainedObjective
-from rl_discovery.discovery.objectives.horizon import furthest_horizons
-from rl_discovery.discovery.objectives.schedule import Scheduled
+from rl_discovery.discovery.objectives.schedule import Scheduled, furthest_horizons
 from rl_discovery.discovery.sharding import make_mesh
 from rl_discovery.envs import suites
 from rl_discovery.evaluation.analysis.schedule import draw_factors
@@ -119,7 +118,7 @@ def main(argv: Sequence[str]) -> int:
                 baselines=baselines,
                 tune=tune,
                 workers=arguments.workers
-                or {suite.name: trained_workers(objectives, [suite]) for suite in chosen},
+                or {suite.name: evaluation.trained_workers(objectives.values(), suite) for suite in chosen},
                 block_size=arguments.block_size,
                 points=arguments.curve_points,
                 store=evaluation.Store(evaluation.default_folder() if arguments.cache else None),
@@ -133,7 +132,7 @@ def main(argv: Sequence[str]) -> int:
         printer = output.results(output.WIDTH)
         with contextlib.nullcontext() if out is None else output.of_finished_work():
             for suite in chosen:
-                printer.print(*tables(results, suite, objectives))
+                printer.print(*tables(results, suite.name, objectives))
     for note in (*beginnings(objectives), *held_horizons(results, objectives)):
         console.print(note, soft_wrap=True)
     for path in written:
@@ -144,7 +143,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _check(arguments: Arguments) -> None:
-    """Refuses impossible arguments before anything is loaded or computed."""
     if not arguments.objectives:
         raise UsageError("which objective? (`rl-discovery evaluate --help` says what can be named)")
     check_positive(arguments, "seeds", "levels", "workers", "block_size", "curve_points")
@@ -153,11 +151,10 @@ def _check(arguments: Arguments) -> None:
 
 
 def _to_tune(objectives: Mapping[str, TrainedObjective]) -> list[str]:
-    """Labels of those that have settings to choose."""
-    found = [label for label, objective in objectives.items() if tunable(objective)]
-    if not found:
+    labels = [label for label, objective in objectives.items() if tunable(objective)]
+    if not labels:
         raise UsageError("--tune: none of these objectives is hand-written and has an entropy bonus")
-    return found
+    return labels
 
 
 def check_writable(folder: Path) -> None:
@@ -190,24 +187,8 @@ def load(names: Sequence[str], baselines: Sequence[str]) -> tuple[dict[str, Trai
 
 
 def _one_spelling(name: str) -> str:
-    """What is shipped is named without `shipped:`: whoever says it both ways means one objective."""
+    """The name without `shipped:`, so that two spellings of one objective are one."""
     return name.removeprefix(spelling.SHIPPED) if find_path(name) is None else name
-
-
-def trained_workers(objectives: Mapping[str, TrainedObjective], chosen: Sequence[suites.Suite]) -> int | None:
-    """Workers of the agents that the first learned objective was trained on, if its card says so.
-
-    Control tasks have published numbers of their own.
-    """
-    if any(suite.unit == "env_steps" for suite in chosen):
-        return None
-    for objective in objectives.values():
-        found: Any = objective.card
-        for name in ("config", "agent", "workers"):
-            found = found.get(name) if isinstance(found, Mapping) else None
-        if isinstance(found, int) and found > 0:
-            return found
-    return None
 
 
 def beginnings(objectives: Mapping[str, TrainedObjective]) -> Iterator[str]:
@@ -221,7 +202,7 @@ def beginnings(objectives: Mapping[str, TrainedObjective]) -> Iterator[str]:
 
 
 def held_horizons(results: evaluation.Results, objectives: Mapping[str, TrainedObjective]) -> Iterator[str]:
-    """Which lifetimes were so far from those an objective was evolved for that it did not see how far."""
+    """Notes on lifetimes beyond the range of N that an objective can tell apart."""
     for label, objective in objectives.items():
         rule = objective.rule
         if not isinstance(rule, Scheduled) or not rule.scales_horizon:
@@ -260,7 +241,6 @@ def save(
 def _draw_more(
     results: evaluation.Results, objective: TrainedObjective | None
 ) -> list[Callable[[Axes], None]]:
-    """The schedule of a rule that has one, at the lifetimes of the evaluation."""
     if objective is None or not objective.rule.schedule:
         return []
     lifetimes = sorted({cell.updates for cell in results.cells})
@@ -278,7 +258,6 @@ def _metrics_so_far(run: Path) -> list[Row]:
 
 @contextlib.contextmanager
 def _display(console: Console) -> Iterator[Callable[[evaluation.Stage], None]]:
-    """A progress bar on a terminal, a line per stage elsewhere."""
     if not console.is_terminal:
         yield lambda stage: console.print(f"{stage.done:4.0%} {_describe(stage)}", soft_wrap=True)
         return

@@ -90,15 +90,15 @@ def objectives() -> list[dict[str, Any]]:
     cards = checkpoints.shipped()
     # A shipped objective may have a name of its own; its rule is then described by its type.
     types = {name: name for name in RULES} | {n: card["objective"]["type"] for n, card in cards.items()}
-    found = []
+    entries = []
     for name, rule in sorted(types.items()):
         kind = (
             "shipped" if name in cards else "learned" if is_learned(make_objective(rule)) else "hand-written"
         )
         note = {"shipped": "; shipped", "learned": "; train it first", "hand-written": ""}[kind]
         description = RULES[rule].description + note
-        found.append({"name": name, "description": description, "kind": kind, "card": cards.get(name)})
-    return found
+        entries.append({"name": name, "description": description, "kind": kind, "card": cards.get(name)})
+    return entries
 
 
 REGISTRIES: dict[Kind, tuple[str, str]] = {
@@ -131,8 +131,8 @@ def skipped(kind: Kind) -> dict[str, str]:
 
 def _registry(kind: Kind) -> Registry[Any]:
     module, name = REGISTRIES[kind]
-    found: Registry[Any] = getattr(importlib.import_module(f"rl_discovery.{module}"), name)
-    return found
+    registry: Registry[Any] = getattr(importlib.import_module(f"rl_discovery.{module}"), name)
+    return registry
 
 
 def _described(registry: Registry[Any]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rl_discovery.scripts import streams
 
 WIDTH = 120
-"""Of tables that go to a file or a pipe, in columns."""
+"""Width of tables that go to a file or a pipe, in characters."""
 
 
 class _Plain(Console):
@@ -47,7 +47,7 @@ def results(width: int | None = None) -> Console:
 
 @contextlib.contextmanager
 def of_finished_work() -> Iterator[None]:
-    """What is printed inside tells of work that is done and in files: not being able to is no failure."""
+    """For printing about work that is done and in files: a failure to print is then no failure."""
     try:
         yield
         sys.stdout.flush()

@@ -48,14 +48,14 @@ class Arguments:
     """Levels on which an agent is trained to be shown before and after; 0: none."""
 
     seed: int = 0
-    """Of these levels and agents."""
+    """Seed of these levels and agents."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command."""
     arguments = parse(Arguments, argv, "report")
     _check(arguments)
-    report.require()
+    report.require("report", "a report needs", {"plotly": "plotly", "jinja2": "jinja2"})
     out = arguments.out or arguments.runs[0] / "report.html"
     console = output.messages()
     with output.only_json():
@@ -74,7 +74,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _check(arguments: Arguments) -> None:
-    """Refuses impossible arguments before anything is loaded or computed."""
     runs = arguments.runs
     if not runs:
         raise UsageError("which run? (`rl-discovery report --help` says what can be named)")
@@ -94,9 +93,8 @@ def _check(arguments: Arguments) -> None:
 
 
 def _sources(arguments: Arguments) -> list[report.Source]:
-    """Everything that is read, all of it before anything is computed."""
     names = [path.resolve().name for path in arguments.runs]
-    found = []
+    sources = []
     for i, path in enumerate(arguments.runs):
         files = report.read_run(
             path,
@@ -106,9 +104,9 @@ def _sources(arguments: Arguments) -> list[report.Source]:
         )
         config = _config(files)
         files = dataclasses.replace(files, config=to_json(config))  # with what an older version left out
-        subject = _subject(files, config)
-        found.append(report.Source(files, reproduce(config, path), subject, arguments.levels, arguments.seed))
-    return found
+        source = (files, reproduce(config, path), _reported(files, config), arguments.levels, arguments.seed)
+        sources.append(report.Source(*source))
+    return sources
 
 
 def _config(files: report.RunFiles) -> RunConfig:
@@ -120,7 +118,7 @@ def _config(files: report.RunFiles) -> RunConfig:
         ) from None
 
 
-def _subject(files: report.RunFiles, config: RunConfig) -> report.Subject | None:
+def _reported(files: report.RunFiles, config: RunConfig) -> report.ReportedRun | None:
     """What agents are trained with and on; of several environments the first."""
     if not (files.path / OBJECTIVE).exists():
         return None
@@ -131,7 +129,7 @@ def _subject(files: report.RunFiles, config: RunConfig) -> report.Subject | None
         if distribution.name in family.distributions
         else distribution.name
     )
-    return report.Subject(load_objective(files.path), distribution, full, config.agent)
+    return report.ReportedRun(load_objective(files.path), distribution, full, config.agent)
 
 
 def reproduce(config: RunConfig, run_dir: Path) -> str:

@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from rl_discovery.discovery.formatting import count, difference, duration, number
 from rl_discovery.meta.runs.status import RunStatus, read_status
 from rl_discovery.scripts import output
 from rl_discovery.scripts.arguments import UsageError, parse
@@ -53,13 +54,13 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError("which run? name its directory (`rl-discovery status --help`)")
     if arguments.watch and arguments.json:
         raise UsageError("--json prints one document, --watch many: choose one of them")
-    found = _read(arguments.runs)
+    statuses = _read(arguments.runs)
     if arguments.json:
-        output.print_json({"format": 1, "runs": [dataclasses.asdict(status) for status in found]})
+        output.print_json({"format": 1, "runs": [dataclasses.asdict(status) for status in statuses]})
     elif arguments.watch:
-        _watch(arguments.runs, found)
+        _watch(arguments.runs, statuses)
     else:
-        output.results().print(_show(found))
+        output.results().print(_show(statuses))
     return 0
 
 
@@ -67,20 +68,19 @@ def _read(runs: Sequence[Path]) -> list[RunStatus]:
     return [read_status(path) for path in runs]
 
 
-def _watch(runs: Sequence[Path], found: list[RunStatus]) -> None:
-    with Live(_show(found), console=output.results(), auto_refresh=False) as live:
-        while not all(status.state == "done" for status in found):
+def _watch(runs: Sequence[Path], statuses: list[RunStatus]) -> None:
+    with Live(_show(statuses), console=output.results(), auto_refresh=False) as live:
+        while not all(status.state == "done" for status in statuses):
             time.sleep(REFRESH_SECONDS)
-            found = _read(runs)
-            live.update(_show(found), refresh=True)
+            statuses = _read(runs)
+            live.update(_show(statuses), refresh=True)
 
 
-def _show(found: Sequence[RunStatus]) -> RenderableType:
-    return _one(found[0]) if len(found) == 1 else _several(found)
+def _show(statuses: Sequence[RunStatus]) -> RenderableType:
+    return _one(statuses[0]) if len(statuses) == 1 else _several(statuses)
 
 
 def _one(status: RunStatus) -> RenderableType:
-    """Everything there is to say of a run."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
@@ -104,30 +104,28 @@ def _one(status: RunStatus) -> RenderableType:
     return Group(title, table)
 
 
-def _several(found: Sequence[RunStatus]) -> Table:
-    """One row per run."""
-    spread = len({Path(status.run).parent for status in found}) > 1
+def _several(statuses: Sequence[RunStatus]) -> Table:
+    spread = len({Path(status.run).parent for status in statuses}) > 1
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("run", overflow="fold")
     table.add_column("state", no_wrap=True)
     for name in ("generations", "fitness"):
         table.add_column(name, justify="right", no_wrap=True)
-    held_out = any(status.held_out_fitness is not None for status in found)
+    held_out = any(status.held_out_fitness is not None for status in statuses)
     if held_out:
         table.add_column("held out", justify="right", no_wrap=True)
     for name in ("steps/s", "to go", "written"):
         table.add_column(name, justify="right", no_wrap=True)
-    for status in found:
-        rate, age = status.env_steps_per_s, status.age_s
+    for status in statuses:
         table.add_row(
             status.run if spread else Path(status.run).name,
             Text(status.state, STYLES[status.state]),
             f"{status.generations:,}/{status.total:,}",
-            f"{number(status.fitness)} {ARROWS[status.trend]}".strip(),
-            *([number(status.held_out_fitness)] if held_out else []),
-            "–" if rate is None else count(rate),
-            "–" if status.eta_s is None else duration(status.eta_s),
-            "–" if age is None else duration(age),
+            f"{number(status.fitness, 3)} {ARROWS[status.trend]}".strip(),
+            *([number(status.held_out_fitness, 3)] if held_out else []),
+            count(status.env_steps_per_s),
+            duration(status.eta_s),
+            duration(status.age_s),
         )
     return table
 
@@ -149,16 +147,16 @@ def _fitness(status: RunStatus) -> RenderableType:
     low, high = min(means), max(means)
     scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
     line = "".join(" " if v is None else BLOCKS[round((v - low) * scale)] for v in status.curve)
-    newest, ends = f"mean of the last {status.window:,}", f"{number(low)} to {number(high)}"
-    return Text.assemble((number(status.fitness), "bold"), f", {newest}\n{line}  ", (ends, "dim"))
+    newest, ends = f"mean of the last {status.window:,}", f"{number(low, 3)} to {number(high, 3)}"
+    return Text.assemble((number(status.fitness, 3), "bold"), f", {newest}\n{line}  ", (ends, "dim"))
 
 
 def _trend(status: RunStatus) -> RenderableType | None:
     if status.trend is None or status.slope is None:
         return None
     words = {"rising": ("rising", "green"), "falling": ("falling", "red"), "flat": ("no clear one", "")}
-    slope = f"{status.slope:+.3f} ± {status.slope_error:.3f} per 100 generations"
-    return Text.assemble(words[status.trend], f", {slope} in the newer half")
+    slope = difference(status.slope, status.slope_error)
+    return Text.assemble(words[status.trend], f", {slope} per 100 generations in the newer half")
 
 
 def _signal(status: RunStatus) -> str | None:
@@ -167,24 +165,25 @@ def _signal(status: RunStatus) -> str | None:
     line = f"steps {status.noise_ratio:.2f} times those of pure noise"
     if status.direction_correlation is None:
         return line
-    return f"{line}, correlation with the recent direction {status.direction_correlation:+.3f}"
+    correlation = number(status.direction_correlation, 3, sign=True)
+    return f"{line}, correlation with the recent direction {correlation}"
 
 
 def _held_out(status: RunStatus) -> RenderableType | None:
     if status.held_out_fitness is None:
         return None
     when = f"at generation {status.held_out_generation:,}"
-    best = number(status.held_out_best)
-    return Text.assemble((number(status.held_out_fitness), "bold"), f" {when}, best {best}")
+    best = number(status.held_out_best, 3)
+    return Text.assemble((number(status.held_out_fitness, 3), "bold"), f" {when}, best {best}")
 
 
 def _curriculum(status: RunStatus) -> str | None:
-    found = status.curriculum
+    curriculum = status.curriculum
     words = []
-    if "replay_fraction" in found:
-        words.append(f"{found['replay_fraction']:.0%} of the levels replayed")
-    if "buffer_filled" in found:
-        words.append(f"{found['buffer_filled']:,.0f} in the buffer")
+    if "replay_fraction" in curriculum:
+        words.append(f"{curriculum['replay_fraction']:.0%} of the levels replayed")
+    if "buffer_filled" in curriculum:
+        words.append(f"{curriculum['buffer_filled']:,.0f} in the buffer")
     return ", ".join(words) or None
 
 
@@ -203,27 +202,3 @@ def _checkpoint(status: RunStatus) -> str:
         return "none yet"
     behind = status.generations - status.checkpoint
     return f"generation {status.checkpoint:,}" + (f", {behind:,} behind" if behind > 0 else "")
-
-
-def number(value: float | None) -> str:
-    """Three decimals, or a dash."""
-    return "–" if value is None else f"{value:.3f}"
-
-
-def count(value: float) -> str:
-    """As in 1.48 G, 1.10 M, 680 k."""
-    for factor, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
-        if value >= factor:
-            return f"{value / factor:.2f} {unit}"
-    return f"{value / 1e3:.0f} k" if value >= 1e4 else f"{value:,.0f}"
-
-
-def duration(seconds: float) -> str:
-    """The two largest units, as in 45 s, 12 min, 1 h 04, 3 d 12 h."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02}" if hours < 48 else f"{hours // 24} d {hours % 24} h"

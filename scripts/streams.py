@@ -3,6 +3,7 @@
 Called by `scripts.cli` when the process starts. Imports nothing large: `--help` is instant.
 """
 
+import codecs
 import io
 import os
 import select
@@ -12,6 +13,9 @@ from typing import Any, TextIO
 
 STDOUT = "standard output"
 """Its file name in errors."""
+
+PLAIN = "rl_discovery.plain"
+"""Name of what replaces characters that an encoding lacks: a minus sign by a hyphen, others by ?."""
 
 
 class _Output(io.FileIO):
@@ -54,8 +58,15 @@ def secure() -> None:
     """
     if sys.stdout is sys.__stdout__ and sys.stderr is sys.__stderr__:
         _occupy()
-        sys.stdout = _stream(1, sys.stdout, STDOUT, "replace")
+        codecs.register_error(PLAIN, _plain)
+        sys.stdout = _stream(1, sys.stdout, STDOUT, PLAIN)
         sys.stderr = _stream(2, sys.stderr, None, "backslashreplace")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join("-" if c == "−" else "?" for c in error.object[error.start : error.end]), error.end
 
 
 def _occupy() -> None:

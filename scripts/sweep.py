@@ -15,12 +15,13 @@ from rich.table import Table
 from rich.text import Text
 
 from rl_discovery.checkpoints import spelling
+from rl_discovery.discovery.formatting import count, duration, number
 from rl_discovery.meta.runs.signals import StopRequest
 from rl_discovery.scripts import child, output
 from rl_discovery.scripts.arguments import UsageError, check_positive, parse
 from rl_discovery.scripts.flags import flag
 from rl_discovery.scripts.meta_train import parse_arguments
-from rl_discovery.scripts.status import STYLES, count, duration, number
+from rl_discovery.scripts.status import STYLES
 
 if TYPE_CHECKING:
     from rl_discovery.meta.config import RunConfig
@@ -58,7 +59,7 @@ class Arguments:
     """This many random combinations, all different, in place of all there are."""
 
     seed: int = 0
-    """Of the random combinations."""
+    """Seed of the random combinations."""
 
     plan: bool = False
     """Write and print the plan; run nothing."""
@@ -119,7 +120,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Our own arguments, and those of every trial behind `--`."""
     if "--" not in argv:
         return list(argv), []
     at = list(argv).index("--")
@@ -152,7 +152,6 @@ def _check(arguments: Arguments) -> int | None:
 
 
 def _plan(arguments: Arguments, common: list[str]) -> tuple["Plan", list["RunConfig"]]:
-    """The plan that the arguments describe, and each trial's configuration."""
     from rl_discovery.meta.errors import ConfigError
     from rl_discovery.meta.presets import PRESETS
     from rl_discovery.meta.runs import sweep
@@ -167,16 +166,15 @@ def _plan(arguments: Arguments, common: list[str]) -> tuple["Plan", list["RunCon
         axes = [sweep.parse_axis(text, asked.config) for text in arguments.grid]
         if arguments.seeds and any(axis.name == "seed" for axis in axes):
             raise ConfigError("seed is named twice: in --grid and by --seeds")
-        found = sweep.points(axes, arguments.random, arguments.seed)
+        points = sweep.points(axes, arguments.random, arguments.seed)
     except ConfigError as error:
         raise UsageError(f"--grid: {error}") from None
     if arguments.seeds:
-        found = [{**point, "seed": str(seed)} for point in found for seed in arguments.seeds]
-    return sweep.make_plan(preset, asked.config, found)
+        points = [{**point, "seed": str(seed)} for point in points for seed in arguments.seeds]
+    return sweep.make_plan(preset, asked.config, points)
 
 
 def _process(arguments: Arguments, common: list[str], trial: "Trial") -> tuple[list[str], dict[str, str]]:
-    """Command line and environment of a trial."""
     from rl_discovery.meta.presets import PRESETS
 
     # Named also where it is the preset's: a trial that was begun has its own number, which may be another.
@@ -195,8 +193,6 @@ def _become(arguments: Arguments, common: list[str], trial: "Trial") -> NoReturn
 
 
 class _Runner:
-    """Runs trials one after the other, each in a process of its own."""
-
     def __init__(self, arguments: Arguments, common: list[str], plan: "Plan", again: str) -> None:
         self.arguments = arguments
         self.common = common
@@ -292,7 +288,6 @@ def _print_comparison(arguments: Arguments, plan: "Plan") -> None:
 
 
 def _comparison(results: Sequence["Result"]) -> Table:
-    """Trials as `compare` sorts them; columns of what they differ in."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     names = list(dict.fromkeys(name for result in results for name in result.overrides))
     held_out = any(result.held_out_fitness is not None for result in results)
@@ -309,8 +304,8 @@ def _comparison(results: Sequence["Result"]) -> Table:
             *(str(result.overrides.get(name, "")) for name in names),
             Text(result.state, style),
             f"{result.generations:,}{total}",
-            *([number(result.held_out_fitness)] if held_out else []),
-            number(result.fitness),
+            *([number(result.held_out_fitness, 3)] if held_out else []),
+            number(result.fitness, 3),
             count(result.env_steps),
             duration(result.seconds),
         )

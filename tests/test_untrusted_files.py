@@ -38,8 +38,7 @@ from rl_discovery.discovery import AgentConfig, TrainedAgent
 from rl_discovery.discovery.agents.agent import make_agent
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.registry import make_objective
-from rl_discovery.evaluation.errors import ResultsError
-from rl_discovery.evaluation.report.errors import ReportError
+from rl_discovery.evaluation.errors import ReportError, ResultsError
 from rl_discovery.evaluation.report.files import read_run
 from rl_discovery.evaluation.results import Cell, Outcome, Results
 from rl_discovery.evaluation.store import Store

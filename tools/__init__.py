@@ -1,1 +1,1 @@
-"""What the developers run: a campaign of faults, a long run watched from outside, a comparison with rejax."""
+"""What developers run: fault campaign, soak, comparison with rejax, traffic between devices."""

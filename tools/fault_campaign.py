@@ -1,7 +1,7 @@
-"""A small run under every fault that we promise to survive: `python -m tools.fault_campaign`.
+"""Tries every fault that a run promises to survive: `python -m tools.fault_campaign`.
 
-Each fault says what was promised, then happens to a run in a process of its own; the run is resumed and
-compared, to the last bit, with one that nothing happened to.
+Each fault states what is promised and disturbs a small run in a process of its own; the run is resumed and
+compared, to the last bit, with an undisturbed one.
 """
 
 import dataclasses
@@ -19,22 +19,22 @@ from tools.faults import FAULTS
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """What to let happen."""
+    """Which faults to try, and how often."""
 
     kills: int = 100
     """kill -9 at random moments, over one run."""
     generations: int = 2000
-    """Of each run."""
+    """Generations of each run."""
     seed: int = 0
-    """Of the moments and of the damage."""
+    """Seed of the moments and of the damage."""
     faults: tuple[str, ...] = ()
-    """Only these (default: all)."""
+    """Names of faults (default: all)."""
     json: Path | None = None
-    """Where the report goes as JSON."""
+    """File for the report as JSON."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs the campaign; 1 where a promise was broken."""
+    """Runs the campaign; returns 1 where a promise was broken."""
     from rl_discovery.scripts.arguments import UsageError, check_positive, parse
 
     arguments = parse(Arguments, argv, "fault-campaign", __doc__)
@@ -52,14 +52,14 @@ def main(argv: Sequence[str]) -> int:
         findings = []
         for fault in arguments.faults or FAULTS:
             began = time.monotonic()
-            found = list(FAULTS[fault](campaign))
-            for finding in found:
+            new = list(FAULTS[fault](campaign))
+            for finding in new:
                 print(
                     f"{finding.fault}: {'kept' if finding.kept else 'BROKEN'} ({finding.happened})",
                     flush=True,
                 )
             print(f"  {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-            findings += found
+            findings += new
     print(table(findings))
     if arguments.json:
         arguments.json.write_text(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))

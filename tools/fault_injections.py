@@ -1,7 +1,7 @@
-"""What `tools.fault_campaign` changes inside the process of a run before the run begins.
+"""Faults that `tools.fault_campaign` puts into the process of a run before the run begins.
 
 Each is a program for `python -c`: it sets up JAX as the command would, puts a fault in one place, and calls
-the command. Faults hit a fixed share of the places, so that a run has something left to learn from.
+the command. Most faults hit a fixed share of the numbers, so that the run can still learn.
 """
 
 import dataclasses
@@ -23,15 +23,15 @@ right = time.time
 time.time = lambda: right() - 86400.0
 """
 )
-"""Python's clock is a day behind."""
+"""Sets Python's clock back by a day."""
 
 REWARDS = """
 from rl_discovery.discovery.learning import vector_env
-right = environment.step
+right = vector_env.step
 def step(env, noise, states, actions, level):
     moved = right(env, noise, states, actions, level)
     return moved._replace(reward=jnp.where(noise[0] < {share}, {value}, moved.reward))
-environment.step = step
+vector_env.step = step
 """
 
 CANDIDATES = """
@@ -61,9 +61,9 @@ class Injection:
     """A fault inside the program.
 
     Attributes:
-        patch: where it is put.
-        promise: what ought to come of it.
-        status: of the command.
+        patch: Python code that puts it in.
+        promise: how the run ought to end.
+        status: exit status that the command ought to have.
         hits_scores: whether it changes which levels are replayed, and no candidate.
     """
 
@@ -74,7 +74,7 @@ class Injection:
 
     @property
     def code(self) -> str:
-        """For `python -c`."""
+        """The program, for `python -c`."""
         return START.format(patch=self.patch)
 
 
@@ -99,4 +99,4 @@ INJECTIONS = {
         hits_scores=True,
     ),
 }
-"""By what they do."""
+"""All injections, by what they do."""

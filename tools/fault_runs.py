@@ -1,4 +1,4 @@
-"""The runs of `tools.fault_campaign`: started, stopped, and compared with one that nothing happened to."""
+"""The runs of `tools.fault_campaign`: starts and stops them, and compares them with an undisturbed one."""
 
 import contextlib
 import dataclasses
@@ -26,25 +26,25 @@ FLAGS = (
     *("--seed", "7", "--checkpoint.every", "5", "--held-out.every", "20", "--held-out.levels", "4"),
     *("--curriculum.no-gallery", "--logging.no-tensorboard"),
 )
-"""Of the campaign's runs: a good part of their time goes into writing checkpoints, also a best one."""
+"""Flags of the campaign's runs, which spend much of their time on checkpoints, the best one included."""
 
 TIMES = ("wall_s", "generation_s", "env_steps_per_s", "time_")
-"""Metrics that begin like this differ between two runs of the same."""
+"""Beginnings of metrics that differ between two runs of the same configuration."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What became of a run.
+    """The outcome of one fault.
 
     Attributes:
-        fault: what happened to it.
-        promise: what ought to come of it.
-        happened: what came of it, in words.
-        times: how often it was done.
+        fault: what was done to the run.
+        promise: what ought to happen.
+        happened: what happened, in words.
+        times: how often the fault was tried.
         lost: generations that are missing from metrics.jsonl in the end.
         duplicate: generations that are in it twice.
         exact: whether metrics and objective are those of the undisturbed run; None where they must differ.
-        kept: whether the promise was.
+        kept: whether the promise was kept.
     """
 
     fault: str
@@ -59,7 +59,7 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Campaign:
-    """One campaign's settings, and the run that nothing happens to."""
+    """One campaign's settings, and the undisturbed run."""
 
     folder: Path
     generations: int
@@ -68,7 +68,7 @@ class Campaign:
     whole: Path
 
     def start(self, run_dir: Path, code: str | None = None) -> subprocess.Popen[str]:
-        """The command, in a process of its own; or a program that calls it."""
+        """Starts the command in a process of its own, or the program `code`, which calls it."""
         command = child.COMMAND if code is None else (sys.executable, "-c", code)
         arguments = ["meta-train", *FLAGS, "--generations", str(self.generations), "--run-dir", str(run_dir)]
         return subprocess.Popen(
@@ -80,11 +80,11 @@ class Campaign:
         )
 
     def run(self, run_dir: Path, code: str | None = None) -> tuple[int, str]:
-        """The same to its end: exit status and last line."""
+        """Runs the command to its end; returns exit status and last line."""
         return end(self.start(run_dir, code))
 
     def compare(self, run_dir: Path) -> dict[str, Any]:
-        """Lost and duplicate generations, and whether the run is the undisturbed one."""
+        """Lost and duplicate generations, and whether the run equals the undisturbed one."""
         rows = read_rows(run_dir)
         numbers = [row["generation"] for row in rows]
         same = stripped(rows) == stripped(read_rows(self.whole)) and tensors(run_dir) == tensors(self.whole)
@@ -95,14 +95,14 @@ class Campaign:
         }
 
     def finding(self, fault: str, promise: str, happened: str, run_dir: Path, times: int = 1) -> Finding:
-        """Of a run that was to be exact in the end."""
-        found = self.compare(run_dir)
-        kept = found == {"lost": 0, "duplicate": 0, "exact": True}
-        return Finding(fault, promise, happened, times, kept=kept, **found)
+        """The finding about a run that has to be exact at its end."""
+        comparison = self.compare(run_dir)
+        kept = comparison == {"lost": 0, "duplicate": 0, "exact": True}
+        return Finding(fault, promise, happened, times, kept=kept, **comparison)
 
 
 def read_rows(run_dir: Path) -> list[dict[str, Any]]:
-    """The whole lines of metrics.jsonl, whatever is in it twice; also while somebody writes it."""
+    """All whole lines of metrics.jsonl, duplicates included; also while it is being written."""
     return [line.row for line in intact_metrics(run_dir)]
 
 
@@ -113,12 +113,12 @@ def count_rows(run_dir: Path) -> int:
 
 
 def stripped(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Without what a clock says."""
+    """Rows without the metrics that depend on time."""
     return [{k: v for k, v in row.items() if not k.startswith(TIMES)} for row in rows]
 
 
 def arrays(run_dir: Path) -> dict[tuple[str, str], Any]:
-    """The arrays of the current and the best objective, as far as there are these."""
+    """The arrays of the current and the best objective, where there are any, by file and name."""
     from safetensors.numpy import load_file
 
     return {
@@ -129,7 +129,7 @@ def arrays(run_dir: Path) -> dict[tuple[str, str], Any]:
 
 
 def tensors(run_dir: Path) -> dict[tuple[str, str], bytes]:
-    """The same as bytes."""
+    """The arrays of both objectives as bytes, which compare NaN as equal."""
     return {name: array.tobytes() for name, array in arrays(run_dir).items()}
 
 
@@ -141,7 +141,7 @@ def end(process: subprocess.Popen[str], seconds: float = 600) -> tuple[int, str]
 
 
 def wait_for_rows(process: subprocess.Popen[str], run_dir: Path, rows: int) -> bool:
-    """Waits until the run has so many generations; False where it ended before."""
+    """Waits until the run has `rows` generations; False where it ended before."""
     while count_rows(run_dir) < rows:
         if process.poll() is not None:
             return False
@@ -150,7 +150,7 @@ def wait_for_rows(process: subprocess.Popen[str], run_dir: Path, rows: int) -> b
 
 
 def kill_at_row(campaign: Campaign, run_dir: Path, rows: int) -> None:
-    """Starts the run and kills it once it has so many generations."""
+    """Starts the run and kills it once it has `rows` generations."""
     process = campaign.start(run_dir)
     if not wait_for_rows(process, run_dir, rows):
         raise RuntimeError(f"ended before {rows} generations: {end(process)}")
@@ -159,6 +159,6 @@ def kill_at_row(campaign: Campaign, run_dir: Path, rows: int) -> None:
 
 
 def wait(process: subprocess.Popen[str], seconds: float) -> None:
-    """So long, but not beyond the process's end."""
+    """Waits for `seconds`, or until the process ends."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)

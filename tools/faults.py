@@ -28,18 +28,18 @@ from tools.fault_runs import (
 )
 
 EARLY = 0.5
-"""Share of the kills at a moment between the start and the first new generation; the others come after it,"""
+"""Share of the kills that fall between the start and the first new generation; the others come after it."""
 
 LATE_SECONDS = 1.5
-"""by so many seconds at most."""
+"""How many seconds after the first new generation a later kill falls, at most."""
 
 TERMINATIONS = 5
-"""Kills for each SIGTERM."""
+"""The campaign sends one SIGTERM for so many kills."""
 
 
 def kills(campaign: Campaign) -> Iterator[Finding]:
-    """kill -9, again and again."""
-    yield _again_and_again(
+    """Kills a run with -9, many times."""
+    yield _repeated_signals(
         campaign,
         signal.SIGKILL,
         campaign.kills,
@@ -48,8 +48,8 @@ def kills(campaign: Campaign) -> Iterator[Finding]:
 
 
 def terminations(campaign: Campaign) -> Iterator[Finding]:
-    """SIGTERM, again and again."""
-    yield _again_and_again(
+    """Stops a run by SIGTERM, many times."""
+    yield _repeated_signals(
         campaign,
         signal.SIGTERM,
         max(1, campaign.kills // TERMINATIONS),
@@ -57,8 +57,8 @@ def terminations(campaign: Campaign) -> Iterator[Finding]:
     )
 
 
-def _again_and_again(campaign: Campaign, number: signal.Signals, times: int, promise: str) -> Finding:
-    """A signal at random moments, so many times; a run that is done before the last one begins anew."""
+def _repeated_signals(campaign: Campaign, number: signal.Signals, times: int, promise: str) -> Finding:
+    """Sends a signal `times` times at random moments; a run that ends before is compared and begun anew."""
     fault = f"{'kill -9' if number == signal.SIGKILL else number.name} at random moments"
     run_dir, done, runs = campaign.folder / number.name, 0, 1
     start_up, longest = 6.0, 0.0
@@ -78,9 +78,9 @@ def _again_and_again(campaign: Campaign, number: signal.Signals, times: int, pro
         if complaint := _wrong(number, status, line, run_dir):
             return Finding(fault, promise, complaint, done, 0, 0, False, kept=False)
         if status == 0:
-            found = campaign.finding(fault, promise, "", run_dir, done)
-            if not found.kept:
-                return dataclasses.replace(found, happened=f"differs after {done} times")
+            finding = campaign.finding(fault, promise, "", run_dir, done)
+            if not finding.kept:
+                return dataclasses.replace(finding, happened=f"differs after {done} times")
             shutil.rmtree(run_dir)
             runs += 1
     status, _ = campaign.run(run_dir)
@@ -91,10 +91,10 @@ def _again_and_again(campaign: Campaign, number: signal.Signals, times: int, pro
 
 
 def _wrong(number: signal.Signals, status: int, line: str, run_dir: Path) -> str | None:
-    """What is wrong with how a run ended after a signal, or of itself; None: nothing."""
+    """What is wrong with the end of a run, after a signal or of itself; None where nothing is."""
     if status == 0 or number == signal.SIGKILL == -status:
         return None
-    # Before Python is up it is the signal itself that ends the process; a shell says 128 + number for it.
+    # Before Python is up the signal itself ends the process; a shell reports that as 128 + number.
     if status == -number and not line:
         return None
     if status != 128 + number:
@@ -105,7 +105,7 @@ def _wrong(number: signal.Signals, status: int, line: str, run_dir: Path) -> str
 
 
 def damaged_checkpoints(campaign: Campaign) -> Iterator[Finding]:
-    """The newest checkpoint cut short, or one of its bits turned, in each kind of file that it has."""
+    """Cuts files of the newest checkpoint short, or flips one of their bits; each kind of file once."""
     for name, damage in (("truncated", _truncate), ("bit-flipped", _flip)):
         run_dir, times = campaign.folder / name, 0
         kill_at_row(campaign, run_dir, 9 * campaign.generations // 10)
@@ -147,14 +147,14 @@ def _flip(campaign: Campaign, path: Path) -> None:
 
 
 def full_disk(campaign: Campaign) -> Iterator[Finding]:
-    """A file system that fills up while the run goes, and is given space afterwards."""
+    """Fills the file system while a run goes on, then makes room."""
     promise = "one clear line, status 1, nothing half-written; with space again the run goes on; exact"
     with _tmpfs(campaign.folder / "small", "1m") as mount:
         yield _refused(campaign, "full disk (tmpfs of 1 MB)", promise, mount, "size=64m")
 
 
 def read_only(campaign: Campaign) -> Iterator[Finding]:
-    """A run directory that may no longer be written."""
+    """Makes the run directory read-only, then writable again."""
     promise = "one clear line, status 1, nothing changed; writable again the run goes on; exact"
     with _tmpfs(campaign.folder / "readonly", "64m") as mount:
         if mount is not None:
@@ -164,7 +164,7 @@ def read_only(campaign: Campaign) -> Iterator[Finding]:
 
 
 def _refused(campaign: Campaign, fault: str, promise: str, mount: Path | None, relief: str) -> Finding:
-    """A run on a file system that fails it, and again once that is remounted with `relief`."""
+    """Runs on a file system that fails, and again after a remount with `relief`."""
     if mount is None:
         return Finding(
             fault, promise, "NOT DONE: needs the right to mount a tmpfs", 0, 0, 0, None, kept=False
@@ -173,25 +173,27 @@ def _refused(campaign: Campaign, fault: str, promise: str, mount: Path | None, r
     status, line = campaign.run(run_dir)
     _remount(mount, relief)
     again, _ = campaign.run(run_dir)
-    found = campaign.finding(fault, promise, f"status {status}, `{_short(line)}`; then {again}", run_dir)
+    finding = campaign.finding(fault, promise, f"status {status}, `{_short(line)}`; then {again}", run_dir)
     clear = status == 1 and line.startswith("error: ") and again == 0
-    return dataclasses.replace(found, kept=found.kept and clear)
+    return dataclasses.replace(finding, kept=finding.kept and clear)
 
 
 def clock_set_back(campaign: Campaign) -> Iterator[Finding]:
-    """The clock of the second start is a day behind."""
+    """Sets the clock of the second start back by a day."""
     run_dir = campaign.folder / "clock"
     kill_at_row(campaign, run_dir, campaign.generations // 3)
     status, _ = campaign.run(run_dir, CLOCK)
-    found = campaign.finding("clock set back a day", "no part of a result depends on it; exact", "", run_dir)
+    finding = campaign.finding(
+        "clock set back a day", "no part of a result depends on it; exact", "", run_dir
+    )
     walls = [row["wall_s"] for row in read_rows(run_dir)]
     grows = all(before <= after for before, after in itertools.pairwise(walls))
     happened = f"resumed to the end (status {status}); wall_s {'never falls' if grows else 'FALLS'}"
-    yield dataclasses.replace(found, happened=happened, kept=found.kept and grows)
+    yield dataclasses.replace(finding, happened=happened, kept=finding.kept and grows)
 
 
 def two_starters(campaign: Campaign) -> Iterator[Finding]:
-    """A second process in the same run directory."""
+    """Starts a second process in the same run directory."""
     run_dir = campaign.folder / "two"
     first = campaign.start(run_dir)
     wait_for_rows(first, run_dir, 3)
@@ -199,18 +201,18 @@ def two_starters(campaign: Campaign) -> Iterator[Finding]:
     status, line = campaign.run(run_dir)
     first.send_signal(signal.SIGCONT)
     ended, _ = end(first)
-    found = campaign.finding(
+    finding = campaign.finding(
         "two starters", "the second is refused, the first does not notice; exact", "", run_dir
     )
     yield dataclasses.replace(
-        found,
+        finding,
         happened=f"second: status {status}, `{_short(line)}`; first: {ended}",
-        kept=found.kept and status == 1 and "in use by a live process" in line and ended == 0,
+        kept=finding.kept and status == 1 and "in use by a live process" in line and ended == 0,
     )
 
 
 def injections(campaign: Campaign) -> Iterator[Finding]:
-    """NaN and infinities where numbers are made."""
+    """Puts NaN and infinities into rewards, candidates and scores."""
     for number, (name, injection) in enumerate(INJECTIONS.items()):
         run_dir = campaign.folder / f"inject-{number}"
         status, line = campaign.run(run_dir, injection.code)

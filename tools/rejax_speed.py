@@ -2,9 +2,10 @@
 
     python -m tools.rejax_speed
 
-rejax 0.1.3 wants gymnax 0.0.9 and so cannot share our environment: this makes one of its own (a gigabyte) and
-times both there and here, one after the other, each in a process of its own. Counted are training steps over
-the time of training, without compiling and without evaluations. docs/performance.md keeps the figures.
+rejax 0.1.3 wants gymnax 0.0.9 and so cannot share our environment: this makes a second one (a gigabyte) and
+times both sides one after the other, each with its environment in a process of its own. Counted are
+training steps over the time of training, without compiling and without evaluations. The figures are
+in docs/performance.md.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 REQUIREMENTS = ("rejax==0.1.3", "jax==0.10.2", "gymnax==0.0.9", "brax==0.14.2", "setuptools<81")
-"""setuptools: gymnax 0.0.9 imports pkg_resources."""
+"""What is installed beside rejax; setuptools because gymnax 0.0.9 imports pkg_resources."""
 
 ENVIRONMENTS = ("CartPole-v1", "Breakout-MinAtar", "SpaceInvaders-MinAtar", "brax/reacher")
 
@@ -47,7 +48,7 @@ class Arguments:
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """PPO's, equal on both sides."""
+    """Settings of PPO, equal on both sides."""
 
     workers: int = 64
     rollout_steps: int = 128
@@ -61,13 +62,13 @@ SETTINGS = {
     "CartPole-v1": Setting(workers=4, minibatches=4, updates=200),
     "brax/reacher": Setting(scale_observations=True),
 }
-"""Where it is not MinAtar's."""
+"""Settings by environment; elsewhere those of MinAtar, which are the defaults."""
 
 Side = Literal["rejax", "ours"]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Times both sides and prints a table; `--measure` is how it calls itself in either environment."""
+    """Times both sides and prints a table; it calls itself with `--measure` in either environment."""
     if argv[:1] == ["--measure"]:
         print(json.dumps(_measure(json.loads(argv[1]))))
         return 0
@@ -109,7 +110,7 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _rejax_python(folder: Path) -> Path:
-    """The interpreter of rejax's environment, which is made first if need be."""
+    """The interpreter of rejax's environment, which is made if there is none."""
     python = folder / "bin" / "python"
     if not python.exists():
         print(f"making {folder} for rejax (about a gigabyte)", file=sys.stderr)
@@ -119,7 +120,7 @@ def _rejax_python(folder: Path) -> Path:
 
 
 def _run(python: Path, task: dict[str, Any]) -> dict[str, float]:
-    """One measurement in a process of its own, where nothing of ours can be imported by chance."""
+    """One measurement in a process of its own, which cannot import anything of ours by accident."""
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("XLA_", "JAX_", "PYTHON"))
     }
@@ -192,7 +193,8 @@ def _our_training(task: dict[str, Any]) -> Any:
     from rl_discovery import envs
     from rl_discovery.discovery.agents.agent import AgentConfig
     from rl_discovery.discovery.keys import keys_of
-    from rl_discovery.discovery.learning.lifetime import make_learner, train_block
+    from rl_discovery.discovery.learning.build import make_learner
+    from rl_discovery.discovery.learning.lifetime import train_block
     from rl_discovery.discovery.objectives.ppo import PPO
     from rl_discovery.discovery.sharding import make_mesh, run_blocks
     from rl_discovery.evaluation.lanes import default_block_size

@@ -1,8 +1,8 @@
-"""A long run watched from outside, for what grows: `python -m tools.soak --run-dir runs/soak`.
+"""Watches a long run from outside for growing memory: `python -m tools.soak --run-dir runs/soak`.
 
 Memory, threads and open files of the process are read from /proc at even intervals; after a warm-up none of
-them may grow. The run is one of the usual command, with checkpoints, held-out evaluations, galleries and
-TensorBoard, all more often than they would be.
+them may grow. The run is started by the usual command, with checkpoints, held-out evaluations, galleries and
+TensorBoard, all more often than usual.
 """
 
 import contextlib
@@ -27,16 +27,16 @@ FLAGS = (
 """Short generations, so that an hour holds as many as weeks of a real run; a checkpoint every 10 seconds."""
 
 NAMES = ("rss_mib", "threads", "files")
-"""What is sampled, besides `seconds`."""
+"""Quantities that are sampled, besides `seconds`."""
 
 TOLERANCE = 0.01
-"""Of memory, which an allocator's arenas let wander by more than that from one sample to the next."""
+"""Share by which memory may grow; single samples vary by more, because of the allocator's arenas."""
 
 FEWEST = 12
-"""Samples that tell anything."""
+"""Samples that are needed at least."""
 
 STOPPED = 128 + signal.SIGTERM
-"""Status of a run that was told to stop."""
+"""Exit status of a run that was stopped."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,19 +44,19 @@ class Arguments:
     """How long to watch."""
 
     run_dir: Path
-    """Of the run; must not exist."""
+    """Directory of the run; must not exist."""
     minutes: float = 60.0
-    """Of watching."""
+    """How long to watch the run."""
     warm_up: float = 10.0
-    """Minutes of those that do not count: programs compile, caches and buffers fill."""
+    """Minutes at the start that do not count, in which programs compile and caches and buffers fill."""
     every: float = 5.0
     """Seconds between two samples."""
     json: Path | None = None
-    """Where the samples go."""
+    """File for the samples."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs it; 1 where something grew."""
+    """Runs the soak; returns 1 where something grew."""
     from rl_discovery.scripts.arguments import UsageError, parse
 
     arguments = parse(Arguments, argv, "soak", __doc__)
@@ -82,16 +82,16 @@ def main(argv: Sequence[str]) -> int:
     if status != STOPPED or len(counted) < FEWEST:
         print(f"error: the run ended after {len(samples)} samples, status {status}: {last}", file=sys.stderr)
         return 1
-    found = summary(counted)
-    document = {"generations": count_rows(arguments.run_dir), "after_warm_up": found, "samples": samples}
+    summarised = summary(counted)
+    document = {"generations": count_rows(arguments.run_dir), "after_warm_up": summarised, "samples": samples}
     if arguments.json:
         arguments.json.write_text(json.dumps(document) + "\n")
     print(json.dumps({name: document[name] for name in ("generations", "after_warm_up")}, indent=2))
-    return 1 if found["grew"] else 0
+    return 1 if summarised["grew"] else 0
 
 
 def watch(process: subprocess.Popen[bytes], seconds: float, every: float) -> list[dict[str, float]]:
-    """Samples of a process, for so long or until it ends."""
+    """Samples a process every `every` seconds, for `seconds` or until it ends."""
     began = time.monotonic()
     samples = []
     while process.poll() is None and (passed := time.monotonic() - began) < seconds:
@@ -102,7 +102,7 @@ def watch(process: subprocess.Popen[bytes], seconds: float, every: float) -> lis
 
 
 def sample(pid: int) -> dict[str, float]:
-    """Resident memory in MiB, threads, and open files of a process, as Linux tells them."""
+    """Resident memory in MiB, threads, and open files of a process, from /proc."""
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return {
         "rss_mib": round(int(status["VmRSS"].split()[0]) / 1024, 2),
@@ -112,7 +112,7 @@ def sample(pid: int) -> dict[str, float]:
 
 
 def summary(samples: Sequence[dict[str, float]]) -> dict[str, object]:
-    """What the samples after the warm-up say.
+    """Summarises the samples after the warm-up.
 
     Returns:
         Lowest, median and highest of each quantity, medians of the first and the last third, and what grew:
@@ -122,20 +122,20 @@ def summary(samples: Sequence[dict[str, float]]) -> dict[str, object]:
     import numpy as np
 
     third = len(samples) // 3
-    found: dict[str, object] = {"samples": len(samples)}
+    statistics: dict[str, object] = {"samples": len(samples)}
     grew = []
     for name in NAMES:
         values = np.array([row[name] for row in samples])
         first, last = float(np.median(values[:third])), float(np.median(values[-third:]))
         if last > first * (1 + (TOLERANCE if name == "rss_mib" else 0)):
             grew.append(name)
-        found[name] = {
+        statistics[name] = {
             "lowest": float(values.min()),
             "highest": float(values.max()),
             "median_of_first_third": first,
             "median_of_last_third": last,
         }
-    return found | {"grew": grew}
+    return statistics | {"grew": grew}
 
 
 if __name__ == "__main__":

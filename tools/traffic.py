@@ -1,4 +1,4 @@
-"""What crosses devices in a compiled program, read from the program itself: collectives and their bytes.
+"""Counts what crosses devices, from the compiled program: collectives and their bytes.
 
 `python -m tools.traffic --preset ta-lpg-cpu --devices 8` counts those of one generation. docs/scaling.md
 builds its cost model on that, and a test holds it against what a generation must send.
@@ -23,7 +23,7 @@ KINDS = (
 )
 
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "f16": 2, "bf16": 2, "s32": 4, "u32": 4, "f32": 4}
-"""Bytes of one element; those of other types have 8."""
+"""Bytes of one element; 8 for other types."""
 
 _SHAPE = re.compile(r"\b(pred|bf16|[suf]\d+)\[([\d,]*)\]")
 _INSTRUCTION = re.compile(rf"= (?P<result>.*?) (?P<kind>{'|'.join(KINDS)})(?:-start)?\(")
@@ -33,12 +33,12 @@ _CALL = re.compile(r"(?P<how>\w+)=\{?(?P<names>%[\w.\-]+(?:, ?%[\w.\-]+)*)")
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """One instruction that all devices take part in.
+    """One instruction in which all devices take part.
 
     Attributes:
         kind: one of KINDS.
-        bytes: of its result on one device.
-        repeated: whether it stands in a loop, and so may happen any number of times.
+        bytes: size of its result on one device.
+        repeated: whether it is inside a loop, and so may be executed any number of times.
     """
 
     kind: str
@@ -112,7 +112,7 @@ def main(argv: Sequence[str]) -> int:
     """Prints the collectives of one generation by kind; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.traffic", description=__doc__)
     parser.add_argument("--preset", default="ta-lpg-cpu")
-    parser.add_argument("--devices", type=int, default=8, help="virtual ones, on a CPU")
+    parser.add_argument("--devices", type=int, default=8, help="how many devices; on a CPU they are virtual")
     arguments = parser.parse_args(argv)
     runtime.configure(arguments.devices)
     import jax

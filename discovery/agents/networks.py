@@ -1,8 +1,8 @@
 """Agent networks in flax: a policy and a second head, as lookup tables, MLPs or small CNNs.
 
-Policy and head are separate networks under the parameter names `policy` and `head`, because the
-papers train them with learning rates of their own; or one `body` with two last layers. All act on
-observations of any leading shape.
+Policy and head are separate networks with the parameter names `policy` and `head`, since the papers train
+them with different learning rates; or one `body` with two last layers. All take observations of any leading
+shape.
 """
 
 import dataclasses
@@ -26,8 +26,8 @@ ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {"relu": nn.relu, "tan
 def orthogonal(scale: float) -> nn.initializers.Initializer:
     """flax's orthogonal initialiser, one lane after the other.
 
-    LAPACK's decomposition of a batch of matrices shares one thread pool among all host devices, and two of
-    them wait for each other for ever (jaxlib 0.10.2).
+    LAPACK decomposes a batch of matrices with one thread pool for all host devices, and two devices deadlock
+    (jaxlib 0.10.2).
     """
     initialiser = nn.initializers.orthogonal(scale)
 
@@ -44,15 +44,15 @@ class MakeBody(Protocol):
     """Makes one of an agent's networks."""
 
     def __call__(self, outputs: int | None, last_scale: float, zeros: int = 0) -> nn.Module:
-        """With so many outputs, the last layer's weights on this scale; None: without a last layer.
+        """A network whose last layer has `outputs` and this initial scale, or no last layer for None.
 
-        The weights of the first `zeros` outputs are 0.
+        The weights of the first `zeros` outputs start at 0.
         """
         ...
 
 
 class Table(nn.Module):
-    """One row of outputs per state, all zeros at first: the gradient of a gather is a scatter-add."""
+    """A lookup table: one row of outputs per state, which starts at zero."""
 
     states: int
     outputs: int
@@ -61,20 +61,20 @@ class Table(nn.Module):
     def __call__(self, observation: Int[Array, "*batch"]) -> Float[Array, "*batch outputs"]:
         """The rows of the observed states."""
         rows = self.param("rows", nn.initializers.zeros, (self.states, self.outputs))
-        # States are in range by construction; clipping them would cost a pass over the indices.
+        # States are in range; clipping them would cost a pass over the indices.
         return rows.at[observation].get(mode="promise_in_bounds")
 
 
 class MLP(nn.Module):
-    """Layers with orthogonal weights on the flattened observation, the last one linear.
+    """Dense layers with orthogonal weights on the flattened observation.
 
     Attributes:
         hidden: widths of the hidden layers.
         activation: after each of them.
         dims: axes of one observation.
-        outputs: of the last layer; None for the last hidden layer itself.
-        last_scale: of the last layer's weights.
-        zeros: outputs, the first ones, whose weights are 0 instead.
+        outputs: of the linear last layer; None for no last layer.
+        last_scale: initial scale of its weights.
+        zeros: so many first outputs have weights of 0 instead.
     """
 
     hidden: tuple[int, ...]
@@ -86,7 +86,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, observation: Shaped[Array, "*batch_and_dims"]) -> Float[Array, "*batch outputs"]:
-        """Outputs of observations with `dims` axes of their own."""
+        """Outputs for observations with `dims` axes."""
         x = observation.reshape(*observation.shape[: observation.ndim - self.dims], -1).astype(jnp.float32)
         for width in self.hidden:
             x = ACTIVATIONS[self.activation](nn.Dense(width, kernel_init=ORTHOGONAL)(x))
@@ -104,7 +104,7 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, observation: Shaped[Array, "*batch H W C"]) -> Float[Array, "*batch outputs"]:
-        """Outputs of observations with three axes of their own."""
+        """Outputs for observations with three axes."""
         lead = observation.shape[:-3]
         x = observation.reshape(-1, *observation.shape[-3:]).astype(jnp.float32)
         x = ACTIVATIONS[self.activation](nn.Conv(16, (3, 3), kernel_init=ORTHOGONAL)(x))
@@ -113,7 +113,7 @@ class CNN(nn.Module):
 
 
 def last_layer(outputs: int, scale: float, zeros: int = 0) -> nn.Dense:
-    """Linear, with orthogonal weights, but for the first `zeros` outputs, whose weights are 0."""
+    """A linear layer with orthogonal weights; those of the first `zeros` outputs are 0."""
     initialiser = orthogonal(scale)
 
     def init(key: Key[Array, ""], shape: tuple[int, ...], dtype: Any = jnp.float32, **_: Any) -> Array:
@@ -124,10 +124,10 @@ def last_layer(outputs: int, scale: float, zeros: int = 0) -> nn.Dense:
 
 
 class AgentNetwork(nn.Module):
-    """A policy and a second head, which share nothing or all but their last layers.
+    """A policy and a second head, with separate bodies or a shared one.
 
-    A policy's last layer of zeros makes the first policy uniform, or standard normal; of the second head the
-    first `zero_outputs` are 0 at first.
+    The policy's last layer starts at zero, which makes the first policy uniform or a standard normal. The
+    first `zero_outputs` of the second head start at 0.
     """
 
     make_body: MakeBody
@@ -137,7 +137,7 @@ class AgentNetwork(nn.Module):
     zero_outputs: int = 0
 
     def setup(self) -> None:
-        """Two bodies of the same kind, or one."""
+        """Makes the bodies and last layers."""
         if self.shared:
             self.body = self.make_body(None, 0.0)
         last = last_layer if self.shared else self.make_body
@@ -149,20 +149,20 @@ class AgentNetwork(nn.Module):
         self.head = last(self.head_size, 1.0, self.zero_outputs)
 
     def __call__(self, observation: Array) -> Outputs:
-        """Parameters of the policy and the second head."""
+        """Parameters of the policy, and the second head."""
         x = self.body(observation) if self.shared else observation
         return Outputs(self.policy(x), self.head(x), self.distribution)
 
 
 class MeanAndDeviation(nn.Module):
-    """Means from a network; log deviations that are the same everywhere, 0 at first (PPO)."""
+    """Means from a network, and log standard deviations that do not depend on the state, 0 at first (PPO)."""
 
     mean: nn.Module
     dimensions: int
 
     @nn.compact
     def __call__(self, observation: Array) -> Float[Array, "*batch D"]:
-        """Both, one after the other."""
+        """Means, then log standard deviations."""
         mean = self.mean(observation)
         log_std = self.param("log_std", nn.initializers.zeros, (self.dimensions,))
         return jnp.concatenate([mean, jnp.broadcast_to(log_std, mean.shape)], axis=-1)
@@ -170,12 +170,12 @@ class MeanAndDeviation(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Observations:
-    """What a network has to know of an observation space.
+    """What a network needs to know of an observation space.
 
     Attributes:
         shape: of one observation.
         dtype: its name.
-        states: S where observations are the integers below it, None elsewhere.
+        states: S, if observations are the integers below S, else None.
     """
 
     shape: tuple[int, ...]
@@ -184,27 +184,27 @@ class Observations:
 
     @classmethod
     def of(cls, space: Any) -> "Observations":
-        """Of gymnax's space."""
+        """From a space of gymnax."""
         states = int(space.n) if is_discrete(space) else None
         return cls(tuple(space.shape), jnp.dtype(space.dtype).name, states)
 
     def example(self) -> Array:
-        """One observation, to initialise with."""
+        """One observation, to initialise a network with."""
         return jnp.zeros(self.shape, self.dtype)
 
 
-def table_body(seen: Observations, hidden: tuple[int, ...], activation: Activation) -> MakeBody:
+def table_body(observations: Observations, hidden: tuple[int, ...], activation: Activation) -> MakeBody:
     """Lookup tables for integer observations."""
     del hidden, activation
-    states = seen.states
+    states = observations.states
     if states is None:
         raise ValueError(
-            f"a tabular agent needs integer observations (Discrete), not {seen.dtype} arrays of shape "
-            f"{seen.shape}: use network='mlp'"
+            f"a tabular agent needs integer observations (Discrete), not {observations.dtype} arrays "
+            f"of shape {observations.shape}: use network='mlp'"
         )
 
     def make(outputs: int | None, last_scale: float, zeros: int = 0) -> nn.Module:
-        del last_scale, zeros  # all rows are zeros at first
+        del last_scale, zeros  # all rows start at zero
         if outputs is None:
             raise ValueError("a table has no layers that could be shared: use network='mlp' or shared=False")
         return Table(states, outputs)
@@ -212,17 +212,17 @@ def table_body(seen: Observations, hidden: tuple[int, ...], activation: Activati
     return make
 
 
-def mlp_body(seen: Observations, hidden: tuple[int, ...], activation: Activation) -> MakeBody:
+def mlp_body(observations: Observations, hidden: tuple[int, ...], activation: Activation) -> MakeBody:
     """MLPs; integer observations are one-hot encoded."""
-    states = seen.states
+    states = observations.states
     if states is not None:
         return lambda *last: OneHot(states, MLP(hidden, activation, 1, *last))
-    return lambda *last: MLP(hidden, activation, len(seen.shape), *last)
+    return lambda *last: MLP(hidden, activation, len(observations.shape), *last)
 
 
-def cnn_body(seen: Observations, hidden: tuple[int, ...], activation: Activation) -> MakeBody:
+def cnn_body(observations: Observations, hidden: tuple[int, ...], activation: Activation) -> MakeBody:
     """CNNs for observations of shape (height, width, planes)."""
-    if len(seen.shape) != 3:
+    if len(observations.shape) != 3:
         raise ValueError("a CNN agent needs observations of shape (height, width, planes): use network='mlp'")
     return lambda *last: CNN(hidden, activation, *last)
 
@@ -234,7 +234,7 @@ class OneHot(nn.Module):
     inner: nn.Module
 
     def __call__(self, observation: Int[Array, "*batch"]) -> Array:
-        """Outputs of `inner`."""
+        """Outputs of `inner` for one-hot vectors."""
         return self.inner(jax.nn.one_hot(observation, self.size))
 
 

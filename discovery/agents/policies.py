@@ -1,8 +1,8 @@
-"""What the policy outputs of an agent network mean: a distribution over actions.
+"""Distributions over actions, which the policy outputs of an agent network parametrise.
 
-`policy_for` picks one for an action space: softmax over discrete actions, a diagonal Gaussian for boxes.
+`policy_for` picks one for an action space: softmax for discrete actions, a diagonal Gaussian for boxes.
 Sampling is a function of random numbers drawn in bulk beforehand. `Outputs` carries its policy, so that
-objectives ask for log-probabilities and entropies without knowing which it is.
+objectives compute log-probabilities and entropies without knowing which it is.
 """
 
 import dataclasses
@@ -21,11 +21,11 @@ Bounds = Literal["clip", "tanh"]
 
 
 class Policy(Protocol):
-    """A family of distributions over actions; hashable, because it is the static part of `Outputs`."""
+    """A family of distributions over actions; hashable, as the static part of `Outputs`."""
 
     @property
     def size(self) -> int:
-        """D, numbers that describe one distribution."""
+        """D, parameters of one distribution."""
         ...
 
     def draw(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
@@ -33,7 +33,7 @@ class Policy(Protocol):
         ...
 
     def sample(self, parameters: Float[Array, "*batch D"], draws: Float[Array, "..."]) -> Num[Array, "..."]:
-        """Actions."""
+        """Actions, from parameters and random numbers."""
         ...
 
     def log_prob(self, parameters: Float[Array, "*batch D"], action: Array) -> Float[Array, "*batch"]:
@@ -45,7 +45,7 @@ class Policy(Protocol):
         ...
 
     def to_environment(self, action: Array) -> Array:
-        """What the environment is given for an action."""
+        """Actions in the range of the environment."""
         ...
 
 
@@ -66,7 +66,7 @@ class Categorical:
     def sample(
         self, parameters: Float[Array, "*batch A"], draws: Float[Array, "*batch"]
     ) -> Int[Array, "*batch"]:
-        """Actions by inverting the distribution function at uniform draws."""
+        """Actions by inverse transform sampling."""
         weights = jnp.exp(parameters - jnp.max(parameters, axis=-1, keepdims=True))
         threshold = draws * jnp.sum(weights, axis=-1)
         below = jnp.cumsum(weights[..., :-1], axis=-1) <= threshold[..., None]
@@ -76,7 +76,7 @@ class Categorical:
         self, parameters: Float[Array, "*batch A"], action: Int[Array, "*batch"]
     ) -> Float[Array, "*batch"]:
         """log pi(a)."""
-        # Not looked up by index: the gradient of that is a scatter, which runs row by row.
+        # A comparison, not an index: the gradient of a gather is a scatter, which runs row by row.
         chosen = action[..., None] == jnp.arange(self.size)
         return jnp.sum(jnp.where(chosen, jax.nn.log_softmax(parameters), 0.0), axis=-1)
 
@@ -86,22 +86,23 @@ class Categorical:
         return -jnp.sum(jnp.exp(log_policy) * log_policy, axis=-1)
 
     def to_environment(self, action: Int[Array, "*batch"]) -> Int[Array, "*batch"]:
-        """The same."""
+        """Discrete actions are passed on as they are."""
         return action
 
 
 @dataclasses.dataclass(frozen=True)
 class DiagonalGaussian:
-    """Independent normal distributions; parameters are the means, then the logs of the deviations.
+    """Independent normal distributions; parameters are the means, then the log standard deviations.
 
-    Actions are kept as they were sampled, and the environment is given what `bounds` makes of them.
-    Log-probabilities are those of the sampled action: the change of variables of tanh has the same
-    factor in both policies of a ratio and no part in any gradient, so that mirror learning and A2C do
-    not see it. The entropy is that of the Gaussian, too.
+    Actions are stored as sampled, and `bounds` maps them to the range of the environment. Log-probabilities
+    are those
+    of the sampled action: tanh's change of variables cancels in the ratio of two policies and has no
+    gradient, so that neither mirror learning nor A2C depends on it. The entropy is that of the Gaussian, too.
 
     Attributes:
-        low, high: of the action space, one number per component.
-        bounds: `clip`, or `tanh`, which squashes onto the range.
+        low: of the action space, one number per component.
+        high: likewise.
+        bounds: `clip`, or `tanh`, which squashes to the range.
     """
 
     low: tuple[float, ...]
@@ -125,7 +126,7 @@ class DiagonalGaussian:
     def sample(
         self, parameters: Float[Array, "*batch D"], draws: Float[Array, "*batch A"]
     ) -> Float[Array, "*batch A"]:
-        """Mean plus deviation times the draws; not bounded."""
+        """Mean plus standard deviation times the draws, not bounded."""
         mean, log_std = jnp.split(parameters, 2, axis=-1)
         return mean + jnp.exp(log_std) * draws
 
@@ -138,12 +139,12 @@ class DiagonalGaussian:
         return jnp.sum(-0.5 * error**2 - log_std - 0.5 * math.log(2 * math.pi), axis=-1)
 
     def entropy(self, parameters: Float[Array, "*batch D"]) -> Float[Array, "*batch"]:
-        """Of the Gaussian, before any bounds."""
+        """Entropy of the Gaussian, before bounds."""
         _, log_std = jnp.split(parameters, 2, axis=-1)
         return jnp.sum(log_std + 0.5 * math.log(2 * math.pi * math.e), axis=-1)
 
     def to_environment(self, action: Float[Array, "*batch A"]) -> Float[Array, "*batch A"]:
-        """Clipped to the range, or squashed onto it."""
+        """Actions clipped or squashed to the range."""
         low, high = jnp.asarray(self.low), jnp.asarray(self.high)
         if self.bounds == "clip":
             return jnp.clip(action, low, high)
@@ -154,11 +155,11 @@ def policy_for(space: Any, bounds: Bounds = "clip") -> Categorical | DiagonalGau
     """The policy for an action space.
 
     Args:
-        space: gymnax's, `Discrete` or a `Box` with one axis.
-        bounds: how a Gaussian's actions are brought into the box.
+        space: `Discrete`, or a `Box` with one axis, of gymnax.
+        bounds: how a Gaussian's actions are mapped to the box.
 
     Raises:
-        ValueError: another kind of space, or a box without ends.
+        ValueError: another kind of space, or an unbounded box.
     """
     if is_discrete(space):
         return Categorical(int(space.n))

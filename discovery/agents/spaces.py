@@ -1,6 +1,7 @@
-"""Spaces of observations and actions as agents know them: gymnax's `Discrete` and `Box`.
+"""Observation and action spaces: gymnax's `Discrete` and `Box`.
 
-Gymnasium's spaces mean the same and are taken as well, by what they have: it is no dependency of ours.
+Gymnasium's spaces mean the same. They are recognised by their attributes, since we do not depend on
+gymnasium.
 """
 
 from typing import Any, TypeAlias
@@ -13,23 +14,23 @@ Space: TypeAlias = spaces.Discrete | spaces.Box
 
 
 class InvalidEnvironmentError(ValueError):
-    """An environment, or a level of it, that no agent here can be trained on; one line says why."""
+    """An environment or level on which no agent can be trained; the message is one line."""
 
 
 def observation_space(env: Any, level: Any) -> Space:
-    """What its observations are.
+    """The observation space.
 
     Raises:
-        InvalidEnvironmentError: something else than one integer from 0 or one array.
+        InvalidEnvironmentError: observations are neither integers from 0 nor one array.
     """
     return _space_of(env, level, "observation")
 
 
 def action_space(env: Any, level: Any) -> Space:
-    """What its actions are.
+    """The action space.
 
     Raises:
-        InvalidEnvironmentError: something else than one integer from 0 or a vector of real numbers.
+        InvalidEnvironmentError: actions are neither integers from 0 nor a vector of real numbers.
     """
     space = _space_of(env, level, "action")
     if isinstance(space, spaces.Box) and not jnp.issubdtype(space.dtype, jnp.floating):
@@ -40,17 +41,17 @@ def action_space(env: Any, level: Any) -> Space:
 
 
 def name_of(env: Any) -> str:
-    """What to call an environment: its `name`, or its class's where it has none."""
+    """The environment's `name`, or that of its class."""
     return str(getattr(env, "name", type(env).__name__))
 
 
 def is_discrete(space: Any) -> bool:
-    """Whether actions or observations are one of so many."""
+    """Whether the space is `Discrete`."""
     return isinstance(space, spaces.Discrete)
 
 
 def one_line(error: Exception) -> str:
-    """The kind of an error and the first line of what it says."""
+    """Type and first line of an error."""
     first = next(iter(str(error).strip().splitlines()), "")
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
@@ -74,7 +75,6 @@ def _space_of(env: Any, level: Any, kind: str) -> Space:
 
 
 def _as_gymnax(space: Any, whose: str) -> Space:
-    """The space if it is gymnax's, or gymnax's that means the same."""
     if isinstance(space, spaces.Discrete | spaces.Box):
         return space
     shape = getattr(space, "shape", None)

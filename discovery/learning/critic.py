@@ -1,8 +1,8 @@
-"""A state-value critic that learns beside an agent and never touches it.
+"""A state-value critic that learns beside an agent, without any effect on it.
 
-An LPG agent has no value estimate: its second head is a prediction whose meaning is learned. Where
-one is needed, this critic gives it: as the baseline of the meta-gradient (Oh et al. 2020, section
-3.2) and for the level scores that read values (PVL, MaxMC, L1). It sees the agent's rollouts.
+An LPG agent has no value estimate: the meaning of its second head is learned. This critic learns values from
+the same rollouts: as the baseline of the meta-gradient (Oh et al. 2020, section 3.2), and for the level
+scores that read values (PVL, MaxMC, L1).
 """
 
 import dataclasses
@@ -16,8 +16,9 @@ from flax import struct
 from gymnax.environments.environment import Environment
 from jaxtyping import Array, Float, Key
 
-from rl_discovery.discovery.agents.agent import AgentConfig, make_optimiser
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.agents.networks import NETWORKS, Observations
+from rl_discovery.discovery.agents.optimisers import make_optimiser
 from rl_discovery.discovery.agents.spaces import observation_space
 from rl_discovery.discovery.objectives.gae import advantages
 from rl_discovery.discovery.types import EnvParams, Rollout
@@ -32,12 +33,7 @@ class CriticState:
 
 
 class Assessment(NamedTuple):
-    """What a critic makes of a rollout.
-
-    Attributes:
-        values: V(s_t).
-        advantages: generalised advantage estimates, not normalised.
-    """
+    """V(s_t) and generalised advantage estimates of a rollout, not normalised."""
 
     values: Float[Array, "T W"]
     advantages: Float[Array, "T W"]
@@ -50,10 +46,10 @@ class Critic:
     Attributes:
         network: flax module from observation to one value.
         optimiser: optax transformation for its parameters.
-        observations: what it sees.
-        discount: gamma (LPG and GROOVE's code: 0.99), the agent's where its settings have one.
+        observations: shape and type of the observations.
+        discount: gamma (LPG and GROOVE's code: 0.99), or that of the agent's settings.
         gae_lambda: lambda of the advantage estimate (GROOVE's code: 0.95).
-        value_coef: weight of the squared error (A2C's).
+        value_coef: weight of the squared error (as A2C).
     """
 
     network: nn.Module
@@ -97,9 +93,9 @@ def make_critic(config: AgentConfig, env: Environment, level: EnvParams) -> Crit
     """A critic with the network and the optimiser of the agent's second head, and one output.
 
     Raises:
-        ValueError: a network that the observations do not fit.
+        ValueError: the network does not fit the observations.
     """
-    seen = Observations.of(observation_space(env, level))
-    network = NETWORKS[config.network](seen, config.hidden, config.activation)(1, 1.0)
-    critic = Critic(network, make_optimiser(config, config.head_learning_rate), seen)
+    observations = Observations.of(observation_space(env, level))
+    network = NETWORKS[config.network](observations, config.hidden, config.activation)(1, 1.0)
+    critic = Critic(network, make_optimiser(config, config.head_learning_rate), observations)
     return critic if config.discount is None else dataclasses.replace(critic, discount=config.discount)

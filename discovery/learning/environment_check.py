@@ -1,8 +1,8 @@
-"""One look at an environment before agents are trained on it: its shapes against what it says of itself.
+"""Checks an environment before agents are trained on it: its outputs must agree with its spaces.
 
-`make_learner` calls it, so that training, evaluation and meta-training refuse the same environments with
-the same line. `reset` and `step` are traced, not run; only tables, which are read without a check of their
-index, have some observations looked at.
+`make_learner` calls this, so that training, evaluation and meta-training refuse the same environments with
+the same message. `reset` and `step` are traced, not run. Only environments that tabular agents observe take
+some random steps, because table lookups do not check their index.
 """
 
 import functools
@@ -24,32 +24,32 @@ from rl_discovery.discovery.learning import vector_env
 
 STEP_RESULTS = "observation, state, reward, terminated, truncated, info"
 
-LOOK_WORKERS, LOOK_STEPS = 8, 32
-"""Random steps whose observations are looked at where they are rows of a table."""
+CHECK_WORKERS, CHECK_STEPS = 8, 32
+"""Random steps of which `check_table` checks the observations."""
 
 
 def check_environment(env: Any, level: Any) -> None:
-    """Refuses what agents cannot be trained on.
+    """Refuses environments on which agents cannot be trained.
 
     Args:
         env: any environment that follows gymnax 1.0.
-        level: its parameters; of zeros, if only their shapes are known.
+        level: its parameters; zeros if only their shapes are known.
 
     Raises:
-        InvalidEnvironmentError: it does not follow gymnax 1.0, or its own spaces.
+        InvalidEnvironmentError: the environment does not follow gymnax 1.0, or its own spaces.
     """
     name = name_of(env)
-    seen, acted = observation_space(env, level), action_space(env, level)
+    observations, actions = observation_space(env, level), action_space(env, level)
     _check_static(name, env)
     _check_arrays(name, level)
     key = jax.eval_shape(lambda: jax.random.key(0))
     first = _traced(name, "reset(key, level)", env.reset, key, level)
     observation, state = _unpacked(name, "reset", first, "observation, state")
-    _check_observation(f"{name}: reset", observation, seen)
-    action = jax.ShapeDtypeStruct(acted.shape, jnp.int32 if is_discrete(acted) else jnp.float32)
+    _check_observation(f"{name}: reset", observation, observations)
+    action = jax.ShapeDtypeStruct(actions.shape, jnp.int32 if is_discrete(actions) else jnp.float32)
     moved = _traced(name, "step(key, state, action, level)", env.step, key, state, action, level)
     following, new_state, reward, terminated, truncated, info = _unpacked(name, "step", moved, STEP_RESULTS)
-    _check_observation(f"{name}: step", following, seen)
+    _check_observation(f"{name}: step", following, observations)
     if _kinds(new_state) != _kinds(state):
         raise InvalidEnvironmentError(f"{name}: step returns another kind of state than it was given")
     _check_number(f"{name}: reward", reward, "a real number", jnp.floating, jnp.integer, jnp.bool_)
@@ -59,26 +59,26 @@ def check_environment(env: Any, level: Any) -> None:
         raise InvalidEnvironmentError(
             f"{name}: step's info has no 'final_observation', what an agent would see but for the reset"
         )
-    _check_observation(f"{name}: info['final_observation']", info["final_observation"], seen)
+    _check_observation(f"{name}: info['final_observation']", info["final_observation"], observations)
 
 
 def looks_up_tables(env: Any, level: Any) -> bool:
-    """Whether `check_table` has something to look at.
+    """Whether `check_table` has anything to check.
 
-    What uniform numbers drive is spared the seconds that it takes: the families that come with this project.
+    It takes seconds, so environments driven by uniform numbers, which are those of this project, are trusted.
     """
     return is_discrete(observation_space(env, level)) and not vector_env.is_noise_driven(env)
 
 
 def check_table(env: Any, level: Any) -> None:
-    """Refuses `Discrete` observations outside their space, as far as some random steps show any.
+    """Refuses `Discrete` observations outside their space, if some random steps show any.
 
     Args:
-        env: an environment that `check_environment` finds in order.
+        env: an environment that passed `check_environment`.
         level: a level that can be played.
 
     Raises:
-        InvalidEnvironmentError: there was one.
+        InvalidEnvironmentError: an observation was outside of the space.
     """
     if not looks_up_tables(env, level):
         return
@@ -90,15 +90,15 @@ def check_table(env: Any, level: Any) -> None:
         )
 
 
-# Without optimisation, which would take most of the time.
+# Optimisation by XLA would take most of the time.
 @functools.partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
 def _extremes(env: Any, level: Any) -> tuple[jax.Array, jax.Array]:
-    """The least and the largest observation of some random steps."""
+    """The smallest and largest observation of some random steps."""
     key = jax.random.key(0)
     sample = jax.vmap(jax.vmap(action_space(env, level).sample))
-    actions = sample(jax.random.split(key, (LOOK_STEPS, LOOK_WORKERS)))
-    noise = vector_env.draw(env, key, level, LOOK_STEPS, LOOK_WORKERS)
-    first, states = vector_env.reset(env, key, level, LOOK_WORKERS)
+    actions = sample(jax.random.split(key, (CHECK_STEPS, CHECK_WORKERS)))
+    noise = vector_env.draw(env, key, level, CHECK_STEPS, CHECK_WORKERS)
+    first, states = vector_env.reset(env, key, level, CHECK_WORKERS)
 
     def advance(states: Any, now: Any) -> tuple[Any, Any]:
         moved = vector_env.step(env, now[0], states, now[1], level)
@@ -130,7 +130,6 @@ def _check_arrays(name: str, level: Any) -> None:
 
 
 def _traced(name: str, what: str, function: Any, *arguments: Any) -> Any:
-    """Shapes of what a method of the environment returns."""
     try:
         return jax.eval_shape(function, *arguments)
     except Exception as error:  # whatever somebody's code raises
@@ -140,9 +139,9 @@ def _traced(name: str, what: str, function: Any, *arguments: Any) -> Any:
 def _unpacked(name: str, method: str, result: Any, expected: str) -> tuple[Any, ...]:
     wanted = expected.count(",") + 1
     if not isinstance(result, tuple) or len(result) != wanted:
-        found = len(result) if isinstance(result, tuple) else f"a {type(result).__name__}"
+        returned = len(result) if isinstance(result, tuple) else f"a {type(result).__name__}"
         raise InvalidEnvironmentError(
-            f"{name}: {method} returns {found}, not the {wanted} of gymnax 1.0: {expected}"
+            f"{name}: {method} returns {returned}, not the {wanted} of gymnax 1.0: {expected}"
         )
     return result
 

@@ -1,14 +1,14 @@
 """The inner loop: whole lifetimes of agents, one lane or a block of lanes at a time.
 
-A lane is one (candidate meta-parameters, level) pair and the agent trained on it. Lanes of a *group*
-share level, initial agent and every random number (common random numbers), so that they differ by
-their meta-parameters alone; an antithetic pair is a group of two.
+A lane is one agent, trained with one candidate's meta-parameters on one level. The lanes of a *group* share
+level, initial agent and all random numbers (common random numbers), so that they differ by their
+meta-parameters alone. An antithetic pair is a group of two.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,51 +16,43 @@ from flax import struct
 from gymnax.environments.environment import Environment
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from rl_discovery.discovery.agents.agent import Agent, AgentConfig, AgentState, make_agent
-from rl_discovery.discovery.agents.spaces import action_space, is_discrete, name_of
+from rl_discovery.discovery.agents.agent import Agent, AgentState
 from rl_discovery.discovery.learning import rollout as acting
-from rl_discovery.discovery.learning.critic import Assessment, Critic, CriticState, make_critic
-from rl_discovery.discovery.learning.environment_check import check_environment, check_table
+from rl_discovery.discovery.learning.critic import Assessment, Critic, CriticState
 from rl_discovery.discovery.learning.update import update_agent
 from rl_discovery.discovery.objectives.base import Metrics, Objective
-from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.discovery.types import EnvParams, MetaParams, Progress, Rollout
 
 START, UPDATES, EVALUATION, CRITIC, LAST_ROLLOUT = range(5)
-"""What a lane's key is folded with first, so that no two uses share a random number."""
+"""What a lane's key is folded with, so that no two uses share a random number."""
 
 SHUFFLES = 2
-"""What an update's key is folded with for minibatches. Its rollout splits the key in two, which is to
-fold it with 0 and 1."""
+"""What an update's key is folded with for minibatches; the rollout's split of the key takes 0 and 1."""
 
 
 @struct.dataclass
 class TrainState:
-    """An agent and its workers somewhere in a lifetime; with a critic where one is asked for.
-
-    `reward_sum` adds up the mean reward per step of each update, `metrics` are those of the last update (NaN
-    before the first); each is None where nobody asks for it.
-    """
+    """An agent, its workers and its critic in the middle of a lifetime."""
 
     agent: AgentState
     workers: acting.Workers
     critic: CriticState | None = None
-    reward_sum: Float[Array, ""] | None = None
-    metrics: Metrics | None = None
+    reward_sum: Float[Array, ""] | None = None  # of the mean reward per step of each update
+    metrics: Metrics | None = None  # of the last update; NaN before the first
 
 
 @dataclasses.dataclass(frozen=True)
 class Learner:
-    """The static side of a lane: environment, agent and objective, without any numbers.
+    """The static side of a lane; build it with `make_learner`.
 
     Attributes:
         env: the environment.
-        agent: policy and second head with their optimiser.
-        objective: the rule.
+        agent: network and optimiser.
+        objective: the update rule.
         rollout_steps: T.
-        critic: learns beside the agent; None where nobody needs its values.
-        sums_rewards: whether rewards are added up over the lifetime.
-        keeps_metrics: whether the metrics of the last update stay in the train state.
+        critic: learns beside the agent; None if nothing reads its values.
+        sums_rewards: whether the train state sums up rewards over the lifetime.
+        keeps_metrics: whether the train state keeps the metrics of the last update.
     """
 
     env: Environment
@@ -73,11 +65,11 @@ class Learner:
 
     @property
     def workers(self) -> int:
-        """W, copies of the environment that the agent acts in."""
+        """W, copies of the environment."""
         return self.agent.workers
 
     def begin(self, key: Key[Array, ""], level: EnvParams) -> TrainState:
-        """A new agent with its workers at the start of an episode."""
+        """A new agent, with its workers at the start of an episode."""
         agent_key, env_key = jax.random.split(jax.random.fold_in(key, START))
         workers = acting.start(self.env, env_key, level, self.workers)
         critic = None if self.critic is None else self.critic.init(jax.random.fold_in(key, CRITIC))
@@ -87,6 +79,7 @@ class Learner:
         )
         if not self.keeps_metrics:
             return train_state
+        # NaN in place of the metrics of an update that has not happened.
         meta_params = jax.eval_shape(self.objective.init, key)
         progress = Progress(done=jnp.int32(0), horizon=jnp.int32(1))
         _, shapes = jax.eval_shape(self.update, meta_params, level, key, progress, train_state)
@@ -101,17 +94,17 @@ class Learner:
         progress: Progress,
         train_state: TrainState,
     ) -> tuple[TrainState, Metrics]:
-        """One agent update: collect a rollout, ask the objective, apply its gradient.
+        """One agent update.
 
         Args:
             meta_params: of the objective.
             level: the level played.
-            key: the lane's key; the update's own randomness is derived from it and `progress.done`.
+            key: the lane's key; the update's randomness is derived from it and `progress.done`.
             progress: n and N.
-            train_state: agent and workers before the update.
+            train_state: before the update.
 
         Returns:
-            Agent and workers after it, and metrics of the rollout and the loss.
+            The train state after it, and metrics of the rollout and the loss.
         """
         update_key = jax.random.fold_in(jax.random.fold_in(key, UPDATES), progress.done)
         return self.update_with(meta_params, level, update_key, progress, train_state)
@@ -124,10 +117,13 @@ class Learner:
         progress: Progress,
         train_state: TrainState,
     ) -> tuple[TrainState, Metrics]:
-        """`update` with the randomness of this update alone, whatever n is."""
-        workers, rollout = self.collect(level, key, train_state, remember=self.agent.revisits)
+        """`update` with the key of this one update."""
+        # 1. Collect a rollout with the current policy.
+        workers, rollout = self.collect(level, key, train_state, keep_outputs=self.agent.revisits)
         reward_per_step = jnp.mean(rollout.reward)
+        # 2. Scale rewards and observations by running statistics, where the agent does.
         rollout, statistics = self.agent.scaling.scale(train_state.agent.statistics, rollout)
+        # 3. Update the agent with the objective, and the critic with its own loss.
         agent, metrics = update_agent(
             self.objective,
             meta_params,
@@ -152,9 +148,9 @@ class Learner:
         ), metrics
 
     def collect(
-        self, level: EnvParams, key: Key[Array, ""], train_state: TrainState, *, remember: bool = False
+        self, level: EnvParams, key: Key[Array, ""], train_state: TrainState, *, keep_outputs: bool = False
     ) -> tuple[acting.Workers, Rollout]:
-        """The next rollout of the agent as it is, not scaled, and where its workers stand then."""
+        """The workers after the agent's next rollout, and the rollout, not scaled."""
         return acting.collect(
             self.agent,
             train_state.agent,
@@ -163,31 +159,31 @@ class Learner:
             train_state.workers,
             key,
             self.rollout_steps,
-            remember=remember,
+            keep_outputs=keep_outputs,
         )
 
     def evaluate(self, level: EnvParams, key: Key[Array, ""], train_state: TrainState) -> Float[Array, ""]:
-        """Fitness of the agent as it is, on one episode per worker: see `fitness`."""
+        """`fitness` of the agent, on one episode per worker."""
         return self.fitness(train_state, self.episodes(level, key, train_state))
 
     def fitness(self, train_state: TrainState, episodes: acting.Episodes) -> Float[Array, ""]:
-        """Mean undiscounted return of episodes that `life` played; NaN where its agent is not finite.
+        """Mean undiscounted return of the agent's `episodes`.
 
-        Whoever measures an agent does it here. -inf where an episode did not end.
+        NaN if the agent is not finite, -inf if an episode did not end. All agents are measured here.
         """
         return jnp.where(train_state.agent.is_finite, jnp.mean(episodes.returns), jnp.nan)
 
     def episodes(
         self, level: EnvParams, key: Key[Array, ""], train_state: TrainState, discount: float = 1.0
     ) -> acting.Episodes:
-        """The episodes that `evaluate` takes the mean of, also of an agent that is not finite."""
+        """The episodes that `evaluate` averages over, also for an agent that is not finite."""
         evaluation_key = jax.random.fold_in(key, EVALUATION)
         return acting.run_episodes(
             self.agent, train_state.agent, self.env, level, evaluation_key, self.workers, discount=discount
         )
 
     def assess(self, level: EnvParams, key: Key[Array, ""], train_state: TrainState) -> Assessment:
-        """The critic's view of one more rollout of the agent as it is.
+        """The critic's values and advantages on one more rollout of the agent.
 
         Raises:
             ValueError: there is no critic.
@@ -199,61 +195,6 @@ class Learner:
         return self.critic.assess(train_state.critic.params, rollout)
 
 
-def make_learner(
-    env: Environment,
-    level: EnvParams,
-    config: AgentConfig,
-    objective: Objective,
-    *,
-    critic: bool = False,
-    blank: bool = False,
-) -> Learner:
-    """Puts environment, agent settings and objective together; `level` gives the spaces only.
-
-    Args:
-        env: the environment.
-        level: any of its levels.
-        config: the agent's settings; the discounts in it replace the rule's.
-        objective: the rule.
-        critic: let a critic learn beside the agent.
-        blank: the level is of zeros, and not to be played.
-
-    Raises:
-        InvalidEnvironmentError: an environment that does not do what it says.
-        ValueError: settings that cannot work, or that do not fit the environment.
-    """
-    check_environment(env, level)
-    if not blank:
-        check_table(env, level)
-    if objective.discrete_only and not is_discrete(action_space(env, level)):
-        raise ValueError(
-            f"{objective.name} needs discrete actions, and those of {name_of(env)} are continuous"
-        )
-    steps = config.steps_per_update
-    if steps % config.minibatches:
-        raise ValueError(
-            f"agent.minibatches ({config.minibatches}) must divide the {steps} steps of a rollout "
-            f"({config.workers} workers x {config.rollout_steps} steps)"
-        )
-    agent = make_agent(config, env, level, objective.head_size, objective.zero_outputs)
-    beside = make_critic(config, env, level) if critic else None
-    return Learner(env, agent, _discounted(objective, config), config.rollout_steps, beside)
-
-
-def _discounted(objective: Objective, config: AgentConfig) -> Objective:
-    """The rule with the task's gamma and lambda, where the agent's settings have any."""
-    settings = {"discount": config.discount, "gae_lambda": config.gae_lambda}
-    given = {name: value for name, value in settings.items() if value is not None}
-    if not given:
-        return objective
-    without = isinstance(objective, LPG) and not objective.is_residual
-    if lacking := [name for name in given if without or not hasattr(objective, name)]:
-        raise ValueError(
-            f"{objective.name} has no {' and no '.join(lacking)}: leave it out of the agent's settings"
-        )
-    return dataclasses.replace(cast(Any, objective), **given)
-
-
 def train_block(
     learner: Learner,
     meta_params: MetaParams,
@@ -261,21 +202,21 @@ def train_block(
     horizons: Int[Array, " L"],
     keys: Key[Array, " L"],
 ) -> TrainState:
-    """Whole lifetimes of a block of L lanes, side by side.
+    """Trains a block of L agents from scratch to the end of their lifetimes.
 
-    The loop runs to the block's longest horizon; a lane that has reached its own keeps its agent
-    unchanged from then on. Sort lanes by horizon before cutting them into blocks.
+    The loop runs to the longest horizon of the block; a lane that has reached its own keeps its agent
+    unchanged from there on. Sort lanes by horizon before cutting them into blocks.
 
     Args:
         learner: the static side.
         meta_params: pytree with leading axis L.
         levels: pytree with leading axis L.
         horizons: N of each lane, in agent updates.
-        keys: one per lane; with the level it determines everything random, so lanes of the same key
-            and level differ by their meta-parameters alone (common random numbers).
+        keys: one per lane. Key and level determine everything random: lanes that share both differ by
+            their meta-parameters alone.
 
     Returns:
-        The agents at the end of their lifetimes, leading axis L.
+        The train states at the end, leading axis L.
     """
     train_states = vmap_lanes(learner.begin)(keys, levels)
     return run_updates(
@@ -293,17 +234,17 @@ def run_updates(
     first: Int[Array, ""],
     end: Int[Array, ""],
 ) -> TrainState:
-    """Updates `first` to `end - 1` of a block of lanes: all of `train_block`, or a part of it.
+    """Updates `first` to `end - 1` of a block of lanes: part of what `train_block` does.
 
     Args:
-        learner: as for `train_block`.
-        meta_params: as there.
-        levels: as there.
-        horizons: as there.
-        keys: as there.
+        learner: the static side, here and below as for `train_block`.
+        meta_params: of each lane.
+        levels: of each lane.
+        horizons: of each lane.
+        keys: of each lane.
         train_states: after `first` updates.
         first: number of the first update.
-        end: number of the first one that is not made.
+        end: number after that of the last update.
     """
 
     def update_lane(n, horizon, level, key, meta_params, train_state):
@@ -321,11 +262,11 @@ def run_updates(
 
 
 def vmap_lanes(function: Callable[..., Any], in_axes: int | tuple[int | None, ...] = 0) -> Callable[..., Any]:
-    """`vmap` over lanes, but for a single one, which runs as it is: XLA's code is slower with an axis of 1.
+    """`vmap` over lanes. A single lane runs without an axis of size 1, which would make XLA's code slower.
 
     Args:
         function: of one lane.
-        in_axes: of positional arguments, as `vmap` takes them.
+        in_axes: of positional arguments, as for `vmap`.
     """
 
     def of_lanes(*operands: Any) -> Any:
@@ -333,20 +274,20 @@ def vmap_lanes(function: Callable[..., Any], in_axes: int | tuple[int | None, ..
         mapped = [operand for operand, axis in zip(operands, axes, strict=True) if axis is not None]
         if jax.tree.leaves(mapped)[0].shape[0] > 1:
             return jax.vmap(function, axes)(*operands)
-        alone = (
+        single = (
             operand if axis is None else jax.tree.map(lambda leaf: leaf[0], operand)
             for operand, axis in zip(operands, axes, strict=True)
         )
-        return jax.tree.map(lambda leaf: leaf[None], function(*alone))
+        return jax.tree.map(lambda leaf: leaf[None], function(*single))
 
     return of_lanes
 
 
 def keep_where(alive: Bool[Array, ""], new: TrainState, old: TrainState) -> TrainState:
-    """`new` while its lifetime lasts, then everything as it was.
+    """`new` where the lifetime goes on, else `old`.
 
-    Without a critic nobody asks where the workers stand afterwards, and they go on idly: to keep them
-    would cost time.
+    The workers are read again only where a critic assesses a last rollout. Otherwise they go on idly, which
+    is faster than to keep them.
     """
     keep = functools.partial(jnp.where, alive)
     agent, critic, reward_sum, metrics = jax.tree.map(
@@ -363,5 +304,5 @@ def keep_where(alive: Bool[Array, ""], new: TrainState, old: TrainState) -> Trai
 def evaluate_block(
     learner: Learner, train_states: TrainState, levels: EnvParams, keys: Key[Array, " L"]
 ) -> Float[Array, " L"]:
-    """Fitness of a block of agents; lanes of the same key see the same random numbers."""
+    """`Learner.evaluate` of a block of lanes; lanes with the same key share all random numbers."""
     return vmap_lanes(learner.evaluate)(levels, keys, train_states)

@@ -1,4 +1,4 @@
-"""Acting: rollouts of an agent in a vectorised environment, and the return of whole episodes."""
+"""Rollouts of an agent in a vectorised environment, and returns of whole episodes."""
 
 import functools
 from typing import Any, NamedTuple
@@ -15,23 +15,23 @@ from rl_discovery.discovery.learning import vector_env
 from rl_discovery.discovery.types import BehaviourOutputs, EnvParams, Rollout
 
 LONGEST_EPISODE = 100_000
-"""Steps after which an episode that has not ended is given up. The longest of ours has 2,000, of Atari's
-27,000; a minute or two on a slow environment."""
+"""Steps after which an episode is given up. The longest of ours has 2,000, Atari's have 27,000; these take a
+minute or two on a slow environment."""
 
 UNFINISHED = -jnp.inf
-"""Return of an episode that was given up: part of it would look like a whole one's."""
+"""Return of an episode that was given up: the sum so far would look like that of a whole episode."""
 
 
 @struct.dataclass
 class Workers:
-    """Where the W workers of a lane stand: environment states and the observations they act on next."""
+    """Environment states of the W workers of a lane, and the observations that they act on next."""
 
     state: Any
     observation: Array
 
 
 def start(env: Environment, key: Key[Array, ""], level: EnvParams, workers: int) -> Workers:
-    """W workers at the beginning of an episode."""
+    """W workers at the start of an episode."""
     observation, state = vector_env.reset(env, key, level, workers)
     return Workers(state=state, observation=observation)
 
@@ -45,24 +45,25 @@ def collect(
     key: Key[Array, ""],
     steps: int,
     *,
-    remember: bool = False,
+    keep_outputs: bool = False,
 ) -> tuple[Workers, Rollout]:
-    """T steps of every worker with the agent's stochastic policy.
+    """Collects T steps of every worker with the agent's stochastic policy.
 
     Args:
         agent: the static side of the agent.
         state: its parameters and statistics.
         env: the environment.
-        level: the level that all workers play.
-        workers: where they stand.
+        level: played by all workers.
+        workers: before the rollout.
         key: all of the rollout's randomness.
         steps: T.
-        remember: keep what the agent said (`Rollout.said`).
+        keep_outputs: keep the outputs of the agent, as `Rollout.behaviour`.
 
     Returns:
-        Where the workers stand afterwards, and the rollout, time first.
+        The workers after the rollout, and the rollout, time first.
     """
     count = jax.tree.leaves(workers.observation)[0].shape[0]
+    # 1. Draw all random numbers of the rollout at once.
     env_key, action_key = jax.random.split(key)
     noise = vector_env.draw(env, env_key, level, steps, count)
     policy = agent.policy
@@ -70,14 +71,15 @@ def collect(
 
     def advance(workers, randomness):
         noise, draw = randomness
-        outputs = agent.look(state, workers.observation)
+        # 2. Act.
+        outputs = agent.outputs_of(state, workers.observation)
         action = policy.sample(outputs.parameters, draw)
+        # 3. Step the environments; where an episode ends, the next one starts.
         moved = vector_env.step(env, noise, workers.state, policy.to_environment(action), level)
         behaviour = None
-        if remember:
-            behaviour = BehaviourOutputs(
-                outputs, _heads_where(agent, moved.truncated, state, moved.next_observation)
-            )
+        if keep_outputs:
+            cut_off = _heads_where(agent, moved.truncated, state, moved.next_observation)
+            behaviour = BehaviourOutputs(outputs, cut_off)
         record = (workers.observation, action, moved, behaviour)
         return Workers(state=moved.state, observation=moved.observation), record
 
@@ -97,13 +99,13 @@ def collect(
 def _heads_where(
     agent: Agent, needed: Bool[Array, " W"], state: AgentState, observation: Array
 ) -> Float[Array, "W K"]:
-    """The second head where any of the workers needs it, in any of the lanes side by side; else zeros.
+    """The second head if any worker of any lane needs it, else zeros.
 
-    Few steps are truncated. Under vmap a plain `cond` would compute both sides at every step.
+    Few steps are truncated, but under vmap a plain `cond` would compute both branches at every step.
     """
 
     def heads(state, observation):
-        return agent.look(state, observation).head
+        return agent.outputs_of(state, observation).head
 
     def heads_or_zeros(heads, needed, *operands):
         like = jax.eval_shape(heads, *operands)
@@ -123,12 +125,7 @@ def _heads_where(
 
 
 class Episodes(NamedTuple):
-    """Return of one whole episode per worker.
-
-    Attributes:
-        returns: undiscounted; `UNFINISHED` of an episode that does not end.
-        discounted: with the discount that was asked for; the same numbers where it is 1.
-    """
+    """Returns of one whole episode per worker; `UNFINISHED` if the episode did not end."""
 
     returns: Float[Array, " W"]
     discounted: Float[Array, " W"]
@@ -144,10 +141,10 @@ def run_episodes(
     chunk: int = 20,
     discount: float = 1.0,
 ) -> Episodes:
-    """One whole episode per worker, acting with the stochastic policy.
+    """Runs one whole episode per worker with the stochastic policy.
 
-    Runs in chunks of steps until the last worker has finished, so that short episodes cost little;
-    the level's time limit bounds it, and `LONGEST_EPISODE` where there is none.
+    Steps run in chunks until the last worker has finished, so that short episodes cost little. The level's
+    time limit bounds the loop, and `LONGEST_EPISODE` where there is none.
     """
     start_key, run_key = jax.random.split(key)
     most_chunks = -(-LONGEST_EPISODE // chunk)
@@ -179,8 +176,57 @@ def run_episodes(
     return Episodes(returns=totals[0], discounted=totals[-1])
 
 
+class Recording(NamedTuple):
+    """The beginning of one episode, state by state.
+
+    Attributes:
+        states: of the environment, the first and those after each step.
+        reward, terminated, truncated: of each step; what is behind the first end means nothing.
+    """
+
+    states: Any
+    reward: Float[Array, " steps"]
+    terminated: Bool[Array, " steps"]
+    truncated: Bool[Array, " steps"]
+
+
+def record_episode(
+    agent: Agent,
+    agent_state: AgentState,
+    env: Environment,
+    level: EnvParams,
+    key: Key[Array, ""],
+    start: tuple[Array, Any],
+    steps: int,
+) -> Recording:
+    """One worker's first `steps` steps, without a reset.
+
+    Rollouts do not keep the state in which an episode ends, and that is where the reward often is.
+
+    Args:
+        agent: the static side of the agent.
+        agent_state: its parameters and statistics.
+        env: the environment.
+        level: what is played.
+        key: of actions and environment.
+        start: first observation and state.
+        steps: that are recorded, whether or not the episode ends before.
+    """
+
+    def advance(carry, key):
+        observation, state = carry
+        action_key, env_key = jax.random.split(key)
+        action = agent.act(agent_state, action_key, observation[None])[0]
+        observation, state, reward, terminated, _ = env.step_env(env_key, state, action, level)
+        return (observation, state), (state, reward, terminated, env.is_truncated(state, level))
+
+    _, (states, *rest) = jax.lax.scan(advance, start, jax.random.split(key, steps))
+    states = jax.tree.map(lambda first, later: jnp.concatenate([first[None], later]), start[1], states)
+    return Recording(states, *rest)
+
+
 def no_end(environment_name: str) -> str:
-    """What to tell a person where a return is `UNFINISHED`."""
+    """The message for a return that is `UNFINISHED`."""
     return (
         f"an episode of {environment_name} did not end within {LONGEST_EPISODE:,} steps: give the level a "
         "time limit (max_steps_in_episode)"
@@ -188,5 +234,4 @@ def no_end(environment_name: str) -> str:
 
 
 def _powers(discount: float, first: Int[Array, ""], count: int) -> Float[Array, "count 1"]:
-    """discount^first, discount^(first + 1) ..."""
     return jnp.power(discount, (first + jnp.arange(count)).astype(jnp.float32))[:, None]

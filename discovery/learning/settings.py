@@ -1,7 +1,6 @@
-"""The agents' settings per environment and rule, in one table, with what is known of their sources.
+"""Default settings of agents per environment and rule, with their sources.
 
-`default_config` looks them up; whoever trains or evaluates agents without settings of their own gets
-these.
+`default_config` looks them up. Training and evaluation use it for agents without settings of their own.
 """
 
 import dataclasses
@@ -19,7 +18,7 @@ TABLES = AgentConfig()
 """Tabular agents (LPG paper, table 4)."""
 
 SMALL_MLP = AgentConfig(network="mlp", optimiser="adam", policy_learning_rate=1e-3, head_learning_rate=1e-3)
-"""Everything else, for rules that update once per rollout (DESIGN 3.6: MLP(32), Adam 1e-3)."""
+"""All other agents of rules that update once per rollout (DESIGN 3.6: MLP(32), Adam 1e-3)."""
 
 
 def _ppo(learning_rate: float, **changes: Any) -> AgentConfig:
@@ -117,7 +116,7 @@ def default_config(env: Environment, level: Any, rule: Objective | None = None) 
     """The settings for this environment and rule.
 
     Raises:
-        InvalidEnvironmentError: spaces that no agent fits.
+        InvalidEnvironmentError: spaces that no agent supports.
     """
     tabular = is_discrete(observation_space(env, level))
     if isinstance(rule, MirrorLearning):
@@ -127,10 +126,9 @@ def default_config(env: Environment, level: Any, rule: Objective | None = None) 
 
 
 def with_own_rates(config: AgentConfig, rule: Objective | None) -> AgentConfig:
-    """The settings with the rule's own step sizes, where it has any and the agent is a table.
+    """The settings, for tabular agents with the rule's own step sizes of policy and head, if it has any.
 
-    They are `tabular_learning_rates` of policy and head: a hand-written baseline is not to be held to
-    those of a learned objective.
+    A hand-written baseline must not be held to the step sizes of a learned objective.
     """
     rates = None if rule is None else rule.tabular_learning_rates
     if config.network != "tabular" or rates is None:
@@ -139,9 +137,10 @@ def with_own_rates(config: AgentConfig, rule: Objective | None) -> AgentConfig:
 
 
 def with_trained_rates(config: AgentConfig, card: Mapping[str, Any]) -> AgentConfig:
-    """The settings with the step sizes that a learned objective's agents had, where both are tables.
+    """The settings with the step sizes with which a learned objective was trained, if both agents are
+    tabular.
 
-    A rule that was evolved with one step size loses with another. Cards without them change nothing.
+    A rule that evolved with one step size does worse with another. Cards without step sizes change nothing.
     """
     trained = (card.get("config") or {}).get("agent") or {}
     names = ("policy_learning_rate", "head_learning_rate")

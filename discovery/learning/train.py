@@ -1,4 +1,4 @@
-"""`train`: agents on one level with a discovered or hand-written objective."""
+"""`train`: trains agents on one level with a discovered or hand-written objective."""
 
 import dataclasses
 import functools
@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, Key, Num
 
 from rl_discovery.discovery.agents.agent import Agent, AgentConfig, AgentState
 from rl_discovery.discovery.agents.policies import Categorical
-from rl_discovery.discovery.learning.lifetime import Learner, TrainState, make_learner, vmap_lanes
+from rl_discovery.discovery.learning.build import make_learner
+from rl_discovery.discovery.learning.lifetime import Learner, TrainState, vmap_lanes
 from rl_discovery.discovery.learning.rollout import UNFINISHED, no_end
 from rl_discovery.discovery.learning.settings import default_config
 from rl_discovery.discovery.objectives.base import Metrics, Objective, TrainedObjective
@@ -22,21 +23,20 @@ from rl_discovery.discovery.objectives.registry import make_objective
 from rl_discovery.discovery.types import Progress
 
 PROGRAMS = 16
-"""Combinations of environment, level, objective and agent whose programs are kept for the next call."""
+"""Cached programs, one per combination of environment, level, objective and agent."""
 
 CHUNK = 256
-"""Updates between two looks at the metrics, at most."""
+"""Updates per call of a compiled program, at most; then metrics are fetched."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainedAgent:
-    """An agent at the end of its lifetime, or one per seed side by side.
+    """An agent at the end of its lifetime, or one per seed.
 
     Attributes:
         agent: network and optimiser.
-        state: the network's parameters, and the statistics that it looks through; with seeds, every
-            leaf has a leading axis of them.
-        seeds: that `train` was given several of; None for a single agent.
+        state: parameters and running statistics; with seeds, every leaf has a leading axis of seeds.
+        seeds: of `train`; None for a single agent.
     """
 
     agent: Agent
@@ -51,8 +51,10 @@ class TrainedAgent:
         """
         if not isinstance(self.agent.policy, Categorical):
             raise ValueError("only discrete actions have probabilities: use act()")
-        look = self.agent.look if self.seeds is None else jax.vmap(self.agent.look, in_axes=(0, None))
-        return jax.nn.softmax(look(self.state, observation).parameters)
+        outputs_of = self.agent.outputs_of
+        if self.seeds is not None:
+            outputs_of = jax.vmap(outputs_of, in_axes=(0, None))
+        return jax.nn.softmax(outputs_of(self.state, observation).parameters)
 
     def act(self, key: Key[Array, ""], observation: Array) -> Num[Array, "*batch_and_action"]:
         """Sampled actions for observations of any leading shape, as the environment takes them.
@@ -159,12 +161,12 @@ def train(
 
 
 class _Programs(NamedTuple):
-    """What training runs, compiled for S seeds when it is first called with so many.
+    """The compiled functions of training; each compiles anew for another number S of seeds.
 
     Attributes:
         begin: `(keys, level)` to train states.
-        advance: `(keys, stages, train_states, count)` to the train states after `count` more
-            updates and their metrics, S x `CHUNK`, of which the first `count` mean something.
+        advance: `(keys, stages, train_states, count)` to the train states after `count` more updates, and
+            metrics of shape S x `CHUNK`, of which the first `count` are valid.
         evaluate: `(level, keys, train_states)` to returns.
     """
 
@@ -175,7 +177,7 @@ class _Programs(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Constant:
-    """A pytree of arrays that is compared by its contents."""
+    """A pytree of arrays, compared by its contents."""
 
     value: Any = dataclasses.field(compare=False)
     contents: Any
@@ -197,7 +199,7 @@ def _programs(learner: Learner, constant: _Constant) -> _Programs:
     def begin(keys, level):
         return vmap_lanes(learner.begin, (0, None))(keys, level)
 
-    # Level and meta-parameters are constants: as operands they would round some last bits otherwise.
+    # Level and meta-parameters are constants: as operands, some last bits would be rounded differently.
     def advance(keys, stages, train_states, count):
         def update(i, key, train_state):
             now = jax.tree.map(lambda leaf: leaf[i], stages)
@@ -221,16 +223,16 @@ def _programs(learner: Learner, constant: _Constant) -> _Programs:
 
 
 def _stages(first: int, horizon: int) -> Progress:
-    """Progress at the next `CHUNK` updates, rounded as XLA does where N is a constant: n times 1/N."""
+    # Progress at the next `CHUNK` updates, rounded as XLA does where N is a constant: n times 1/N.
     done, inverse = np.arange(first, first + CHUNK, dtype=np.int32), np.float32(1 / horizon)
-    exact = done * np.float64(inverse)  # a product of two such numbers has no more bits than there are
+    exact = done * np.float64(inverse)  # the product is exact in float64
     log = np.full(CHUNK, math.log(horizon))
     known = tuple(jnp.asarray(x, jnp.float32) for x in (exact, 1 - exact, log))
     return Progress(jnp.asarray(done), jnp.full(CHUNK, horizon, jnp.int32), known)  # type: ignore[arg-type]
 
 
 def _programs_of(learner: Learner, level: Any, meta_params: Any) -> _Programs:
-    """The programs of an equal learner, if it can be compared; rules of one's own need not be hashable."""
+    # Cached for equal learners. A user's own rule need not be hashable.
     constant = _Constant.of((level, meta_params))
     try:
         hash((learner, constant))
@@ -240,7 +242,6 @@ def _programs_of(learner: Learner, level: Any, meta_params: Any) -> _Programs:
 
 
 def _bind(objective: TrainedObjective | Objective | str) -> tuple[Objective, Any]:
-    """The rule and its meta-parameters."""
     if isinstance(objective, TrainedObjective):
         return objective.rule, objective.meta_params
     rule = make_objective(objective) if isinstance(objective, str) else objective

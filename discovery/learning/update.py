@@ -1,8 +1,7 @@
-"""One agent update: what an agent makes of a rollout.
+"""One agent update: from a rollout to new parameters.
 
-Either one gradient of the whole rollout (A2C, LPG), or several epochs of shuffled minibatches as in
-PPO (Schulman et al. 2017, arXiv 1707.06347, algorithm 1). Which it is stands in the agent's settings;
-the objective is the same in both. `discovery.learning.lifetime` calls it.
+Either one gradient of the whole rollout (A2C, LPG), or several epochs of shuffled minibatches (PPO: Schulman
+et al. 2017, arXiv 1707.06347, algorithm 1). The agent's settings decide which; the objective is the same.
 """
 
 import jax
@@ -15,7 +14,7 @@ from rl_discovery.discovery.objectives.base import Experience, Metrics, Objectiv
 from rl_discovery.discovery.types import AgentParams, MetaParams, Outputs, Progress, Rollout
 
 MOST_POSITION_BITS = 16
-"""Of a number that `shuffled` sorts; the rest are random."""
+"""At most so many low bits of the numbers that `shuffled` sorts hold a position; the others are random."""
 
 
 def update_agent(
@@ -27,38 +26,40 @@ def update_agent(
     progress: Progress,
     key: Key[Array, ""],
 ) -> tuple[AgentState, Metrics]:
-    """Everything that an agent makes of one rollout.
+    """Updates an agent with one rollout.
 
     Args:
         objective: the rule.
-        meta_params: its meta-parameters.
-        agent: the static side of the agent; says how many epochs and minibatches there are.
+        meta_params: of the rule.
+        agent: the static side of the agent, with the number of epochs and minibatches.
         state: the agent that collected the rollout.
         rollout: T steps of W workers.
-        progress: n and N of this lifetime; where step sizes are annealed they are scaled by 1 - n/N, and by
-            the rule's schedule where it has one.
+        progress: n and N. Step sizes are scaled by 1 - n/N if the agent anneals them, and by the rule's
+            schedule if it has one.
         key: of the shuffles.
 
     Returns:
-        The agent afterwards, and metrics (means over minibatches): those of the loss, `entropy` of the policy
-        and `gradient_norm` before it is clipped. What nobody reads costs nothing.
+        The updated agent, and metrics (means over minibatches): those of the loss, `entropy` of the policy,
+        and `gradient_norm` before clipping. Unused metrics cost nothing.
     """
     scale = _step_scale(objective, meta_params, agent, progress)
+    # A2C, LPG: one gradient of the whole rollout.
     if not agent.revisits:
         grads, metrics = gradients(objective, meta_params, agent, state.params, rollout, progress)
         return agent.step(state, grads, scale), metrics | {"gradient_norm": optax.tree.norm(grads)}
 
+    # PPO: targets (advantages, old log-probabilities, ...) are computed once, before the first step.
     behaviour = rollout.behaviour
     outputs = agent.apply(state.params, rollout.observation) if behaviour is None else behaviour.outputs
     targets = objective.targets(meta_params, _experience(agent, state.params, rollout, outputs), progress)
     steps = rollout.reward.size
     batch = jax.tree.map(
-        lambda leaf: leaf.reshape(steps, *leaf.shape[2:]),
-        (rollout.observation, rollout.action, targets),
+        lambda leaf: leaf.reshape(steps, *leaf.shape[2:]), (rollout.observation, rollout.action, targets)
     )
 
+    # Inner loop: one optimiser step per minibatch.
     def minibatch(state: AgentState, rows: Array) -> tuple[AgentState, Metrics]:
-        # A permutation is in range by construction; a check would cost a pass over every row.
+        # A permutation is in range; checking that would cost a pass over every row.
         observation, action, target = jax.tree.map(
             lambda leaf: leaf.at[rows].get(mode="promise_in_bounds", unique_indices=True), batch
         )
@@ -71,6 +72,7 @@ def update_agent(
         grads, metrics = jax.grad(loss, has_aux=True)(state.params)
         return agent.step(state, grads, scale), metrics | {"gradient_norm": optax.tree.norm(grads)}
 
+    # Outer loop: every epoch shuffles all steps anew.
     def epoch(state: AgentState, key: Key[Array, ""]) -> tuple[AgentState, dict[str, Array]]:
         return jax.lax.scan(minibatch, state, shuffled(key, steps).reshape(agent.minibatches, -1))
 
@@ -81,9 +83,7 @@ def update_agent(
 def _step_scale(
     objective: Objective, meta_params: MetaParams, agent: Agent, progress: Progress
 ) -> Float[Array, ""] | None:
-    """How long optimiser steps are: annealed by the agent, scaled by the rule's schedule; None: as they
-    are.
-    """
+    # 1 - n/N if the agent anneals, times the factor of the rule's schedule; None for neither.
     scheduled = objective.step_scale(meta_params, progress)
     if not agent.anneal:
         return scheduled
@@ -91,11 +91,11 @@ def _step_scale(
 
 
 def shuffled(key: Key[Array, ""], size: int) -> Int[Array, " size"]:
-    """A permutation of the numbers below `size`.
+    """A random permutation of the numbers below `size`.
 
-    One sort of 32-bit numbers whose high bits are random and whose low bits are their own position: to sort
-    positions by random numbers takes five times as long. A pair's random bits are equal with a chance of at
-    most 2^-16 (of 8,192 numbers: 2^-19), and then it stays in order.
+    It sorts 32-bit numbers whose high bits are random and whose low bits are their own position, five times
+    as fast as sorting positions by random numbers. Two numbers have equal random bits, and so stay in order,
+    with a probability of at most 2^-16 (of 8,192 numbers: 2^-19).
     """
     noise, ends = jax.random.bits(key, (size,)), (size - 1).bit_length()
     if ends > MOST_POSITION_BITS:
@@ -117,32 +117,34 @@ def gradients(
 
     Args:
         objective: the rule.
-        meta_params: its meta-parameters.
+        meta_params: of the rule.
         agent: the static side of the agent.
-        params: the agent's parameters, the ones that collected the rollout.
+        params: the agent's parameters, which collected the rollout.
         rollout: T steps of W workers.
-        progress: n and N of this lifetime.
+        progress: n and N.
 
     Returns:
         Gradient of the objective's loss with respect to `params`; the loss's metrics and `entropy`.
     """
+    # 1. Forward pass; targets are constants of the agent's loss, but not of the meta-gradient.
     outputs, pull_back = jax.vjp(lambda p: agent.apply(p, rollout.observation), params)
     targets = objective.targets(meta_params, _experience(agent, params, rollout, outputs), progress)
 
     def loss(outputs):
         return objective.loss(meta_params, outputs, rollout.action, targets, progress)
 
+    # 2. Gradient of the loss at the outputs, then back through the network.
     cotangents, metrics = jax.grad(loss, has_aux=True)(outputs)
     return pull_back(cotangents)[0], _with_entropy(metrics, outputs)
 
 
 def _with_entropy(metrics: Metrics, outputs: Outputs) -> Metrics:
-    """Metrics with the policy's mean entropy in nats, which not every rule has in its loss."""
+    # Not every rule has the entropy in its loss.
     return metrics if "entropy" in metrics else metrics | {"entropy": jnp.mean(outputs.entropy())}
 
 
 def _experience(agent: Agent, params: AgentParams, rollout: Rollout, outputs: Outputs) -> Experience:
-    """What the objective sees; parts that it does not use are never computed."""
+    # What an objective does not read is never computed.
     last_outputs, behaviour = agent.apply(params, rollout.last_observation), rollout.behaviour
     if behaviour is None:
         next_head = agent.apply(params, rollout.next_observation).head

@@ -1,13 +1,12 @@
-"""How the inner loop talks to environments: any gymnax 1.0 environment, with its randomness in bulk.
+"""Vectorised environments: any gymnax 1.0 environment, with the randomness of a whole rollout drawn in bulk.
 
-Drawing random numbers for a whole rollout at once is several times cheaper than splitting keys at
-every step. An environment that can be driven by uniform numbers says so by offering `step_from`
-and `reset_from` (see `NoiseDriven`); every other gymnax environment is driven by keys that are
-split in bulk, and starts its episodes from states that are drawn in bulk. Both look the same from here
-on: `draw`, `reset`, `step`.
+This is several times cheaper than splitting keys at every step. Environments that can be driven by uniform
+numbers offer `step_from` and `reset_from` (see `NoiseDriven`). All others are driven by keys, split in bulk,
+and their episodes start from states drawn in bulk. The interface is the same for both: `draw`, `reset`,
+`step`.
 
-Either way replaces methods of the environment, and is taken only where nobody has overridden what it
-replaces: a subclass or a wrapper that changes a reward is played as it says.
+Both ways replace methods of the environment, but only where these methods are not overridden: a subclass or
+a wrapper that changes a reward is played as it says.
 """
 
 import functools
@@ -22,13 +21,13 @@ from jaxtyping import Array, Bool, Float, Key
 from rl_discovery.discovery.types import EnvParams
 
 Noise: TypeAlias = Any
-"""Randomness of steps: uniform numbers, `Beginnings`, or keys."""
+"""Randomness of steps: uniform numbers, `Beginnings` or keys."""
 
 
 class NoiseDriven(Protocol):
     """An environment whose transitions are functions of uniform numbers in [0, 1).
 
-    Its `step_env` and `reset_env` do the same with numbers drawn from their keys, and its `step` is gymnax's.
+    Its `step_env` and `reset_env` do the same with numbers drawn from their keys; its `step` is gymnax's.
     """
 
     step_noise_size: int
@@ -44,9 +43,9 @@ class NoiseDriven(Protocol):
 
 
 class Beginnings(NamedTuple):
-    """What gymnax's own step makes of its key: the transition's key, and where an episode would begin.
+    """The randomness of gymnax's own step: the key of the transition, and the start of a next episode.
 
-    `first` is None where all episodes begin the same, which a compiler knows as a constant.
+    `first` is None if all episodes start in the same state, which the compiler then treats as a constant.
     """
 
     key: Key[Array, "..."]
@@ -65,25 +64,21 @@ class Transition(NamedTuple):
 
 
 def is_noise_driven(env: Any) -> TypeGuard[NoiseDriven]:
-    """Whether uniform numbers drive this environment: it offers that, and nobody would see a difference.
+    """Whether uniform numbers can drive this environment without changing what it does.
 
-    The class that says what `step_env` does must be one that says what `step_from` does, and likewise for
-    `reset_env`: a subclass that changes one of a pair alone has its reasons.
+    The class that defines `step_env` must also define `step_from`, and likewise for `reset_env`: a subclass
+    that overrides only one of them changes the behaviour.
     """
     pairs = (("step_env", "step_from"), ("reset_env", "reset_from"))
     return _steps_as_gymnax(env) and all(fast in _names(_definer(env, own)) for own, fast in pairs)
 
 
 def _steps_as_gymnax(env: Any) -> bool:
-    """Whether `step` is gymnax's own: `step_env`, and `reset_env` where an episode ends."""
     return _definer(env, "step") is Environment
 
 
 def _definer(env: Any, name: str) -> Any:
-    """The object itself or the class of it that defines an attribute, or None.
-
-    A wrapper's `__getattr__` defines nothing: what it passes on belongs to the environment inside.
-    """
+    # The instance or class that defines an attribute. A wrapper's `__getattr__` defines nothing.
     return next((place for place in (env, *type(env).__mro__) if name in _names(place)), None)
 
 
@@ -92,14 +87,14 @@ def _names(place: Any) -> Collection[str]:
 
 
 def draw(env: Environment, key: Key[Array, ""], level: EnvParams, steps: int, workers: int) -> Noise:
-    """Randomness for `steps` steps of `workers` workers on a level: leading axis steps.
+    """Randomness for `steps` steps of `workers` workers on a level: axes steps and workers.
 
-    The next axis is the worker; but for uniform numbers, whose last axis it is.
+    Only for uniform numbers the worker is the last axis.
     """
     if is_noise_driven(env):
         return jax.random.uniform(key, (steps, env.step_noise_size + env.reset_noise_size, workers))
     keys = jax.random.split(key, (steps, workers))
-    if not _steps_as_gymnax(env):  # it steps and resets in a way of its own
+    if not _steps_as_gymnax(env):  # `step` is overridden
         return keys
     begin = functools.partial(_begin, env, level, _begins_at_random(env, level))
     return jax.vmap(jax.vmap(begin))(keys)
@@ -111,7 +106,7 @@ def _begin(env: Environment, level: EnvParams, at_random: bool, key: Key[Array, 
 
 
 def _begins_at_random(env: Environment, level: EnvParams) -> bool:
-    """Whether `reset_env` does anything with its key."""
+    # Whether `reset_env` uses its key.
     traced = jax.make_jaxpr(env.reset_env)(jax.random.key(0), level).jaxpr
     key = traced.invars[0]
     return any(key in used for used in (traced.outvars, *(step.invars for step in traced.eqns)))
@@ -124,7 +119,7 @@ def reset(env: Environment, key: Key[Array, ""], level: EnvParams, workers: int)
 
 
 def step(env: Environment, noise: Noise, states: Any, actions: Array, level: EnvParams) -> Transition:
-    """One step of every worker, with automatic reset where an episode ends.
+    """One step of every worker, with a reset where an episode ends.
 
     Args:
         env: the environment.
@@ -155,7 +150,6 @@ def step(env: Environment, noise: Noise, states: Any, actions: Array, level: Env
 
 
 def _step_from_noise(env: Any, noise: Array, state: Any, action: Array, level: EnvParams) -> Transition:
-    """gymnax's step with automatic reset, from uniform numbers in place of a key."""
     observation, moved, reward, terminated = env.step_from(noise[: env.step_noise_size], state, action, level)
     beginning = env.reset_from(noise[env.step_noise_size :], level)
     return _with_reset(env, level, (observation, moved), reward, terminated, beginning)
@@ -164,7 +158,6 @@ def _step_from_noise(env: Any, noise: Array, state: Any, action: Array, level: E
 def _step_to_beginning(
     env: Environment, noise: Beginnings, state: Any, action: Array, level: EnvParams
 ) -> Transition:
-    """gymnax's step with automatic reset, whose beginning is known already."""
     observation, moved, reward, terminated, _ = env.step_env(noise.key, state, action, level)
     beginning = env.reset_env(noise.key, level) if noise.first is None else noise.first
     return _with_reset(env, level, (observation, moved), reward, terminated, beginning)
@@ -178,7 +171,6 @@ def _with_reset(
     terminated: Array,
     beginning: tuple[Any, Any],
 ) -> Transition:
-    """The transition; observation and state are the beginning's where the episode ends."""
     truncated = env.is_truncated(after[1], level)
     over = terminated | truncated
     observation, state = jax.tree.map(functools.partial(jnp.where, over), beginning, after)

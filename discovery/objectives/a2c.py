@@ -18,7 +18,7 @@ from rl_discovery.discovery.types import MetaParams, Outputs, Progress
 
 
 class A2CTargets(NamedTuple):
-    """Constants of the agent's loss."""
+    """Targets of the loss."""
 
     advantage: Float[Array, "*batch"]
     value_target: Float[Array, "*batch"]
@@ -54,11 +54,11 @@ class A2C(Scheduled):
 
     @property
     def begins_as(self) -> str:
-        """The rule without its schedule."""
+        """A2C: a schedule of zeros changes nothing."""
         return "a2c"
 
     def init(self, key: Key[Array, ""]) -> MetaParams:
-        """The schedule's zeros, or none."""
+        """Zeros of the schedule, if there is one."""
         del key
         return self.init_schedule()
 
@@ -88,7 +88,6 @@ class A2C(Scheduled):
 
 
 def _temporally_aware(**settings: Any) -> A2C:
-    """A2C with a schedule."""
     return A2C(**({"schedule": True} | settings))
 
 

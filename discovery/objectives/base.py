@@ -1,9 +1,9 @@
-"""One interface for every objective, learned or hand-written.
+"""The interface of all objectives, learned or hand-written.
 
-An objective says two things about a rollout: `targets`, which the agent does not differentiate
-(what a learned objective computes with its meta-parameters, or advantages), and a `loss` of the
-agent's outputs against them. `discovery.learning.update` makes an agent update of the two; ES calls it
-forward only, the meta-gradient trainer differentiates through it.
+An objective defines `targets` of a rollout, which are constants of the agent's gradient (the outputs of a
+learned objective, or advantages), and a `loss` of the agent's outputs given the targets.
+`discovery.learning.update` makes an agent update of the two. ES calls it forward only; the meta-gradient
+trainer differentiates through it.
 """
 
 import abc
@@ -27,14 +27,14 @@ Metrics = dict[str, Float[Array, ""]]
 
 
 class Experience(NamedTuple):
-    """A rollout with what the agent said about it before the update; unused parts cost nothing.
+    """A rollout with the agent's outputs before the update; unused parts cost nothing.
 
     Attributes:
         rollout: T steps of W workers.
         outputs: at the rollout's observations, (T, W, ...).
-        next_head: the second head at the next observations before any reset, (T, W, K); undefined where
-            the episode terminated.
-        last_outputs: at the observations where the next rollout goes on, (W, ...).
+        next_head: the second head at the next observations, before any reset; undefined where the episode
+            terminated.
+        last_outputs: at the observations where the next rollout starts, (W, ...).
     """
 
     rollout: Rollout
@@ -46,14 +46,14 @@ class Experience(NamedTuple):
 class Objective(abc.ABC):
     """A rule that turns a rollout into an agent update.
 
-    Rules are frozen dataclasses: their fields are the settings that flags, configurations and exported files
-    have. What is abstract here every rule must say; the rest has a default.
+    Rules are frozen dataclasses. Their fields are the settings that flags, configurations and exported files
+    hold. Every rule defines the abstract members; the others have defaults.
     """
 
     @property
     @abc.abstractmethod
     def name(self) -> str:
-        """What `list objectives` and result tables call it."""
+        """Name in `list objectives` and in result tables."""
 
     @property
     @abc.abstractmethod
@@ -62,7 +62,7 @@ class Objective(abc.ABC):
 
     @property
     def discrete_only(self) -> bool:
-        """Whether the rule works with discrete actions alone."""
+        """Whether the rule needs discrete actions."""
         return False
 
     @property
@@ -72,32 +72,32 @@ class Objective(abc.ABC):
 
     @property
     def horizon_inputs(self) -> bool:
-        """Whether the rule reads N, not n/N alone."""
+        """Whether the rule reads N, and not only n/N."""
         return False
 
     @property
     def schedule(self) -> bool:
-        """Whether the rule's constants change over a lifetime, as `schedule.Scheduled` says."""
+        """Whether the rule's constants change over a lifetime (see `schedule.Scheduled`)."""
         return False
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What the rule sees, for its card."""
+        """Inputs of the rule, as its card lists them."""
         return ("rollout", "progress") if self.uses_progress else ("rollout",)
 
     @property
     def begins_as(self) -> str | None:
-        """The rule that it is before anything is learned; None where that has no name."""
+        """Name of the rule that it equals at its initial meta-parameters; None if there is none."""
         return None
 
     @property
     def zero_outputs(self) -> int:
-        """How many of the second head's first outputs are 0 in a new agent."""
+        """So many first outputs of the second head are 0 in a new agent."""
         return 0
 
     @property
     def tabular_learning_rates(self) -> tuple[float, float] | None:
-        """Step sizes of policy and second head for tabular agents, where the rule has its own."""
+        """Step sizes of policy and second head for tabular agents; None for the defaults."""
         return None
 
     @abc.abstractmethod
@@ -105,17 +105,17 @@ class Objective(abc.ABC):
         """Initial meta-parameters; an empty dict for hand-written objectives."""
 
     def perturbation_scales(self) -> Mapping[str, float] | None:
-        """Factors on sigma for tensors of the meta-parameters, by `layer/tensor`; None: all alike."""
+        """Factors on sigma per tensor of the meta-parameters, by `layer/tensor`; None: the same for all."""
         return None
 
     def step_scale(self, meta_params: MetaParams, progress: Progress) -> Float[Array, ""] | None:
-        """Factor on the optimiser's step; None where there is none."""
+        """Factor on the optimiser's step; None for 1."""
         del meta_params, progress
         return None
 
     @abc.abstractmethod
     def targets(self, meta_params: MetaParams, experience: Experience, progress: Progress) -> Any:
-        """What the agent is pulled towards, a constant to the agent's gradient."""
+        """Targets of the loss, constants of the agent's gradient."""
 
     @abc.abstractmethod
     def loss(
@@ -126,7 +126,7 @@ class Objective(abc.ABC):
         targets: Any,
         progress: Progress,
     ) -> tuple[Float[Array, ""], Metrics]:
-        """The scalar that the agent minimises, as a function of its outputs, and metrics.
+        """The scalar that the agent minimises, and metrics.
 
         Outputs, actions and targets have the same leading axes: (T, W) for a whole rollout, (B,) for a
         minibatch of it.
@@ -135,12 +135,12 @@ class Objective(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class TrainedObjective:
-    """A rule with its meta-parameters: what is exported, loaded, evaluated and shipped.
+    """A rule with its meta-parameters, as it is exported, loaded, evaluated and shipped.
 
     Attributes:
         rule: the objective.
         meta_params: its meta-parameters (empty for hand-written rules).
-        card: where it comes from, JSON-serialisable; see `checkpoints.objective_file`.
+        card: its origin, JSON-serialisable; see `checkpoints.objective_file`.
     """
 
     rule: Objective
@@ -162,24 +162,25 @@ class TrainedObjective:
     ) -> Float[Array, "*batch"]:
         """f of mirror learning, for a PPO of your own: maximise `mean(ratio * advantage - f)`.
 
-        Value and gradient are finite for all ratios from 0 to infinity: f is computed in float32 or wider,
-        and constant where its arithmetic would leave the numbers there are (float32: for ratios below 5e-20,
-        and above 4e9 for a learned drift, 2e29 for a hand-written one).
+        Value and gradient are finite for all ratios from 0 to infinity. f is computed in float32 or wider,
+        and is
+        constant where float32 would overflow: for ratios below 5e-20, and above 4e9 for a learned drift,
+        2e29 for a hand-written one.
 
         Args:
-            ratio: pi/pi_old of the actions taken, to be differentiated.
+            ratio: pi/pi_old of the actions taken; differentiate with respect to it.
             advantage: A, normalised; a constant.
-            progress: n/N, the share of the training that is done; `Progress(n, N)` for a drift that was
-                evolved with log N as well.
-            log_ratio: log pi - log pi_old, in place of `ratio`: exact where the ratio is nearly 0, and with a
-                gradient where `exp` of it has none.
+            progress: n/N, the share of the training that is done; `Progress(n, N)` for a drift that also
+                reads N.
+            log_ratio: log pi - log pi_old, in place of `ratio`: exact for ratios near 0, and with a gradient
+                where `exp` has none.
 
         Returns:
             f in the type of ratio and advantage.
 
         Raises:
-            ValueError: the objective is none of this family, or needs to know N.
-            TypeError: no advantage, or not one of ratio and log_ratio.
+            ValueError: the objective has no drift, or reads N, and `progress` lacks it.
+            TypeError: no advantage, or not exactly one of ratio and log_ratio.
         """
         drift = getattr(self.rule, "drift", None)
         if drift is None:
@@ -200,11 +201,11 @@ class TrainedObjective:
             log_ratio = jnp.log(bounded_ratio(given, power))
         else:
             log_ratio = bounded_log_ratio(given, power)
-        found = drift(self.meta_params, log_ratio, advantage, progress)
-        return jnp.minimum(found, jnp.finfo(own_type).max).astype(own_type)
+        value = drift(self.meta_params, log_ratio, advantage, progress)
+        return jnp.minimum(value, jnp.finfo(own_type).max).astype(own_type)
 
     def schedule(self, progress: Progress) -> Any:
-        """What the rule's schedule multiplies its constants by, for a loop of your own.
+        """Factors of the rule's schedule on its constants, for a loop of your own.
 
         Args:
             progress: `Progress(n, N)`, in agent updates.

@@ -1,7 +1,7 @@
-"""How far ratios and advantages go before a drift's arithmetic leaves the numbers there are.
+"""Bounds on ratios and advantages, within which drifts do not overflow.
 
-`exp(log r)` overflows where a policy has moved by e^88 in float32, and its square and its gradient sooner:
-then a loss is inf - inf, and all of an agent NaN. Within the bounds these functions change nothing.
+`exp(log r)` overflows in float32 where a policy has moved by e^88, its square and gradient sooner. Then the
+loss is inf - inf, and the whole agent becomes NaN. Within the bounds these functions change nothing.
 """
 
 import math
@@ -12,12 +12,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 LINEAR, SQUARES = 0.75, 0.25
-"""`power` below, for drifts that take r itself, and (r-1)^2: they leave room for A, A^2 and weights.
-float32: r up to 2e29 and 4e9."""
+"""`power` for drifts that use r itself, and (r-1)^2. They leave room for factors A, A^2 and weights; in
+float32 r goes up to 2e29 and 4e9."""
 
 
 def in_float32(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """Numbers of 16 bits as ones of 32, whose gradient comes back at most as large as 16 bits can say."""
+    """16-bit numbers as float32; their gradient is clipped to the 16-bit range."""
     return _widened(x) if jnp.finfo(x.dtype).bits < 32 else x
 
 
@@ -39,19 +39,19 @@ _widened.defvjp(_widened_forward, _widened_backward)
 
 
 def bounded_ratio(ratio: Float[Array, "*batch"], power: float) -> Float[Array, "*batch"]:
-    """r where 1/r and `r^(1 / power)` are finite numbers of its type; beyond, held constant."""
+    """r, clipped to where 1/r and `r^(1 / power)` are finite in its type."""
     largest = _largest(ratio)
     return jnp.clip(ratio, largest**-0.5, largest**power)
 
 
 def bounded_log_ratio(log_ratio: Float[Array, "*batch"], power: float) -> Float[Array, "*batch"]:
-    """log r where `r^(1 / power)` is a finite number of its type; beyond, held constant."""
+    """log r, clipped to where `r^(1 / power)` is finite in its type."""
     largest = _largest(log_ratio)
     return jnp.clip(log_ratio, -(largest**0.25), power * math.log(largest))
 
 
 def bounded_advantage(advantage: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """A where its products with a bounded ratio are finite. float32: 5e7 either way."""
+    """A, clipped to where its products with a bounded ratio are finite; float32: +-5e7."""
     largest = _largest(advantage) ** 0.2
     return jnp.clip(advantage, -largest, largest)
 

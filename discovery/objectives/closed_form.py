@@ -1,8 +1,8 @@
 """A drift in closed form: a sum of a few named terms of r, A and the progress.
 
-What DPO is to LPO (Lu et al. 2022, arXiv 2210.05639, section 5), with the terms chosen by a regression
-(`evaluation.analysis.closed_form`) in place of a person. Every term is 0 at r = 1, so that
-`f = ReLU(sum_k c_k b_k - xi)` meets the conditions of mirror learning whatever the coefficients.
+Lu et al. 2022 (arXiv 2210.05639, section 5) derived DPO from LPO by hand; here a regression chooses the terms
+(`evaluation.analysis.closed_form`). Every term is 0 at r = 1, so that `f = ReLU(sum_k c_k b_k - xi)` meets
+the conditions of mirror learning whatever the coefficients.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from rl_discovery.discovery.objectives.learned_drift import LearnedDrift
+from rl_discovery.discovery.objectives.lpo import LearnedDrift
 from rl_discovery.discovery.types import MetaParams, Progress
 
 Factor = Callable[[Array, Array], Array]
@@ -25,7 +25,7 @@ POLYNOMIAL: Mapping[str, Factor] = {
     "(r-1)": lambda log_ratio, advantage: jnp.expm1(log_ratio),
     "(r-1)^2": lambda log_ratio, advantage: jnp.expm1(log_ratio) ** 2,
 }
-"""First factors of a term, of log r and A, that grow with the ratio: LPO's inputs."""
+"""First factors of a term that grow with the ratio, functions of log r and A: LPO's inputs."""
 
 SATURATING: Mapping[str, Factor] = {
     "tanh(log r)": lambda log_ratio, advantage: jnp.tanh(log_ratio),
@@ -36,7 +36,7 @@ SATURATING: Mapping[str, Factor] = {
     "tanh(A log r)^2": lambda log_ratio, advantage: jnp.tanh(advantage * log_ratio) ** 2,
     "tanh(A (r-1))": lambda log_ratio, advantage: jnp.tanh(advantage * jnp.expm1(log_ratio)),
 }
-"""First factors that do not, like LPO's hidden units; DPO has such. All are smooth, and 0 at r = 1."""
+"""First factors that saturate, like LPO's hidden units and DPO. All are smooth, and 0 at r = 1."""
 
 RATIO: Mapping[str, Factor] = {**POLYNOMIAL, **SATURATING}
 
@@ -65,10 +65,10 @@ LINEAR = tuple(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClosedFormDrift(LearnedDrift):
-    """A drift that can be read: `ReLU(sum_k c_k b_k - xi)`, to which PPO's may be added as in LPO.
+    """A readable drift, `ReLU(sum_k c_k b_k - xi)`; PPO's drift may be added as in LPO.
 
-    The meta-parameters are the coefficients, zeros at first. The default terms are TA-LPO's inputs:
-    its network without the hidden layer.
+    The meta-parameters are the coefficients, which start at zero. The default terms are the inputs of
+    TA-LPO, which makes it TA-LPO without the hidden layer.
 
     Attributes:
         terms: names of the b_k, from `BASIS`.
@@ -94,17 +94,17 @@ class ClosedFormDrift(LearnedDrift):
 
     @property
     def uses_progress(self) -> bool:
-        """Whether any term has n/N or log N in it, or there is a schedule."""
+        """Whether any term has n/N or log N, or there is a schedule."""
         return self.schedule or any(BASIS[term][2] for term in self.terms)
 
     @property
     def horizon_inputs(self) -> bool:
-        """Whether any term has log N in it."""
+        """Whether any term has log N."""
         return any(BASIS[term][2] == PROGRESS[2] for term in self.terms)
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What the drift sees, for its card."""
+        """The terms, as an objective's card lists them."""
         return self.terms
 
     def init(self, key: Key[Array, ""]) -> MetaParams:

@@ -47,11 +47,11 @@ def normalise(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
 
 
 SMALLEST_VARIANCE = 1e-12
-"""Below it numbers are equal but for rounding."""
+"""A smaller variance counts as rounding of equal numbers."""
 
 
 def deviation(x: Float[Array, "*batch"]) -> Float[Array, ""]:
-    """Standard deviation over the whole batch, or 1 where all are equal: its gradient is always finite."""
+    """Standard deviation over the whole batch, or 1 if all are equal, so that its gradient is finite."""
     variance = jnp.var(x)
     varies = variance > SMALLEST_VARIANCE
     return jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1.0)), 1.0)

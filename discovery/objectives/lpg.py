@@ -1,18 +1,14 @@
-"""LPG (Oh et al. 2020, arXiv 2007.08794), its horizon-aware sibling TA-LPG (Jackson et al. 2024), and its
-residual form.
+"""LPG (Oh et al. 2020, arXiv 2007.08794), TA-LPG (Jackson et al. 2024), and a residual form on top of A2C.
 
-A backward GRU reads what the agent did, `x_t = [r_t, d_t, pi(a_t|s_t), phi(y(s_t)), phi(y(s_{t+1}))]`
-(TA-LPG: also n/N and log N), and says how to change the policy (`pihat`) and what to predict
-(`yhat`). The agent minimises equation 3 of the LPG paper,
-`mean_t[log pi(a_t|s_t) pihat_t] + alpha_y mean_t KL(y(s_t) || yhat_t)`; the sign of pihat is learned.
-
-The residual form starts from A2C and learns what to add to it. The agent's second head has a value V(s)
-beside the logits of y. With A the GAE advantage, the GRU also reads A and V, and the update is A2C's with
-`pihat_t = -A_t exp(a_t) + delta_t` and the entropy bonus times `exp(b_t)`; a, b and delta are 0 at first.
+A backward GRU reads the rollout, `x_t = [r_t, d_t, pi(a_t|s_t), phi(y(s_t)), phi(y(s_{t+1}))]` (TA-LPG: also
+n/N and log N), and outputs two targets: `pihat` for the policy, `yhat` for the agent's prediction y. The
+agent minimises equation 3 of the LPG paper, `mean_t[log pi(a_t|s_t) pihat_t] + alpha_y mean_t KL(y(s_t) ||
+yhat_t)`. The sign of pihat is learned. The residual form learns a correction to A2C (see `LPG`).
 """
 
 import dataclasses
-from typing import Annotated, Any, Literal, NamedTuple
+import functools
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -24,41 +20,33 @@ from rl_discovery.discovery.objectives.a2c import A2C
 from rl_discovery.discovery.objectives.base import Experience, Metrics
 from rl_discovery.discovery.objectives.bounds import LINEAR, bounded_log_ratio
 from rl_discovery.discovery.objectives.gae import advantages, deviation
-from rl_discovery.discovery.objectives.gru import BackwardGRU, Precision
-from rl_discovery.discovery.objectives.horizon import Encoding, scaled_progress
 from rl_discovery.discovery.objectives.ppo import clip_drift
-from rl_discovery.discovery.objectives.schedule import Scheduled
+from rl_discovery.discovery.objectives.schedule import Encoding, Scheduled, scaled_progress
 from rl_discovery.discovery.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, UnitInterval
 from rl_discovery.discovery.types import MetaParams, Outputs, Progress
 
 Form = Literal["free", "a2c_residual"]
+Precision: TypeAlias = Literal["float32", "bfloat16"]
 
 LARGEST_INPUT = 10.0
-"""Rewards and values that the residual form's GRU reads are held within this many deviations."""
+"""Clip of the rewards and values that the residual form's GRU reads, in standard deviations."""
 
 
 class LPGInputs(NamedTuple):
-    """What the objective sees of a rollout.
-
-    Attributes:
-        reward, done, action_prob: r_t, d_t and pi(a_t|s_t).
-        prediction, next_prediction: y(s_t) and y(s_{t+1}), probabilities.
-        horizon: n/N and log N, encoded; None without horizon inputs.
-        advantage, value: A_t and V(s_t), normalised; None in the free form.
-    """
+    """What the network reads of a rollout; predictions y are probabilities."""
 
     reward: Float[Array, "T W"]
     done: Bool[Array, "T W"]
-    action_prob: Float[Array, "T W"]
+    action_prob: Float[Array, "T W"]  # pi(a_t|s_t)
     prediction: Float[Array, "T W M"]
     next_prediction: Float[Array, "T W M"]
-    horizon: tuple[Float[Array, ""], Float[Array, ""]] | None = None
-    advantage: Float[Array, "T W"] | None = None
+    horizon: tuple[Float[Array, ""], Float[Array, ""]] | None = None  # n/N and log N, encoded
+    advantage: Float[Array, "T W"] | None = None  # this and the value: residual form only, normalised
     value: Float[Array, "T W"] | None = None
 
 
 class LPGTargets(NamedTuple):
-    """What the objective answers; in the residual form `pihat` is delta, and `Residual` says the rest."""
+    """Targets of the agent's loss. In the residual form `pihat` is delta, and `residual` holds the rest."""
 
     pihat: Float[Array, "*batch"]
     log_yhat: Float[Array, "*batch M"]
@@ -66,100 +54,122 @@ class LPGTargets(NamedTuple):
 
 
 class Residual(NamedTuple):
-    """What the residual form adds to delta and yhat.
+    """Further targets of the residual form."""
 
-    Attributes:
-        log_advantage: a_t, the logarithm of the factor on A_t.
-        log_entropy: b_t, that of the factor on the entropy bonus.
-        advantage: A_t, not normalised.
-        value_target: what V(s_t) is pulled towards.
-        log_prob: log pi(a_t|s_t) when the rollout was collected.
+    log_advantage: Float[Array, "*batch"]  # a_t: A_t counts exp(a_t) times
+    log_entropy: Float[Array, "*batch"]  # b_t: the entropy bonus counts exp(b_t) times
+    advantage: Float[Array, "*batch"]  # A_t, not normalised
+    value_target: Float[Array, "*batch"]  # of V(s_t)
+    log_prob: Float[Array, "*batch"]  # log pi(a_t|s_t) of the policy that collected the rollout
+
+
+class BackwardGRU(nn.Module):
+    """Gated recurrent unit (Cho et al. 2014) that reads a rollout backwards in time.
+
+    `r = s(x Wr + h Ur + br)`, `z = s(x Wz + h Uz + bz)`, `n = tanh(x Wn + bn + r * (h Un + cn))`,
+    `h' = (1 - z) n + z h`, as flax's `GRUCell`, but with one matrix product for the three gates.
     """
 
-    log_advantage: Float[Array, "*batch"]
-    log_entropy: Float[Array, "*batch"]
-    advantage: Float[Array, "*batch"]
-    value_target: Float[Array, "*batch"]
-    log_prob: Float[Array, "*batch"]
+    width: int  # G
+    precision: Precision = "float32"  # of the operands of the recurrent product; the rest is float32
+
+    @nn.compact
+    def __call__(self, inputs: Float[Array, "T W F"], resets: Bool[Array, "T W"]) -> Float[Array, "T W G"]:
+        """The state after each step; where `resets`, it is set to 0 before the step is read."""
+        G = self.width
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (inputs.shape[-1], 3 * G), jnp.float32)
+        recurrent = self.param("recurrent_kernel", _orthogonal_gates, (G, 3 * G), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (3 * G,), jnp.float32)
+        candidate_bias = self.param("candidate_bias", nn.initializers.zeros, (G,), jnp.float32)
+        wide = inputs.dtype  # float32; float64 in tests against finite differences
+        dtype = wide if self.precision == "float32" else jnp.dtype(self.precision)
+        recurrent = recurrent.astype(dtype)
+
+        def cell(state, step):
+            x, reset = step
+            # Project the input here and not for all steps at once: the result stays in the cache.
+            x = x @ kernel + bias
+            state = jnp.where(reset[:, None], 0.0, state)
+            h = jnp.matmul(state.astype(dtype), recurrent, preferred_element_type=wide)
+            r = jax.nn.sigmoid(x[:, :G] + h[:, :G])
+            z = jax.nn.sigmoid(x[:, G : 2 * G] + h[:, G : 2 * G])
+            n = jnp.tanh(x[:, 2 * G :] + r * (h[:, 2 * G :] + candidate_bias))
+            state = (1.0 - z) * n + z * state
+            return state, state
+
+        # With the projection inside, unrolling the scan makes it slower (docs/performance.md).
+        _, states = jax.lax.scan(cell, jnp.zeros((inputs.shape[1], G), wide), (inputs, resets), reverse=True)
+        return states
+
+
+def _orthogonal_gates(key: Array, shape: tuple[int, int], dtype: jnp.dtype = jnp.float32) -> Array:
+    keys = jax.random.split(key, 3)
+    orthogonal = nn.initializers.orthogonal()
+    return jnp.concatenate([orthogonal(k, (shape[0], shape[0]), dtype) for k in keys], axis=1)
 
 
 class LPGNetwork(nn.Module):
     """The learned part of LPG: phi, the backward GRU and the heads.
 
-    Attributes:
-        outputs: numbers per step.
-        width: G.
-        embedding_width: hidden units of phi.
-        precision: number format of the GRU's recurrent product.
-        residual_scale: g, by which the heads of the residual form are multiplied; None in the free form,
-            whose heads have random weights and biases at first. Those of the residual form are zeros, without
-            biases.
+    The heads start at random; those of the residual form start at zero, have no biases and a factor g.
     """
 
     outputs: int
     width: int
-    embedding_width: int
+    embedding_width: int  # hidden units of phi
     precision: Precision
-    residual_scale: float | None
+    residual_scale: float | None  # g; None: the free form
 
     @nn.compact
     def __call__(self, inputs: LPGInputs) -> Float[Array, "T W outputs"]:
-        """The heads' outputs for every step of a rollout."""
+        """Outputs of the heads at every step of a rollout."""
         embed = nn.Sequential(
             [nn.Dense(self.embedding_width, name="embed_hidden"), nn.relu, nn.Dense(1, name="embed_out")]
         )
-        # After the end of an episode there is no next prediction: its embedding is 0.
+        # 1. Embed the predictions; the last step of an episode has no next one.
         next_embedding = jnp.where(inputs.done, 0.0, embed(inputs.next_prediction)[..., 0])
-        features = [
-            inputs.reward,
-            inputs.done.astype(jnp.float32),
-            inputs.action_prob,
-            embed(inputs.prediction)[..., 0],
-            next_embedding,
-        ]
+        # 2. Build x_t.
+        embedding, done = embed(inputs.prediction)[..., 0], inputs.done.astype(jnp.float32)
+        features = [inputs.reward, done, inputs.action_prob, embedding, next_embedding]
         features += [x for x in (inputs.advantage, inputs.value) if x is not None]
         if inputs.horizon is not None:
             features += [jnp.full_like(inputs.reward, v) for v in inputs.horizon]
         x = jnp.stack(features, axis=-1)
+        # 3. Read the rollout backwards, and map the states to pihat and yhat.
         states = nn.relu(BackwardGRU(self.width, self.precision, name="gru")(x, inputs.done))
         if self.residual_scale is None:
             return nn.Dense(self.outputs, name="heads")(states)
-        zeros = nn.initializers.zeros
-        return nn.Dense(self.outputs, use_bias=False, kernel_init=zeros, name="heads")(
-            self.residual_scale * states
-        )
+        heads = nn.Dense(self.outputs, use_bias=False, kernel_init=nn.initializers.zeros, name="heads")
+        return heads(self.residual_scale * states)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LPG(Scheduled):
     """Learned policy gradient; with `horizon_inputs` TA-LPG.
 
-    Both `terminated` and `truncated` count as the end of an episode (`d_t`), as in the reference
-    implementation: the GRU state is reset there and phi(y(s_{t+1})) is 0. The residual form's advantages are
-    A2C's: at `terminated` the next value is 0, at `truncated` it is bootstrapped.
+    As in the reference implementation, `terminated` and `truncated` both end an episode (`d_t`): the GRU's
+    state is reset and phi(y(s_{t+1})) is 0. The residual form computes advantages as A2C does: the next value
+    is 0 at `terminated` and bootstrapped at `truncated`.
 
-    The residual form minimises, with `Ahat = A exp(a) - delta` and `r = pi/pi_old`,
+    In the residual form the agent's second head has a value V(s) next to the logits of y, and the GRU also
+    reads V and the GAE advantage A. With `Ahat = A exp(a) - delta` and `r = pi/pi_old` the agent minimises
     `-mean[min(r Ahat, clip(r) Ahat)] - c_H mean[exp(b) H(pi)] + c_V mean[(V - target)^2] + alpha_y mean KL(y
-    || yhat)`. With one gradient per rollout r is 1, and the first term's gradient is that of `log pi(a|s)
-    (-Ahat)`: the rule starts as A2C. In PPO's loop of epochs it starts as PPO with A2C's lambda, entropy
-    bonus and squared value error (which the agent's settings and the fields below change), A normalised per
-    minibatch as there; the ratio's clip stays.
+    || yhat)`; a, b and delta start at 0. With one gradient per rollout r is 1, and the rule starts as A2C
+    with `pihat = -Ahat`. In PPO's loop it starts as PPO, but with A2C's lambda, entropy bonus and value loss.
 
     Attributes:
         bins: M, width of the agent's prediction y (GROOVE's code: 8; the LPG paper: 30).
         width: G, units of the GRU (GROOVE's code: 256).
         embedding_width: hidden units of phi, the embedding of y (LPG paper: 16).
-        horizon_inputs: append n/N and log N to the inputs: TA-LPG (Jackson et al. 2024); off: LPG (Oh et al.
-            2020).
+        horizon_inputs: append n/N and log N to the inputs: TA-LPG (Jackson et al. 2024); off: LPG.
         encoding: those inputs as in the `paper`, or `scaled` to [-1, 1] over the horizons trained on (ours).
         prediction_coef: alpha_y, weight of the prediction in the agent's loss (LPG paper: 0.5).
-        precision: number format of the operands of the GRU's recurrent product; sums and state are float32
-            either way.
-        form: `free`, the papers' LPG, or `a2c_residual`: A2C, and what is learned to add to it.
-        normalise_pihat: bring pihat to mean 0 and deviation 1 over each rollout (`free` only); the schedule's
-            step size then says how long a step is.
-        residual_scale: g, factor on the residual form's heads, which decides how much a perturbation of them
-            does (ours: with 1 a perturbation of sigma 0.2 ruins the agent).
+        precision: number format of the operands of the GRU's recurrent product; sums and state are float32.
+        form: `free`, the papers' LPG, or `a2c_residual`, a learned correction to A2C (ours).
+        normalise_pihat: normalise pihat over each rollout (`free` only); the schedule then sets the step
+            size.
+        residual_scale: g, factor on the residual form's heads: how strongly a perturbation of them acts
+            (ours: with 1, perturbations of sigma 0.2 ruin the agent).
         discount: gamma of the residual form's advantages (A2C's).
         gae_lambda: their lambda (A2C's).
         entropy_coef: c_H, weight of the entropy bonus (A2C's).
@@ -183,8 +193,7 @@ class LPG(Scheduled):
     value_coef: NonNegativeFloat = 0.5
     clip: PositiveFloat = 0.2
 
-    # Its input pi(a|s) is a probability.
-    discrete_only = True
+    discrete_only = True  # the input pi(a|s) is a probability
 
     @property
     def name(self) -> str:
@@ -193,35 +202,32 @@ class LPG(Scheduled):
 
     @property
     def is_residual(self) -> bool:
-        """Whether the agent also has a value, and the rule starts from A2C."""
+        """Whether the rule corrects A2C, and the agent has a value."""
         return self.form == "a2c_residual"
 
     @property
     def begins_as(self) -> str | None:
-        """The rule that it is before anything is learned; None where it is random."""
+        """A2C for the residual form; the free form starts at random."""
         return "a2c" if self.is_residual else None
 
     @property
     def head_size(self) -> int:
-        """M, the logits of the agent's prediction; M + 1 with a value after them."""
+        """M logits of the prediction; in the residual form the value follows them."""
         return self.bins + self.is_residual
 
     @property
     def zero_outputs(self) -> int:
-        """How many of the second head's first outputs are 0 at first: in the residual form, the prediction's.
-
-        So a new agent's value is that of an A2C agent, and nothing pulls at what the two share.
-        """
+        """The prediction's in the residual form: a new agent then has the value of an A2C agent."""
         return self.bins if self.is_residual else 0
 
     @property
     def tabular_learning_rates(self) -> tuple[float, float] | None:
-        """A2C's where the rule starts from it."""
+        """A2C's for the residual form."""
         return A2C.tabular_learning_rates if self.is_residual else None
 
     @property
     def uses_progress(self) -> bool:
-        """Whether n and N are among the inputs, or there is a schedule."""
+        """Whether n and N are inputs, or there is a schedule."""
         return self.horizon_inputs or self.schedule
 
     @property
@@ -230,7 +236,7 @@ class LPG(Scheduled):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What the rule sees of each step, for its card."""
+        """Inputs per step, as an objective's card lists them."""
         seen: tuple[str, ...] = ("reward", "done", "pi(a|s)", "phi(y(s))", "phi(y(s'))")
         if self.is_residual:
             seen += ("A", "V(s)")
@@ -256,22 +262,19 @@ class LPG(Scheduled):
         return dict(self.network.init(key, inputs)["params"]) | self.init_schedule()
 
     def perturbation_scales(self) -> dict[str, float]:
-        """How much less the weights of a layer should be perturbed than a bias: by the root of their number
-        per unit.
-        """
-        features = len(self.inputs)
+        """One over the root of a layer's fan-in, so that a perturbation changes all outputs about equally."""
         return {
             "embed_hidden/kernel": self.bins**-0.5,
             "embed_out/kernel": self.embedding_width**-0.5,
-            "gru/kernel": features**-0.5,
+            "gru/kernel": len(self.inputs) ** -0.5,
             "gru/recurrent_kernel": self.width**-0.5,
             "heads/kernel": self.width**-0.5,
         }
 
     def targets(self, meta_params: MetaParams, experience: Experience, progress: Progress) -> LPGTargets:
-        """Runs the network backwards over a rollout (section "LPG" of the paper, figure 1)."""
+        """pihat and yhat of every step (LPG paper, section "LPG" and figure 1)."""
         rollout, outputs = experience.rollout, experience.outputs
-        # exp(log_softmax), as the loss does, so that XLA computes it once.
+        # y(s_t) and y(s_{t+1}). exp(log_softmax) as in the loss, so that XLA computes it once.
         prediction = jnp.exp(jax.nn.log_softmax(outputs.head[..., : self.bins]))
         last_prediction = jax.nn.softmax(experience.last_outputs.head[..., : self.bins])
         log_prob = outputs.log_prob(rollout.action)
@@ -285,9 +288,10 @@ class LPG(Scheduled):
         )
         if self.is_residual:
             return self._residual_targets(meta_params, inputs, experience, log_prob, progress)
-        answer: Any = self.network.apply({"params": meta_params}, inputs)
-        pihat = _normalise(answer[..., 0]) if self.normalise_pihat else answer[..., 0]
-        return LPGTargets(pihat=pihat, log_yhat=jax.nn.log_softmax(answer[..., 1:]))
+        # pihat and yhat: the backward GRU reads the rollout.
+        heads: Any = self.network.apply({"params": meta_params}, inputs)
+        pihat = _normalise(heads[..., 0]) if self.normalise_pihat else heads[..., 0]
+        return LPGTargets(pihat=pihat, log_yhat=jax.nn.log_softmax(heads[..., 1:]))
 
     def _residual_targets(
         self,
@@ -297,23 +301,26 @@ class LPG(Scheduled):
         log_prob: Float[Array, "T W"],
         progress: Progress,
     ) -> LPGTargets:
+        # A2C's advantages and value targets, which the GRU reads normalised.
         values, next_values = experience.outputs.head[..., -1], experience.next_head[..., -1]
         discount = self.scales(meta_params, progress).discount(self.discount)
         advantage = advantages(experience.rollout, values, next_values, discount, self.gae_lambda)
         value_target = advantage + values
         scale = deviation(value_target)
+        clipped = functools.partial(jnp.clip, min=-LARGEST_INPUT, max=LARGEST_INPUT)
         inputs = inputs._replace(
-            reward=_held(inputs.reward / scale),
+            reward=clipped(inputs.reward / scale),
             advantage=_normalise(advantage),
-            value=_held((values - jnp.mean(values)) / scale),
+            value=clipped((values - jnp.mean(values)) / scale),
         )
-        answer: Any = self.network.apply({"params": meta_params}, inputs)
+        # delta, a, b and yhat: the backward GRU reads the rollout.
+        heads: Any = self.network.apply({"params": meta_params}, inputs)
         return LPGTargets(
-            pihat=answer[..., 0],
-            log_yhat=jax.nn.log_softmax(answer[..., 3:]),
+            pihat=heads[..., 0],
+            log_yhat=jax.nn.log_softmax(heads[..., 3:]),
             residual=Residual(
-                log_advantage=answer[..., 1],
-                log_entropy=answer[..., 2],
+                log_advantage=heads[..., 1],
+                log_entropy=heads[..., 2],
                 advantage=advantage,
                 value_target=value_target,
                 log_prob=log_prob,
@@ -321,9 +328,9 @@ class LPG(Scheduled):
         )
 
     def _horizon(self, progress: Progress) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        if self.encoding == "scaled":
-            return scaled_progress(progress, self.shortest_horizon, self.longest_horizon)
-        return progress.fraction, progress.log_horizon
+        if self.encoding == "paper":
+            return progress.fraction, progress.log_horizon
+        return scaled_progress(progress, self.shortest_horizon, self.longest_horizon)
 
     def loss(
         self,
@@ -333,14 +340,15 @@ class LPG(Scheduled):
         targets: LPGTargets,
         progress: Progress,
     ) -> tuple[Float[Array, ""], Metrics]:
-        """Equation 3 of the LPG paper, or A2C's loss with what is learned, to be minimised by the agent."""
+        """Equation 3 of the LPG paper, or A2C's loss with the learned corrections."""
+        # alpha_y KL(y || yhat)
         log_prediction = jax.nn.log_softmax(outputs.head[..., : self.bins])
         divergence = jnp.sum(jnp.exp(log_prediction) * (log_prediction - targets.log_yhat), axis=-1)
         prediction_loss = jnp.mean(divergence)
         pihat = self.pihat(targets)
         if targets.residual is None:
-            policy_loss = jnp.mean(outputs.log_prob(action) * pihat)
-            loss, more = policy_loss, {}
+            loss = policy_loss = jnp.mean(outputs.log_prob(action) * pihat)
+            more: Metrics = {}
         else:
             policy_loss = self._clipped_policy_loss(outputs, action, pihat, targets.residual.log_prob)
             entropy_coef = self.entropy_coef * self.scales(meta_params, progress).entropy
@@ -349,19 +357,20 @@ class LPG(Scheduled):
             value_loss = jnp.mean((outputs.head[..., -1] - targets.residual.value_target) ** 2)
             loss = policy_loss - entropy_coef * bonus + self.value_coef * value_loss
             more = {"entropy": jnp.mean(entropy), "value_loss": value_loss}
-        return loss + self.prediction_coef * prediction_loss, {
+        metrics = {
             "policy_loss": policy_loss,
             "prediction_loss": prediction_loss,
             "pihat_square": jnp.mean(pihat**2),
             "yhat_square": jnp.mean(jnp.sum(jnp.exp(2 * targets.log_yhat), axis=-1)),
-        } | more
+        }
+        return loss + self.prediction_coef * prediction_loss, metrics | more
 
     def pihat(self, targets: LPGTargets) -> Float[Array, "*batch"]:
-        """What log pi(a|s) is multiplied by in the agent's loss."""
+        """The factor on log pi(a|s) in the agent's loss: `pihat`, or `-A exp(a) + delta`."""
         if targets.residual is None:
             return targets.pihat
-        residual = targets.residual
-        return targets.pihat - _normalise(residual.advantage) * jnp.exp(residual.log_advantage)
+        advantage, log_advantage = targets.residual.advantage, targets.residual.log_advantage
+        return targets.pihat - _normalise(advantage) * jnp.exp(log_advantage)
 
     def _clipped_policy_loss(
         self,
@@ -377,16 +386,11 @@ class LPG(Scheduled):
 
 
 def _normalise(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """As A2C does, but with a gradient where all are equal: meta-gradients go through it."""
+    # As A2C, but with a finite gradient where all are equal: meta-gradients go through it.
     return (x - jnp.mean(x)) / deviation(x)
 
 
-def _held(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    return jnp.clip(x, -LARGEST_INPUT, LARGEST_INPUT)
-
-
 def _horizon_blind(**settings: Any) -> LPG:
-    """LPG without the horizon inputs."""
     return LPG(**({"horizon_inputs": False} | settings))
 
 

@@ -1,29 +1,89 @@
-"""LPO (Lu et al. 2022, arXiv 2210.05639) and its horizon-aware sibling TA-LPO (Jackson et al. 2024).
+"""Learned drifts: LPO (Lu et al. 2022, arXiv 2210.05639) and TA-LPO (Jackson et al. 2024).
 
-The drift of mirror learning as a small network, `f = ReLU(NN(x) - xi)`. Inputs are 0 at r = 1 and the
-network has no biases, so that f and df/dr are 0 there whatever the meta-parameters.
+`LearnedDrift` is a ReLU around a learned function, alone or on top of PPO's drift; `closed_form` has another
+subclass. LPO's function is a small network, `f = ReLU(NN(x) - xi)`. Its inputs are 0 at r = 1 and it has no
+biases, so that f and df/dr are 0 there whatever the meta-parameters.
 """
 
 import dataclasses
 import functools
 import math
-from typing import Any
+from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
-from rl_discovery.discovery.objectives.horizon import Encoding, scaled_progress
-from rl_discovery.discovery.objectives.learned_drift import LearnedDrift
-from rl_discovery.discovery.ranges import PositiveInt
+from rl_discovery.discovery.objectives.bounds import SQUARES
+from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning
+from rl_discovery.discovery.objectives.ppo import CLIPPED, clip_drift
+from rl_discovery.discovery.objectives.schedule import Encoding, scaled_progress
+from rl_discovery.discovery.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 from rl_discovery.discovery.types import MetaParams, Progress
+
+Form = Literal["plain", "ppo_residual"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LearnedDrift(MirrorLearning):
+    """A drift `ReLU(g(x) - xi)` with meta-parameters; subclasses define g as `before_relu`.
+
+    Attributes:
+        form: `plain`, or `ppo_residual`, which adds g to PPO's drift and so starts from PPO, as the published
+            code does.
+        offset: xi, below which f is exactly 0 (LPO paper: 1e-4).
+        clip: eps of PPO's drift in the residual form.
+        longest_horizon: N_max, in agent updates, where the horizon is an input or there is a schedule.
+    """
+
+    ratio_power = SQUARES
+
+    form: Form = "ppo_residual"
+    offset: NonNegativeFloat = 1e-4
+    clip: PositiveFloat = 0.2
+    longest_horizon: PositiveInt = 10_000
+
+    @property
+    def begins_as(self) -> str | None:
+        """PPO in the residual form; the plain form starts without a drift, which has no name here."""
+        return "ppo" if self.form == "ppo_residual" else None
+
+    @property
+    def _constants(self) -> tuple[str, ...]:
+        return CLIPPED if self.form == "ppo_residual" else super()._constants
+
+    def drift(
+        self,
+        meta_params: MetaParams,
+        log_ratio: Float[Array, "*batch"],
+        advantage: Float[Array, "*batch"],
+        progress: Progress,
+    ) -> Float[Array, "*batch"]:
+        """`ReLU(g(x) - xi)`, or in the residual form `ReLU(PPO's drift + g(x) - xi)`."""
+        learned = self.before_relu(meta_params, log_ratio, advantage, progress)
+        if self.form == "ppo_residual":
+            scales = self.scales(meta_params, progress)
+            below, above = self.clip * scales.clip_below, self.clip * scales.clip_above
+            learned = clip_drift(log_ratio, advantage, below, above) + learned
+        return jax.nn.relu(learned - self.offset)
+
+    def before_relu(
+        self,
+        meta_params: MetaParams,
+        log_ratio: Float[Array, "*batch"],
+        advantage: Float[Array, "*batch"],
+        progress: Progress,
+    ) -> Float[Array, "*batch"]:
+        """g(x), which must be 0 at r = 1. `analyse` fits a formula to it."""
+        raise NotImplementedError
 
 
 class DriftNetwork(nn.Module):
-    """One hidden layer of tanh units without biases; the output's weights are zeros at first.
+    """One hidden layer of tanh units without biases; only the output's weights start at zero.
 
-    Were all of them zeros, antithetic pairs would be equal, as NN is even in its weights, and evolution
-    would stay where it starts.
+    NN is even in its weights: from zeros in both layers, the members of an antithetic pair would be equal,
+    and evolution would never leave its start.
     """
 
     width: int
@@ -44,8 +104,8 @@ class LPO(LearnedDrift):
         width: hidden units (LPO paper: 128).
         progress_inputs: append n/N times every input: TA-LPO (Jackson et al. 2024); off: LPO.
         horizon_inputs: append log N / log N_max times every input, where the horizon varies.
-        encoding: `paper`, as above, or `scaled`: n/N and log N both brought to [-1, 1] over the range trained
-            on.
+        encoding: `paper`, as above, or `scaled`: n/N and log N mapped to [-1, 1] over the horizons
+            trained on.
     """
 
     width: PositiveInt = 128
@@ -65,7 +125,7 @@ class LPO(LearnedDrift):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What the drift sees, for its card."""
+        """Inputs of the network, as an objective's card lists them."""
         names = ("log r", "(log r)^2", "r-1", "(r-1)^2")
         seen = (*names, *(f"{name} A" for name in names))
         factors = [("n/N", self.progress_inputs), ("log N / log N_max", self.horizon_inputs)]
@@ -77,7 +137,7 @@ class LPO(LearnedDrift):
         return DriftNetwork(self.width)
 
     def init(self, key: Key[Array, ""]) -> MetaParams:
-        """A network that gives 0: PPO in the residual form, no drift in the plain one."""
+        """A network whose output is 0: PPO in the residual form, no drift in the plain one."""
         return dict(self.network.init(key, jnp.zeros(len(self.inputs)))["params"]) | self.init_schedule()
 
     def before_relu(
@@ -94,7 +154,7 @@ class LPO(LearnedDrift):
     def features(
         self, log_ratio: Float[Array, "*batch"], advantage: Float[Array, "*batch"], progress: Progress
     ) -> Float[Array, "*batch inputs"]:
-        """x: all zero at r = 1."""
+        """x, all zeros at r = 1."""
         step = jnp.expm1(log_ratio)
         of_ratio = jnp.stack([log_ratio, log_ratio**2, step, step**2], axis=-1)
         x = jnp.concatenate([of_ratio, of_ratio * advantage[..., None]], axis=-1)
@@ -113,7 +173,6 @@ class LPO(LearnedDrift):
 
 
 def _temporally_aware(**settings: Any) -> LPO:
-    """LPO that also sees n/N."""
     return LPO(**({"progress_inputs": True} | settings))
 
 

@@ -1,8 +1,8 @@
 """Mirror learning: PPO's update with any drift in place of its clip (Kuba et al. 2022, arXiv 2201.02373).
 
 With `r = pi/pi_old` and the advantage A (GAE, normalised per minibatch) the agent maximises
-`E[r A - f(r, A)]`. The drift f is what PPO, DPO, LPO and their relatives differ in; values, entropy
-bonus, minibatches and optimiser are the same for all, so that a comparison compares drifts. A drift
+`E[r A - f(r, A)]`. PPO, DPO, LPO and their relatives differ in the drift f only; values, entropy
+bonus, minibatches and optimiser are the same, so that a comparison of rules compares drifts. A drift
 must satisfy f >= 0, and f = 0 and df/dr = 0 at r = 1 (Lu et al. 2022, arXiv 2210.05639, section 3).
 """
 
@@ -22,7 +22,7 @@ from rl_discovery.discovery.types import MetaParams, Outputs, Progress
 
 
 class MirrorTargets(NamedTuple):
-    """What was known when the rollout was collected; constants of the agent's loss."""
+    """Targets of the loss, and outputs of the agent that collected the rollout."""
 
     advantage: Float[Array, "*batch"]
     value_target: Float[Array, "*batch"]
@@ -32,7 +32,7 @@ class MirrorTargets(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class MirrorLearning(Scheduled):
-    """What PPO and its relatives share; the agent's second head is the value, K = 1.
+    """The base of PPO and its relatives; the agent's second head is the value, K = 1.
 
     At `terminated` the next value is 0; at `truncated` it is bootstrapped from the observation
     before the reset. No advantage crosses either.
@@ -42,8 +42,8 @@ class MirrorLearning(Scheduled):
         gae_lambda: lambda of the advantage estimate (PPO: 0.95).
         entropy_coef: weight of the entropy bonus (PPO on Atari: 0.01).
         value_coef: weight of the value loss, which is half the squared error (PPO: 0.5).
-        value_clip: how far a value may move from the one that was known, before the loss ignores it
-            (the PPO reference code: 0.2).
+        value_clip: how far a value may move from the old one before the loss ignores it (PPO reference code:
+            0.2).
     """
 
     discount: UnitInterval = 0.99
@@ -73,12 +73,12 @@ class MirrorLearning(Scheduled):
         """
 
     def init(self, key: Key[Array, ""]) -> MetaParams:
-        """The schedule's zeros, or none."""
+        """Zeros of the schedule, if there is one."""
         del key
         return self.init_schedule()
 
     def targets(self, meta_params: MetaParams, experience: Experience, progress: Progress) -> MirrorTargets:
-        """GAE advantages, value targets, and what agent and critic said at the time."""
+        """GAE advantages, value targets, and the old values and log-probabilities."""
         discount = self.scales(meta_params, progress).discount(self.discount)
         outputs, rollout = experience.outputs, experience.rollout
         values, next_values = outputs.head[..., 0], experience.next_head[..., 0]
@@ -98,8 +98,8 @@ class MirrorLearning(Scheduled):
         targets: MirrorTargets,
         progress: Progress,
     ) -> tuple[Float[Array, ""], Metrics]:
-        """Surrogate, entropy and value terms; `drift` and `kl` show how far the policy went."""
-        # Where a ratio overflowed, r A - f would be inf - inf, and the agent's parameters NaN.
+        """Surrogate, entropy and value terms; `drift` and `kl` measure how far the policy moved."""
+        # If a ratio overflowed, r A - f would be inf - inf, and the parameters NaN.
         log_ratio = bounded_log_ratio(outputs.log_prob(action) - targets.log_prob, self.ratio_power)
         ratio, advantage = jnp.exp(log_ratio), normalise(targets.advantage)
         drift = self.drift(meta_params, log_ratio, advantage, progress)
@@ -118,7 +118,7 @@ class MirrorLearning(Scheduled):
         }
 
     def _value_loss(self, value: Float[Array, "*batch"], targets: MirrorTargets) -> Float[Array, ""]:
-        """The larger of the squared errors of the value and of the value kept near the old one, halved."""
+        # Half the larger of the squared errors of the value and of the value clipped around the old one.
         near = targets.value + jnp.clip(value - targets.value, -self.value_clip, self.value_clip)
         errors = [(v - targets.value_target) ** 2 for v in (value, near)]
         return 0.5 * jnp.mean(jnp.maximum(*errors))

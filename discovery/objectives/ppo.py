@@ -1,4 +1,4 @@
-"""Drifts written by hand: PPO's clip, DPO, and none at all (A2C in PPO's loop)."""
+"""Hand-written drifts: PPO's clip, DPO, and no drift (A2C in PPO's loop)."""
 
 import dataclasses
 from typing import Any
@@ -12,7 +12,7 @@ from rl_discovery.discovery.ranges import PositiveFloat
 from rl_discovery.discovery.types import MetaParams, Progress
 
 CLIPPED = ("step_size", "entropy", "clip_below", "clip_above")
-"""What a schedule changes of rules that clip the ratio."""
+"""Constants that a schedule changes in rules that clip the ratio."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class PPO(MirrorLearning):
 
     @property
     def begins_as(self) -> str:
-        """The rule without its schedule."""
+        """PPO: a schedule of zeros changes nothing."""
         return "ppo"
 
     @property
@@ -48,7 +48,7 @@ class PPO(MirrorLearning):
         advantage: Float[Array, "*batch"],
         progress: Progress,
     ) -> Float[Array, "*batch"]:
-        """What the clip takes away."""
+        """The part of r A that the clip removes."""
         scales = self.scales(meta_params, progress)
         return clip_drift(log_ratio, advantage, self.clip * scales.clip_below, self.clip * scales.clip_above)
 
@@ -57,7 +57,7 @@ class PPO(MirrorLearning):
 class DPO(MirrorLearning):
     """Discovered policy optimisation (Lu et al. 2022, arXiv 2210.05639, equation 8).
 
-    The closed form that its authors read off a learned drift.
+    Its authors derived this closed form from a learned drift.
 
     Attributes:
         alpha: scale for positive advantages (DPO: 2).
@@ -76,7 +76,7 @@ class DPO(MirrorLearning):
         advantage: Float[Array, "*batch"],
         progress: Progress,
     ) -> Float[Array, "*batch"]:
-        """Another form on either side of A = 0."""
+        """Equation 8, a case for each sign of A."""
         del meta_params, progress
         rise, fall = jnp.expm1(log_ratio) * advantage, log_ratio * advantage
         above = jax.nn.relu(rise - self.alpha * jnp.tanh(rise / self.alpha))
@@ -86,7 +86,7 @@ class DPO(MirrorLearning):
 
 @dataclasses.dataclass(frozen=True)
 class NoDrift(MirrorLearning):
-    """A2C in PPO's loop: f = 0, nothing keeps the policy near the one that collected the rollout."""
+    """A2C in PPO's loop: f = 0, so nothing keeps the policy close to the old one."""
 
     name = "no-drift"
 
@@ -114,7 +114,6 @@ def clip_drift(
 
 
 def _temporally_aware(**settings: Any) -> PPO:
-    """PPO with a schedule."""
     return PPO(**({"schedule": True} | settings))
 
 

@@ -1,4 +1,4 @@
-"""The random policy as an objective that never changes its agent: the zero of every score."""
+"""The random policy, as an objective that never changes its agent: it defines the zero of scores."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from rl_discovery.discovery.types import MetaParams, Outputs, Progress
 class Random(Objective):
     """Leaves the agent as it is: new agents act uniformly at random.
 
-    Continuous actions are a standard normal, clipped to their range or squashed onto it.
+    Continuous actions are a standard normal, clipped or squashed to their range.
     """
 
     name = "random"
@@ -25,13 +25,13 @@ class Random(Objective):
         return {}
 
     def targets(self, meta_params: MetaParams, experience: Experience, progress: Progress) -> None:
-        """Nothing to learn from."""
+        """No targets."""
         del meta_params, experience, progress
 
     def loss(
         self, meta_params: MetaParams, outputs: Outputs, action: Array, targets: None, progress: Progress
     ) -> tuple[Float[Array, ""], Metrics]:
-        """Constant, so that the gradient is exactly zero."""
+        """A constant, so that the gradient is exactly zero."""
         del meta_params, action, targets, progress
         return jnp.sum(outputs.parameters) * 0.0 + jnp.sum(outputs.head) * 0.0, {}
 

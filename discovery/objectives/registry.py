@@ -1,8 +1,8 @@
-"""Every objective by name, found in the modules of this package that define `OBJECTIVES`.
+"""All objectives by name, collected from the modules of this package that define `OBJECTIVES`.
 
-A new objective is one file: it appears here, in `list objectives`, in the command line and in the
-tests that run over the registry. `OBJECTIVES` maps a name to (factory, one-line description); the
-factory takes the rule's settings as keywords.
+`OBJECTIVES` maps a name to (factory, one-line description); the factory takes the rule's settings as
+keywords. A new objective is one file: it appears here, in `list objectives`, in the command line and in the
+tests of all objectives.
 """
 
 import dataclasses
@@ -27,8 +27,8 @@ class Entry:
 def _ours() -> Mapping[str, Entry]:
     entries = {}
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        found = getattr(importlib.import_module(module.name), "OBJECTIVES", {})
-        for name, (factory, description) in found.items():
+        objectives = getattr(importlib.import_module(module.name), "OBJECTIVES", {})
+        for name, (factory, description) in objectives.items():
             entries[name] = Entry(description, factory)
     return entries
 

@@ -1,26 +1,62 @@
-"""Schedules: how a rule's constants change over a lifetime, as a linear map that evolution can find.
+"""How rules depend on the progress of a lifetime: scaled inputs n/N and log N, and learned schedules.
 
-A rule with a schedule multiplies its step size, its entropy bonus, the clip of its ratio and 1 - gamma by
-`exp(W [1, u, v, u^2, u v])`, where u and v are n/N and log N, scaled (`horizon.scaled_progress`). At W = 0 it
-is the rule itself. Ten to twenty numbers, which people can read, plot and paste into a loop of their own.
+A rule with a schedule multiplies its step size, entropy bonus, clip and 1 - gamma by
+`exp(W [1, u, v, u^2, u v])`, where u and v are n/N and log N, scaled. At W = 0 it is the rule itself. W has
+ten to twenty numbers, which people can read, plot and copy into a training loop of their own.
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+import math
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rl_discovery.discovery.objectives.base import Objective
-from rl_discovery.discovery.objectives.horizon import Encoding, scaled_progress
 from rl_discovery.discovery.ranges import PositiveInt
 from rl_discovery.discovery.types import MetaParams, Progress
 
+Encoding = Literal["paper", "scaled"]
+"""How a rule reads n/N and log N: raw, as in Jackson et al. 2024 (arXiv 2402.05828), or `scaled_progress`.
+
+Raw log N (2.3 to 5.5 for horizons of 10 to 250) dominates what a perturbation does to a network's gates.
+"""
+
+FURTHEST = 1.5
+"""Clip of the scaled log N."""
+
+ONE_HORIZON_WIDTH = math.log(10.0)
+"""Half the range of log N where all horizons are equal."""
+
+
+def scaled_progress(
+    progress: Progress, shortest: int, longest: int
+) -> tuple[Float[Array, "*lanes"], Float[Array, "*lanes"]]:
+    """`u = 2 n/N - 1`, and v: log N, mapped from the horizons trained on to [-1, 1] and clipped.
+
+    Args:
+        progress: n and N.
+        shortest: smallest N trained on, in agent updates.
+        longest: largest N trained on.
+    """
+    low, high = math.log(shortest), math.log(longest)
+    half = (high - low) / 2 or ONE_HORIZON_WIDTH
+    length = (progress.log_horizon - (low + high) / 2) / half
+    return 2.0 * jnp.asarray(progress.fraction) - 1.0, jnp.clip(length, -FURTHEST, FURTHEST)
+
+
+def furthest_horizons(shortest: int, longest: int) -> tuple[float, float]:
+    """The horizons at which the scaled log N is clipped."""
+    low, high = math.log(shortest), math.log(longest)
+    middle, half = (low + high) / 2, (high - low) / 2 or ONE_HORIZON_WIDTH
+    return math.exp(middle - FURTHEST * half), math.exp(middle + FURTHEST * half)
+
+
 FEATURES = ("1", "u", "v", "u^2", "u v")
-"""What a schedule is linear in."""
+"""Features of the linear map."""
 
 LARGEST_LOG = 5.0
-"""Factors are held between exp(-5) and exp(5)."""
+"""Factors are clipped to [exp(-5), exp(5)]."""
 
 
 class Scales(NamedTuple):
@@ -41,7 +77,7 @@ class Scales(NamedTuple):
     one_minus_gamma: Float[Array, "*lanes"] | float = 1.0
 
     def discount(self, gamma: float) -> Float[Array, "*lanes"] | float:
-        """gamma with its distance from 1 scaled."""
+        """gamma, with its distance from 1 multiplied."""
         if isinstance(self.one_minus_gamma, float) and self.one_minus_gamma == 1.0:
             return gamma
         return jnp.clip(1.0 - self.one_minus_gamma * (1.0 - gamma), 0.0, 1.0)
@@ -65,7 +101,7 @@ class Scheduled(Objective):
 
     @property
     def encoding(self) -> Encoding:
-        """How the rule itself reads n/N and log N, where it does."""
+        """How the rule's own inputs encode n/N and log N, if it has such inputs."""
         return "paper"
 
     @property
@@ -75,29 +111,28 @@ class Scheduled(Objective):
 
     @property
     def scheduled(self) -> tuple[str, ...]:
-        """Names of the factors that the schedule gives, fields of `Scales`; none without a schedule."""
+        """Fields of `Scales` that the schedule sets; none without a schedule."""
         if not self.schedule:
             return ()
         return (*self._constants, *(("one_minus_gamma",) if self.schedule_discount else ()))
 
     @property
     def scales_horizon(self) -> bool:
-        """Whether log N is seen as scaled to the range trained on, and held near it."""
+        """Whether the rule reads the scaled log N."""
         return self.schedule or (self.horizon_inputs and self.encoding == "scaled")
 
     @property
     def _constants(self) -> tuple[str, ...]:
-        """Which of the rule's constants a schedule changes, gamma apart."""
         return ("step_size", "entropy")
 
     def init_schedule(self) -> dict[str, Any]:
-        """Meta-parameters of the schedule, zeros: an empty dict without one."""
+        """Meta-parameters of the schedule, all zeros; an empty dict without one."""
         if not self.schedule:
             return {}
         return {"schedule": jnp.zeros((len(FEATURES), len(self.scheduled)), jnp.float32)}
 
     def scales(self, meta_params: MetaParams, progress: Progress) -> Scales:
-        """The factors at this point of a lifetime; all 1 without a schedule."""
+        """The factors at this point of the lifetime; all 1 without a schedule."""
         if not self.schedule:
             return Scales()
         u, v = scaled_progress(progress, self.shortest_horizon, self.longest_horizon)

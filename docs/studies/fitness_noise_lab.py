@@ -218,7 +218,7 @@ class Laboratory:
 
         def lane(params: Any) -> jax.Array:
             train_state = with_params(self.learner, jax.random.key(0), level, params)
-            return jax.nn.softmax(self.learner.agent.look(train_state.agent, states).parameters)
+            return jax.nn.softmax(self.learner.agent.outputs_of(train_state.agent, states).parameters)
 
         return jax.vmap(lane)(agents)
 

@@ -23,7 +23,7 @@ from headroom_agents import DISCOUNT, DISCOUNTS, solve, study_agents
 
 from rl_discovery.envs.suites import suite
 from rl_discovery.evaluation.protocol import LEVELS_SEED
-from rl_discovery.evaluation.tasks import Task, prepare
+from rl_discovery.evaluation.tasks import EvaluationTask, prepare
 
 SUITE = "unseen"
 Run = tuple[str, int]
@@ -68,7 +68,7 @@ STEPS = {
 """Parts of the gap, from the optimum down."""
 
 
-def ladder(task: Task, solved: Arrays, agents: Arrays) -> dict[str, np.ndarray]:
+def ladder(task: EvaluationTask, solved: Arrays, agents: Arrays) -> dict[str, np.ndarray]:
     """Scores [seeds, levels] from the optimum down to the agents; each step down is a part of the gap."""
     without_clock = np.max([solved[f"{discount}_returns"] for discount in DISCOUNTS], axis=0)
     shape = agents["returns"].shape
@@ -83,13 +83,13 @@ def ladder(task: Task, solved: Arrays, agents: Arrays) -> dict[str, np.ndarray]:
     return {name: np.broadcast_to(task.scores(returns), shape) for name, returns in rungs.items()}
 
 
-def parts(task: Task, solved: Arrays, agents: Arrays) -> dict[str, np.ndarray]:
+def parts(task: EvaluationTask, solved: Arrays, agents: Arrays) -> dict[str, np.ndarray]:
     """The gap of every agent in its parts, [seeds, levels] each."""
     rungs = list(ladder(task, solved, agents).items())
     return {name: above - below for (_, above), (name, below) in itertools.pairwise(rungs)}
 
 
-def report(out: Path, task: Task, solved: Arrays, agents: Mapping[Run, Arrays]) -> None:
+def report(out: Path, task: EvaluationTask, solved: Arrays, agents: Mapping[Run, Arrays]) -> None:
     """The tables, the numbers and the figure."""
     scored = task.scored
     lines = [
@@ -123,7 +123,7 @@ def report(out: Path, task: Task, solved: Arrays, agents: Mapping[Run, Arrays]) 
     print("\n".join(lines))
 
 
-def distances(task: Task, level: int) -> np.ndarray:
+def distances(task: EvaluationTask, level: int) -> np.ndarray:
     """Steps from the start to each object, by breadth-first search; infinite where there is no way."""
     params = jax.tree.map(lambda leaf: np.asarray(leaf[level]), task.levels)
     side = task.env.max_size
@@ -140,7 +140,9 @@ def distances(task: Task, level: int) -> np.ndarray:
     return steps[1:-1, 1:-1].reshape(-1)[params.object_cells]
 
 
-def describe(task: Task, solved: Arrays, agents: Mapping[Run, Arrays], level: int) -> dict[str, Any]:
+def describe(
+    task: EvaluationTask, solved: Arrays, agents: Mapping[Run, Arrays], level: int
+) -> dict[str, Any]:
     """One level: what it is, what the best policies do on it, and what the agents do."""
     params = jax.tree.map(lambda leaf: np.asarray(leaf[level]), task.levels)
     active = params.object_active
@@ -196,7 +198,9 @@ LARGE = 0.1
 """Levels on which A2C lacks more than this are shown one by one."""
 
 
-def kinds(task: Task, solved: Arrays, agents: Mapping[Run, Arrays], runs: Sequence[Run]) -> list[str]:
+def kinds(
+    task: EvaluationTask, solved: Arrays, agents: Mapping[Run, Arrays], runs: Sequence[Run]
+) -> list[str]:
     """Where the gap is: tables over kinds of levels."""
     levels = jax.tree.map(np.asarray, task.levels)
     pays = levels.object_active & (levels.object_rewards > 0)
@@ -326,7 +330,7 @@ COLOURS = {
 }
 
 
-def draw(path: Path, task: Task, solved: Arrays, agents: Mapping[Run, Arrays]) -> None:
+def draw(path: Path, task: EvaluationTask, solved: Arrays, agents: Mapping[Run, Arrays]) -> None:
     """The mean gap in its parts, and the levels that hold most of it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

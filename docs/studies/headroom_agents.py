@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from rl_discovery.checkpoints.loading import load_objective
-from rl_discovery.discovery.learning.lifetime import UPDATES, Learner, TrainState, make_learner
+from rl_discovery.discovery.learning.build import make_learner
+from rl_discovery.discovery.learning.lifetime import UPDATES, Learner, TrainState
 from rl_discovery.discovery.types import Progress
 from rl_discovery.envs.gridworld.env import GridState, GridWorld
 from rl_discovery.envs.gridworld.policy_evaluation import (
@@ -16,7 +17,7 @@ from rl_discovery.envs.gridworld.policy_evaluation import (
     policy_statistics,
 )
 from rl_discovery.evaluation.lanes import lane_keys
-from rl_discovery.evaluation.tasks import Task
+from rl_discovery.evaluation.tasks import EvaluationTask
 
 WORKERS = 16
 BLOCK = 8
@@ -26,7 +27,7 @@ DISCOUNT = 0.99
 DISCOUNTS = (0.95, DISCOUNT, 0.997, 0.999)
 
 
-def solve(task: Task) -> dict[str, Any]:
+def solve(task: EvaluationTask) -> dict[str, Any]:
     """The levels' own numbers: the best policy, and the best without a clock under each discount."""
     best = policy_statistics(task.env, task.levels, None, chunk=BLOCK // 2)
     found = {f"optimal_{name}": value for name, value in best._asdict().items()}
@@ -37,7 +38,7 @@ def solve(task: Task) -> dict[str, Any]:
     return found
 
 
-def study_agents(task: Task, rule: str, updates: int, seed: int) -> dict[str, Any]:
+def study_agents(task: EvaluationTask, rule: str, updates: int, seed: int) -> dict[str, Any]:
     """One agent per level: how it behaves, and the best that could be made of what it tried."""
     objective = load_objective(rule)
     learner = make_learner(task.env, task.level, task.agent_for(objective, WORKERS), objective.rule)
@@ -71,7 +72,7 @@ def train(
     ) -> tuple[TrainState, jax.Array]:
         update_key = jax.random.fold_in(jax.random.fold_in(key, UPDATES), n)
         # The same key makes the same rollout inside the update.
-        _, rollout = learner.collect(level, update_key, train_state, remember=learner.agent.revisits)
+        _, rollout = learner.collect(level, update_key, train_state, keep_outputs=learner.agent.revisits)
         progress = Progress(done=n, horizon=jnp.int32(updates))
         train_state, _ = learner.update_with(meta_params, level, update_key, progress, train_state)
         return train_state, tried.at[rollout.observation.ravel(), rollout.action.ravel()].add(1)
@@ -85,7 +86,7 @@ def train(
             0, updates, lambda n, carry: update_all(n, levels, keys, *carry), (train_states, tried)
         )
         logits = jax.vmap(
-            lambda train_state: learner.agent.look(train_state.agent, jnp.arange(states)).parameters
+            lambda train_state: learner.agent.outputs_of(train_state.agent, jnp.arange(states)).parameters
         )(train_states)
         return jax.nn.softmax(logits), tried
 

@@ -1,8 +1,8 @@
 """Small random changes of gridworld levels, as in ACCEL (Parker-Holder et al. 2022).
 
-Every function here takes a level that a `GridSpec` may have sampled to another one that it may have
-sampled, but for the number of walls, which is free to wander. Where a change is impossible (no free
-cell, no object), the level stays as it is. The curriculum calls `edit` through its level distribution.
+Every function here changes a level within the ranges of the `GridSpec` that it was sampled from, except for
+the number of walls, which has no bounds. Where a change is impossible (no free cell, no object), the level
+stays as it is. The curriculum calls `edit` through its level distribution.
 """
 
 import functools
@@ -61,7 +61,8 @@ def kinds(spec: GridSpec) -> tuple[Edit, ...]:
 def toggle_wall(spec: GridSpec, key: Key[Array, ""], level: GridLevel) -> GridLevel:
     """Adds a wall on a random free cell or removes one, equally likely where both are possible.
 
-    A coin first and a cell second: to toggle a random cell would fill half of every level with walls.
+    Whether to add or to remove is drawn before the cell: toggling random cells would in time fill half of
+    every level with walls.
     """
     coin_key, cell_key = jax.random.split(key)
     inside = spec.inside(level.size)
@@ -72,14 +73,14 @@ def toggle_wall(spec: GridSpec, key: Key[Array, ""], level: GridLevel) -> GridLe
 
 
 def move_start(spec: GridSpec, key: Key[Array, ""], level: GridLevel) -> GridLevel:
-    """Lets the agent begin on another free cell."""
+    """Moves the agent's start to another free cell."""
     del spec
     cell, exists = _random_cell(key, _free(level))
     return level.replace(start=jnp.where(exists, cell, level.start))
 
 
 def move_object(spec: GridSpec, key: Key[Array, ""], level: GridLevel) -> GridLevel:
-    """Puts one object on another free cell."""
+    """Moves one object to another free cell."""
     slot_key, cell_key = jax.random.split(key)
     slot = _random_object(spec, slot_key, level)
     cell, exists = _random_cell(cell_key, _free(level))
@@ -87,7 +88,7 @@ def move_object(spec: GridSpec, key: Key[Array, ""], level: GridLevel) -> GridLe
 
 
 def redraw_object(spec: GridSpec, key: Key[Array, ""], level: GridLevel) -> GridLevel:
-    """Draws reward and probabilities of one object anew, from its slot's ranges."""
+    """Redraws reward and probabilities of one object, from its slot's ranges."""
     slot_key, draw_key = jax.random.split(key)
     return _with_properties(spec, draw_key, level, _random_object(spec, slot_key, level))
 
@@ -113,7 +114,7 @@ def add_or_remove_object(spec: GridSpec, key: Key[Array, ""], level: GridLevel) 
 
 
 def redraw_steps(spec: GridSpec, key: Key[Array, ""], level: GridLevel) -> GridLevel:
-    """Draws the time limit of an episode anew."""
+    """Redraws the time limit of an episode."""
     draw = jax.random.uniform(key, (), jnp.float32)
     return level.replace(max_steps_in_episode=log_uniform_int(draw, *spec.steps))
 
@@ -127,7 +128,7 @@ def _free(level: GridLevel) -> Bool[Array, " cells"]:
 def _random_cell(
     key: Key[Array, ""], allowed: Bool[Array, " cells"]
 ) -> tuple[Int[Array, ""], Bool[Array, ""]]:
-    """A uniformly random one of the allowed cells, and whether there is any."""
+    """An allowed cell, uniformly at random, and whether there is any."""
     cells, exists = choose_cells(jax.random.uniform(key, allowed.shape, jnp.float32), allowed, 1)
     return cells[0], exists[0]
 
@@ -139,7 +140,7 @@ def _random_object(spec: GridSpec, key: Key[Array, ""], level: GridLevel) -> Boo
 
 
 def _coin(key: Key[Array, ""], heads: Bool[Array, ""], tails: Bool[Array, ""]) -> Bool[Array, ""]:
-    """True for heads: a fair coin where both are possible, otherwise the one that is."""
+    """True for heads. A fair coin where both sides are possible, otherwise the possible one."""
     return heads & (jax.random.bernoulli(key) | ~tails)
 
 

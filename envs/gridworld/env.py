@@ -5,7 +5,7 @@ One `GridWorld` fixes the static shapes (grid, number of object slots, kind of o
 `levels`, exact planning in `planning`, pictures in `render`.
 
 Every random draw of a step is a uniform number handed in from outside (`step_from`), so that a
-rollout can draw them all at once; gymnax's keyed `step` and `reset` are thin shells around that.
+rollout can draw them all at once; gymnax's keyed `step` and `reset` are thin wrappers around that.
 """
 
 import copy
@@ -112,7 +112,7 @@ class GridWorld(environment.Environment[GridState, GridLevel]):
         self.reset_noise_size = max_objects + 1 if random_placement else 0
 
     def with_options(self, *, observation: str | None = None, diagonal: bool | None = None) -> "GridWorld":
-        """The same grid seen as "tabular" or "planes", with or without diagonal moves; levels still fit.
+        """The same grid with another kind of observation or other moves; its levels stay valid.
 
         Args:
             observation: kind of observation; unchanged if None.
@@ -265,7 +265,7 @@ class GridWorld(environment.Environment[GridState, GridLevel]):
 
     @property
     def num_actions(self) -> int:
-        """Five, or nine with diagonals."""
+        """The number of actions: five, or nine with diagonals."""
         return len(self.moves)
 
     def action_space(self, params: GridLevel | None = None) -> spaces.Discrete:

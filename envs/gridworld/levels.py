@@ -63,7 +63,7 @@ def _edit(spec: GridSpec) -> Callable[[Key[Array, ""], GridLevel], GridLevel] | 
 
 
 def statistics(level: GridLevel) -> dict[str, Array]:
-    """What there is to see of a level: its size, wall cells inside it, objects in use and time limit."""
+    """Statistics for metrics: size, wall cells inside the level, objects in use, time limit in steps."""
     outside = level.walls.shape[-1] - level.size**2
     return {
         "size": level.size,

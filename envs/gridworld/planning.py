@@ -1,7 +1,7 @@
 """Exact expected returns of gridworld levels by finite-horizon dynamic programming.
 
-`expected_returns` gives the two ends of the scale on which evaluation normalises scores: the best
-that any policy can do on a level, and what acting uniformly at random does. It works on levels with
+`expected_returns` gives the two ends of the scale on which evaluation normalises scores: the expected
+return of the best policy on a level, and that of the uniformly random one. It works on levels with
 fixed placement, whose states (cell, mask of present objects) are few enough to enumerate.
 """
 
@@ -69,9 +69,9 @@ def in_chunks(solve: Callable[..., Array], levels: GridLevel, chunk: int, *table
     # The last chunk is filled up with copies of the longest level, which cost no further steps.
     filled = jnp.pad(order, (0, -count % chunk), mode="edge").reshape(-1, chunk)
     chunks = jax.tree.map(lambda leaf: leaf[filled], (levels, *tables))
-    found = jax.lax.map(lambda mine: solve(*mine), chunks)
-    found = found.reshape(-1, *found.shape[2:])[:count]
-    return jnp.zeros_like(found).at[order].set(found)
+    solutions = jax.lax.map(lambda mine: solve(*mine), chunks)
+    solutions = solutions.reshape(-1, *solutions.shape[2:])[:count]
+    return jnp.zeros_like(solutions).at[order].set(solutions)
 
 
 class Model(NamedTuple):
@@ -124,12 +124,12 @@ def count_steps(
     first_mask = jnp.sum(jnp.where(levels.object_active, bits[None], 0), axis=1)
 
     def add_step(carry):
-        steps_left, values, found = carry
+        steps_left, values, answers = carry
         values = back_up(values)
         first = jax.vmap(lambda value, cell, mask: value[:, cell, mask])(values, levels.start, first_mask)
         # A level shorter than the chunk's longest has its answer as soon as its own limit is reached.
-        found = jnp.where((limits == steps_left + 1)[:, None], first, found)
-        return steps_left + 1, values, found
+        answers = jnp.where((limits == steps_left + 1)[:, None], first, answers)
+        return steps_left + 1, values, answers
 
     count = limits.shape[0]
     values = jnp.zeros((count, quantities, env.cells, 1 << env.max_objects))

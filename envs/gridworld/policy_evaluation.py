@@ -71,8 +71,8 @@ def policy_statistics(
         ValueError: objects are placed at random.
     """
     _check(env)
-    found = _evaluate(env, levels, policies, _everything, chunk)
-    return EpisodeStatistics(found[:, 0], found[:, 1], found[:, 2], found[:, 3:])
+    expected = _evaluate(env, levels, policies, _everything, chunk)
+    return EpisodeStatistics(expected[:, 0], expected[:, 1], expected[:, 2], expected[:, 3:])
 
 
 def discounted_policies(

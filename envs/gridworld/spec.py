@@ -33,7 +33,7 @@ class ObjectSpec:
         respawn_prob: bounds of the probability per step that it comes back, log-uniform.
 
     Raises:
-        ValueError: bounds in the wrong order, or no probabilities.
+        ValueError: bounds in the wrong order, or probabilities outside [0, 1].
     """
 
     reward: tuple[float, float]
@@ -64,7 +64,7 @@ class GridSpec:
         random_placement: positions are drawn anew in every episode, not once per level.
 
     Raises:
-        ValueError: bounds that make no level, named.
+        ValueError: bounds that allow no level; the message names them.
     """
 
     size: tuple[int, int]
@@ -104,7 +104,7 @@ class GridSpec:
         """One level, under `jit` and `vmap`.
 
         Agent and objects are on distinct free cells, the agent first; an object for which no cell
-        is left is not there. Unused slots have rewards and probabilities of 0.
+        is left is missing. Unused slots have rewards and probabilities of 0.
         """
         slots, cells = len(self.objects), self.size[1] ** 2
         # One draw for everything compiles in half the time of one for each.

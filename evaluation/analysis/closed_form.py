@@ -7,7 +7,6 @@ needs scikit-learn.
 """
 
 import dataclasses
-import importlib.util
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,9 +27,10 @@ from rl_discovery.discovery.objectives.lpo import LPO
 from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning
 from rl_discovery.discovery.types import Progress
 from rl_discovery.evaluation.analysis.drift import ADVANTAGE, LOG_RATIO, SPAN
-from rl_discovery.evaluation.analysis.encounters import Encounters
 from rl_discovery.evaluation.analysis.moments import SHARES
 from rl_discovery.evaluation.analysis.record import ClosedForm, FitError, Step, Term
+from rl_discovery.evaluation.analysis.rollout_samples import RolloutSamples
+from rl_discovery.evaluation.errors import require
 
 SLACK = 0.005
 """A formula may explain this share of the variance less than the best one, if it has fewer terms."""
@@ -39,16 +39,12 @@ NEGLIGIBLE = 1e-6
 """Terms whose part is smaller than this share of the largest one's are left out."""
 
 FOLDS = 5
-"""Of the cross-validation."""
+"""Folds of the cross-validation."""
 
 METHOD = (
     "orthogonal matching pursuit (scikit-learn) of what stands before the ReLU, PPO's part left out; the "
     f"fewest terms whose R^2 in {FOLDS}-fold cross-validation is within {SLACK} of the best"
 )
-
-
-class MissingExtraError(RuntimeError):
-    """scikit-learn is not installed."""
 
 
 class TooFewPointsError(RuntimeError):
@@ -85,14 +81,13 @@ class Points:
         return jnp.asarray(self.log_ratio, jnp.float32), jnp.asarray(self.advantage, jnp.float32), progress
 
 
-def require() -> None:
+def require_sklearn() -> None:
     """Makes sure of scikit-learn.
 
     Raises:
         MissingExtraError: it is not installed.
     """
-    if importlib.util.find_spec("sklearn") is None:
-        raise MissingExtraError("no formula: it needs scikit-learn (pip install 'rl-discovery[analysis]')")
+    require("analysis", "no formula: it needs", {"sklearn": "scikit-learn"})
 
 
 def can_fit(objective: TrainedObjective) -> bool:
@@ -101,7 +96,11 @@ def can_fit(objective: TrainedObjective) -> bool:
 
 
 def fit(
-    objective: TrainedObjective, met: Encounters, horizon: int, horizons: Sequence[int], most_terms: int
+    objective: TrainedObjective,
+    samples: RolloutSamples,
+    horizon: int,
+    horizons: Sequence[int],
+    most_terms: int,
 ) -> tuple[ClosedForm, TrainedObjective]:
     """Finds a formula.
 
@@ -110,7 +109,7 @@ def fit(
 
     Args:
         objective: a learned drift.
-        met: what agents met.
+        samples: what agents samples.
         horizon: their N.
         horizons: N of the grid.
         most_terms: that the formula may have.
@@ -126,9 +125,9 @@ def fit(
     rule = objective.rule
     if not isinstance(rule, LPO | ClosedFormDrift):
         raise ValueError(f"{objective.name} is no learned drift")
-    points = Points(met.log_ratio, met.advantage, met.share, np.full(len(met.share), horizon))
-    inside = (np.abs(met.log_ratio) <= SPAN) & (np.abs(met.advantage) <= ADVANTAGE[-1])
-    fitted, held_out = (points.where(inside & (met.agent % 2 == half)) for half in (0, 1))
+    points = Points(samples.log_ratio, samples.advantage, samples.share, np.full(len(samples.share), horizon))
+    inside = (np.abs(samples.log_ratio) <= SPAN) & (np.abs(samples.advantage) <= ADVANTAGE[-1])
+    fitted, held_out = (points.where(inside & (samples.agent % 2 == half)) for half in (0, 1))
     if len(fitted) < FOLDS or not len(held_out):
         raise TooFewPointsError(
             f"no formula: agents met {len(fitted)} points to fit it to and {len(held_out)} to test it on, of "
@@ -146,8 +145,8 @@ def fit(
     errors = []
     for name, where in (("met", held_out), ("grid", grid(horizons))):
         for of in ("network", "drift"):
-            truth, found = (_values(o, where, of) for o in (objective, formula))
-            errors.append(FitError(points=name, of=of, **_error(truth, found)))
+            truth, fitted_values = (_values(o, where, of) for o in (objective, formula))
+            errors.append(FitError(points=name, of=of, **_error(truth, fitted_values)))
     record = ClosedForm(
         formula=write(rule, chosen),
         terms=tuple(Term(name=name, coefficient=value) for name, value in chosen.items()),
@@ -175,7 +174,7 @@ def sparse_regression(
     Raises:
         MissingExtraError: scikit-learn is not installed.
     """
-    require()
+    require_sklearn()
     from sklearn.linear_model import OrthogonalMatchingPursuit
     from sklearn.model_selection import GridSearchCV, KFold
 
@@ -196,14 +195,13 @@ def sparse_regression(
         search.fit(design / scale, target)
     scores = search.cv_results_["mean_test_score"]
     path = tuple(Step(terms=count, r2=score) for count, score in zip(counts, scores, strict=True))
-    found = search.best_estimator_.coef_
+    coefficients = search.best_estimator_.coef_
     # A wrong term that the right ones, taken later, have made superfluous.
-    found = np.where(np.abs(found) > NEGLIGIBLE * np.abs(found).max(), found, 0.0)
-    return found / scale, path
+    coefficients = np.where(np.abs(coefficients) > NEGLIGIBLE * np.abs(coefficients).max(), coefficients, 0.0)
+    return coefficients / scale, path
 
 
 def _fewest(results: Mapping[str, Any]) -> int:
-    """The first number of terms that is almost as good as the best."""
     scores = np.asarray(results["mean_test_score"])
     return int(np.argmax(scores >= scores.max() - SLACK))
 
@@ -268,8 +266,8 @@ def _values(objective: TrainedObjective, where: Points, of: str) -> np.ndarray:
     return np.asarray(function(objective.meta_params, *where.arguments), np.float64)
 
 
-def _error(truth: np.ndarray, found: np.ndarray) -> dict[str, float]:
+def _error(truth: np.ndarray, fitted: np.ndarray) -> dict[str, float]:
     """R^2 and RMS; no R^2 where there is no variance to explain."""
-    rms = float(np.sqrt(np.mean((found - truth) ** 2)))
+    rms = float(np.sqrt(np.mean((fitted - truth) ** 2)))
     spread = float(np.std(truth))
     return {"r2": 1 - (rms / spread) ** 2 if spread > 0 else float("nan"), "rms": rms}

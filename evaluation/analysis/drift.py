@@ -82,31 +82,30 @@ def analyse_drift(objective: TrainedObjective, moments: Sequence[Moment]) -> tup
     Returns:
         The record, and f of the objective (moments x grid) for `horizon_blind`.
     """
-    probe, told = probe_of(objective), objective.rule.uses_progress
-    mine = [surface(objective.name, probe, moment, told=told) for moment in moments[: None if told else 1]]
+    probe, sees_horizon = probe_of(objective), objective.rule.uses_progress
+    mine = [
+        surface(objective.name, probe, moment, sees_horizon=sees_horizon)
+        for moment in moments[: None if sees_horizon else 1]
+    ]
     others = [
-        surface(name, probe_of(TrainedObjective(make_objective(name), {})), moments[0], told=False)
+        surface(name, probe_of(TrainedObjective(make_objective(name), {})), moments[0], sees_horizon=False)
         for name in ("ppo", "dpo")
         if name != objective.name
     ]
-    record = Drift(
-        log_ratio=tuple(LOG_RATIO),
-        advantage=tuple(ADVANTAGE),
-        surfaces=(*mine, *others),
-    )
+    record = Drift(log_ratio=tuple(LOG_RATIO), advantage=tuple(ADVANTAGE), surfaces=(*mine, *others))
     outputs = np.stack([probe(*np.meshgrid(LOG_RATIO, ADVANTAGE), moment)[0] for moment in moments])
     return record, outputs
 
 
-def surface(name: str, probe: Probe, moment: Moment, *, told: bool) -> Surface:
-    """One drift at one moment; `told` says whether it depends on the moment."""
+def surface(name: str, probe: Probe, moment: Moment, *, sees_horizon: bool) -> Surface:
+    """One drift at one moment; `sees_horizon` says whether it depends on the moment."""
     log_ratio, advantage = np.meshgrid(LOG_RATIO, ADVANTAGE)
     drift, slope = probe(log_ratio, advantage, moment)
     zero, _ = probe(LOG_RATIO, np.zeros_like(LOG_RATIO), moment)
     return Surface(
         objective=name,
-        horizon=moment.horizon if told else None,
-        progress=moment.share if told else None,
+        horizon=moment.horizon if sees_horizon else None,
+        progress=moment.share if sees_horizon else None,
         drift=tuple(map(tuple, drift)),
         slope=tuple(map(tuple, slope)),
         clip=tuple(reach(probe, ADVANTAGE, moment, 0.0)),
@@ -137,15 +136,15 @@ def reach(probe: Probe, advantage: np.ndarray, moment: Moment, share: float) -> 
     steps = np.linspace(0.0, SPAN, SCAN + 1)[1:]
     every = np.broadcast_to(np.arange(len(advantage))[:, None], (len(advantage), SCAN))
     there = reached(side[:, None] * steps, every)
-    found = np.flatnonzero(there.any(axis=1) & (side != 0))
-    first = there[found].argmax(axis=1)
-    high, low = side[found] * steps[first], side[found] * np.where(first > 0, steps[first - 1], 0.0)
+    within = np.flatnonzero(there.any(axis=1) & (side != 0))
+    first = there[within].argmax(axis=1)
+    high, low = side[within] * steps[first], side[within] * np.where(first > 0, steps[first - 1], 0.0)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        beyond = reached(middle, found)
+        beyond = reached(middle, within)
         low, high = np.where(beyond, low, middle), np.where(beyond, middle, high)
     limits = np.full(len(advantage), np.nan)
-    limits[found] = np.exp(high)
+    limits[within] = np.exp(high)
     return limits
 
 

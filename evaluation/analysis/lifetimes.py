@@ -1,7 +1,7 @@
 """Agents that learn with an objective, watched at every update, with the true progress and with wrong ones.
 
 All views train the same agents on the same levels with the same random numbers, so that they differ by
-what the objective is told alone. Lanes run through the blocks of `discovery.sharding`. `study` calls this.
+what the objective sees of n alone. Lanes run through the blocks of `discovery.sharding`. `study` calls this.
 """
 
 import dataclasses
@@ -14,28 +14,22 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from rl_discovery.discovery.agents.agent import AgentConfig
-from rl_discovery.discovery.learning.lifetime import (
-    Learner,
-    TrainState,
-    evaluate_block,
-    make_learner,
-    vmap_lanes,
-)
+from rl_discovery.discovery.learning.build import make_learner
+from rl_discovery.discovery.learning.lifetime import Learner, TrainState, evaluate_block, vmap_lanes
 from rl_discovery.discovery.objectives.base import TrainedObjective
-from rl_discovery.discovery.sharding import run_blocks
+from rl_discovery.discovery.sharding import run_lanes
 from rl_discovery.discovery.types import EnvParams, MetaParams, Progress
 from rl_discovery.envs.suites import Suite
+from rl_discovery.evaluation.analysis.charts import TRACES
 from rl_discovery.evaluation.analysis.record import Estimated, Lifetime, Lifetimes, Trace
-from rl_discovery.evaluation.analysis.views import PLAIN, Misled, views
-from rl_discovery.evaluation.lanes import EPISODES, check_ended, default_block_size, lane_keys
+from rl_discovery.evaluation.analysis.views import PLAIN, MistimedObjective, views
+from rl_discovery.evaluation.lanes import EPISODES, check_ended, default_block_size, lane_keys, tile_levels
 from rl_discovery.evaluation.protocol import LEVELS_SEED
 from rl_discovery.evaluation.statistics import bootstrap_interval, interquartile_mean, mean_estimate
-from rl_discovery.evaluation.tasks import Task, count, prepare
-
-TRACES = ("policy_entropy", "update_size", "prediction_spread", "reward_per_step")
+from rl_discovery.evaluation.tasks import EvaluationTask, count, prepare
 
 DEFINITIONS = {
     "fixed": "the ablation: the objective is told that n/N is 0, or 0.5, at every update; N, and all that is "
@@ -65,7 +59,7 @@ class Setting:
     workers: int | None = None
 
     @functools.cached_property
-    def task(self) -> Task:
+    def task(self) -> EvaluationTask:
         """The environment with its levels and exact bounds."""
         return prepare(*self.suite.levels(LEVELS_SEED)[0])
 
@@ -92,11 +86,11 @@ def analyse_lifetimes(
         setting: where.
         progress: called before each view.
     """
-    train, found = trainer(objective, setting), {}
-    for name, told in views(setting.horizon).items():
+    train, by_view = trainer(objective, setting), {}
+    for name, seen_n in views(setting.horizon).items():
         if name == PLAIN or objective.rule.uses_progress:
             progress(name)
-            found[name] = train(told)
+            by_view[name] = train(seen_n)
     return Lifetimes(
         suite=setting.suite.name,
         environment=setting.task.name,
@@ -104,7 +98,7 @@ def analyse_lifetimes(
         seeds=setting.seeds,
         horizon=setting.horizon,
         workers=setting.agent(objective).workers,
-        views=tuple(_record(setting.task, name, of_view, found["plain"]) for name, of_view in found.items()),
+        views=tuple(_record(setting.task, name, view, by_view[PLAIN]) for name, view in by_view.items()),
     )
 
 
@@ -114,50 +108,48 @@ def trainer(
     """Training of every agent of a setting, compiled once for all views.
 
     Returns:
-        From what the objective is told in place of n at each update to `TRACES` by name, one number per
+        From the n that the objective sees at each update to `TRACES` by name, one number per
         update, and `return`, one number.
     """
     learner, config = setting.learner(objective), setting.agent(objective)
     levels = setting.task.levels
     level_count = count(levels)
     keys = lane_keys(range(setting.seeds), level_count)
-    run = jax.jit(functools.partial(watch_lanes, learner, setting.mesh, default_block_size(config)))
+    run = jax.jit(functools.partial(trace_lanes, learner, setting.mesh, default_block_size(config)))
 
-    def train(told: np.ndarray) -> dict[str, np.ndarray]:
-        found = jax.device_get(run(objective.meta_params, levels, keys, told))
-        check_ended(setting.task.name, found["return"])
+    def train(seen_n: np.ndarray) -> dict[str, np.ndarray]:
+        watched = jax.device_get(run(objective.meta_params, levels, keys, seen_n))
+        check_ended(setting.task.name, watched["return"])
         shape = (setting.seeds, level_count)
-        return {name: np.asarray(x, np.float64).reshape(*shape, *x.shape[1:]) for name, x in found.items()}
+        return {name: np.asarray(x, np.float64).reshape(*shape, *x.shape[1:]) for name, x in watched.items()}
 
     return train
 
 
-def watch_lanes(
+def trace_lanes(
     learner: Learner,
     mesh: Mesh,
     block_size: int,
     meta_params: MetaParams,
     levels: EnvParams,
     keys: Key[Array, " lanes"],
-    told: Float[Array, " updates"],
+    seen_n: Float[Array, " updates"],
 ) -> dict[str, Float[Array, "lanes *updates"]]:
     """A lifetime per key; lane i plays level i modulo their number."""
-    examiner = dataclasses.replace(learner, agent=dataclasses.replace(learner.agent, workers=EPISODES))
-    lanes, level_count = keys.shape[0], count(levels)
+    at_end = dataclasses.replace(learner, agent=dataclasses.replace(learner.agent, workers=EPISODES))
 
-    def task(operands: Any, numbers: Int[Array, " size"]) -> dict[str, Array]:
-        meta_params, levels, keys, told = operands
-        misled = dataclasses.replace(learner, objective=Misled(learner.objective, told))
-        lane = jnp.minimum(numbers, lanes - 1)
-        mine = jax.tree.map(lambda leaf: leaf[lane % level_count], levels)
-        live = functools.partial(watched_life, misled, told.shape[0], meta_params)
-        train_states, traces = vmap_lanes(live)(keys[lane], mine)
-        return traces | {"return": evaluate_block(examiner, train_states, mine, keys[lane])}
+    def run_block(shared: Any, mine: Any, alive: Bool[Array, " size"]) -> dict[str, Array]:
+        (meta_params, seen_n), (levels, keys) = shared, mine
+        mistimed = dataclasses.replace(learner, objective=MistimedObjective(learner.objective, seen_n))
+        live = functools.partial(traced_lifetime, mistimed, seen_n.shape[0], meta_params)
+        train_states, traces = vmap_lanes(live)(keys, levels)
+        return traces | {"return": evaluate_block(at_end, train_states, levels, keys)}
 
-    return run_blocks(task, (meta_params, levels, keys, told), jnp.ones(lanes), block_size, mesh)
+    per_lane = (tile_levels(levels, keys.shape[0]), keys)
+    return run_lanes(run_block, (meta_params, seen_n), per_lane, jnp.ones(keys.shape), block_size, mesh)
 
 
-def watched_life(
+def traced_lifetime(
     learner: Learner, horizon: int, meta_params: MetaParams, key: Key[Array, ""], level: EnvParams
 ) -> tuple[TrainState, dict[str, Float[Array, " updates"]]]:
     """One lifetime, and `TRACES` over its updates."""
@@ -166,7 +158,7 @@ def watched_life(
         progress = Progress(done=n, horizon=jnp.int32(horizon))
         new, metrics = learner.update(meta_params, level, key, progress, train_state)
         change = jax.tree.map(jnp.subtract, new.agent.params, train_state.agent.params)
-        outputs = learner.agent.look(new.agent, new.workers.observation)
+        outputs = learner.agent.outputs_of(new.agent, new.workers.observation)
         spread = jnp.std(prediction(learner, outputs.head), axis=0)
         return new, {
             "policy_entropy": jnp.mean(outputs.entropy()),
@@ -183,16 +175,18 @@ def prediction(learner: Learner, head: Float[Array, "W K"]) -> Float[Array, "W K
     return jax.nn.softmax(head) if learner.objective.head_size > 1 else head
 
 
-def _record(task: Task, view: str, found: dict[str, np.ndarray], plain: dict[str, np.ndarray]) -> Lifetime:
+def _record(
+    task: EvaluationTask, view: str, watched: dict[str, np.ndarray], plain: dict[str, np.ndarray]
+) -> Lifetime:
     scored = task.scored
-    scores, baseline = (task.scores(x["return"])[:, scored] for x in (found, plain))
-    use, reference = (scores, baseline) if scored.any() else (found["return"], plain["return"])
+    scores, baseline = (task.scores(x["return"])[:, scored] for x in (watched, plain))
+    use, reference = (scores, baseline) if scored.any() else (watched["return"], plain["return"])
     return Lifetime(
         view=view,
-        **{name: _trace(found[name]) for name in TRACES},
-        returns=tuple(found["return"].mean(axis=1)),
+        **{name: _trace(watched[name]) for name in TRACES},
+        returns=tuple(watched["return"].mean(axis=1)),
         scores=tuple(scores.mean(axis=1)) if scored.any() else (),
-        return_=_mean(found["return"].mean(axis=1)),
+        return_=_mean(watched["return"].mean(axis=1)),
         score=_middle(scores) if scored.any() else None,
         difference=None if view == PLAIN else _middle(use - reference),
     )
@@ -204,7 +198,6 @@ def _trace(values: Float[np.ndarray, "seeds levels updates"]) -> Trace:
 
 
 def _mean(of_seeds: np.ndarray) -> Estimated:
-    """The plain mean; nothing where an agent failed."""
     if not np.isfinite(of_seeds).all():
         return Estimated(mean=None, low=None, high=None)
     return Estimated(**mean_estimate(of_seeds)._asdict())

@@ -60,6 +60,5 @@ def horizon_blind(outputs: np.ndarray, horizons: Sequence[int], over: str) -> Ho
 
 
 def _relative(difference: np.ndarray, output: np.ndarray) -> float:
-    """RMS of the one over RMS of the other; 0 where both are."""
     size = np.sqrt(np.mean(output**2))
     return float(np.sqrt(np.mean(difference**2)) / size) if size > 0 else 0.0

@@ -37,16 +37,22 @@ LOOKED_AT = (-1.0, 1.0)
 """A that every drift is looked at, of which tables and slices tell."""
 
 
-def _check_moments(moments: Sequence[tuple[int | None, float | None]], of: str) -> None:
-    """Every n/N at every N, each once.
+class AtMoment(Record):
+    """What belongs to a moment of a lifetime, or to none where the horizon makes no difference."""
 
-    Raises:
-        ValueError: one is missing, or there are none.
-    """
-    horizons = dict.fromkeys(horizon for horizon, _ in moments)
-    shares = dict.fromkeys(share for _, share in moments)
-    if not moments or list(moments) != [(horizon, share) for horizon in horizons for share in shares]:
+    horizon: int | None
+    """N; None where it makes no difference."""
+    progress: Number
+    """n/N; None where it makes no difference."""
+
+
+def _moments(entries: Sequence[AtMoment], of: str) -> list[tuple[int | None, float | None]]:
+    """Their moments, which must be every n/N at every N, each once."""
+    moments = [(entry.horizon, entry.progress) for entry in entries]
+    horizons, shares = (dict.fromkeys(side) for side in zip(*moments, strict=True)) if moments else ({}, {})
+    if not moments or moments != [(horizon, share) for horizon in horizons for share in shares]:
         raise ValueError(f"{of} does not have every n/N at every N")
+    return moments
 
 
 class Subject(Record):
@@ -68,22 +74,17 @@ class Rollback(Record):
     """Share of a surface's points, those at A = 0 left out, where r A - f pushes r back towards 1."""
 
     all: Number
-    """Of all points."""
     positive: Number
-    """Of those with A > 0."""
+    """Of the points with A > 0."""
     negative: Number
-    """Of those with A < 0."""
+    """Of the points with A < 0."""
 
 
-class Surface(Record):
+class Surface(AtMoment):
     """One drift at one moment of a lifetime, over the grid of A (rows) and log r (columns)."""
 
     objective: str
     """Whose drift."""
-    horizon: int | None
-    """N; None where the drift does not depend on it."""
-    progress: Number
-    """n/N; None where the drift does not depend on it."""
     drift: tuple[Row, ...]
     """f."""
     slope: tuple[Row, ...]
@@ -92,11 +93,21 @@ class Surface(Record):
     """Implied clip range: for each A the r, away from 1, at which r A - f first stops rising; None at
     A = 0, and where it rises to the end of the grid."""
     half: Row
-    """The same for half of the incentive: where the slope has first fallen to A / 2."""
+    """For each A the r at which half of the incentive is left: the slope has first fallen to A / 2."""
     zero_advantage: Row
     """f at A = 0 over log r: what moving costs where nothing is gained by it."""
     rollback: Rollback
     """Where the agent is pushed back."""
+
+    @property
+    def label(self) -> str:
+        """Whose, or the moment."""
+        return self.objective if self.progress is None else f"n/N = {self.progress:g}"
+
+    @property
+    def largest_at_zero(self) -> float | None:
+        """The largest f at A = 0; None without finite ones."""
+        return max((value for value in self.zero_advantage if value is not None), default=None)
 
 
 class Drift(Record):
@@ -109,9 +120,19 @@ class Drift(Record):
     surfaces: tuple[Surface, ...]
     """The objective's at every moment, then PPO's and DPO's."""
 
+    @property
+    def middle_horizon(self) -> int | None:
+        """The N in the middle of all; None where the drift does not see it."""
+        horizons = sorted({s.horizon for s in self.surfaces if s.horizon is not None})
+        return horizons[len(horizons) // 2] if horizons else None
+
+    @property
+    def at_middle(self) -> tuple[Surface, ...]:
+        """The surfaces at that N, and those that do not depend on it."""
+        return tuple(s for s in self.surfaces if s.horizon in (None, self.middle_horizon))
+
     @model_validator(mode="after")
     def _check_shapes(self) -> "Drift":
-        """Every surface covers the grid, and the objective's every moment."""
         rows, columns = len(self.advantage), len(self.log_ratio)
         if None in self.log_ratio or not set(LOOKED_AT) <= set(self.advantage):
             raise ValueError(f"the grid has no log r, or lacks one of A = {LOOKED_AT}")
@@ -124,17 +145,13 @@ class Drift(Record):
         if not self.surfaces:
             raise ValueError("there are no surfaces")
         first = self.surfaces[0].objective
-        _check_moments([(s.horizon, s.progress) for s in self.surfaces if s.objective == first], first)
+        _moments([s for s in self.surfaces if s.objective == first], first)
         return self
 
 
-class Curve(Record):
+class Curve(AtMoment):
     """pihat over one input, at one moment of a lifetime."""
 
-    horizon: int | None
-    """N; None where the objective does not see it."""
-    progress: Number
-    """n/N; None where the objective does not see it."""
     pihat: Row
     """The objective's answer at the step whose input is varied; below 0 it makes the action likelier."""
 
@@ -143,13 +160,10 @@ class Sweep(Record):
     """One input of one step varied, all else neutral."""
 
     input: str
-    """Which."""
     meaning: str
     """What is varied, and what stays."""
     values: Row
-    """Of the input."""
     curves: tuple[Curve, ...]
-    """The answers."""
 
 
 class Response(Record):
@@ -160,18 +174,14 @@ class Response(Record):
     prediction_span: Row
     """Per N: total variation between the two predictions that the prediction difference moves between."""
     sweeps: tuple[Sweep, ...]
-    """One per input."""
 
     @model_validator(mode="after")
     def _check_shapes(self) -> "Response":
-        """Every sweep has the same moments, and an answer to each of its values."""
         if not self.sweeps:
             raise ValueError("there are no sweeps")
-        expected = [(curve.horizon, curve.progress) for curve in self.sweeps[0].curves]
+        expected = _moments(self.sweeps[0].curves, f"the sweep of {self.sweeps[0].input}")
         for sweep in self.sweeps:
-            found = [(curve.horizon, curve.progress) for curve in sweep.curves]
-            _check_moments(found, f"the sweep of {sweep.input}")
-            if found != expected:
+            if _moments(sweep.curves, f"the sweep of {sweep.input}") != expected:
                 raise ValueError(f"the sweep of {sweep.input} has other moments than the first")
             if any(len(curve.pihat) != len(sweep.values) for curve in sweep.curves) or not sweep.values:
                 raise ValueError(f"the sweep of {sweep.input} has not one answer to each value")
@@ -208,9 +218,8 @@ class Estimated(Record):
     mean: Number
     """The mean; for scores and differences the interquartile mean."""
     low: Number
-    """None with fewer than three seeds."""
     high: Number
-    """None with fewer than three seeds."""
+    """Both are None with fewer than three seeds."""
 
 
 class Trace(Record):
@@ -247,7 +256,7 @@ class Lifetime(Record):
     scores: Row
     """Final score per seed, mean over levels that have exact bounds."""
     return_: Estimated = Field(alias="return")
-    """Of the returns."""
+    """Mean over the returns."""
     score: Estimated | None
     """Interquartile mean over seeds and levels; None without exact bounds."""
     difference: Estimated | None
@@ -278,9 +287,8 @@ class Term(Record):
     """One term of a formula."""
 
     name: str
-    """As in the basis."""
+    """Its name in the basis."""
     coefficient: Number
-    """Its factor."""
 
 
 class FitError(Record):
@@ -300,7 +308,6 @@ class Step(Record):
     """A formula of so many terms."""
 
     terms: int
-    """How many."""
     r2: Number
     """Cross-validated share of the variance that it explains."""
 
@@ -311,15 +318,11 @@ class ClosedForm(Record):
     formula: str
     """f, for reading."""
     terms: tuple[Term, ...]
-    """What is in it."""
     method: str
-    """How it was found."""
     basis: tuple[str, ...]
     """All terms that could have been in it."""
     path: tuple[Step, ...]
-    """Fewer and more terms."""
     errors: tuple[FitError, ...]
-    """What it leaves."""
     fitted_points: int
     """Half of them met by agents, half uniform over the grid's range."""
     held_out_points: int
@@ -360,17 +363,17 @@ class Analysis(Record):
     definitions: dict[str, str]
     """What the measures mean."""
     drift: Drift | None
-    """Of an objective in PPO's loop."""
+    """For an objective in PPO's loop."""
     response: Response | None
-    """Of LPG."""
+    """For LPG."""
     horizon_blind: HorizonBlind
     """How much it matters that it sees the horizon."""
     lifetimes: Lifetimes
     """Agents that learn with it."""
     schedule: Schedule | None = None
-    """Of a rule that has one."""
+    """For a rule that has one."""
     closed_form: ClosedForm | None
-    """Of a learned drift; None also where scikit-learn is missing, or agents met too few points."""
+    """For a learned drift; None also where scikit-learn is missing, or agents met too few points."""
     versions: dict[str, str]
     """Packages that produced it."""
 

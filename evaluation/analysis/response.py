@@ -73,7 +73,7 @@ def analyse_response(objective: TrainedObjective, moments: Sequence[Moment]) -> 
     if not isinstance(rule, LPG):
         raise ValueError(f"{objective.name} has no pihat")
     ask = jax.jit(lambda rollouts, progress: answer(objective, rollouts, progress))
-    told = rule.uses_progress
+    sees_horizon = rule.uses_progress
     outputs: list[np.ndarray] = []
     spans: dict[int, float] = {}
     curves: dict[str, list[Curve]] = {}
@@ -87,18 +87,21 @@ def analyse_response(objective: TrainedObjective, moments: Sequence[Moment]) -> 
         answers = [np.asarray(ask(v.rollouts, moment.progress)[0])[0] for v in variations]
         outputs.append(np.concatenate(answers))
         for variation, pihat in zip(variations, answers, strict=True):
-            where = {"horizon": moment.horizon if told else None, "progress": moment.share if told else None}
+            where = {
+                "horizon": moment.horizon if sees_horizon else None,
+                "progress": moment.share if sees_horizon else None,
+            }
             curves.setdefault(variation.input, []).append(Curve(**where, pihat=tuple(pihat)))
     sweeps = [
         Sweep(
             input=v.input,
             meaning=v.meaning,
             values=tuple(v.values),
-            curves=tuple(curves[v.input][: None if told else 1]),
+            curves=tuple(curves[v.input][: None if sees_horizon else 1]),
         )
         for v in variations
     ]
-    span = tuple(spans.values())[: None if told else 1]
+    span = tuple(spans.values())[: None if sees_horizon else 1]
     return Response(steps=STEPS, prediction_span=span, sweeps=tuple(sweeps)), np.stack(outputs)
 
 
@@ -184,7 +187,7 @@ def varied(low: np.ndarray, high: np.ndarray) -> list[Variation]:
     # Weight of `high`: (1 - jump) / 2 at the first state, (1 + jump) / 2 at all later ones.
     weight = np.where(np.arange(STEPS + 1)[:, None] == 0, 1 - jumps, 1 + jumps)[..., None] / 2
     moving = (low + weight * (high - low)).astype(np.float32)
-    found = [
+    variations = [
         ("reward", "reward of the step", rewards, _at(background, first, reward=rewards)),
         ("pi(a|s)", "probability of the action taken", probs, _at(background, first, prob=probs)),
         (
@@ -194,12 +197,7 @@ def varied(low: np.ndarray, high: np.ndarray) -> list[Variation]:
             jumps,
             background._replace(prediction=moving),
         ),
-        (
-            "steps to the end",
-            "steps after this one until the episode ends, without reward",
-            delays,
-            ending,
-        ),
+        ("steps to the end", "steps after this one until the episode ends, without reward", delays, ending),
         (
             "steps to a reward",
             "steps after this one until a reward of +1, with which the episode ends",
@@ -207,11 +205,10 @@ def varied(low: np.ndarray, high: np.ndarray) -> list[Variation]:
             ending._replace(reward=ends.astype(np.float32)),
         ),
     ]
-    return [Variation(*variation) for variation in found]
+    return [Variation(*variation) for variation in variations]
 
 
 def _at(rollouts: MadeUp, where: np.ndarray, **values: np.ndarray) -> MadeUp:
-    """The rollouts with values of one of their fields replaced at some steps."""
     ((name, value),) = values.items()
     changed = np.where(where, value, getattr(rollouts, name)).astype(np.float32)
     return rollouts._replace(**{name: changed})

@@ -9,25 +9,20 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.schedule import Scales, Scheduled
 from rl_discovery.discovery.types import Progress
-from rl_discovery.evaluation.analysis.looks import legend, panels, title
 from rl_discovery.evaluation.analysis.record import Schedule, ScheduleCurve
-from rl_discovery.evaluation.plots import COLOURS, INK, style
+from rl_discovery.evaluation.plots import INK, colour_of, set_style
 
 POINTS = 41
 """Values of n/N."""
 
 DEFINITIONS = {
     "schedule": "factors on the rule's constants, exp(W [1, u, v, u^2, u v]) with u = 2 n/N - 1 and v = log "
-    "N brought to [-1, 1] over the horizons trained on",
+    "N brought to [-1, 1] over the horizons trained on"
 }
-
-PLAIN: dict[str, Any] = {"color": INK, "linestyle": (0, (4, 2)), "linewidth": 1.4}
-"""The rule without its schedule."""
 
 
 def analyse_schedule(objective: TrainedObjective, horizons: Sequence[int], anneals: bool) -> Schedule | None:
@@ -64,7 +59,6 @@ def analyse_schedule(objective: TrainedObjective, horizons: Sequence[int], annea
 def _constant(
     rule: Any, name: str, scales: Scales, shares: np.ndarray, anneals: bool
 ) -> tuple[str, np.ndarray]:
-    """A constant as people know it, and its values."""
     of: dict[str, Callable[[], tuple[str, Any]]] = {
         "step_size": lambda: ("step size", scales.step_size * (1 - shares if anneals else 1)),
         "entropy": lambda: ("entropy bonus", rule.entropy_coef * scales.entropy),
@@ -75,34 +69,13 @@ def _constant(
     return of[name]()
 
 
-def schedule_figure(name: str, schedule: Schedule) -> Figure:
-    """A panel per constant, a line per N, the rule without its schedule dashed."""
-    constants = list(schedule.plain)
-    figure, axes = panels(1, len(constants), width=3.6, height=3.0)
-    horizons = list(dict.fromkeys(curve.horizon for curve in schedule.curves))
-    for ax, constant in zip(axes.ravel(), constants, strict=True):
-        style(ax, constant.capitalize())
-        ax.plot(schedule.progress, schedule.plain[constant], **PLAIN)
-        for curve in schedule.curves:
-            if curve.constant == constant:
-                colour = COLOURS[horizons.index(curve.horizon) % len(COLOURS)]
-                ax.plot(schedule.progress, curve.values, color=colour, linewidth=1.8)
-        ax.set_xlabel("n/N")
-        if constant in ("step size", "entropy bonus"):
-            ax.set_ylim(bottom=0)
-    title(figure, f"{name}: what its schedule makes of its constants over a lifetime of N updates")
-    lines = [(f"N = {n:,}", {"color": COLOURS[i % len(COLOURS)]}) for i, n in enumerate(horizons)]
-    legend(figure, [*lines, ("without the schedule", PLAIN)])
-    return figure
-
-
 def draw_factors(ax: Axes, objective: TrainedObjective, horizons: Sequence[int]) -> None:
     """Step size and entropy bonus of a schedule in one panel, as factors on the rule's own."""
-    style(ax, "Discovered schedule")
+    set_style(ax, "Discovered schedule")
     shares = jnp.linspace(0.0, 1.0, POINTS)
     for i, horizon in enumerate(horizons):
         scales = objective.schedule(Progress(done=shares * horizon, horizon=jnp.full(POINTS, horizon)))
-        colour = COLOURS[i % len(COLOURS)]
+        colour = colour_of(i)
         ax.plot(shares, scales.step_size, color=colour, linewidth=1.8, label=f"N = {horizon:,}")
         if "entropy" in objective.rule.scheduled:  # type: ignore[attr-defined]
             ax.plot(shares, scales.entropy, color=colour, linewidth=1.2, linestyle=(0, (1, 1.4)))

@@ -15,17 +15,18 @@ from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning
 from rl_discovery.envs.registry import distributions
 from rl_discovery.evaluation.analysis import closed_form, drift, lifetimes, response, schedule
-from rl_discovery.evaluation.analysis.encounters import meet
 from rl_discovery.evaluation.analysis.lifetimes import Setting, analyse_lifetimes
 from rl_discovery.evaluation.analysis.moments import Moment, horizon_blind, moments
 from rl_discovery.evaluation.analysis.record import Analysis, ClosedForm, Subject
+from rl_discovery.evaluation.analysis.rollout_samples import sample_rollouts
+from rl_discovery.evaluation.errors import MissingExtraError
 
 HORIZONS = (10, 50, 250)
 """N that are looked at where nobody knows what an objective has lived for, as in gridworld/all_vrandlife."""
 
 DEFINITIONS = {
     "horizon_blind": "RMS of (output - its mean over n/N at the same N) relative to the RMS of the output; "
-    "0 for an objective that does not see n/N",
+    "0 for an objective that does not see n/N"
 }
 
 
@@ -89,19 +90,19 @@ def analyse(
     """
     check(objective, setting)
     rule, when = objective.rule, moments(horizons)
-    found: dict[str, Any] = {"drift": None, "response": None}
-    found["schedule"] = schedule.analyse_schedule(objective, horizons, setting.agent(objective).anneal)
-    meanings = {} if found["schedule"] is None else schedule.DEFINITIONS
+    parts: dict[str, Any] = {"drift": None, "response": None}
+    parts["schedule"] = schedule.analyse_schedule(objective, horizons, setting.agent(objective).anneal)
+    meanings = {} if parts["schedule"] is None else schedule.DEFINITIONS
     if isinstance(rule, A2C):
         outputs, over = _schedule_outputs(objective, when), "the factors of the schedule"
     elif isinstance(rule, LPG):
         progress("response of pihat")
-        found["response"], outputs = response.analyse_response(objective, when)
+        parts["response"], outputs = response.analyse_response(objective, when)
         over = "pihat at all points of the response's sweeps"
         meanings = meanings | response.DEFINITIONS
     else:
         progress("drift over r and A")
-        found["drift"], outputs = drift.analyse_drift(objective, when)
+        parts["drift"], outputs = drift.analyse_drift(objective, when)
         over, meanings = "f over the grid of r and A", meanings | drift.DEFINITIONS
     watched = analyse_lifetimes(objective, setting, lambda view: progress(f"lifetimes, n/N {view}"))
     formula, note = None, None
@@ -109,15 +110,15 @@ def analyse(
     if closed_form.can_fit(objective):
         progress("formula")
         try:
-            closed_form.require()
-            met = meet(objective, setting)
-            record, formula = closed_form.fit(objective, met, setting.horizon, horizons, most_terms)
-        except (closed_form.MissingExtraError, closed_form.TooFewPointsError) as error:
+            closed_form.require_sklearn()
+            samples = sample_rollouts(objective, setting)
+            record, formula = closed_form.fit(objective, samples, setting.horizon, horizons, most_terms)
+        except (MissingExtraError, closed_form.TooFewPointsError) as error:
             note = str(error)
     analysis = Analysis(
         objective=_subject(objective, source),
         definitions=DEFINITIONS | meanings | lifetimes.DEFINITIONS,
-        **found,
+        **parts,
         horizon_blind=horizon_blind(outputs, horizons, over),
         lifetimes=watched,
         closed_form=record,
@@ -127,7 +128,6 @@ def analyse(
 
 
 def _schedule_outputs(objective: TrainedObjective, when: Sequence[Moment]) -> np.ndarray:
-    """The logarithms of a schedule's factors, a row per moment; zeros without one."""
     rule: Any = objective.rule
     scales = [rule.scales(objective.meta_params, moment.progress) for moment in when]
     return np.log(np.array([[float(factor) for factor in factors] for factors in scales]))

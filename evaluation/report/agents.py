@@ -17,14 +17,15 @@ from jaxtyping import Array, Key
 
 from rl_discovery.discovery.agents.agent import AgentConfig
 from rl_discovery.discovery.keys import keys_of
+from rl_discovery.discovery.learning.build import make_learner
 from rl_discovery.discovery.learning.lifetime import (
     Learner,
     TrainState,
     evaluate_block,
-    make_learner,
     run_updates,
     vmap_lanes,
 )
+from rl_discovery.discovery.learning.rollout import Recording, record_episode
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.types import EnvParams
 from rl_discovery.envs.gridworld.env import GridLevel, GridWorld
@@ -32,25 +33,25 @@ from rl_discovery.envs.levels import Level, LevelDistribution
 from rl_discovery.evaluation.tasks import reference_returns
 
 FOLD = 0x9EB027
-"""What the seed is folded with first: no key here is one of meta-training or of `evaluate`."""
+"""Folded into the seed first, so that no key here is one of meta-training or of `evaluate`."""
 
 MOST_STEPS = 1_000_000
 """Environment steps that one agent may take where there is something to see, or its lifetime is cut. Seconds
 on a core for tables."""
 
 MOST_STEPS_UNSEEN = 300_000
-"""The same elsewhere, where networks take longer: about ten seconds for MinAtar's."""
+"""The limit in environments that are not drawn. Networks take longer: about ten seconds for MinAtar's."""
 
 POINTS = 10
-"""Of the learning curve, besides its beginning."""
+"""Points of the learning curve, besides its beginning."""
 
 EPISODE_STEPS = 100
 """Steps of an episode that are recorded: who watches has seen enough by then."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
-    """What is shown of a run.
+class ReportedRun:
+    """The part of a run that its report trains and draws.
 
     Attributes:
         objective: as it stands.
@@ -100,7 +101,7 @@ class Episode:
 
 
 @dataclasses.dataclass(frozen=True)
-class Lesson:
+class AgentHistory:
     """One agent on one level.
 
     Attributes:
@@ -123,13 +124,13 @@ class Lesson:
     after: Episode | None
 
 
-def watch(
-    subject: Subject, levels: Level, seed: int, progress: Callable[[str], None] = lambda stage: None
-) -> list[Lesson]:
+def train_agents(
+    reported: ReportedRun, levels: Level, seed: int, progress: Callable[[str], None] = lambda stage: None
+) -> list[AgentHistory]:
     """Trains an agent on each level and records it.
 
     Args:
-        subject: the run.
+        reported: the run.
         levels: a batch of them.
         seed: of all that is random in these lifetimes.
         progress: called with what is about to be done.
@@ -137,19 +138,19 @@ def watch(
     Raises:
         ValueError: agents that do not fit the environment.
     """
-    env = subject.distribution.env
+    env = reported.distribution.env
     count = int(levels.horizon.shape[0])
-    learner = make_learner(env, _one(levels.params, 0), subject.agent, subject.objective.rule)
-    optimal, random = reference_returns(subject.environment, env, levels.params)
+    learner = make_learner(env, _one(levels.params, 0), reported.agent, reported.objective.rule)
+    optimal, random = reference_returns(reported.environment, env, levels.params)
     keys = keys_of(jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), FOLD), 1), count)
-    begin, go_on, measure = _lane(learner, subject.objective.meta_params)
-    record = jax.jit(functools.partial(_record, learner)) if subject.drawable else None
-    lessons = []
+    begin, go_on, measure = _lane(learner, reported.objective.meta_params)
+    record = jax.jit(functools.partial(_record, learner)) if reported.drawable else None
+    histories = []
     for i in range(count):
         level, key = jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], levels.params), keys[i : i + 1]
         own = int(levels.horizon[i])
-        horizon = min(own, subject.longest())
-        progress(f"agent {i + 1} of {count}: {horizon:,} updates on {subject.environment}")
+        horizon = min(own, reported.longest())
+        progress(f"agent {i + 1} of {count}: {horizon:,} updates on {reported.environment}")
         ends = np.unique(np.linspace(0, horizon, POINTS + 1).round().astype(int))
         train_state = first = begin(key, level)
         returns = [float(measure(train_state, level, key)[0])]
@@ -162,9 +163,9 @@ def watch(
             None if record is None else _episode(record(_one(level, 0), key[0], _one(state, 0)))
             for state in (first, train_state)
         ]
-        lessons.append(
-            Lesson(
-                level=_one(level, 0) if subject.drawable else None,
+        histories.append(
+            AgentHistory(
+                level=_one(level, 0) if reported.drawable else None,
                 horizon=horizon,
                 own_horizon=own,
                 updates=tuple(map(int, ends)),
@@ -175,13 +176,12 @@ def watch(
                 after=episodes[1],
             )
         )
-    return lessons
+    return histories
 
 
 def _lane(
     learner: Learner, meta_params: Any
 ) -> tuple[Callable[..., TrainState], Callable[..., TrainState], Callable[..., Array]]:
-    """Beginning, a part, and a measurement of lifetimes, each compiled once for all levels."""
     shared = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], meta_params)
 
     def go_on(level, horizon, key, train_state, start, end):
@@ -193,27 +193,15 @@ def _lane(
     return jax.jit(vmap_lanes(learner.begin)), jax.jit(go_on), jax.jit(measure)
 
 
-def _record(learner: Learner, level: EnvParams, key: Key[Array, ""], train_state: TrainState) -> Any:
-    """States, rewards and ends of one episode; the same random numbers for every agent of a level."""
-    env = learner.env
+def _record(learner: Learner, level: EnvParams, key: Key[Array, ""], train_state: TrainState) -> Recording:
     start_key, walk_key = jax.random.split(jax.random.fold_in(key, FOLD))
-
-    def advance(carry, key):
-        observation, state = carry
-        action_key, env_key = jax.random.split(key)
-        action = learner.agent.act(train_state.agent, action_key, observation[None])[0]
-        observation, state, reward, terminated, _ = env.step_env(env_key, state, action, level)
-        return (observation, state), (state, reward, terminated, env.is_truncated(state, level))
-
-    observation, first = env.reset(start_key, level)
-    keys = jax.random.split(walk_key, EPISODE_STEPS)
-    _, (states, *rest) = jax.lax.scan(advance, (observation, first), keys)
-    return jax.tree.map(lambda one, more: jnp.concatenate([one[None], more]), first, states), *rest
+    start = learner.env.reset(start_key, level)
+    agent_state = train_state.agent
+    return record_episode(learner.agent, agent_state, learner.env, level, walk_key, start, EPISODE_STEPS)
 
 
-def _episode(recorded: Any) -> Episode:
-    """The part of a recording up to its end."""
-    states, reward, terminated, truncated = jax.device_get(recorded)
+def _episode(recording: Recording) -> Episode:
+    states, reward, terminated, truncated = jax.device_get(recording)
     over = np.flatnonzero(terminated | truncated)
     steps = int(over[0]) + 1 if over.size else EPISODE_STEPS
     ended = "running" if not over.size else "terminated" if terminated[over[0]] else "truncated"

@@ -1,15 +1,15 @@
-"""Gridworld levels and episodes as numbers to be drawn: the look of `envs.gridworld.render`, as vectors."""
+"""Gridworld levels and episodes as numbers to be drawn: drawn as `envs.gridworld.render` does, as vectors."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from rl_discovery.discovery.formatting import number, plural
 from rl_discovery.envs.gridworld.env import GridLevel, GridWorld
 from rl_discovery.envs.gridworld.render import RING_FROM
-from rl_discovery.evaluation.report.agents import Episode, Lesson
+from rl_discovery.evaluation.report.agents import AgentHistory, Episode
 from rl_discovery.evaluation.report.document import AgentLevel, Board, Disc, Walk
-from rl_discovery.evaluation.report.words import number
 
 ENDS = {
     "terminated": "an object ended the episode",
@@ -47,11 +47,11 @@ def _discs(env: GridWorld, level: GridLevel, episode: Episode | None) -> tuple[D
     if episode is not None and episode.places is not None:
         cells = np.asarray(episode.places[0])
     largest = max(1.0, float(np.abs(rewards[active]).max(initial=0.0)))
-    found = []
+    discs = []
     for i in active:
         x, y = _centre(int(cells[i]), env.max_size)
         strength = abs(rewards[i]) / largest
-        found.append(
+        discs.append(
             Disc(
                 x=x,
                 y=y,
@@ -61,54 +61,52 @@ def _discs(env: GridWorld, level: GridLevel, episode: Episode | None) -> tuple[D
                 ring=bool(level.end_probs[i] >= RING_FROM),
             )
         )
-    return tuple(found)
+    return tuple(discs)
 
 
 def _words(level: GridLevel, size: int, walls: int) -> str:
     active = np.flatnonzero(np.asarray(level.object_active))
-    rewards = ", ".join(f"{float(level.object_rewards[i]):+.2f}" for i in active)
-    objects = f"{len(active)} object{'s' * (len(active) != 1)}"
+    rewards = ", ".join(number(float(level.object_rewards[i]), sign=True) for i in active)
+    objects = plural(len(active), "object")
     return (
         f"Gridworld of {size} by {size} cells, {walls} of them walls, with {objects}"
         f"{f' of reward {rewards}' if rewards else ''}"
     )
 
 
-def shown(env: GridWorld, title: str, lesson: Lesson) -> AgentLevel:
+def agent_level(env: GridWorld, title: str, history: AgentHistory) -> AgentLevel:
     """A level with the episodes of its agent.
 
     Args:
         env: its environment.
         title: of the level.
-        lesson: what was recorded there.
+        history: what was recorded there.
 
     Raises:
         ValueError: nothing was recorded.
     """
-    if lesson.level is None or lesson.before is None or lesson.after is None:
+    if history.level is None or history.before is None or history.after is None:
         raise ValueError("this level cannot be drawn")
-    updates = f"{lesson.horizon:,} update{'s' * (lesson.horizon != 1)}"
+    updates = plural(history.horizon, "update")
     ends = (
-        f"; random policy {number(lesson.random)}, best policy {number(lesson.optimal)}"
-        if lesson.random is not None and lesson.optimal is not None
+        f"; random policy {number(history.random)}, best policy {number(history.optimal)}"
+        if history.random is not None and history.optimal is not None
         else ""
     )
-    before, after = number(lesson.returns[0]), number(lesson.returns[-1])
+    before, after = number(history.returns[0]), number(history.returns[-1])
     walks = (
-        _walk(env, lesson.level, "Untrained", lesson.before),
-        _walk(env, lesson.level, f"After {updates}", lesson.after),
+        _walk(env, history.level, "Untrained", history.before),
+        _walk(env, history.level, f"After {updates}", history.after),
     )
     return AgentLevel(
-        title=title,
-        facts=f"Mean return {before} before, {after} after {updates}{ends}",
-        walks=walks,
+        title=title, facts=f"Mean return {before} before, {after} after {updates}{ends}", walks=walks
     )
 
 
 def _walk(env: GridWorld, level: GridLevel, title: str, episode: Episode) -> Walk:
     steps = len(episode.cells) - 1
     drawn = board(env, level, episode)
-    result = f"return {number(episode.gained[-1])} in {steps} step{'s' * (steps != 1)}; {ENDS[episode.ended]}"
+    result = f"return {number(episode.gained[-1])} in {plural(steps, 'step')}; {ENDS[episode.ended]}"
     return Walk(title=title, result=result, board=drawn, frames=_frames(env, level, episode))
 
 
@@ -128,6 +126,5 @@ def _frames(env: GridWorld, level: GridLevel, episode: Episode) -> list[Mapping[
 
 
 def _centre(cell: int, columns: int) -> tuple[float, float]:
-    """Of a cell, as x and y."""
     row, column = divmod(cell, columns)
     return column + 0.5, row + 0.5

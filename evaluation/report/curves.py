@@ -12,11 +12,7 @@ from rl_discovery.evaluation.report.files import RunFiles
 POINTS = 600
 """Most points of a line; more generations are averaged in groups."""
 
-AXES = (
-    ("generation", "Generation"),
-    ("env_steps", "Environment steps"),
-    ("wall_s", "Wall time in hours"),
-)
+AXES = (("generation", "Generation"), ("env_steps", "Environment steps"), ("wall_s", "Wall time in hours"))
 
 FIRST = (
     *("fitness_mean", "held_out_score", "held_out_fitness", "noise_ratio", "direction_correlation"),
@@ -29,18 +25,18 @@ DIGITS = 5
 
 def curves(runs: Sequence[RunFiles]) -> Curves | None:
     """All numbers of all runs' metrics; None if no generation has ended yet."""
-    found = [(run, columns(run.rows)) for run in runs if run.rows]
-    if not found:
+    tables = [(run, columns(run.rows)) for run in runs if run.rows]
+    if not tables:
         return None
-    names = {name for _, table in found for name in table} - {name for name, _ in AXES}
+    names = {name for _, table in tables for name in table} - {name for name, _ in AXES}
     metrics = [*(name for name in FIRST if name in names), *sorted(names - {*FIRST})]
-    axes = [(name, label) for name, label in AXES if all(name in table for _, table in found)]
-    group = max(-(-len(run.rows) // POINTS) for run, _ in found)
+    axes = [(name, label) for name, label in AXES if all(name in table for _, table in tables)]
+    group = max(-(-len(run.rows) // POINTS) for run, _ in tables)
     means = f", means over up to {group} generations" if group > 1 else ""
     note = f"Thin: as measured{means}. "
     note += f"Thick: running mean over {SMOOTHING:.0%} of the generations."
     return Curves(
-        runs=tuple({"name": run.name, **_thinned(table, metrics)} for run, table in found),
+        runs=tuple({"name": run.name, **_thinned(table, metrics)} for run, table in tables),
         metrics=tuple(metrics),
         axes=tuple(axes),
         note=note,

@@ -1,4 +1,4 @@
-"""What a report says, before it has a look: the typed document that `gather` makes and `render` draws.
+"""What a report says, before it is drawn: the typed document that `gather` makes and `render` draws.
 
 Texts are plain; figures are Plotly's JSON; boards are numbers in units of cells. Nothing here knows HTML.
 """
@@ -7,25 +7,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
+from rl_discovery.evaluation.tables import Table
+
 Json: TypeAlias = Any
 """What `json.dumps` takes."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """A table; the first cell of a row names it.
-
-    Attributes:
-        caption: what it shows.
-        head: names of the columns.
-        rows: texts.
-        numeric: whether all columns but the first hold numbers, which stand at the right.
-    """
-
-    caption: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numeric: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +57,7 @@ class Curves:
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
+class EvaluationPart:
     """What agents reach on suites: tables that are shown, tables on request, figures.
 
     Attributes:
@@ -112,7 +97,7 @@ class Explorer:
 
     @property
     def figures(self) -> tuple[Figure, ...]:
-        """Of all groups."""
+        """The figures of all groups."""
         return tuple(figure for group in self.groups for figure in group)
 
 
@@ -276,4 +261,4 @@ class Document:
     runs: tuple[RunPart, ...]
     curves: Curves | None
     differences: Table | None
-    evaluation: Evaluation | None
+    evaluation: EvaluationPart | None

@@ -9,12 +9,13 @@ from rl_discovery.checkpoints.fields import flatten
 from rl_discovery.checkpoints.loading import is_named
 from rl_discovery.checkpoints.provenance import versions
 from rl_discovery.checkpoints.spelling import SHIPPED
+from rl_discovery.discovery.formatting import count, duration, number, setting
 from rl_discovery.evaluation.report.curves import last_mean
-from rl_discovery.evaluation.report.document import Fact, Table
+from rl_discovery.evaluation.report.document import Fact
+from rl_discovery.evaluation.report.figures import slug
 from rl_discovery.evaluation.report.files import RunFiles
-from rl_discovery.evaluation.report.looks import slug
-from rl_discovery.evaluation.report.words import duration, interval, number, short, text
 from rl_discovery.evaluation.results import Results
+from rl_discovery.evaluation.tables import Table
 
 
 def headline(run: RunFiles) -> str:
@@ -33,21 +34,21 @@ def summary(run: RunFiles) -> tuple[Fact, ...]:
     planned = run.config.get("generations")
     done = len(run.rows)
     facts = [Fact("Generations", f"{done:,}", f"of {planned:,} planned" if isinstance(planned, int) else "")]
-    if (found := last_mean(run.rows, "fitness_mean")) is not None:
-        value, count = found
-        last_few = f"mean over the last {count:,} generations" if count > 1 else "of the last generation"
-        facts.append(Fact("Fitness", number(value), last_few))
+    if (mean := last_mean(run.rows, "fitness_mean")) is not None:
+        value, last_few = mean
+        detail = f"mean over the last {last_few:,} generations" if last_few > 1 else "of the last generation"
+        facts.append(Fact("Fitness", number(value), detail))
     if (noise := last_mean(run.rows, "noise_ratio")) is not None:
         facts.append(Fact("Noise ratio", number(noise[0]), "length of the steps; 1 is what pure noise makes"))
     if isinstance(last.get("env_steps"), int | float):
-        facts.append(Fact("Environment steps", short(last["env_steps"]), "in meta-training"))
+        facts.append(Fact("Environment steps", count(last["env_steps"]), "in meta-training"))
     if isinstance(last.get("wall_s"), int | float):
         rate = last["env_steps"] / last["wall_s"] if last.get("env_steps") and last["wall_s"] > 0 else None
         facts.append(
             Fact(
                 "Wall time",
                 duration(last["wall_s"]),
-                "" if rate is None else f"{short(rate)} steps per second",
+                "" if rate is None else f"{count(rate)} steps per second",
             )
         )
     facts.append(Fact("Seed", str(run.config.get("seed"))))
@@ -57,20 +58,19 @@ def summary(run: RunFiles) -> tuple[Fact, ...]:
 
 
 def _best_score(results: Results) -> list[Fact]:
-    """The first objective's at its longest horizon on its first suite."""
     first = results.cells[0].objective
     scored = [a for a in results.aggregate if a.objective == first and a.iqm is not None]
     if not scored:
         return []
     longest = max((a for a in scored if a.suite == scored[0].suite), key=lambda a: a.horizon)
     where = f"{first} on “{longest.suite}”, lifetime {longest.horizon:,}"
-    return [Fact("Normalised return", interval(longest.iqm), where)]
+    return [Fact("Normalised return", number(longest.iqm), where)]
 
 
 def configuration(run: RunFiles) -> Table:
     """Every field."""
-    rows = tuple((name, text(value)) for name, value in flatten(run.config).items())
-    return Table(f"Configuration of {run.name}: {len(rows)} fields", ("Field", "Value"), rows, numeric=False)
+    rows = tuple((name, setting(value)) for name, value in flatten(run.config).items())
+    return Table(f"Configuration of {run.name}: {len(rows)} fields", ("Field", "Value"), rows, labels=2)
 
 
 def differences(runs: Sequence[RunFiles]) -> Table:
@@ -78,12 +78,12 @@ def differences(runs: Sequence[RunFiles]) -> Table:
     flat = [flatten(run.config) for run in runs]
     names = dict.fromkeys(name for fields in flat for name in fields)
     rows = tuple(
-        (name, *("not there" if name not in fields else text(fields[name]) for fields in flat))
+        (name, *("not there" if name not in fields else setting(fields[name]) for fields in flat))
         for name in names
         if any(fields.get(name, names) != flat[0].get(name, names) for fields in flat)
     )
     caption = f"{len(rows)} of {len(names)} fields of the configuration differ"
-    return Table(caption, ("Field", *(run.name for run in runs)), rows, numeric=False)
+    return Table(caption, ("Field", *(run.name for run in runs)), rows, labels=1 + len(runs))
 
 
 def provenance(run: RunFiles, card: Mapping[str, Any]) -> Table:
@@ -110,23 +110,21 @@ def provenance(run: RunFiles, card: Mapping[str, Any]) -> Table:
     stages |= {} if run.results is None else {"evaluation": run.results.versions}
     stages |= {} if run.analysis is None else {"analysis": run.analysis.versions}
     stages["this report"] = versions()
-    for found, names in _grouped(stages).items():
-        rows.append((f"Versions of {' and '.join(names)}", found))
-    return Table(f"Provenance of {run.name}", ("What", "Value"), tuple(rows), numeric=False)
+    for packages, names in _grouped(stages).items():
+        rows.append((f"Versions of {' and '.join(names)}", packages))
+    return Table(f"Provenance of {run.name}", ("What", "Value"), tuple(rows), labels=2)
 
 
 def _steps(results: Results) -> int:
-    """Training steps of all agents of an evaluation."""
     return sum(cell.env_steps * cell.levels for cell in results.cells)
 
 
 def _grouped(stages: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
-    """Stages that ran with the same versions, by these."""
-    found: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for stage, known in stages.items():
         words = ", ".join(f"{name} {version}" for name, version in known.items()) or "not recorded"
-        found.setdefault(words, []).append(stage)
-    return found
+        groups.setdefault(words, []).append(stage)
+    return groups
 
 
 def evaluate_commands(run: RunFiles) -> tuple[tuple[str, str], ...]:
@@ -142,12 +140,12 @@ def evaluate_commands(run: RunFiles) -> tuple[tuple[str, str], ...]:
         return ()
     suites = list(dict.fromkeys(cell.suite for cell in run.results.cells))
     several = len(suites) > 1  # each would overwrite the others' results
-    found = []
+    commands = []
     for suite in suites:
         words = _evaluate_words(run.results, suite)
         out = ["--out", spelling.word(run.path / f"evaluation-{slug(suite)}")] if several else []
-        found.append((suite, spelling.command("evaluate", run.path, *out, *words)))
-    return tuple(found)
+        commands.append((suite, spelling.command("evaluate", run.path, *out, *words)))
+    return tuple(commands)
 
 
 def _evaluate_words(results: Results, suite: str) -> list[str]:

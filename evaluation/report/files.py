@@ -24,8 +24,7 @@ from rl_discovery.checkpoints.run_directory import (
     read_metrics,
 )
 from rl_discovery.evaluation.analysis.record import Analysis
-from rl_discovery.evaluation.errors import ResultsError
-from rl_discovery.evaluation.report.errors import ReportError
+from rl_discovery.evaluation.errors import ReportError, ResultsError
 from rl_discovery.evaluation.results import Results, first_problem
 
 FORMAT = 1

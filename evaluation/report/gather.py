@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 
 from rl_discovery.checkpoints import spelling
 from rl_discovery.evaluation.report import boards, facts
-from rl_discovery.evaluation.report.agents import POINTS, Lesson, Subject, levels_of, watch
+from rl_discovery.evaluation.report.agents import POINTS, AgentHistory, ReportedRun, levels_of, train_agents
+from rl_discovery.evaluation.report.analysis import analysis_part
 from rl_discovery.evaluation.report.curves import curves
 from rl_discovery.evaluation.report.document import AgentsPart, Curriculum, Document, Figure, RunPart
+from rl_discovery.evaluation.report.figures import PALETTE, figure, line
 from rl_discovery.evaluation.report.files import RunFiles
-from rl_discovery.evaluation.report.lives import analysis_part
-from rl_discovery.evaluation.report.looks import PALETTE, figure, line
-from rl_discovery.evaluation.report.scores import evaluation
+from rl_discovery.evaluation.report.scores import evaluation_part
 
 SHOWN_LEVELS = 8
 """Levels that are drawn where the run has no gallery."""
@@ -25,19 +25,19 @@ GALLERY_ALT = (
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What a run's part of the page is made of.
+    """The inputs of a run's part of the page.
 
     Attributes:
         files: of the run directory.
         command: the command line that makes the run again.
-        subject: for what is trained and drawn; None without a saved objective.
+        reported: for what is trained and drawn; None without a saved objective.
         levels: levels that agents are trained on; 0: none.
         seed: of these levels and agents.
     """
 
     files: RunFiles
     command: str
-    subject: Subject | None
+    reported: ReportedRun | None
     levels: int
     seed: int
 
@@ -62,7 +62,7 @@ def gather(
         runs=tuple(_part(i, source, command, progress) for i, source in enumerate(sources)),
         curves=curves(runs),
         differences=facts.differences(runs) if len(runs) > 1 else None,
-        evaluation=evaluation(runs),
+        evaluation=evaluation_part(runs),
     )
 
 
@@ -79,7 +79,7 @@ def _part(index: int, source: Source, command: str, progress: Callable[[str], No
         curriculum=_curriculum(source),
         agents=_agents(index, source, progress),
         analysis=None if run.analysis is None else analysis_part(f"analysis-{index}", run.analysis),
-        provenance=facts.provenance(run, {} if source.subject is None else source.subject.objective.card),
+        provenance=facts.provenance(run, {} if source.reported is None else source.reported.objective.card),
         commands=tuple((what, line) for what, line in made if line is not None),
         hints={
             "evaluation": spelling.command("evaluate", run.path),
@@ -87,14 +87,13 @@ def _part(index: int, source: Source, command: str, progress: Callable[[str], No
         },
         evaluated=run.results is not None,
         no_agents="No agents were asked for."
-        if source.subject is not None
+        if source.reported is not None
         else "There is no objective yet: the run has not reached a checkpoint.",
     )
 
 
 def _curriculum(source: Source) -> Curriculum:
-    """The run's gallery, or levels drawn as the run draws them."""
-    run, subject = source.files, source.subject
+    run, reported = source.files, source.reported
     settings = run.config.get("curriculum") or {}
     score = str(settings.get("score", "random"))
     if run.gallery is not None:
@@ -108,64 +107,64 @@ def _curriculum(source: Source) -> Curriculum:
         if score == "random"
         else f"Levels are replayed by {score.replace('_', ' ')}, and the run has drawn no gallery"
     )
-    if subject is None or not subject.drawable:
+    if reported is None or not reported.drawable:
         return Curriculum(f"{replay}; its environments are not drawn.")
-    levels = subject.levels(source.seed + 1, SHOWN_LEVELS)
-    env = subject.distribution.env
+    levels = reported.levels(source.seed + 1, SHOWN_LEVELS)
+    env = reported.distribution.env
     drawn = tuple(boards.board(env, level) for level in levels_of(levels))
     return Curriculum(
         f"{replay}. Here are {SHOWN_LEVELS} levels drawn for this page from its distribution "
-        f"{subject.environment}.",
+        f"{reported.environment}.",
         boards=drawn,
     )
 
 
 def _agents(index: int, source: Source, progress: Callable[[str], None]) -> AgentsPart | None:
-    """Agents before and after, if there is an objective and any were asked for."""
-    subject = source.subject
-    if subject is None or source.levels == 0:
+    reported = source.reported
+    if reported is None or source.levels == 0:
         return None
-    levels = subject.levels(source.seed, source.levels)
-    lessons = watch(subject, levels, source.seed, progress)
-    where = subject.environment
-    note = f"For this page {len(lessons)} agents were trained from scratch on "
-    note += f"a level of {where} each, " if subject.drawable else f"{where}, "
+    levels = reported.levels(source.seed, source.levels)
+    histories = train_agents(reported, levels, source.seed, progress)
+    where = reported.environment
+    note = f"For this page {len(histories)} agents were trained from scratch on "
+    note += f"a level of {where} each, " if reported.drawable else f"{where}, "
     note += (
         "with the objective as it stands and the run's own settings of agents "
-        f"({subject.agent.workers} workers)."
+        f"({reported.agent.workers} workers)."
     )
     if source.files.config.get("also"):
         note += " It is the first of the run's environments."
-    if any(lesson.horizon < lesson.own_horizon for lesson in lessons):
-        note += f" Lifetimes were cut at {subject.longest():,} updates, to bound the time that this takes."
-    if subject.drawable:
+    if any(history.horizon < history.own_horizon for history in histories):
+        note += f" Lifetimes were cut at {reported.longest():,} updates, to bound the time that this takes."
+    if reported.drawable:
         note += (
             " Of each there is an episode before and one after, with actions sampled from the policy, on the "
             "same random numbers."
         )
-        env = subject.distribution.env
-        shown = tuple(boards.shown(env, f"Level {i + 1}", lesson) for i, lesson in enumerate(lessons))
+        env = reported.distribution.env
+        shown = tuple(
+            boards.agent_level(env, f"Level {i + 1}", history) for i, history in enumerate(histories)
+        )
     else:
         note += " This environment's states are not drawn; returns over the lifetime are shown instead."
         shown = ()
-    return AgentsPart(note, shown, _returns(index, lessons))
+    return AgentsPart(note, shown, _returns(index, histories))
 
 
-def _returns(index: int, lessons: Sequence[Lesson]) -> Figure:
-    """Mean return over the share of the lifetime that is over."""
+def _returns(index: int, histories: Sequence[AgentHistory]) -> Figure:
     traces, words = [], []
-    for i, lesson in enumerate(lessons):
-        label, colour = f"agent {i + 1} (N = {lesson.horizon:,})", PALETTE[i % len(PALETTE)]
-        share = [update / lesson.horizon for update in lesson.updates]
-        values = [round(value, 4) for value in lesson.returns]
+    for i, history in enumerate(histories):
+        label, colour = f"agent {i + 1} (N = {history.horizon:,})", PALETTE[i % len(PALETTE)]
+        share = [update / history.horizon for update in history.updates]
+        values = [round(value, 4) for value in history.returns]
         traces.append(line(share, values, label, colour).update(mode="lines+markers"))
-        if lesson.optimal is not None:
+        if history.optimal is not None:
             best = {"width": 1.2, "dash": "dot"}
-            traces.append(line([0, 1], [lesson.optimal] * 2, "best", colour, line=best, showlegend=False))
+            traces.append(line([0, 1], [history.optimal] * 2, "best", colour, line=best, showlegend=False))
         words.append(f"{label} from {values[0]:.2f} to {values[-1]:.2f}")
     title = "Return over the lifetime"
     alt = f"{title}, at {POINTS + 1} moments: {'; '.join(words)}."
-    known = any(lesson.optimal is not None for lesson in lessons)
+    known = any(history.optimal is not None for history in histories)
     # Elsewhere than on gridworlds the upper end of a score is somebody's result.
-    dotted = f"; dotted: {'best policy' if lessons[0].level is not None else 'reference'}" if known else ""
+    dotted = f"; dotted: {'best policy' if histories[0].level is not None else 'reference'}" if known else ""
     return figure(f"agents-{index}", title + dotted, alt, traces, x="n/N", y="mean return of an episode")

@@ -9,7 +9,7 @@ import json
 from importlib import resources
 from typing import Any
 
-from rl_discovery.evaluation.report.document import Document, Evaluation, Explorer, Figure
+from rl_discovery.evaluation.report.document import Document, Explorer, Figure
 
 
 def render(document: Document) -> str:
@@ -40,7 +40,6 @@ def render(document: Document) -> str:
 
 
 def _data(document: Document) -> dict[str, Any]:
-    """What the page's script works on."""
     parts = [run.analysis for run in document.runs if run.analysis is not None]
     explorers = [part.explorer for part in parts if part.explorer is not None]
     return {
@@ -60,15 +59,18 @@ def _states(explorer: Explorer) -> dict[str, Any]:
 
 def _figures(document: Document) -> list[Figure]:
     """All of the page, but for the chart of the curves, which the page's script makes."""
-    evaluation: Evaluation | None = document.evaluation
-    found = list(evaluation.figures) if evaluation is not None else []
+    figures = [] if document.evaluation is None else list(document.evaluation.figures)
     for run in document.runs:
         if run.agents is not None:
-            found.append(run.agents.curve)
+            figures.append(run.agents.curve)
         if run.analysis is not None:
             explorer = run.analysis.explorer
-            found += [*(explorer.figures if explorer else ()), *run.analysis.schedule, *run.analysis.figures]
-    return found
+            figures += [
+                *(explorer.figures if explorer else ()),
+                *run.analysis.schedule,
+                *run.analysis.figures,
+            ]
+    return figures
 
 
 def _policy(scripts: list[str]) -> str:

@@ -1,8 +1,8 @@
-"""What the trainers ask of a curriculum, and the records that go back and forth.
+"""The interface between trainers and curricula, and the records that they exchange.
 
-A trainer says where it wants levels, trains agents on what it is served, and reports how they did.
-Both evolution (everywhere a new level, every generation) and meta-gradients (where a lifetime has
-ended) speak to every curriculum through these.
+A trainer says where it needs levels, trains agents on the levels served, and reports the results. Evolution
+(a new level for every group in every generation) and meta-gradients (a new level where a lifetime has ended)
+use the same interface.
 """
 
 from typing import Any, Protocol
@@ -21,16 +21,15 @@ Metrics = dict[str, Array]
 
 @struct.dataclass
 class LevelBatch:
-    """Levels to train on, and what the curriculum knows of each already.
+    """C levels to train on, and what the curriculum knows of each.
 
     Attributes:
-        levels: C levels with their horizons.
-        slots: where replayed ones are in the buffer; 0 elsewhere.
-        replayed: whether a level was played before.
-        reference_return: what a score compares with; of replayed levels only, until `references`
-            fills in the others.
-        best_return: highest return of an episode so far; -inf where there was none.
-        scale: exact returns to measure by; None where neither fitness nor score reads them.
+        levels: with their horizons.
+        slots: places of replayed levels in the buffer; 0 elsewhere.
+        replayed: whether the level comes from the buffer.
+        reference_return: what the score compares with; `add_references` fills it in for new levels.
+        best_return: highest return of an episode so far; -inf before there was one.
+        scale: exact returns; None if neither fitness nor score reads them.
     """
 
     levels: Level
@@ -43,11 +42,11 @@ class LevelBatch:
 
 @struct.dataclass
 class Played:
-    """How it went on each level, as a mean over the agents that played it.
+    """Results per level, as means over the agents that played it.
 
     Attributes:
         agent_return: return at the end of the lifetime.
-        score: what the curriculum ranks levels by.
+        score: the level's score.
         best_return: highest return of an episode, earlier plays included.
     """
 
@@ -57,11 +56,11 @@ class Played:
 
 
 class Curriculum(Protocol):
-    """Serves levels and learns from how they went; pure functions of its state."""
+    """Serves levels and learns from their results; its methods are pure functions of its state."""
 
     @property
     def score(self) -> Score:
-        """What lanes have to compute."""
+        """The score that lanes compute."""
         ...
 
     def init(self) -> Any:
@@ -71,13 +70,13 @@ class Curriculum(Protocol):
     def serve(
         self, state: Any, key: Key[Array, ""], generation: Int[Array, ""], wanted: Bool[Array, " C"]
     ) -> tuple[Any, LevelBatch]:
-        """Levels with their horizons, and the state in which they are being played.
+        """The state with the served levels marked as active, and the levels.
 
         Args:
-            state: the curriculum's.
+            state: of the curriculum.
             key: of this generation's levels.
             generation: now.
-            wanted: where a level is needed; what is returned elsewhere is to be ignored.
+            wanted: where a level is needed; ignore what is returned elsewhere.
         """
         ...
 
@@ -89,7 +88,7 @@ class Curriculum(Protocol):
         finished: Bool[Array, " C"],
         generation: Int[Array, ""],
     ) -> Any:
-        """The state after lifetimes ended where `finished`."""
+        """The state after the lifetimes ended that are `finished`."""
         ...
 
     def metrics(
@@ -100,21 +99,18 @@ class Curriculum(Protocol):
         finished: Bool[Array, " C"],
         generation: Int[Array, ""],
     ) -> Metrics:
-        """Numbers that show how the curriculum moves; NaN where there was nothing to average.
-
-        Of what `record` was told, and of the state that it returned.
-        """
+        """Metrics of the state that `record` returned for the same arguments; NaN where there is no data."""
         ...
 
 
 def masked_mean(values: Float[Array, " C"], mask: Bool[Array, " C"]) -> Float[Array, ""]:
-    """Mean over `mask` of what is finite; NaN where that is nothing."""
+    """Mean of the finite values in `mask`; NaN if there are none."""
     mask &= jnp.isfinite(values)
     return jnp.sum(jnp.where(mask, values, 0.0)) / jnp.where(jnp.any(mask), jnp.sum(mask), jnp.nan)
 
 
 def not_replayed(levels: Level, count: int, scale: Scale | None = None) -> LevelBatch:
-    """Levels of which nothing is known yet, but for their scale."""
+    """A batch of new levels."""
     return LevelBatch(
         levels=levels,
         slots=jnp.zeros(count, jnp.int32),
@@ -126,12 +122,12 @@ def not_replayed(levels: Level, count: int, scale: Scale | None = None) -> Level
 
 
 def empty_level_batch(blank: Level, count: int, scaled: bool) -> LevelBatch:
-    """`LevelBatch` before anything was, with levels of horizon 0: every lane is at its end.
+    """A batch of `count` levels of zeros with horizon 0: every lane is at its end.
 
     Args:
         blank: a level of zeros.
-        count: of lanes.
-        scaled: whether what is served later has scales.
+        count: number of lanes.
+        scaled: whether later batches have scales.
     """
     levels = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), blank)
     return not_replayed(levels, count, Scale.unknown(count) if scaled else None)

@@ -1,8 +1,8 @@
-"""The level buffer of Prioritized Level Replay (Jiang et al. 2021, arXiv 2010.03934), as GROOVE uses it.
+"""The level buffer of Prioritized Level Replay (Jiang et al. 2021, arXiv 2010.03934), as in GROOVE.
 
-Pure functions from buffer to buffer, fit for `jit`: levels that were played compete for a fixed number
-of slots by their scores, and replayed ones are drawn by score and staleness. The replay curriculum
-calls them; what a score is, is in `scores`.
+Pure functions from buffer to buffer, fit for `jit`. `replay_probabilities` and `sample` choose the levels to
+replay; `insert` takes in new levels and evicts others. `scores` defines the scores, and the replay
+curriculum calls all this.
 """
 
 import dataclasses
@@ -19,21 +19,21 @@ from rl_discovery.meta.scale import Scale
 
 @struct.dataclass
 class LevelBuffer:
-    """B slots for levels and what is known of them. An empty slot holds zeros.
+    """B slots for levels; an empty slot holds zeros.
 
     Attributes:
         levels: one level per slot, of any environment family.
         fingerprints: hash of each level's content, see `fingerprint`.
         score: how much there is to learn on the level; always finite.
-        reference_return: what the score compares with (the antagonist's return or the optimum); it
-            belongs to the level and stays as long as the level does.
-        agent_return: of the objective's agents, when the level was last played.
+        reference_return: what the score compares with (antagonist's return or optimum), computed once per
+            level.
+        agent_return: return of the agents when the level was last played.
         best_return: highest return of an episode on the level so far.
-        inserted: generation that brought the level in.
-        played: generation that last served it.
-        plays: how often it was played. 0: the slot is empty; 1: fresh, scored but never replayed.
-        active: somebody plays it right now; it is neither served nor evicted.
-        scale: exact returns of the best and of the random policy; None where nobody reads them.
+        inserted: generation in which the level came in.
+        played: generation in which it was last served.
+        plays: 0 for an empty slot, 1 for a new level, more for a replayed one.
+        active: being played; not to be served or evicted.
+        scale: exact returns of the best and the random policy; None if unused.
     """
 
     levels: Level
@@ -55,7 +55,7 @@ class LevelBuffer:
 
     @property
     def fresh(self) -> Bool[Array, " B"]:
-        """Levels that were played once and not replayed yet."""
+        """Levels that were never replayed."""
         return self.plays == 1
 
     @property
@@ -70,10 +70,7 @@ def empty(level_like: Level, size: int, *, scaled: bool = False) -> LevelBuffer:
     Args:
         level_like: one level, or the shapes and types of one from `jax.eval_shape`.
         size: B, number of slots.
-        scaled: whether levels are kept with their scales.
-
-    Returns:
-        The buffer.
+        scaled: whether it keeps the levels' scales.
 
     Raises:
         ValueError: a size below 1.
@@ -98,18 +95,18 @@ def empty(level_like: Level, size: int, *, scaled: bool = False) -> LevelBuffer:
 
 
 def fingerprint(level: Level) -> UInt32[Array, "2"]:
-    """A 64-bit hash of a level's content, by which duplicates are found.
+    """A 64-bit hash of a level's content, to find duplicates.
 
-    Every 32-bit word of the level is combined with a constant of its position and put through the
-    finaliser of MurmurHash3; the sum over words is finalised again, in two streams with constants of
-    their own. Levels that differ in one word never collide. For others the chance is about 2^-64 a
-    pair: one in 37 million that any two of a million levels collide.
+    Every 32-bit word is combined with a constant of its position and mixed by the finaliser of MurmurHash3;
+    the sum over words is mixed again, in two streams with different constants. Levels that differ in one
+    word never collide. Others collide with a probability of about 2^-64: one in 37 million for any two of a
+    million levels.
 
     Args:
-        level: one level; `vmap` for a batch of them.
+        level: one level; use `vmap` for a batch.
 
     Returns:
-        Two words, the same for equal levels; 0.0 and -0.0 are equal.
+        Two words. 0.0 and -0.0 count as equal.
     """
     words = jnp.concatenate([_words(jnp.asarray(leaf)) for leaf in jax.tree.leaves(level)])
     positions = jnp.arange(words.size, dtype=jnp.uint32)
@@ -119,11 +116,10 @@ def fingerprint(level: Level) -> UInt32[Array, "2"]:
 
 
 def _words(leaf: Array) -> UInt32[Array, " words"]:
-    """The content of an array of numbers as 32-bit words; two for each 64-bit number."""
     flat = leaf.ravel()
     if jnp.issubdtype(flat.dtype, jnp.floating):
         flat = flat.astype(jnp.promote_types(flat.dtype, jnp.float32))
-        # 0.0 and -0.0 are one number with two sets of bits.
+        # 0.0 and -0.0 are equal, but have different bits.
         flat = jnp.where(flat == 0, jnp.zeros_like(flat), flat)
         return jax.lax.bitcast_convert_type(flat, jnp.uint32).ravel()
     if flat.dtype.itemsize > 4:
@@ -132,7 +128,7 @@ def _words(leaf: Array) -> UInt32[Array, " words"]:
 
 
 def _mix(word: UInt32[Array, "*words"]) -> UInt32[Array, "*words"]:
-    """The finaliser of MurmurHash3: one to one, and every bit depends on every other."""
+    """The finaliser of MurmurHash3, a bijection."""
     word = (word ^ (word >> 16)) * jnp.uint32(0x85EBCA6B)
     word = (word ^ (word >> 13)) * jnp.uint32(0xC2B2AE35)
     return word ^ (word >> 16)
@@ -141,21 +137,21 @@ def _mix(word: UInt32[Array, "*words"]) -> UInt32[Array, "*words"]:
 def replay_probabilities(
     buffer: LevelBuffer, generation: Int[Array, ""], settings: Prioritisation
 ) -> Float[Array, " B"]:
-    """How likely each slot is the next to be replayed (PLR paper).
+    """The distribution over slots from which the next level to replay is drawn (PLR paper).
 
         P = (1 - w) P_score + w P_staleness,   P_score ~ rank^(-1/T) or score^(1/T)
 
-    Rank 1 is the highest score, ties go by slot. Computed from logarithms, so that neither large
-    scores nor low temperatures overflow; a weight that underflows is 0, though.
+    Rank 1 is the highest score; ties are ordered by slot. It is computed from logarithms, so that neither
+    large scores nor low temperatures overflow; a weight may underflow to 0.
 
     Args:
         buffer: the levels.
-        generation: now, which staleness counts from.
+        generation: now, from which staleness counts.
         settings: prioritisation, temperature T and staleness weight w.
 
     Returns:
-        A distribution over the slots that are filled and not active, 0 for the others; all zeros where
-        there is none. A part whose weights are all 0 is uniform.
+        Probabilities, 0 for empty and active slots; all zeros if no other slot is filled. P_score or
+        P_staleness is uniform where all its weights are 0.
     """
     eligible = buffer.filled & ~buffer.active
     if settings.prioritisation == "rank":
@@ -173,21 +169,23 @@ def replay_probabilities(
 def _distribution(
     log_weights: Float[Array, " B"], temperature: float, eligible: Bool[Array, " B"]
 ) -> Float[Array, " B"]:
-    """Probabilities of the eligible, proportional to `weight^(1 / temperature)`; uniform if all are 0."""
+    """Probabilities of eligible slots, proportional to `weight^(1 / temperature)`; uniform if all weights
+    are 0.
+    """
     highest = jnp.max(log_weights, initial=-jnp.inf, where=eligible)
     relative = jnp.where(jnp.isfinite(highest), (log_weights - highest) / temperature, 0.0)
     weights = jnp.where(eligible, jnp.exp(relative), 0.0)
-    # The highest is exp(0), so that the sum is below 1 only where nothing is eligible.
+    # The highest weight is exp(0) = 1, so the sum is below 1 only if nothing is eligible.
     return weights / jnp.maximum(jnp.sum(weights), 1.0)
 
 
 def sample(
     probabilities: Float[Array, " B"], key: Key[Array, ""], count: int
 ) -> tuple[Int[Array, " count"], Bool[Array, " count"]]:
-    """Draws slots without replacement: one after the other, each from what is left.
+    """Draws slots without replacement.
 
-    The highest of log-probabilities with Gumbel noise are such a sample, in order (Kool et al. 2019,
-    arXiv 1903.06059); the first has exactly the distribution `probabilities`.
+    The top k of log-probabilities plus Gumbel noise are such a sample, in order (Kool et al. 2019, arXiv
+    1903.06059); the first of them has the distribution `probabilities`.
 
     Args:
         probabilities: of every slot; those with 0 are never drawn.
@@ -195,11 +193,11 @@ def sample(
         count: how many to draw.
 
     Returns:
-        The slots, and whether each was drawn: False (and slot 0) at the end, where fewer than `count`
-        had a positive probability.
+        The slots, and whether each was drawn: False (and slot 0) at the end if fewer than `count` slots
+        have a positive probability.
     """
     noise = jax.random.gumbel(key, probabilities.shape, probabilities.dtype)
-    # `top_k` cannot return more slots than there are: missing ones are added, none of them drawn.
+    # `top_k` cannot return more slots than there are: pad with slots that are never drawn.
     missing = max(0, count - probabilities.size)
     perturbed = jnp.pad(jnp.log(probabilities) + noise, (0, missing), constant_values=-jnp.inf)
     highest, slots = jax.lax.top_k(perturbed, count)
@@ -210,16 +208,13 @@ def sample(
 def activate(
     buffer: LevelBuffer, slots: Int[Array, " C"], mask: Bool[Array, " C"], generation: Int[Array, ""]
 ) -> LevelBuffer:
-    """Marks levels as being played from now on.
+    """Marks levels as active from this generation on.
 
     Args:
         buffer: the levels.
-        slots: filled ones, where `mask`.
+        slots: filled slots, where `mask`.
         mask: which of `slots` are meant.
         generation: now.
-
-    Returns:
-        The buffer after that.
     """
     slots = _masked(buffer, slots, mask)
     return dataclasses.replace(
@@ -238,21 +233,18 @@ def refresh(
     agent_return: Float[Array, " C"],
     best_return: Float[Array, " C"],
 ) -> LevelBuffer:
-    """Records how levels went that were replayed, and releases them.
+    """Records the results of replayed levels, which are no longer active.
 
     Args:
         buffer: the levels.
-        slots: filled ones without repetition, where `mask`.
+        slots: filled slots without repetition, where `mask`.
         mask: which of `slots` are meant.
-        score: the new score. Where it is not finite the play counts, but nothing else of it.
-        agent_return: of the objective's agents, in this play.
+        score: the new score. If it is not finite, only the play is counted.
+        agent_return: return of the agents in this play.
         best_return: highest return of an episode in this play.
-
-    Returns:
-        The buffer after that.
     """
     played, scored = _masked(buffer, slots, mask), _masked(buffer, slots, mask & jnp.isfinite(score))
-    # fmax: a best return that is not a number never replaces one.
+    # fmax ignores NaN.
     best = jnp.fmax(buffer.best_return[slots], best_return)
     return dataclasses.replace(
         buffer,
@@ -276,38 +268,38 @@ def insert(
     best_return: Float[Array, " C"],
     scale: Scale | None = None,
 ) -> LevelBuffer:
-    """Lets levels that were played for the first time compete for the slots.
+    """Inserts levels that were played for the first time, and evicts those with the lowest scores.
 
-    Dropped are candidates without a finite score, and duplicates of a level in the buffer (active and
-    just evicted ones included) or of an earlier candidate. The others come in from the highest score
-    down: into an empty slot as long as there is one, then in place of the lowest score among the slots
-    that are not active, if that is strictly lower. Ties go by slot and by order in the batch.
+    Candidates without a finite score are dropped, and so are duplicates of a level in the buffer (active and
+    just evicted ones included) or of an earlier candidate. The others come in from the highest score down:
+    into an empty slot if there is one, else in place of the lowest score among the slots that are not
+    active, if that is strictly lower. Ties are ordered by slot and by place in the batch.
 
     Args:
         buffer: the levels.
-        levels: C candidates, batched.
+        levels: C candidates.
         mask: which candidates are meant.
         generation: now.
-        score: of the candidates, as the following.
+        score: of the candidates, as are the following.
         reference_return: what the score compares with.
-        agent_return: of the objective's agents.
+        agent_return: return of the agents.
         best_return: highest return of an episode.
-        scale: of the levels, where the buffer keeps it.
-
-    Returns:
-        The buffer after that.
+        scale: exact returns, if the buffer keeps them.
     """
+    # 1. Drop candidates without a score, and duplicates.
     fingerprints = jax.vmap(fingerprint)(levels)
-    wanted = mask & jnp.isfinite(score) & ~_known(buffer, fingerprints)
-    wanted &= ~_repeated(fingerprints, wanted)
-    # One by one from the best comes to this: the i-th best candidate challenges the i-th weakest slot.
-    # Earlier candidates are in nobody's way, because a later one beats none of them.
+    wanted = mask & jnp.isfinite(score) & ~_in_buffer(buffer, fingerprints)
+    wanted &= ~_repeats_earlier(fingerprints, wanted)
+    # 2. Evict: the i-th best candidate takes the i-th weakest slot if its score is higher. Empty slots are
+    # the weakest, active ones are never taken. The result is that of inserting one by one from the best down,
+    # because no candidate evicts a better one that came in before it.
     bids = jnp.where(wanted, score, -jnp.inf)
     prices = jnp.where(buffer.active, jnp.inf, jnp.where(buffer.filled, buffer.score, -jnp.inf))
     rounds = min(bids.size, prices.size)
     best = jnp.argsort(-bids, stable=True)[:rounds]
     slots = jnp.argsort(prices, stable=True)[:rounds]
     slots = _masked(buffer, slots, bids[best] > prices[slots])
+    # 3. Write the candidates into their slots.
     now = jnp.full(mask.shape, generation, jnp.int32)
     arrivals = LevelBuffer(
         levels=levels,
@@ -326,17 +318,15 @@ def insert(
 
 
 def _masked(buffer: LevelBuffer, slots: Int[Array, " C"], mask: Bool[Array, " C"]) -> Int[Array, " C"]:
-    """The slots to write to; beyond the end, which `mode="drop"` ignores, where not `mask`."""
+    # Slots beyond the end are ignored by `mode="drop"`.
     return jnp.where(mask, slots, buffer.score.size)
 
 
-def _known(buffer: LevelBuffer, fingerprints: UInt32[Array, "C 2"]) -> Bool[Array, " C"]:
-    """Which candidates are in the buffer already."""
+def _in_buffer(buffer: LevelBuffer, fingerprints: UInt32[Array, "C 2"]) -> Bool[Array, " C"]:
     first, second = (fingerprints[:, None, i] == buffer.fingerprints[None, :, i] for i in range(2))
     return jnp.any(first & second & buffer.filled, axis=1)
 
 
-def _repeated(fingerprints: UInt32[Array, "C 2"], wanted: Bool[Array, " C"]) -> Bool[Array, " C"]:
-    """Which candidates equal an earlier wanted one."""
+def _repeats_earlier(fingerprints: UInt32[Array, "C 2"], wanted: Bool[Array, " C"]) -> Bool[Array, " C"]:
     same = jnp.all(fingerprints[:, None] == fingerprints[None, :], axis=2)
     return jnp.any(jnp.tril(same, -1) & wanted[None, :], axis=1)

@@ -1,4 +1,4 @@
-"""Curricula without memory: fresh levels always (domain randomisation), or draws from a fixed set."""
+"""Curricula without memory: fresh levels (domain randomisation), or a fixed set of levels."""
 
 import dataclasses
 
@@ -15,22 +15,21 @@ from rl_discovery.meta.scale import Planner
 
 @dataclasses.dataclass(frozen=True)
 class _Memoryless:
-    """What both have in common: they learn nothing from how levels went.
+    """The base of both: they do not learn from results, and their state is empty.
 
     Attributes:
-        distribution: what levels are sampled from.
-        planner: of their scales, where anybody reads them.
+        distribution: source of the levels.
+        planner: computes the levels' scales; None if neither fitness nor score reads them.
     """
 
     distribution: LevelDistribution
     planner: Planner | None = dataclasses.field(default=None, kw_only=True)
 
     def init(self) -> tuple[()]:
-        """Nothing to remember."""
+        """The empty state."""
         return ()
 
     def _fresh(self, keys: Key[Array, " C"], wanted: Bool[Array, " C"]) -> tuple[tuple[()], LevelBatch]:
-        """One level per key, as what is served, and nothing to remember."""
         levels, scale = jax.vmap(self.distribution.sample)(keys), None
         if self.planner is not None:
             levels, scale = self.planner.complete(levels, keys, wanted)
@@ -44,7 +43,7 @@ class _Memoryless:
         finished: Bool[Array, " C"],
         generation: Int[Array, ""],
     ) -> tuple[()]:
-        """Nothing to remember."""
+        """The empty state."""
         del level_batch, played, finished, generation
         return state
 
@@ -56,37 +55,33 @@ class _Memoryless:
         finished: Bool[Array, " C"],
         generation: Int[Array, ""],
     ) -> Metrics:
-        """What the levels are like."""
+        """Means of the level statistics."""
         del state, played, generation
         return level_metrics(self.distribution, level_batch.levels, finished, "level")
 
 
 @dataclasses.dataclass(frozen=True)
 class RandomLevels(_Memoryless):
-    """Fresh levels from a distribution, every time."""
+    """New levels from a distribution, in every generation."""
 
     @property
     def score(self) -> Score:
-        """None."""
+        """No score."""
         return SCORES["random"]
 
     def serve(
         self, state: tuple[()], key: Key[Array, ""], generation: Int[Array, ""], wanted: Bool[Array, " C"]
     ) -> tuple[tuple[()], LevelBatch]:
-        """Level i depends on the key and i alone."""
+        """New levels; level i depends on the key and i alone."""
         del state, generation
         return self._fresh(keys_of(key, wanted.size), wanted)
 
 
 @dataclasses.dataclass(frozen=True)
 class FrozenLevels(_Memoryless):
-    """A fixed set of levels, drawn uniformly and, within a generation, without repetition.
+    """A fixed set of `size` levels, drawn uniformly and without repetition within a generation.
 
-    The set needs no memory: level i of it is sampled anew from a key that belongs to i.
-
-    Attributes:
-        size: levels in the set.
-        seed: which set.
+    The set is not stored: level i is sampled anew from a key that depends on `seed` and i.
     """
 
     size: int
@@ -94,13 +89,13 @@ class FrozenLevels(_Memoryless):
 
     @property
     def score(self) -> Score:
-        """None."""
+        """No score."""
         return SCORES["frozen"]
 
     def serve(
         self, state: tuple[()], key: Key[Array, ""], generation: Int[Array, ""], wanted: Bool[Array, " C"]
     ) -> tuple[tuple[()], LevelBatch]:
-        """Distinct levels of the set; which of them were played before is not known."""
+        """Distinct levels of the set, all marked as not replayed."""
         del state, generation
         numbers = jax.random.choice(key, self.size, (wanted.size,), replace=False)
         set_key = jax.random.fold_in(jax.random.key(self.seed), FROZEN_FOLD)
@@ -108,13 +103,13 @@ class FrozenLevels(_Memoryless):
 
 
 FROZEN_FOLD = 0xF207E4AB
-"""What a seed's key is folded with to draw a fixed set. No run counts generations that far."""
+"""What a seed's key is folded with to draw the fixed set; no run has so many generations."""
 
 
 def level_metrics(
     distribution: LevelDistribution, levels: Level, mask: Bool[Array, " C"], prefix: str
 ) -> Metrics:
-    """Means of a family's level statistics and of the horizon, over `mask`."""
+    """Means of the horizon and of the family's level statistics, over `mask`."""
     numbers = {"horizon": levels.horizon}
     if distribution.statistics is not None:
         numbers |= jax.vmap(distribution.statistics)(levels.params)

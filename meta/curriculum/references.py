@@ -1,6 +1,6 @@
-"""What a level's score compares with: the return of an antagonist, or of the best policy there is.
+"""Reference returns, which scores compare with: the return of an antagonist, or that of the best policy.
 
-Either belongs to the level. It is computed when the level is first played and kept with it, so that
+A reference belongs to its level. It is computed when the level is first played and stored with it, so that
 replayed levels cost nothing here.
 """
 
@@ -13,7 +13,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from rl_discovery.discovery.keys import keys_of
-from rl_discovery.discovery.learning.lifetime import Learner, evaluate_block, make_learner, train_block
+from rl_discovery.discovery.learning.build import make_learner
+from rl_discovery.discovery.learning.lifetime import Learner, evaluate_block, train_block
 from rl_discovery.discovery.learning.settings import with_own_rates
 from rl_discovery.discovery.objectives.a2c import A2C
 from rl_discovery.discovery.sharding import run_blocks
@@ -28,13 +29,13 @@ class References(Protocol):
     """Computes reference returns of levels."""
 
     def returns(self, levels: Level, wanted: Bool[Array, " C"], key: Key[Array, ""]) -> Float[Array, " C"]:
-        """One number per level; of no meaning, and at no cost, where it is not wanted."""
+        """One return per level; where it is not wanted, it is meaningless and costs nothing."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
-class Nothing:
-    """For scores that compare with nothing."""
+class NoReference:
+    """For scores that need no reference return."""
 
     def returns(self, levels: Level, wanted: Bool[Array, " C"], key: Key[Array, ""]) -> Float[Array, " C"]:
         """Zeros."""
@@ -44,13 +45,7 @@ class Nothing:
 
 @dataclasses.dataclass(frozen=True)
 class Antagonist:
-    """An agent that a hand-written objective trains from scratch, for the level's whole lifetime.
-
-    Attributes:
-        learner: as the agents' own, with another objective.
-        block_size: lanes side by side on a device.
-        mesh: the devices.
-    """
+    """An agent that a hand-written objective trains from scratch, for the level's whole lifetime."""
 
     learner: Learner
     block_size: int
@@ -62,12 +57,12 @@ class Antagonist:
 
         def run(operands: Any, lanes: Int[Array, " L"]) -> Float[Array, " L"]:
             params, horizons, key = operands
-            mine = jax.tree.map(lambda leaf: leaf[lanes], params)
-            # Padding lanes read the last level: the loop must not run for them.
+            own_levels = jax.tree.map(lambda leaf: leaf[lanes], params)
+            # Padding lanes read the last level; a horizon of 0 keeps the loop from running for them.
             length = jnp.where(lanes < wanted.size, horizons[lanes], 0)
             keys = keys_of(key, lanes)
-            train_states = train_block(self.learner, {}, mine, length, keys)
-            return evaluate_block(self.learner, train_states, mine, keys)
+            train_states = train_block(self.learner, {}, own_levels, length, keys)
+            return evaluate_block(self.learner, train_states, own_levels, keys)
 
         operands = (levels.params, horizons, key)
         return run_blocks(run, operands, horizons.astype(jnp.float32), self.block_size, self.mesh)
@@ -75,16 +70,12 @@ class Antagonist:
 
 @dataclasses.dataclass(frozen=True)
 class Optimum:
-    """The exact expected return of the best policy.
-
-    Attributes:
-        planner: of the family's levels.
-    """
+    """The exact expected return of the best policy, by planning."""
 
     planner: Planner
 
     def returns(self, levels: Level, wanted: Bool[Array, " C"], key: Key[Array, ""]) -> Float[Array, " C"]:
-        """The optimum of each level; no randomness."""
+        """The optimum of each level."""
         del key
         return self.planner.scale(levels, wanted).optimal
 
@@ -92,9 +83,9 @@ class Optimum:
 def add_references(
     references: References, level_batch: LevelBatch, wanted: Bool[Array, " C"], key: Key[Array, ""]
 ) -> LevelBatch:
-    """What was served, with the reference returns of the levels that are played for the first time."""
-    found = references.returns(level_batch.levels, wanted & ~level_batch.replayed, key)
-    merged = jnp.where(level_batch.replayed, level_batch.reference_return, found)
+    """The batch, with the reference returns of its new levels filled in."""
+    computed = references.returns(level_batch.levels, wanted & ~level_batch.replayed, key)
+    merged = jnp.where(level_batch.replayed, level_batch.reference_return, computed)
     return dataclasses.replace(level_batch, reference_return=merged)
 
 
@@ -106,20 +97,20 @@ def make_references(
     level: EnvParams,
     mesh: Mesh,
 ) -> References:
-    """What a score needs to compare with; `level` gives shapes and spaces only.
+    """The references that a score needs; `level` gives shapes and spaces only.
 
     Raises:
-        ValueError: the environment cannot give it.
+        ValueError: the environment cannot provide them.
     """
     if score.reference == "antagonist":
         return Antagonist(antagonist(config, distribution, level), config.block_size, mesh)
     if score.reference == "optimum":
         name = config.curriculum.score
         return Optimum(make_planner("curriculum.score", name, family, distribution, level, mesh))
-    return Nothing()
+    return NoReference()
 
 
 def antagonist(config: RunConfig, distribution: LevelDistribution, level: EnvParams) -> Learner:
-    """A learner by A2C: the same network, workers and rollouts; for tables A2C's own step sizes."""
+    """A learner with A2C and the agents' settings; tabular agents get A2C's own step sizes."""
     rule = A2C()
     return make_learner(distribution.env, level, with_own_rates(config.agent, rule), rule, blank=True)

@@ -1,7 +1,7 @@
 """Prioritised level replay, the curriculum of GROOVE (Jackson et al. 2023, arXiv 2310.02782).
 
-Levels that were played stay in a buffer with a score; a coin decides for each level that is served
-whether it comes from there, by score and staleness, or is new. New ones are sampled or, as in ACCEL
+Played levels stay in a buffer with a score. Each level served is, with some probability, one from the
+buffer, drawn by score and staleness; otherwise it is new. New levels are sampled or, as in ACCEL
 (Parker-Holder et al. 2022, arXiv 2203.01302), edited copies of levels in the buffer.
 """
 
@@ -30,10 +30,10 @@ class Replay:
     """Replays levels by score.
 
     Attributes:
-        distribution: what new levels are sampled from and edited within.
+        distribution: source of new levels and of edits.
         score: what levels are ranked by.
         config: buffer size, probabilities, prioritisation.
-        planner: of the levels' scales, where anybody reads them.
+        planner: computes the levels' scales; None if neither fitness nor score reads them.
     """
 
     distribution: LevelDistribution
@@ -49,19 +49,21 @@ class Replay:
     def serve(
         self, state: LevelBuffer, key: Key[Array, ""], generation: Int[Array, ""], wanted: Bool[Array, " C"]
     ) -> tuple[LevelBuffer, LevelBatch]:
-        """Replayed levels where a coin says so and the buffer has them, new ones elsewhere."""
+        """Levels from the buffer with probability `replay_probability`, if it has enough; else new ones."""
         replay_key, slot_key, new_key, edit_key = (
             jax.random.fold_in(key, use) for use in (REPLAY, SLOTS, NEW, EDITS)
         )
         count = wanted.size
+        # 1. Draw slots of the buffer by score and staleness.
         probabilities = levels_buffer.replay_probabilities(state, generation, self.config)
         drawn, valid = levels_buffer.sample(probabilities, slot_key, count)
+        # 2. A coin per level: replay or new. The i-th replayed level is the i-th that was drawn.
         coins = jax.random.bernoulli(replay_key, self.config.replay_probability, (count,)) & wanted
-        coins &= self._enough(state)
-        # The i-th level to be replayed is the i-th that was drawn.
-        turn = jnp.maximum(jnp.cumsum(coins) - 1, 0)
-        replayed = coins & valid[turn]
-        slots = jnp.where(replayed, drawn[turn], 0)
+        coins &= self._holds_enough(state)
+        draw = jnp.maximum(jnp.cumsum(coins) - 1, 0)
+        replayed = coins & valid[draw]
+        slots = jnp.where(replayed, drawn[draw], 0)
+        # 3. New levels: sampled or edited, and planned where their scale is read.
         new_keys = keys_of(new_key, count)
         new, scale = self._new(state, probabilities, new_keys, edit_key), None
         if self.planner is not None:
@@ -84,7 +86,6 @@ class Replay:
         new_keys: Key[Array, " C"],
         edit_key: Key[Array, ""],
     ) -> Level:
-        """Sampled levels, some of them replaced by edited ones."""
         sampled = jax.vmap(self.distribution.sample)(new_keys)
         if self.config.edit_probability == 0:
             return sampled
@@ -98,12 +99,11 @@ class Replay:
             return level, jax.random.bernoulli(coin_key, self.config.edit_probability)
 
         edited, chosen = jax.vmap(edit)(keys_of(edit_key, new_keys.size))
-        # Where agents live on, most levels of a full buffer may be active: one that is not is enough.
-        possible = self._enough(state) & jnp.any(state.filled & ~state.active)
+        # With meta-gradients most levels may be active; editing needs one that is not.
+        possible = self._holds_enough(state) & jnp.any(state.filled & ~state.active)
         return choose(chosen & possible, edited, sampled)
 
-    def _enough(self, state: LevelBuffer) -> Bool[Array, ""]:
-        """Whether the buffer is full enough to draw from."""
+    def _holds_enough(self, state: LevelBuffer) -> Bool[Array, ""]:
         return jnp.sum(state.filled) >= self.config.levels_before_replay
 
     def record(
@@ -114,7 +114,7 @@ class Replay:
         finished: Bool[Array, " C"],
         generation: Int[Array, ""],
     ) -> LevelBuffer:
-        """Scores of replayed levels are refreshed; new levels compete for a place."""
+        """Refreshes the scores of replayed levels, and inserts new levels, which may evict others."""
         measures = {
             "score": played.score,
             "agent_return": played.agent_return,
@@ -143,7 +143,7 @@ class Replay:
         new, again = finished & ~level_batch.replayed, finished & level_batch.replayed
         age = (generation - state.inserted).astype(jnp.float32)
         highest = jnp.max(state.score, initial=-jnp.inf, where=state.filled)
-        found = {
+        metrics = {
             "replay_fraction": masked_mean(level_batch.replayed.astype(jnp.float32), finished),
             "score_fresh": masked_mean(played.score, new),
             "score_replayed": masked_mean(played.score, again),
@@ -152,13 +152,13 @@ class Replay:
             "buffer_score_mean": masked_mean(state.score, state.filled),
             "buffer_score_max": jnp.where(jnp.any(state.filled), highest, jnp.nan),
         }
-        found |= self._regret(level_batch, played, finished)
+        metrics |= self._regret(level_batch, played, finished)
         for mask, prefix in ((finished, "level"), (again, "replayed_level")):
-            found |= level_metrics(self.distribution, level_batch.levels, mask, prefix)
-        return found
+            metrics |= level_metrics(self.distribution, level_batch.levels, mask, prefix)
+        return metrics
 
     def _regret(self, level_batch: LevelBatch, played: Played, finished: Bool[Array, " C"]) -> Metrics:
-        """Antagonist's return minus the agents'; NaN with a score that has no antagonist."""
+        # Antagonist's return minus the agents'; NaN without an antagonist.
         regret = level_batch.reference_return - played.agent_return
         if self.score.reference != "antagonist":
             regret = jnp.full_like(regret, jnp.nan)

@@ -1,7 +1,7 @@
-"""Level scores: how much there is left to learn on a level, judged from how a lifetime on it ended.
+"""Level scores: how much an agent can still learn on a level, estimated at the end of a lifetime there.
 
-The replay curriculum keeps and replays the levels that score highest. One function of an `Outcome` is
-one score; `rl-discovery list scores`, the configuration and the tests take them from `SCORES`.
+The replay curriculum keeps and replays the levels with the highest scores. A score is one function of a
+`LaneOutcome`; `rl-discovery list scores`, the configuration and the tests read `SCORES`.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from rl_discovery.meta.scale import Scale
 
 @struct.dataclass
 class LaneOutcome:
-    """How one agent's lifetime on a level ended: what a score is computed from.
+    """The end of one agent's lifetime on a level, from which a score is computed.
 
     Attributes:
         returns: undiscounted return of one whole episode per worker, of the final agent.
-        reference_return: what `Score.reference` says, on this level.
+        reference_return: of the kind `Score.reference`, on this level.
         best_return: highest discounted return of an episode on this level so far, this play included.
         values: the critic's V(s_t) on a last rollout.
         advantages: generalised advantage estimates of that rollout, not normalised.
@@ -43,10 +43,10 @@ class Score:
 
     Attributes:
         description: one line for `rl-discovery list scores`.
-        function: from one outcome to its score; not finite where what it reads is not. None: levels are
-            not scored.
-        reference: what `Outcome.reference_return` has to be: the return of an A2C antagonist trained on the
-            level for the same lifetime, or the exact return of the best policy. None: it is not read.
+        function: from an outcome to its score, which is not finite if an input is not; None: no scores.
+        reference: what `LaneOutcome.reference_return` is: the return of an A2C antagonist trained on the
+            level for the same lifetime, or the exact return of the best policy. None: it
+            is not read.
         critic: whether `values` and `advantages` are read, so that the agent must have a critic.
         scale: whether `scale` is read, so that the level must be planned.
     """
@@ -64,7 +64,7 @@ def algorithmic_regret(outcome: LaneOutcome) -> Float[Array, ""]:
 
 
 def positive_value_loss(outcome: LaneOutcome) -> Float[Array, ""]:
-    """`mean_t max(A_t, 0)` with A by GAE (Jiang et al. 2021, arXiv 2110.02439): only pleasant surprises."""
+    """`mean_t max(A_t, 0)` with A by GAE (Jiang et al. 2021, arXiv 2110.02439), positive errors only."""
     return jnp.mean(jnp.maximum(outcome.advantages, 0.0))
 
 
@@ -77,20 +77,20 @@ def max_monte_carlo(outcome: LaneOutcome) -> Float[Array, ""]:
 
 
 def l1_value_loss(outcome: LaneOutcome) -> Float[Array, ""]:
-    """`mean_t |A_t|` with A by GAE (Jiang et al. 2021, arXiv 2010.03934): any surprise."""
+    """`mean_t |A_t|` with A by GAE (Jiang et al. 2021, arXiv 2010.03934)."""
     return jnp.mean(jnp.abs(outcome.advantages))
 
 
 def learnability(outcome: LaneOutcome) -> Float[Array, ""]:
     """`p (1 - p)`, p the share of successful episodes (Rutherford et al. 2024, arXiv 2408.15099).
 
-    The paper's tasks are solved or not. Here an episode succeeds that reaches more than half of the
-    optimum. Where the optimum is 0 or less there is nothing to succeed at, and the score is 0.
+    The paper's tasks are solved or not. Here an episode succeeds if it reaches more than half of the
+    optimum. If the optimum is 0 or less, nothing can succeed, and the score is 0.
     """
     optimum = outcome.reference_return
     p = jnp.mean(outcome.returns > 0.5 * optimum)
     known = jnp.all(jnp.isfinite(outcome.returns)) & jnp.isfinite(optimum)
-    # A comparison with what is not a number would pass for a failed episode.
+    # Otherwise NaN would count as a failed episode.
     return jnp.where(known, p * (1 - p) * (optimum > 0), jnp.nan)
 
 

@@ -1,9 +1,8 @@
-"""What the outer loop asks of an evolution strategy.
+"""The interface of evolution strategies.
 
-Candidates are numbered by (group, member): the members of a group share a level and its random
-numbers. In a strategy of antithetic pairs a group is a pair, member 0 being `mean + sigma eps` and
-member 1 `mean - sigma eps`. Fitness is maximised throughout; the sign turns inside the strategies,
-because evosax minimises.
+Candidates are numbered by (group, member); the members of a group share a level and its random numbers. With
+antithetic pairs a group is a pair: member 0 is `mean + sigma eps`, member 1 is `mean - sigma eps`. Fitness is
+maximised throughout. evosax minimises, so the strategies flip the sign.
 """
 
 import dataclasses
@@ -20,12 +19,12 @@ Schedule = Callable[[Array | int], Array]
 
 
 SIGNAL_METRICS = ("noise_ratio", "direction_correlation")
-"""What says whether a strategy learns or walks at random (docs/runs.md). A strategy that can tell has a
-method `signal(before, after, fitness)`, from its states around `tell`, that returns them."""
+"""Metrics that tell learning from a random walk (docs/runs.md). A strategy that has them has a method
+`signal(before, after, fitness)`, which computes them from its states before and after `tell`."""
 
 
 class Candidates(Protocol):
-    """A generation's candidates, made one at a time where they are used."""
+    """A generation's candidates, each made where it is used."""
 
     def member(self, group: Int[Array, ""], member: Int[Array, ""]) -> MetaParams:
         """The meta-parameters of one candidate."""
@@ -40,25 +39,27 @@ class Strategy(Protocol):
         ...
 
     def ask(self, state: Any, key: Key[Array, ""]) -> Candidates:
-        """The candidates of this generation, determined by state and key."""
+        """The candidates of this generation, a function of state and key."""
         ...
 
     def tell(self, state: Any, key: Key[Array, ""], fitness: Float[Array, "groups size"]) -> Any:
-        """The state after the candidates that `ask` gave for the same state and key reached `fitness`."""
+        """The state after an update with the fitness of the candidates that `ask` returned for this state
+        and key.
+        """
         ...
 
     def mean(self, state: Any) -> MetaParams:
-        """The current best guess: what is saved and evaluated."""
+        """Mean of the search distribution: what is saved and evaluated."""
         ...
 
     def sigma(self, state: Any) -> Float[Array, ""]:
-        """The current perturbation scale (mean over dimensions where each has its own)."""
+        """Current perturbation scale; the mean over dimensions if each has its own."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """What a strategy is built from.
+    """Settings of a strategy.
 
     Attributes:
         solution: meta-parameters of the right structure.
@@ -68,7 +69,7 @@ class Problem:
         sigma: perturbation scale, per generation.
         mesh: devices to spread the update over.
         adam_b1: Adam's decay of the mean gradient.
-        weight_decay: decoupled, per step size.
+        weight_decay: decoupled, relative to the learning rate.
         scales: factor on the perturbations and steps of each meta-parameter, in the structure of `solution`;
             None: 1 for all.
     """
@@ -84,10 +85,10 @@ class Problem:
     scales: MetaParams | None = None
 
     def check_plain(self, strategy: str) -> None:
-        """Refuses what only open_es can do.
+        """Refuses settings that only open_es has.
 
         Raises:
-            ValueError: weight decay or scales.
+            ValueError: weight decay or scales are set.
         """
         if self.weight_decay or self.scales is not None:
             name = "es.weight_decay" if self.weight_decay else "es.sigma_per_part"

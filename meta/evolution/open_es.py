@@ -1,9 +1,9 @@
-"""OpenAI-ES (Salimans et al. 2017, arXiv 1703.03864) whose population is never held in memory.
+"""OpenAI-ES (Salimans et al. 2017, arXiv 1703.03864) that never holds its population in memory.
 
-State, optimiser and update rule are evosax's `Open_ES`. What differs is where the perturbations
-live: each is derived from the generation's key and its pair's number, both where the candidate is
-used and where the gradient is summed, so that memory does not grow with the population and nothing
-but fitness crosses devices before the sum. A test holds it against evosax's own `tell`.
+State, optimiser and update rule are evosax's `Open_ES`. Only the perturbations differ: each is a function of
+the generation's key and its pair's number, drawn once where the candidate is used and again where the
+gradient is summed. Memory does not grow with the population, and only fitness crosses devices before the
+sum. A test compares the result with evosax's own `tell`.
 """
 
 import dataclasses
@@ -26,15 +26,12 @@ from rl_discovery.meta.evolution.base import Problem
 from rl_discovery.meta.evolution.shaping import centred_ranks, pair_ranks
 
 MAX_CHUNKS = 64
-"""Partial sums of the gradient. Their number fixes the order of additions, whatever the device count."""
+"""Partial sums of the gradient. Their number fixes the order of additions for any number of devices."""
 
 
 @struct.dataclass
 class AntitheticCandidates:
-    """`mean + sigma eps_i` and `mean - sigma eps_i` for pair i; a group is one or several pairs.
-
-    `sigma` is a number, or one for each dimension.
-    """
+    """`mean + sigma eps_i` and `mean - sigma eps_i` of pair i; a group has one or several pairs."""
 
     mean: Float[Array, " D"]
     sigma: Float[Array, ""] | Float[Array, " D"]
@@ -43,13 +40,13 @@ class AntitheticCandidates:
     unravel: Any = struct.field(pytree_node=False)
 
     def member(self, group: Int[Array, ""], member: Int[Array, ""]) -> MetaParams:
-        """Even members of a group are the plus, odd ones the minus of its pairs."""
+        """One candidate: even members of a group are `mean + sigma eps`, odd ones `mean - sigma eps`."""
         pair, sign = group * self.pairs_per_group + member // 2, 1.0 - 2.0 * (member % 2)
         return self.unravel(self.mean + sign * self.sigma * noise(self.key, pair, self.mean.size))
 
 
 def noise(key: Key[Array, ""], pair: Int[Array, ""], size: int) -> Float[Array, " D"]:
-    """eps of one pair: standard normal, a function of the generation's key and the pair's number."""
+    """eps of one pair, standard normal: a function of the generation's key and the pair's number."""
     return jax.random.normal(jax.random.fold_in(key, pair), (size,))
 
 
@@ -57,17 +54,13 @@ def noise(key: Key[Array, ""], pair: Int[Array, ""], size: int) -> Float[Array, 
 class StreamedOpenES:
     """OpenAI-ES with Adam and antithetic pairs.
 
-    Where each pair has a level of its own, fitness is shaped within pairs (TA-LPG); where more
-    candidates share a level, it is their centred rank (LPO).
-
-    Attributes:
-        problem: solution, population and schedules; `group_size` must be even.
+    Fitness is shaped within pairs where each pair has a level of its own (TA-LPG), and by centred ranks
+    where more candidates share a level (LPO). `problem.group_size` must be even.
     """
 
     problem: Problem
 
     def __post_init__(self) -> None:
-        """Checks that groups are made of pairs."""
         if self.problem.group_size % 2:
             raise ValueError(
                 f"open_es needs an even es.group_size (antithetic pairs), not {self.problem.group_size}"
@@ -75,12 +68,12 @@ class StreamedOpenES:
 
     @property
     def pairs(self) -> int:
-        """P."""
+        """P, antithetic pairs per generation."""
         return self.problem.groups * self.problem.group_size // 2
 
     @property
     def evosax(self) -> Open_ES:
-        """evosax's strategy, every hyper-parameter set: its defaults are not the papers'."""
+        """evosax's strategy with all hyper-parameters set, since its defaults are not the papers'."""
         return Open_ES(
             population_size=2 * self.pairs,
             solution=self.problem.solution,
@@ -91,13 +84,13 @@ class StreamedOpenES:
         )
 
     def init(self, mean: MetaParams) -> Any:
-        """evosax's state around `mean`."""
+        """evosax's state: mean, optimiser state and sigma."""
         strategy = self.evosax
-        # evosax draws nothing from this key: the state is its mean, optimiser and schedules.
+        # evosax draws nothing from this key.
         return strategy.init(jax.random.key(0), mean, strategy.default_params)
 
     def ask(self, state: Any, key: Key[Array, ""]) -> AntitheticCandidates:
-        """The pairs of this generation; nothing is drawn until a member is asked for."""
+        """The candidates of this generation; noise is drawn when a member is made."""
         _, unravel = ravel_pytree(self.problem.solution)
         return AntitheticCandidates(
             mean=state.mean,
@@ -110,12 +103,16 @@ class StreamedOpenES:
     def tell(self, state: Any, key: Key[Array, ""], fitness: Float[Array, "groups size"]) -> Any:
         """One step of Adam on the estimated gradient, ascending fitness.
 
-        With `Problem.scales` s it is Adam in coordinates z of `theta = s z`, where perturbations are alike.
+        With factors s = `Problem.scales` Adam works in coordinates z of `theta = s z`, in which all
+        perturbations have the same scale.
         """
+        # 1. Fitness shaping: which member of each pair is better.
         signs = self._signs(fitness)
+        # 2. Draw the noise of every pair again, and sum it up.
         total = self._weighted_noise(key, signs, state.mean.size)
-        # evosax's estimate, (1 / (2 P sigma)) sum_i F_i (+-eps_i), for the minimised -F.
+        # 3. evosax's estimate (1 / (2 P sigma)) sum_i F_i (+-eps_i), negated: evosax minimises.
         gradient = -total / (2 * self.pairs * state.std)
+        # 4. Adam, and decoupled weight decay.
         updates, opt_state = self.evosax.optimizer.update(gradient, state.opt_state, state.mean)
         if self._scales is not None:
             updates = updates * self._scales
@@ -132,14 +129,14 @@ class StreamedOpenES:
         """Whether the step from `before` to `after` was more than noise.
 
         Returns:
-            `noise_ratio`, the length of the step as a multiple of what Adam makes of pure noise (after its
-            first `2 / (1 - b1)` generations, in which its steps are longer); and `direction_correlation`,
-            over pairs, of who won with the direction of the generations before.
+            `noise_ratio`: length of the step relative to Adam's step on pure noise, once Adam has averaged
+            over some `2 / (1 - b1)` generations. `direction_correlation`: correlation over pairs of who won
+            with the direction of the generations before.
         """
         b1, scales = self.problem.adam_b1, 1.0 if self._scales is None else self._scales
         step = (after.mean - before.mean + self._decay(before)) / scales
         of_noise = self._learning_rate(before) * math.sqrt(step.size * (1 - b1) / (1 + b1))
-        # Adam's mean gradients, of -F, and the gradient that took it from the one to the other.
+        # Adam's mean gradients of -F, and the last gradient, which took the old mean to the new one.
         old, new = (optax.tree_utils.tree_get(state.opt_state, "mu") for state in (before, after))
         ascent = -(new - b1 * old) / (1 - b1)
         return {
@@ -150,15 +147,15 @@ class StreamedOpenES:
         }
 
     def mean(self, state: Any) -> MetaParams:
-        """The distribution's mean."""
+        """Mean of the search distribution."""
         return self.evosax.get_mean(state)
 
     def sigma(self, state: Any) -> Float[Array, ""]:
-        """The scheduled scale."""
+        """sigma, as scheduled."""
         return state.std
 
     def _signs(self, fitness: Float[Array, "groups size"]) -> Float[Array, " P"]:
-        """How much each pair's perturbation counts: 1, -1 or 0 in groups of two."""
+        """Weight of each pair's noise: 1, -1 or (for a tie) 0 in groups of two."""
         shape = pair_ranks if self.problem.group_size == 2 else centred_ranks
         ranks = shape(fitness).reshape(self.pairs, 2)
         return ranks[:, 0] - ranks[:, 1]
@@ -171,15 +168,15 @@ class StreamedOpenES:
         return jnp.asarray(self.problem.learning_rate(state.generation_counter), jnp.float32)
 
     def _decay(self, state: Any) -> Float[Array, " D"] | float:
-        """What decoupled weight decay takes from the mean (Loshchilov & Hutter 2019, arXiv 1711.05101)."""
+        # Decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101).
         decay = self.problem.weight_decay
         return self._learning_rate(state) * decay * state.mean if decay else 0.0
 
     def _weighted_noise(self, key: Array, weights: Float[Array, " P"], size: int) -> Float[Array, " D"]:
-        """sum_i w_i eps_i, added in an order that does not depend on the number of devices.
+        """sum_i w_i eps_i, in an order of additions that does not depend on the number of devices.
 
-        Pairs are cut into chunks that are each summed in order by one device; the chunks are then
-        added in order, every device taking a slice of the dimensions.
+        Pairs are cut into chunks, each summed in order by one device. Then the chunks are added in order,
+        every device taking a slice of the dimensions.
         """
         mesh, pairs = self.problem.mesh, weights.shape[0]
         chunks = min(pairs, MAX_CHUNKS)
@@ -204,12 +201,11 @@ class StreamedOpenES:
 def _correlation(
     total: Float[Array, " D"], direction: Float[Array, " D"], signs: Float[Array, " P"]
 ) -> Float[Array, ""]:
-    """Correlation over pairs of `sign_i`, who won, with `eps_i . direction`; NaN where there is no direction
-    yet.
+    """Correlation over pairs of `sign_i`, who won, with `eps_i . direction`; NaN without a direction.
 
-    `total` is the sum of `sign_i eps_i`, and an `eps_i` has deviation 1 along any direction, so no noise is
-    drawn again. Of pure noise it is 0 with a standard error of one over the root of the number of pairs.
+    `total` is the sum of `sign_i eps_i`, and `eps_i` has deviation 1 along any direction, so that no noise
+    is drawn again. For pure noise it is 0 with a standard error of one over the root of the number of pairs.
     """
     length = jnp.linalg.norm(direction) * jnp.sqrt(signs.size * jnp.sum(signs**2))
-    # With a handful of pairs their noise is longer or shorter than expected.
+    # With few pairs the length of their noise is not what is expected of it.
     return jnp.clip(jnp.dot(total, direction) / jnp.where(length > 0, length, jnp.nan), -1.0, 1.0)

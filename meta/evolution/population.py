@@ -1,7 +1,7 @@
-"""evosax's other strategies, whose population is one array on every device: for small models.
+"""evosax's other strategies, which hold the whole population on every device: for small models.
 
-Strategies of antithetic pairs (PGPE) keep pairwise shaping; the others get centred ranks over the
-per-level normalised fitness.
+Strategies with antithetic pairs (PGPE) use ranks within pairs, the others centred ranks of the fitness,
+normalised per level.
 """
 
 import dataclasses
@@ -23,14 +23,14 @@ from rl_discovery.meta.evolution.shaping import centred_ranks, pair_ranks
 
 @struct.dataclass
 class PopulationCandidates:
-    """Candidates as rows of a matrix; evosax puts the partner of row i at i + P."""
+    """Candidates as rows of a matrix; in evosax the partner of row i is row i + P."""
 
     population: Float[Array, "candidates D"]
     groups: int = struct.field(pytree_node=False)
     unravel: Any = struct.field(pytree_node=False)
 
     def member(self, group: Int[Array, ""], member: Int[Array, ""]) -> MetaParams:
-        """Row `group + member * groups`."""
+        """One candidate: row `group + member * groups`."""
         return self.unravel(self.population[group + member * self.groups])
 
 
@@ -51,7 +51,6 @@ class EvosaxStrategy:
     antithetic: bool
 
     def __post_init__(self) -> None:
-        """Checks that mirrored strategies have groups of two, and that nothing else is asked for."""
         self.problem.check_plain(type(self.evosax).__name__)
         if self.antithetic and self.problem.group_size != 2:
             raise ValueError(f"antithetic pairs need es.group_size 2, not {self.problem.group_size}")
@@ -79,7 +78,7 @@ class EvosaxStrategy:
         return PopulationCandidates(population=flat, groups=self.problem.groups, unravel=unravel)
 
     def tell(self, state: Any, key: Key[Array, ""], fitness: Float[Array, "groups size"]) -> Any:
-        """evosax's update on shaped fitness, its sign turned: evosax minimises."""
+        """evosax's update with the shaped fitness, negated because evosax minimises."""
         shaped = pair_ranks(fitness) if self.antithetic else centred_ranks(fitness)
         population, state = self._ask(state, key)
         # (group, member) to evosax's row member * groups + group.
@@ -90,7 +89,7 @@ class EvosaxStrategy:
         return self.evosax.get_mean(state)
 
     def sigma(self, state: Any) -> Float[Array, ""]:
-        """The mean scale; strategies here adapt it themselves."""
+        """Mean over dimensions of the scale, which these strategies adapt themselves."""
         return jnp.mean(state.std)
 
     def _ask(self, state: Any, key: Key[Array, ""]) -> tuple[Any, Any]:
@@ -98,7 +97,7 @@ class EvosaxStrategy:
 
 
 def _scale(params: Any, problem: Problem) -> Any:
-    """The configured sigma in place of evosax's initial scale of 1."""
+    # evosax's default is 1.
     return params.replace(std_init=jnp.asarray(problem.sigma(0), jnp.float32))
 
 

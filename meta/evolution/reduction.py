@@ -1,8 +1,7 @@
-"""Smaller steps for any strategy: what it does, in coordinates that are shrunk around its mean.
+"""Smaller steps for any strategy, for `held_out.on_divergence` reduce.
 
-Candidates are drawn nearer to the mean and the mean moves less far, both by the same factor, which is what
-half the sigma and half the learning rate are for OpenAI-ES. Strategies that adapt their scale go on doing so
-from there. `meta.evolve` uses it where `held_out.on_divergence` is reduce.
+Candidates are drawn closer to the mean and the mean moves less, both by the same factor. For OpenAI-ES this
+equals a smaller sigma and learning rate; strategies that adapt their scale continue from there.
 """
 
 from typing import Any
@@ -17,7 +16,7 @@ from rl_discovery.meta.evolution.base import Candidates, Strategy
 
 
 @struct.dataclass
-class NearerCandidates:
+class ScaledCandidates:
     """A strategy's candidates at `scale` times their distance from `mean`."""
 
     candidates: Candidates
@@ -26,26 +25,26 @@ class NearerCandidates:
 
     def member(self, group: Int[Array, ""], member: Int[Array, ""]) -> MetaParams:
         """The meta-parameters of one candidate."""
-        far = self.candidates.member(group, member)
-        return jax.tree.map(lambda mean, x: _between(mean, x, self.scale), self.mean, far)
+        candidate = self.candidates.member(group, member)
+        return jax.tree.map(lambda mean, x: _between(mean, x, self.scale), self.mean, candidate)
 
 
 def scale_perturbations(
     strategy: Strategy, state: Any, candidates: Candidates, scale: Float[Array, ""] | None
 ) -> Candidates:
-    """The candidates of `state`, nearer to its mean; themselves without a scale."""
-    return candidates if scale is None else NearerCandidates(candidates, strategy.mean(state), scale)
+    """The candidates, closer to the mean of `state` by the factor `scale`, if there is one."""
+    return candidates if scale is None else ScaledCandidates(candidates, strategy.mean(state), scale)
 
 
 def scale_step(before: Any, after: Any, scale: Float[Array, ""] | None) -> Any:
-    """A strategy's state `after` telling, its mean moved by `scale` of the way; itself without a scale."""
+    """The state `after` an update, its mean moved by `scale` times the update, if there is a scale."""
     if scale is None:
         return after
     return after.replace(mean=_between(before.mean, after.mean, scale))
 
 
 def _between(start: Array, end: Array, scale: Float[Array, ""]) -> Array:
-    """The point at `scale` of the way; at 1 the end itself, without rounding."""
+    # Exactly `end` at a scale of 1, without rounding.
     return jnp.where(scale == 1, end, start + scale * (end - start))
 
 

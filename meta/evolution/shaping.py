@@ -1,4 +1,4 @@
-"""Fitness shaping: from returns to the weights that an evolution strategy sees. Higher is better."""
+"""Fitness shaping: from fitness to the weights of an evolution strategy. Higher is better."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -7,8 +7,8 @@ from jaxtyping import Array, Float
 def pair_ranks(fitness: Float[Array, "P 2"]) -> Float[Array, "P 2"]:
     """1 for the better member of each antithetic pair, 0 for the other, 0.5 each for a tie.
 
-    Comparing within a pair, on the same level with the same random numbers, makes levels of
-    different return scales count alike. A member whose fitness is not finite loses to one whose is.
+    The comparison is on one level with the same random numbers, so that the scale of a level's returns does
+    not matter. A member whose fitness is not finite loses to one whose fitness is.
     """
     comparable = jnp.where(jnp.isfinite(fitness), fitness, -jnp.inf)
     other = comparable[:, ::-1]
@@ -16,16 +16,15 @@ def pair_ranks(fitness: Float[Array, "P 2"]) -> Float[Array, "P 2"]:
 
 
 def centred_ranks(fitness: Float[Array, "groups size"]) -> Float[Array, "groups size"]:
-    """Ranks of all candidates in [-0.5, 0.5] after normalising per level; ties share their mean rank.
+    """Ranks of all candidates in [-0.5, 0.5], after normalising per level; ties share their mean rank.
 
-    Candidates of a group met the same level: subtracting its mean and dividing by its standard
-    deviation removes the level's scale; where all of them tie, they are all at 0. A candidate whose
-    fitness is not finite comes last.
+    Each group shares a level: its mean is subtracted, and the rest divided by its standard deviation. A
+    candidate whose fitness is not finite comes last.
     """
     finite = jnp.isfinite(fitness)
     count = jnp.maximum(jnp.sum(finite, axis=1, keepdims=True), 1)
-    # From the smallest on, because the mean of equal numbers is not that number but for rounding: 100.3 six
-    # times has a mean of 100.30001, and what is left would be a rank of its own.
+    # Count from the smallest: the mean of equal numbers differs from them by rounding (six times 100.3 has
+    # the mean 100.30001), and the difference would get a rank of its own.
     lowest = jnp.min(jnp.where(finite, fitness, jnp.inf), axis=1, keepdims=True)
     above = jnp.where(finite, fitness - lowest, 0.0)
     mean = jnp.sum(above, axis=1, keepdims=True) / count

@@ -13,11 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Bool, Int, Key
 
+from rl_discovery.discovery.formatting import number
 from rl_discovery.discovery.keys import keys_of
 from rl_discovery.discovery.learning.lifetime import Learner, TrainState, train_block
-from rl_discovery.discovery.sharding import run_blocks
+from rl_discovery.discovery.learning.rollout import record_episode
+from rl_discovery.discovery.sharding import run_lanes
 from rl_discovery.discovery.types import EnvParams, MetaParams
 from rl_discovery.envs.gridworld import render as gridworld
 from rl_discovery.envs.levels import Level
@@ -152,35 +154,33 @@ class Gallery:
         keys: tuple[Key[Array, " K"], Key[Array, " K"]],
     ) -> Walk:
         """Trains an agent per level for its whole lifetime, and follows each for an episode."""
-        count = levels.horizon.size
 
-        def run(operands: Any, lanes: Int[Array, " L"]) -> Walk:
-            meta_params, *rest = operands
-            chosen, starts, keys = jax.tree.map(lambda leaf: leaf[lanes], tuple(rest))
-            # Padding lanes read the last level: the loop must not run for them.
-            horizons = jnp.where(lanes < count, chosen.horizon, 0)
-            shared = jax.tree.map(lambda x: jnp.broadcast_to(x, (lanes.size, *x.shape)), meta_params)
-            train_states = train_block(learner, shared, chosen.params, horizons, keys[0])
+        def run_block(meta_params: MetaParams, mine: Any, alive: Bool[Array, " L"]) -> Walk:
+            levels, starts, keys = mine
+            # Padding has the last level: the loop must not run for it.
+            horizons = jnp.where(alive, levels.horizon, 0)
+            shared = jax.tree.map(lambda x: jnp.broadcast_to(x, (alive.size, *x.shape)), meta_params)
+            train_states = train_block(learner, shared, levels.params, horizons, keys[0])
             follow = functools.partial(walk, learner, self._path)
-            return jax.vmap(follow)(chosen.params, keys[1], train_states, starts)
+            return jax.vmap(follow)(levels.params, keys[1], train_states, starts)
 
         costs = levels.horizon.astype(jnp.float32)
-        block_size = min(self._config.block_size, count)
-        operands = (meta_params, levels, starts, keys)
-        return run_blocks(run, operands, costs, block_size, self._program.mesh)
+        block_size = min(self._config.block_size, levels.horizon.size)
+        operands = (levels, starts, keys)
+        return run_lanes(run_block, meta_params, operands, costs, block_size, self._program.mesh)
 
     def _panel(self, rank: int, exhibition: Exhibition) -> Panel:
         shown = jax.tree.map(lambda leaf: leaf[rank], exhibition)
         entry, reference = shown.entries, self._curriculum.score.reference
-        agent, other = f"agent {_number(entry.agent_return)}", "antagonist"
+        agent, other = f"agent {number(entry.agent_return)}", "antagonist"
         if reference == "antagonist":
-            other += f" {_number(entry.reference_return)}"
+            other += f" {number(entry.reference_return)}"
         if entry.scale is not None:
-            agent += f", optimum {_number(entry.scale.optimal)}"
+            agent += f", optimum {number(entry.scale.optimal)}"
         elif reference == "optimum":
-            agent += f", optimum {_number(entry.reference_return)}"
+            agent += f", optimum {number(entry.reference_return)}"
         return Panel(
-            title=f"{rank + 1}.  {self._score_name} {_number(entry.score)}",
+            title=f"{rank + 1}.  {self._score_name} {number(entry.score)}",
             facts=f"N {entry.levels.horizon} · {entry.plays} play{'s' if entry.plays > 1 else ''}",
             agent=Picture(self._picture(shown, shown.agent), agent),
             antagonist=Picture(self._picture(shown, shown.antagonist), other),
@@ -224,8 +224,6 @@ def walk(
 ) -> Walk:
     """One episode of an agent as it is, at most PATH_STEPS of it.
 
-    Rollouts do not keep the state in which an episode ends, and that is where the reward often is.
-
     Args:
         learner: the static side.
         path: the family's.
@@ -234,17 +232,10 @@ def walk(
         train_state: the agent.
         start: first observation and state.
     """
-    env = learner.env
-
-    def advance(carry: tuple[Array, Any], key: Key[Array, ""]) -> tuple[tuple[Array, Any], Any]:
-        observation, state = carry
-        action_key, env_key = jax.random.split(key)
-        action = learner.agent.act(train_state.agent, action_key, observation[None])[0]
-        observation, state, _, terminated, _ = env.step_env(env_key, state, action, level)
-        return (observation, state), (state, terminated | env.is_truncated(state, level))
-
-    _, (states, done) = jax.lax.scan(advance, start, jax.random.split(key, PATH_STEPS))
-    states = jax.tree.map(lambda first, later: jnp.concatenate([first[None], later]), start[1], states)
+    states, _, terminated, truncated = record_episode(
+        learner.agent, train_state.agent, learner.env, level, key, start, PATH_STEPS
+    )
+    done = terminated | truncated
     steps = jnp.where(jnp.any(done), jnp.argmax(done) + 1, PATH_STEPS)
     return Walk(cells=path(states), steps=steps.astype(jnp.int32))
 
@@ -263,8 +254,3 @@ def histograms(buffer: LevelBuffer, generation: int) -> dict[str, np.ndarray]:
         "score": np.asarray(buffer.score)[filled],
         "age": generation - np.asarray(buffer.inserted)[filled],
     }
-
-
-def _number(value: Any) -> str:
-    """Two digits; a minus sign that can be seen, but none before a zero."""
-    return f"{round(float(value), 2) + 0.0:.2f}".replace("-", "−")

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rl_discovery.discovery.agents.agent import AgentConfig
-from rl_discovery.discovery.learning.lifetime import make_learner, train_block
+from rl_discovery.discovery.learning.build import make_learner
+from rl_discovery.discovery.learning.lifetime import train_block
 from rl_discovery.discovery.objectives.a2c import A2C
 from rl_discovery.discovery.sharding import make_mesh, run_blocks
 from tests.discovery.experience import CARTPOLE, small_grid

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rl_discovery.discovery.agents.agent import AgentConfig
-from rl_discovery.discovery.learning.lifetime import make_learner
+from rl_discovery.discovery.learning.build import make_learner
 from rl_discovery.discovery.learning.rollout import collect
 from rl_discovery.discovery.learning.update import gradients
 from rl_discovery.discovery.objectives.base import TrainedObjective

@@ -67,5 +67,5 @@ def test_the_learned_values_are_the_known_ones(rule, terminates):
     env = TwoStates(terminates=terminates)
     config = AgentConfig(workers=4, rollout_steps=5, head_learning_rate=0.5, max_grad_norm=1e9)
     trained, _ = discovery.train(rule, env, env.default_params, 300, config=config, evaluations=1)
-    values = trained.agent.look(trained.state, jnp.arange(2)).head[:, 0]
+    values = trained.agent.outputs_of(trained.state, jnp.arange(2)).head[:, 0]
     np.testing.assert_allclose(values, VALUES[terminates], rtol=1e-3)

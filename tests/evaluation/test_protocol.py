@@ -27,7 +27,7 @@ from rl_discovery.evaluation.protocol import evaluate
 from rl_discovery.evaluation.results import Results
 from rl_discovery.evaluation.runner import efficiency, groups
 from rl_discovery.evaluation.store import Store
-from rl_discovery.evaluation.tasks import Trial, prepare, reference_returns
+from rl_discovery.evaluation.tasks import Experiment, prepare, reference_returns
 
 
 def objective(name):
@@ -360,23 +360,23 @@ def test_what_would_come_out_otherwise_is_trained(untrained, tmp_path, changed):
     ],
 )
 def test_another_installation_has_other_names(change, monkeypatch):
-    trial = Trial(
+    experiment = Experiment(
         "test", prepare(*suite("gridworld/small").levels(0)[0]), "a2c", objective("a2c"), AgentConfig()
     )
-    before = store_module.names_of(trial, 5, [0], {})[0]
-    assert store_module.names_of(trial, 5, [0], {})[0] == before
+    before = store_module.names_of(experiment, 5, [0], {})[0]
+    assert store_module.names_of(experiment, 5, [0], {})[0] == before
     change(monkeypatch)
-    assert store_module.names_of(trial, 5, [0], {})[0] != before
+    assert store_module.names_of(experiment, 5, [0], {})[0] != before
 
 
 def test_an_environment_with_other_settings_has_another_name():
     name, env, levels = suite("CartPole-v1", levels=1).levels(0)[0]
     task = prepare(name, env, levels)
-    trials = [Trial("test", task, "a2c", objective("a2c"), AgentConfig())]
+    experiments = [Experiment("test", task, "a2c", objective("a2c"), AgentConfig())]
     other = copy.copy(env)
     other.extra = 2
-    trials.append(dataclasses.replace(trials[0], task=dataclasses.replace(task, env=other)))
-    assert len({store_module.names_of(trial, 5, [0], {})[0] for trial in trials}) == 2
+    experiments.append(dataclasses.replace(experiments[0], task=dataclasses.replace(task, env=other)))
+    assert len({store_module.names_of(experiment, 5, [0], {})[0] for experiment in experiments}) == 2
 
 
 def test_a_rule_that_json_cannot_write_is_evaluated(untrained, tmp_path):

@@ -14,7 +14,7 @@ from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.registry import make_objective
 from rl_discovery.envs.suites import Suite
 from rl_discovery.evaluation import store
-from rl_discovery.evaluation.tasks import Trial, prepare
+from rl_discovery.evaluation.tasks import Experiment, prepare
 from tests.checkpoints.switches import switched
 
 
@@ -31,8 +31,8 @@ def task_on(name):
 
 
 def names_on(task):
-    trial = Trial("test", task, "a2c", TrainedObjective(make_objective("a2c"), {}), AgentConfig())
-    return store.names_of(trial, 5, [0], {})
+    experiment = Experiment("test", task, "a2c", TrainedObjective(make_objective("a2c"), {}), AgentConfig())
+    return store.names_of(experiment, 5, [0], {})
 
 
 @pytest.mark.parametrize(
@@ -80,5 +80,5 @@ def test_a_rule_of_the_users_own_is_known_by_its_code_too():
     own = dataclasses.make_dataclass(
         "Own", [], bases=(type(rule),), frozen=True, namespace={"__module__": "a_notebook"}
     )()
-    trial = Trial("test", task_on("CartPole-v1"), "a2c", TrainedObjective(own, {}), AgentConfig())
-    assert store.names_of(trial, 5, [0], {}) == {}
+    experiment = Experiment("test", task_on("CartPole-v1"), "a2c", TrainedObjective(own, {}), AgentConfig())
+    assert store.names_of(experiment, 5, [0], {}) == {}

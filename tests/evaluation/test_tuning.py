@@ -11,7 +11,7 @@ from rl_discovery.discovery.sharding import make_mesh
 from rl_discovery.envs.suites import Suite
 from rl_discovery.evaluation import EvaluationError, evaluate, lanes, tuning
 from rl_discovery.evaluation.results import Outcome
-from rl_discovery.evaluation.tasks import Trial, prepare
+from rl_discovery.evaluation.tasks import Experiment, prepare
 from rl_discovery.evaluation.tuning import GRID, Settings, best, tunable, with_settings
 
 SUITE = Suite("test", "", ("gridworld/small",), (1,), levels_per_environment=3)
@@ -128,11 +128,11 @@ def test_what_cannot_be_tuned_is_refused(likes_longer_steps, names, tune, messag
 
 
 def test_other_settings_change_steps_entropy_bonus_and_gamma_alone():
-    trial = with_settings_of("ppo", Settings(3.0, 4.0, 0.997))
-    rule, published = trial.objective.rule, make_objective("ppo")
+    experiment = with_settings_of("ppo", Settings(3.0, 4.0, 0.997))
+    rule, published = experiment.objective.rule, make_objective("ppo")
     assert rule == dataclasses.replace(published, entropy_coef=4 * published.entropy_coef, discount=0.997)
     usual = with_settings_of("ppo", GRID[0]).agent
-    assert trial.agent == dataclasses.replace(
+    assert experiment.agent == dataclasses.replace(
         usual,
         policy_learning_rate=3 * usual.policy_learning_rate,
         head_learning_rate=3 * usual.head_learning_rate,
@@ -142,4 +142,4 @@ def test_other_settings_change_steps_entropy_bonus_and_gamma_alone():
 def with_settings_of(name, settings):
     task = prepare(*SUITE.levels(0)[0])
     (objective,) = objectives(name).values()
-    return with_settings(Trial("test", task, name, objective, task.agent_for(objective, 4)), settings)
+    return with_settings(Experiment("test", task, name, objective, task.agent_for(objective, 4)), settings)

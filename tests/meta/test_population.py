@@ -10,7 +10,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from rl_discovery.discovery.agents.agent import AgentConfig
-from rl_discovery.discovery.learning.lifetime import UPDATES, make_learner
+from rl_discovery.discovery.learning.build import make_learner
+from rl_discovery.discovery.learning.lifetime import UPDATES
 from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.discovery.sharding import make_mesh
 from rl_discovery.discovery.types import Progress

@@ -9,7 +9,8 @@ import pytest
 
 from rl_discovery.discovery.agents.agent import AgentConfig
 from rl_discovery.discovery.learning import rollout as acting
-from rl_discovery.discovery.learning.lifetime import EVALUATION, LAST_ROLLOUT, make_learner
+from rl_discovery.discovery.learning.build import make_learner
+from rl_discovery.discovery.learning.lifetime import EVALUATION, LAST_ROLLOUT
 from rl_discovery.discovery.objectives.a2c import A2C
 from rl_discovery.meta.curriculum import SCORES
 from rl_discovery.meta.results import LaneResults, by_level, endless_share, evaluate_lane

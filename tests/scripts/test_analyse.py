@@ -31,7 +31,7 @@ def untrained(monkeypatch):
         traces = {name: jnp.zeros((keys.shape[0], told.shape[0])) for name in TRACES}
         return traces | {"return": jnp.zeros(keys.shape[0])}
 
-    monkeypatch.setattr("rl_discovery.evaluation.analysis.lifetimes.watch_lanes", nothing)
+    monkeypatch.setattr("rl_discovery.evaluation.analysis.lifetimes.trace_lanes", nothing)
 
 
 def pictures(*names):

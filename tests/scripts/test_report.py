@@ -294,7 +294,7 @@ def test_without_the_extra_one_line_names_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == "plotly" else find(n, *a))
     run = tiny_run.make(tmp_path / "run", evaluated=False, analysed=False)
     assert cli.main(["report", str(run)]) == 1
-    assert_one_line(capsys, "a report needs plotly: pip install 'rl-discovery[report]'")
+    assert_one_line(capsys, "a report needs plotly (pip install 'rl-discovery[report]')")
     assert not (run / "report.html").exists()
 
 

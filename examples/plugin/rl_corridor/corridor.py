@@ -1,4 +1,4 @@
-"""Corridors with a good end and a bad one: the smallest family of levels."""
+"""Corridors with a good end and a bad one: a very small family of levels."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ class CorridorLevel(environment.EnvParams):
 
 @struct.dataclass
 class CorridorState(environment.EnvState):
-    """Where the agent is; `time` is gymnax's."""
+    """The agent's position; `time`, steps so far, is gymnax's."""
 
     position: Int[Array, ""]
 
@@ -32,13 +32,13 @@ class Corridor(environment.Environment[CorridorState, CorridorLevel]):
 
     @property
     def default_params(self) -> CorridorLevel:
-        """The longest."""
+        """The longest corridor."""
         return CorridorLevel(
             max_steps_in_episode=jnp.int32(20), length=jnp.int32(LONGEST), good_right=jnp.bool_(True)
         )
 
     def step_env(self, key, state, action, params):
-        """One step; whether the time is up says `is_truncated`, which gymnax has."""
+        """One step. The time limit is not checked here: gymnax's `is_truncated` does that."""
         del key
         position = state.position + jnp.where(action == 1, 1, -1)
         terminated = jnp.abs(position) >= params.length
@@ -48,13 +48,13 @@ class Corridor(environment.Environment[CorridorState, CorridorLevel]):
         return position + LONGEST, state, reward, terminated, {}
 
     def reset_env(self, key, params):
-        """In the middle."""
+        """The agent starts in the middle."""
         del key, params
         return jnp.int32(LONGEST), CorridorState(time=jnp.int32(0), position=jnp.int32(0))
 
     @property
     def num_actions(self) -> int:
-        """Two."""
+        """The number of actions."""
         return 2
 
     def action_space(self, params=None) -> spaces.Discrete:
@@ -62,12 +62,12 @@ class Corridor(environment.Environment[CorridorState, CorridorLevel]):
         return spaces.Discrete(2)
 
     def observation_space(self, params=None) -> spaces.Discrete:
-        """Cells of the longest corridor: agents are tables."""
+        """Cells of the longest corridor. `Discrete`, so agents are tables."""
         return spaces.Discrete(2 * LONGEST + 1)
 
 
 def sample_level(key: Key[Array, ""]) -> CorridorLevel:
-    """A level from a key: pure, fit for `jit` and `vmap`."""
+    """One random level; pure, for `jit` and `vmap`."""
     length_key, end_key = jax.random.split(key)
     return CorridorLevel(
         max_steps_in_episode=jnp.int32(20),
@@ -77,7 +77,7 @@ def sample_level(key: Key[Array, ""]) -> CorridorLevel:
 
 
 def expected_returns(env: Corridor, levels: CorridorLevel) -> tuple[Array, Array]:
-    """Of the best policy, which walks to the good end, and of the random one, by symmetry."""
+    """Returns of the best policy, which walks to the good end, and of the random one, 0 by symmetry."""
     del env
     best = (levels.length <= levels.max_steps_in_episode).astype(jnp.float32)
     return best, jnp.zeros_like(best)

@@ -1,4 +1,4 @@
-"""A quadratic drift: the penalty of the ratio's distance from 1, whatever its direction."""
+"""A quadratic drift: a penalty on the squared distance of the ratio from 1."""
 
 import dataclasses
 
@@ -36,12 +36,12 @@ class Parabola(MirrorLearning):
 
 @dataclasses.dataclass(frozen=True)
 class LearnedParabola(Parabola):
-    """The same with a learned scale for each sign of the advantage: two meta-parameters."""
+    """A parabola with a learned scale for each sign of the advantage: two meta-parameters."""
 
     name = "learned-parabola"
 
     def init(self, key: Key[Array, ""]) -> MetaParams:
-        """Both scales begin at `scale`."""
+        """Log-scales for negative and positive advantages, both from `scale`."""
         del key
         return {"log_scales": jnp.full(2, jnp.log(self.scale))}
 
@@ -52,7 +52,7 @@ class LearnedParabola(Parabola):
         advantage: Float[Array, "*batch"],
         progress: Progress,
     ) -> Float[Array, "*batch"]:
-        """The exponential keeps f from being negative."""
+        """f, elementwise; scales are exponentials, so that it is never negative."""
         del progress
         fall, rise = jnp.exp(meta_params["log_scales"])
         scale = jnp.where(advantage >= 0, rise, fall)

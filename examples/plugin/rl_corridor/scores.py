@@ -1,4 +1,4 @@
-"""Regret without its unit, so that levels with large returns do not come first."""
+"""Regret relative to the returns, so that levels with large returns do not come first."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float

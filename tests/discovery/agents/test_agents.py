@@ -7,7 +7,8 @@ import numpy as np
 import optax
 import pytest
 
-from rl_discovery.discovery.agents.agent import AgentConfig, clip_by_global_norm, make_agent
+from rl_discovery.discovery.agents.agent import AgentConfig, make_agent
+from rl_discovery.discovery.agents.optimisers import clip_by_global_norm
 from rl_discovery.discovery.agents.policies import DiagonalGaussian
 from tests.discovery import naive_networks
 from tests.discovery.experience import (

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.learning.build import make_learner
 from rl_discovery.discovery.learning.critic import make_critic
-from rl_discovery.discovery.learning.lifetime import make_learner, train_block
+from rl_discovery.discovery.learning.lifetime import train_block
 from rl_discovery.discovery.objectives.a2c import A2C
 from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.discovery.objectives.random import Random

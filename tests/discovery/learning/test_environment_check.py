@@ -16,14 +16,14 @@ from gymnax.environments import environment, spaces
 from rl_discovery import discovery, envs
 from rl_discovery.discovery.agents.agent import AgentConfig
 from rl_discovery.discovery.agents.spaces import InvalidEnvironmentError
+from rl_discovery.discovery.learning.build import make_learner
 from rl_discovery.discovery.learning.environment_check import check_environment, check_table
-from rl_discovery.discovery.learning.lifetime import make_learner
 from rl_discovery.discovery.learning.settings import default_config
 from rl_discovery.discovery.objectives.a2c import A2C
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.envs.levels import LevelDistribution
 from rl_discovery.evaluation import lanes
-from rl_discovery.evaluation.tasks import Task
+from rl_discovery.evaluation.tasks import EvaluationTask
 from rl_discovery.meta.build import make_program
 from rl_discovery.meta.config import LevelsConfig
 from rl_discovery.meta.errors import ConfigError
@@ -214,7 +214,7 @@ def level_of(env):
 def test_evaluation_and_meta_training_refuse_the_same(env, monkeypatch):
     levels = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], LEVEL)
     unknown = np.full(1, np.nan)
-    task = Task("line", env, levels, unknown, unknown)
+    task = EvaluationTask("line", env, levels, unknown, unknown)
     with pytest.raises(InvalidEnvironmentError) as alone:
         make_learner(env, LEVEL, AgentConfig(), A2C())
     objective = TrainedObjective(A2C(), {})

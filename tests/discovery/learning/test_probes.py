@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from rl_discovery.checkpoints import load_objective, shipped
-from rl_discovery.discovery.learning.lifetime import evaluate_block, make_learner, train_block
+from rl_discovery.discovery.learning.build import make_learner
+from rl_discovery.discovery.learning.lifetime import evaluate_block, train_block
 from rl_discovery.discovery.learning.settings import default_config
 from rl_discovery.discovery.objectives.registry import RULES, make_objective
 from tests.discovery import probes
@@ -42,7 +43,7 @@ def trained(name):
         keys = jax.random.split(jax.random.key(1), 5)
         same = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (5, *jnp.shape(leaf))), meta_params)
         states = train_block(learner, same, probes.LEVELS, jnp.full(5, UPDATES), keys)
-        outputs = jax.vmap(learner.agent.look, in_axes=(0, None))(states.agent, jnp.arange(2))
+        outputs = jax.vmap(learner.agent.outputs_of, in_axes=(0, None))(states.agent, jnp.arange(2))
         return evaluate_block(learner, states, probes.LEVELS, keys), outputs
 
     returns, outputs = jax.device_get(run())

@@ -187,8 +187,8 @@ def test_what_the_agent_said_is_what_it_would_say_again():
     def rollout_and_answers(horizon, key):
         mine = level.replace(max_steps_in_episode=horizon)
         workers = start(env, key, mine, W)
-        _, rollout = collect(agent, state, env, mine, workers, key, 25, remember=True)
-        asked = [agent.look(state, x) for x in (rollout.observation, rollout.next_observation)]
+        _, rollout = collect(agent, state, env, mine, workers, key, 25, keep_outputs=True)
+        asked = [agent.outputs_of(state, x) for x in (rollout.observation, rollout.next_observation)]
         return rollout, asked
 
     # Limits of their own, so that some lanes need a value at a step where others do not.

@@ -14,7 +14,8 @@ from gymnax.environments.classic_control.pendulum import Pendulum
 from rl_discovery import discovery
 from rl_discovery.discovery import AgentConfig, TrainedObjective
 from rl_discovery.discovery.learning import rollout
-from rl_discovery.discovery.learning.lifetime import evaluate_block, make_learner
+from rl_discovery.discovery.learning.build import make_learner
+from rl_discovery.discovery.learning.lifetime import evaluate_block
 from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.discovery.objectives.registry import make_objective
 from tests.discovery.experience import (

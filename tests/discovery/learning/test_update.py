@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from rl_discovery.discovery.agents.agent import AgentConfig, make_agent
-from rl_discovery.discovery.learning.lifetime import make_learner
+from rl_discovery.discovery.learning.build import make_learner
 from rl_discovery.discovery.learning.update import MOST_POSITION_BITS, shuffled, update_agent
 from rl_discovery.discovery.objectives.a2c import A2C
 from rl_discovery.discovery.objectives.base import Objective
@@ -158,7 +158,7 @@ def test_an_update_from_what_was_said_is_the_one_that_asks_again():
     config = dataclasses.replace(UNIT, epochs=2, minibatches=2, workers=W, rollout_steps=20)
     learner = make_learner(env, level, config, PPO())
     train_state = learner.begin(KEY, level)
-    _, rollout = jax.jit(lambda train_state: learner.collect(level, KEY, train_state, remember=True))(
+    _, rollout = jax.jit(lambda train_state: learner.collect(level, KEY, train_state, keep_outputs=True))(
         train_state
     )
     assert rollout.truncated.any()

@@ -15,8 +15,8 @@ GRIDS = {
     "random": GridWorld(4, 2, observation="planes", random_placement=True),
 }
 W = 6
-step = jax.jit(environment.step, static_argnums=0)
-reset = jax.jit(environment.reset, static_argnums=(0, 3))
+step = jax.jit(vector_env.step, static_argnums=0)
+reset = jax.jit(vector_env.reset, static_argnums=(0, 3))
 
 
 @jax.jit

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from rl_discovery.discovery.learning.update import gradients
 from rl_discovery.discovery.objectives import lpg
-from rl_discovery.discovery.objectives.gru import BackwardGRU
-from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.discovery.objectives.lpg import LPG, BackwardGRU
 from tests.discovery import naive_lpg, naive_networks
 from tests.discovery.experience import (
     assert_is_gradient,

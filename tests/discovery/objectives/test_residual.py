@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rl_discovery.discovery.agents.agent import AgentConfig, make_agent
-from rl_discovery.discovery.learning.lifetime import make_learner
+from rl_discovery.discovery.learning.build import make_learner
 from rl_discovery.discovery.learning.update import update_agent
 from rl_discovery.discovery.objectives.a2c import A2C
 from rl_discovery.discovery.objectives.lpg import LPG

@@ -12,7 +12,8 @@ from rl_discovery.discovery.objectives.closed_form import ClosedFormDrift
 from rl_discovery.discovery.objectives.lpo import LPO
 from rl_discovery.discovery.objectives.registry import make_objective
 from rl_discovery.evaluation.analysis import closed_form
-from rl_discovery.evaluation.analysis.encounters import Encounters
+from rl_discovery.evaluation.analysis.rollout_samples import RolloutSamples
+from rl_discovery.evaluation.errors import MissingExtraError
 from tests.discovery.experience import progress, randomised
 
 needs_library = pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="needs scikit-learn")
@@ -27,9 +28,9 @@ def planted(form="ppo_residual", terms=PLANTED[0]):
     return TrainedObjective(rule, {"coefficients": np.array(list(terms.values()), np.float32)}, {"seed": 3})
 
 
-def some_encounters(count=1200, spread=0.3):
+def some_samples(count=1200, spread=0.3):
     rng = np.random.default_rng(0)
-    return Encounters(
+    return RolloutSamples(
         spread * rng.standard_normal(count),
         rng.standard_normal(count),
         rng.random(count),
@@ -40,7 +41,7 @@ def some_encounters(count=1200, spread=0.3):
 @needs_library
 @pytest.mark.parametrize(("form", "terms"), [("plain", PLANTED[0]), ("ppo_residual", PLANTED[1])])
 def test_a_planted_formula_is_found_with_its_coefficients(form, terms):
-    record, formula = closed_form.fit(planted(form, terms), some_encounters(), 10, (10, 100), most_terms=6)
+    record, formula = closed_form.fit(planted(form, terms), some_samples(), 10, (10, 100), most_terms=6)
     assert {term.name: term.coefficient for term in record.terms} == pytest.approx(terms, rel=1e-4)
     assert {error.r2 for error in record.errors} == {1.0}
     assert max(error.rms for error in record.errors) < 1e-5
@@ -54,7 +55,7 @@ def test_a_planted_formula_is_found_with_its_coefficients(form, terms):
 @needs_library
 def test_a_formula_is_an_exported_objective_that_drifts_as_it_was_written(tmp_path):
     subject = checkpoints.load_objective("lpo")
-    record, formula = closed_form.fit(subject, some_encounters(), 10, (10, 100), most_terms=4)
+    record, formula = closed_form.fit(subject, some_samples(), 10, (10, 100), most_terms=4)
     checkpoints.save_objective(tmp_path / "formula.safetensors", formula)
     loaded = checkpoints.load_objective(tmp_path / "formula.safetensors")
     assert loaded.rule == formula.rule
@@ -73,7 +74,7 @@ def test_a_formula_is_an_exported_objective_that_drifts_as_it_was_written(tmp_pa
 
 @needs_library
 def test_points_off_the_grid_are_left_out_and_counted():
-    met = some_encounters()
+    met = some_samples()
     far = met._replace(log_ratio=np.where(np.arange(1200) % 8 == 0, 5.0, met.log_ratio * 0.1))
     far = far._replace(advantage=np.clip(far.advantage, -3, 3))
     record, _ = closed_form.fit(planted(), far, 10, (10,), most_terms=3)
@@ -86,7 +87,7 @@ def test_points_off_the_grid_are_left_out_and_counted():
 def test_a_network_that_gives_nothing_has_a_formula_of_nothing():
     rule = LPO(width=4)
     record, formula = closed_form.fit(
-        TrainedObjective(rule, rule.init(jax.random.key(0))), some_encounters(200), 10, (10,), most_terms=3
+        TrainedObjective(rule, rule.init(jax.random.key(0))), some_samples(200), 10, (10,), most_terms=3
     )
     assert record.terms == ()
     assert record.formula == "f = ReLU(ReLU((r - clip(r, 0.8, 1.2)) A) - 0.0001)"
@@ -109,16 +110,14 @@ def test_the_network_is_what_stands_before_the_relu():
 
 def test_without_the_library_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(
-        closed_form.MissingExtraError, match=r"pip install 'rl-discovery\[analysis\]'"
-    ) as caught:
-        closed_form.fit(planted(), some_encounters(100), 10, (10,), most_terms=3)
+    with pytest.raises(MissingExtraError, match=r"pip install 'rl-discovery\[analysis\]'") as caught:
+        closed_form.fit(planted(), some_samples(100), 10, (10,), most_terms=3)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("agents", [[0] * 8, [1] * 8, [0, 0, 1, 1]])
 def test_too_few_points_are_told_in_one_line(agents):
-    met = some_encounters(len(agents))._replace(agent=np.array(agents))
+    met = some_samples(len(agents))._replace(agent=np.array(agents))
     with pytest.raises(closed_form.TooFewPointsError, match="no formula: agents met") as caught:
         closed_form.fit(planted(), met, 10, (10,), most_terms=3)
     assert "\n" not in str(caught.value)
@@ -128,4 +127,4 @@ def test_hand_written_drifts_have_no_fit():
     subject = TrainedObjective(make_objective("ppo"), {})
     assert not closed_form.can_fit(subject)
     with pytest.raises(ValueError, match="ppo is no learned drift"):
-        closed_form.fit(subject, some_encounters(100), 10, (10,), most_terms=3)
+        closed_form.fit(subject, some_samples(100), 10, (10,), most_terms=3)

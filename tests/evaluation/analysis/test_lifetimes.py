@@ -14,9 +14,9 @@ from rl_discovery.discovery.objectives.registry import make_objective
 from rl_discovery.discovery.sharding import make_mesh
 from rl_discovery.discovery.types import Progress
 from rl_discovery.envs.suites import suite
-from rl_discovery.evaluation.analysis.encounters import PER_UPDATE, meet
 from rl_discovery.evaluation.analysis.lifetimes import TRACES, Setting, analyse_lifetimes, trainer
-from rl_discovery.evaluation.analysis.views import Misled, views
+from rl_discovery.evaluation.analysis.rollout_samples import PER_UPDATE, sample_rollouts
+from rl_discovery.evaluation.analysis.views import MistimedObjective, views
 from rl_discovery.evaluation.lanes import lane_keys
 
 N = 6
@@ -43,7 +43,9 @@ def test_views_tell_what_they_say():
     assert sorted(told["shuffled"]) == list(range(8))
     assert list(told["shuffled"]) != list(range(8))
     np.testing.assert_array_equal(told["shuffled"], views(8)["shuffled"])
-    misled = Misled(make_objective("ppo"), told["fixed at 0.5"]).misled(Progress(np.int32(3), np.int32(8)))
+    misled = MistimedObjective(make_objective("ppo"), told["fixed at 0.5"]).mistimed(
+        Progress(np.int32(3), np.int32(8))
+    )
     assert (float(misled.fraction), int(misled.horizon)) == (0.5, 8)
 
 
@@ -136,7 +138,7 @@ def test_a_blind_objective_has_no_ablation(trained):
 
 
 def test_what_agents_meet_comes_from_every_update():
-    met = meet(checkpoints.load_objective("lpo"), setting())
+    met = sample_rollouts(checkpoints.load_objective("lpo"), setting())
     assert len(met.share) == 2 * N * PER_UPDATE
     assert set(met.agent) == {0, 1}
     np.testing.assert_allclose(sorted(set(met.share)), np.arange(N) / N)
@@ -145,7 +147,7 @@ def test_what_agents_meet_comes_from_every_update():
 
 def test_what_agents_meet_is_of_their_own_rollouts():
     objective = checkpoints.load_objective("lpo")
-    met, learner = meet(objective, setting()), setting().learner(objective)
+    met, learner = sample_rollouts(objective, setting()), setting().learner(objective)
     level = jax.tree.map(lambda leaf: leaf[1], setting().task.levels)
     key = lane_keys(range(1), 2)[1]
 

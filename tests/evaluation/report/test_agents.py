@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rl_discovery.evaluation.report import agents, boards
-from rl_discovery.evaluation.report.agents import Subject, watch
+from rl_discovery.evaluation.report.agents import ReportedRun, train_agents
 from tests.evaluation.report import tiny_run
 
 
@@ -15,77 +15,79 @@ def subject_of(kind="lpo", **levels):
     config = tiny_run.config(kind)
     config = dataclasses.replace(config, levels=dataclasses.replace(config.levels, **levels))
     distribution = config.levels.build()
-    return Subject(tiny_run.objective_of(config), distribution, "gridworld/small", config.agent)
+    return ReportedRun(tiny_run.objective_of(config), distribution, "gridworld/small", config.agent)
 
 
 @pytest.fixture(scope="module")
-def lessons():
-    subject = subject_of(horizon=12)
-    return subject, watch(subject, subject.levels(0, 2), 0)
+def histories():
+    reported = subject_of(horizon=12)
+    return reported, train_agents(reported, reported.levels(0, 2), 0)
 
 
-def test_an_agent_learns_for_its_levels_lifetime(lessons):
-    _, found = lessons
-    assert [lesson.horizon for lesson in found] == [12, 12]
-    for lesson in found:
-        assert lesson.updates[0] == 0
-        assert lesson.updates[-1] == 12
-        assert len(lesson.returns) == len(lesson.updates) == agents.POINTS + 1
-        assert lesson.random < lesson.optimal
+def test_an_agent_learns_for_its_levels_lifetime(histories):
+    _, found = histories
+    assert [history.horizon for history in found] == [12, 12]
+    for history in found:
+        assert history.updates[0] == 0
+        assert history.updates[-1] == 12
+        assert len(history.returns) == len(history.updates) == agents.POINTS + 1
+        assert history.random < history.optimal
 
 
-def test_an_episode_is_one_that_the_level_allows(lessons):
-    subject, found = lessons
-    env = subject.distribution.env
-    for lesson in found:
-        for episode in (lesson.before, lesson.after):
-            assert episode.cells[0] == int(lesson.level.start)
+def test_an_episode_is_one_that_the_level_allows(histories):
+    reported, found = histories
+    env = reported.distribution.env
+    for history in found:
+        for episode in (history.before, history.after):
+            assert episode.cells[0] == int(history.level.start)
             assert len(episode.cells) == len(episode.present) == len(episode.gained)
-            assert len(episode.cells) - 1 <= min(agents.EPISODE_STEPS, int(lesson.level.max_steps_in_episode))
+            assert len(episode.cells) - 1 <= min(
+                agents.EPISODE_STEPS, int(history.level.max_steps_in_episode)
+            )
             rows, columns = np.divmod(np.array(episode.cells), env.max_size)
             assert (np.abs(np.diff(rows)) + np.abs(np.diff(columns)) <= 1).all()
-            assert not np.asarray(lesson.level.walls)[list(episode.cells)].any()
+            assert not np.asarray(history.level.walls)[list(episode.cells)].any()
             # Whatever is gained at a step is the reward of an object that was there.
-            rewards = np.asarray(lesson.level.object_rewards)
+            rewards = np.asarray(history.level.object_rewards)
             for step in np.flatnonzero(np.diff(episode.gained)):
                 there = [
                     i
-                    for i, cell in enumerate(np.asarray(lesson.level.object_cells))
+                    for i, cell in enumerate(np.asarray(history.level.object_cells))
                     if cell == episode.cells[step + 1] and episode.present[step] >> i & 1
                 ]
                 gain = episode.gained[step + 1] - episode.gained[step]
                 np.testing.assert_allclose(gain, rewards[there].sum(), rtol=1e-5)
 
 
-def test_both_episodes_of_a_level_begin_alike_and_the_same_seed_gives_the_same_page(lessons):
-    subject, found = lessons
-    assert all(lesson.before.cells[0] == lesson.after.cells[0] for lesson in found)
-    again = watch(subject, subject.levels(0, 2), 0)
-    assert [lesson.after for lesson in again] == [lesson.after for lesson in found]
-    assert subject.levels(0, 2).params.start.tolist() != subject.levels(3, 2).params.start.tolist()
+def test_both_episodes_of_a_level_begin_alike_and_the_same_seed_gives_the_same_page(histories):
+    reported, found = histories
+    assert all(history.before.cells[0] == history.after.cells[0] for history in found)
+    again = train_agents(reported, reported.levels(0, 2), 0)
+    assert [history.after for history in again] == [history.after for history in found]
+    assert reported.levels(0, 2).params.start.tolist() != reported.levels(3, 2).params.start.tolist()
 
 
 def test_a_long_lifetime_is_cut_and_said_to_be(monkeypatch):
-    subject = subject_of(horizon=50)
-    monkeypatch.setattr(agents, "MOST_STEPS", 3 * subject.agent.steps_per_update)
-    (lesson,) = watch(subject, subject.levels(0, 1), 0)
-    assert (lesson.horizon, lesson.own_horizon) == (3, 50)
-    assert lesson.updates[-1] == 3
+    reported = subject_of(horizon=50)
+    monkeypatch.setattr(agents, "MOST_STEPS", 3 * reported.agent.steps_per_update)
+    (history,) = train_agents(reported, reported.levels(0, 1), 0)
+    assert (history.horizon, history.own_horizon) == (3, 50)
+    assert history.updates[-1] == 3
 
 
 def test_an_environment_that_cannot_be_drawn_has_returns_alone():
-    subject = subject_of(distribution="SimpleBandit-bsuite", horizon=2)
-    agent = dataclasses.replace(subject.agent, network="mlp", hidden=(4,))
-    subject = dataclasses.replace(subject, agent=agent, environment="SimpleBandit-bsuite")
-    assert not subject.drawable
-    (lesson,) = watch(subject, subject.levels(0, 1), 0)
-    assert (lesson.level, lesson.before, lesson.after) == (None, None, None)
-    assert np.isfinite(lesson.returns).all()
+    reported = subject_of(distribution="SimpleBandit-bsuite", horizon=2)
+    agent = dataclasses.replace(reported.agent, network="mlp", hidden=(4,))
+    reported = dataclasses.replace(reported, agent=agent, environment="SimpleBandit-bsuite")
+    assert not reported.drawable
+    (history,) = train_agents(reported, reported.levels(0, 1), 0)
+    assert (history.level, history.before, history.after) == (None, None, None)
+    assert np.isfinite(history.returns).all()
 
 
-def test_a_board_shows_the_level(lessons):
-    subject, found = lessons
-    level, env = found[0].level, subject.distribution.env
+def test_a_board_shows_the_level(histories):
+    reported, found = histories
+    level, env = found[0].level, reported.distribution.env
     board = boards.board(env, level)
     size = int(level.size)
     open_cells = {
@@ -105,9 +107,9 @@ def test_a_board_shows_the_level(lessons):
     assert f"{size} by {size} cells" in board.alt
 
 
-def test_the_frames_of_a_walk_are_its_episode(lessons):
-    subject, found = lessons
-    shown = boards.shown(subject.distribution.env, "Level 1", found[0])
+def test_the_frames_of_a_walk_are_its_episode(histories):
+    reported, found = histories
+    shown = boards.agent_level(reported.distribution.env, "Level 1", found[0])
     before, after = shown.walks
     assert len(before.frames) == len(found[0].before.cells)
     assert after.frames[-1]["gained"] == pytest.approx(found[0].after.gained[-1], abs=0.005)
@@ -117,13 +119,13 @@ def test_the_frames_of_a_walk_are_its_episode(lessons):
 
 
 def test_objects_that_move_are_followed():
-    subject = subject_of(distribution="rand_small", horizon=2, observation="planes")
-    agent = dataclasses.replace(subject.agent, network="mlp", hidden=(4,))
-    subject = dataclasses.replace(subject, agent=agent)
-    levels = jax.eval_shape(lambda: subject.distribution.sample(jax.random.key(0)))
-    assert levels.params.walls.shape == (subject.distribution.env.cells,)
-    (lesson,) = watch(subject, subject.levels(0, 1), 0)
-    assert lesson.after.places is not None
-    assert boards.board(subject.distribution.env, lesson.level).agent is None
-    walk = boards.shown(subject.distribution.env, "x", lesson).walks[1]
+    reported = subject_of(distribution="rand_small", horizon=2, observation="planes")
+    agent = dataclasses.replace(reported.agent, network="mlp", hidden=(4,))
+    reported = dataclasses.replace(reported, agent=agent)
+    levels = jax.eval_shape(lambda: reported.distribution.sample(jax.random.key(0)))
+    assert levels.params.walls.shape == (reported.distribution.env.cells,)
+    (history,) = train_agents(reported, reported.levels(0, 1), 0)
+    assert history.after.places is not None
+    assert boards.board(reported.distribution.env, history.level).agent is None
+    walk = boards.agent_level(reported.distribution.env, "x", history).walks[1]
     assert all(len(frame["places"]) == len(walk.board.discs) > 0 for frame in walk.frames)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from rl_discovery.evaluation.analysis.record import Schedule
-from rl_discovery.evaluation.report.explorer import drift_explorer, response_explorer
-from rl_discovery.evaluation.report.lives import analysis_part
+from rl_discovery.evaluation.report.analysis import analysis_part, drift_explorer, response_explorer
 from tests.evaluation.report import tiny_run
 
 pytest.importorskip("plotly")
@@ -104,4 +103,4 @@ def test_a_rule_that_is_a_schedule_and_nothing_else_shows_it_beside_the_rule_wit
         "N = 250",
     ]
     assert [list(trace["y"]) for trace in step_size.spec["data"]] == [[1.0, 1.0], [1.0, 2.0], [0.5, 1.0]]
-    assert "0.02 to 0 with N = 10; 0.02 to 0.02 without the schedule" in entropy.alt
+    assert "0.02 to 0.02 without the schedule; 0.02 to 0 with N = 10" in entropy.alt

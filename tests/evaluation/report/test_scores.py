@@ -5,8 +5,7 @@ import dataclasses
 import pytest
 
 from rl_discovery.evaluation.report.files import read_run
-from rl_discovery.evaluation.report.merging import merged
-from rl_discovery.evaluation.report.scores import evaluation
+from rl_discovery.evaluation.report.scores import evaluation_part, merged
 from rl_discovery.evaluation.results import Results
 from tests.evaluation.report import tiny_run
 
@@ -23,7 +22,7 @@ def other(run, name, results):
 
 
 def test_the_table_has_the_aggregates_with_their_intervals(run):
-    found = evaluation([run])
+    found = evaluation_part([run])
     table = found.tables[0]
     assert table.head == ("Objective", "2 updates", "8 updates")
     aggregate = run.results.aggregate[0]
@@ -40,8 +39,14 @@ def test_the_table_has_the_aggregates_with_their_intervals(run):
 
 
 def test_the_figures_draw_these_numbers(run):
-    figures = {figure.name: figure for figure in evaluation([run]).figures}
-    assert set(figures) == {"scores-unseen", "gap-unseen", "curves-unseen-gridworld-all", "profile-unseen"}
+    figures = {figure.name: figure for figure in evaluation_part([run]).figures}
+    assert set(figures) == {
+        "scores-unseen",
+        "gap-unseen",
+        "curves-unseen-gridworld-all",
+        "profile-unseen",
+        "ahead-unseen",
+    }
     first = figures["scores-unseen"].spec["data"][0]
     mine = [a for a in run.results.aggregate if a.objective == "ta-lpo"]
     assert list(first["y"]) == [a.iqm for a in mine]
@@ -57,32 +62,32 @@ def test_a_failed_run_is_told_and_not_averaged(run):
     cells = [
         c if c.seed else c.model_copy(update={"return_": None, "score": None}) for c in run.results.cells
     ]
-    found = evaluation([other(run, "x", Results.of(cells, ["ppo"]))])
+    found = evaluation_part([other(run, "x", Results.of(cells, ["ppo"]))])
     assert found.tables[0].rows[0][1] == "1 failed"
 
 
 def test_a_suite_without_a_scale_has_returns_per_environment(run):
     cells = [c.model_copy(update={"score": None}) for c in run.results.cells]
-    found = evaluation([other(run, "x", Results.of(cells))])
+    found = evaluation_part([other(run, "x", Results.of(cells))])
     assert found.tables[0].head[:2] == ("Environment", "Objective")
     assert found.tables[0].rows[0][2].startswith("6.00 [")
     assert found.figures[0].name == "returns-gridworld-all-unseen"
 
 
 def test_fewer_than_three_seeds_have_no_interval(run):
-    found = evaluation([other(run, "x", Results.of(tiny_run.cells("a", (0.1, 0.2))))])
+    found = evaluation_part([other(run, "x", Results.of(tiny_run.cells("a", (0.1, 0.2))))])
     assert found.tables[0].rows[0][1] == "0.15"
     assert "fewer than 3 seeds" in found.note
 
 
 def test_one_of_two_runs_with_fewer_than_three_seeds_is_noted(run):
     two = other(run, "two", Results.of(tiny_run.cells("lpo", (0.1, 0.2))))
-    assert "fewer than 3 seeds" in evaluation([run, two]).note
-    assert "fewer than 3 seeds" not in evaluation([run, run]).note
+    assert "fewer than 3 seeds" in evaluation_part([run, two]).note
+    assert "fewer than 3 seeds" not in evaluation_part([run, run]).note
 
 
 def test_without_results_there_is_no_evaluation(run):
-    assert evaluation([other(run, "x", None)]) is None
+    assert evaluation_part([other(run, "x", None)]) is None
 
 
 def test_two_runs_stand_side_by_side_with_equal_baselines_once(run):
@@ -95,12 +100,12 @@ def test_two_runs_stand_side_by_side_with_equal_baselines_once(run):
     iqm = {(a.objective, a.horizon): a.iqm for a in both.aggregate}
     assert iqm["ta-lpo (mine)", 2] == pytest.approx(0.6)
     assert iqm["ta-lpo (better)", 2] == pytest.approx(0.9)
-    assert {row[0] for row in evaluation([run, second]).tables[0].rows} == set(names)
+    assert {row[0] for row in evaluation_part([run, second]).tables[0].rows} == set(names)
 
 
 def test_runs_that_were_evaluated_otherwise_are_shown_but_not_paired(run):
     cells = [*tiny_run.cells("lpg", (0.1, 0.2, 0.3), horizon=4), *tiny_run.cells("ppo", (0.0, 0.0, 0.0))]
-    found = evaluation([run, other(run, "elsewhere", Results.of(cells, ["ppo"]))])
+    found = evaluation_part([run, other(run, "elsewhere", Results.of(cells, ["ppo"]))])
     rows = {row[0]: row[1:] for row in found.tables[0].rows}
     assert rows["lpg"] == ("–", "0.20 [0.10, 0.30]", "–")
     assert {"ppo (mine)", "ppo (elsewhere)"} <= set(rows)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl_discovery.discovery.learning.lifetime import make_learner
+from rl_discovery.discovery.learning.build import make_learner
 from rl_discovery.discovery.objectives.a2c import A2C
 from rl_discovery.discovery.sharding import make_mesh
 from rl_discovery.discovery.types import Progress

@@ -5,7 +5,8 @@ from importlib import resources
 
 import pytest
 
-from rl_discovery.evaluation.report import looks
+from rl_discovery.evaluation.charts import styles_of
+from rl_discovery.evaluation.report import figures
 
 
 def luminance(colour):
@@ -30,16 +31,16 @@ def schemes():
     return {"light": light, "dark": dark}
 
 
-@pytest.mark.parametrize("colour", [*looks.PALETTE, looks.GREY])
+@pytest.mark.parametrize("colour", [*figures.PALETTE, figures.GREY])
 def test_lines_have_the_contrast_of_graphics_in_both_schemes(colour):
-    assert contrast(colour, looks.LIGHT) >= 3
-    assert contrast(colour, looks.DARK) >= 3
+    assert contrast(colour, figures.LIGHT) >= 3
+    assert contrast(colour, figures.DARK) >= 3
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_texts_have_a_contrast_of_four_and_a_half(scheme):
     colours = schemes()[scheme]
-    assert colours["card"] == {"light": looks.LIGHT, "dark": looks.DARK}[scheme]
+    assert colours["card"] == {"light": figures.LIGHT, "dark": figures.DARK}[scheme]
     for ink in ("ink", "muted", "link"):
         for ground in ("page", "card"):
             assert contrast(colours[ink], colours[ground]) >= 4.5
@@ -51,9 +52,9 @@ def test_texts_have_a_contrast_of_four_and_a_half(scheme):
 
 def test_the_script_draws_runs_in_the_same_colours():
     script = (resources.files("rl_discovery.evaluation.report") / "page" / "report.js").read_text()
-    assert tuple(re.findall(r"#[0-9A-F]{6}", script)) == looks.PALETTE
+    assert tuple(re.findall(r"#[0-9A-F]{6}", script)) == figures.PALETTE
 
 
 def test_random_is_grey_and_others_keep_their_order():
-    found = looks.colours_of(["random", "a", "b"])
-    assert (found["a"][0], found["b"][0], found["random"][0]) == (*looks.PALETTE[:2], looks.GREY)
+    found = {label: figures.colour_of(i) for label, i in styles_of(["random", "a", "b"]).items()}
+    assert (found["a"], found["b"], found["random"]) == (*figures.PALETTE[:2], figures.GREY)

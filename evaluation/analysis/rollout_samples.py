@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from rl_discovery.discovery.learning.lifetime import UPDATES, Learner, TrainState, vmap_lanes
 from rl_discovery.discovery.objectives.base import Experience, TrainedObjective
 from rl_discovery.discovery.objectives.gae import normalise
-from rl_discovery.discovery.sharding import run_blocks
+from rl_discovery.discovery.sharding import run_lanes
 from rl_discovery.discovery.types import EnvParams, MetaParams, Progress
 from rl_discovery.evaluation.analysis.lifetimes import Setting
 from rl_discovery.evaluation.lanes import default_block_size, lane_keys
@@ -23,7 +23,7 @@ KEEP = 3
 """What an update's key is folded with to draw them; the update itself uses 0 to 2."""
 
 
-class Encounters(NamedTuple):
+class RolloutSamples(NamedTuple):
     """Steps of agents' rollouts.
 
     Attributes:
@@ -39,28 +39,31 @@ class Encounters(NamedTuple):
     agent: Int[np.ndarray, " points"]
 
 
-def meet(objective: TrainedObjective, setting: Setting) -> Encounters:
+def sample_rollouts(objective: TrainedObjective, setting: Setting) -> RolloutSamples:
     """Trains one agent per level and keeps some of what each of its updates saw."""
     learner = setting.learner(objective)
     levels = setting.task.levels
     lanes = setting.task.count
     size = default_block_size(setting.agent(objective))
 
-    def block(operands: Any, numbers: Int[Array, " size"]) -> tuple[Array, Array]:
-        meta_params, levels, keys = operands
-        lane = jnp.minimum(numbers, lanes - 1)
-        mine = jax.tree.map(lambda leaf: leaf[lane], levels)
-        return vmap_lanes(functools.partial(_life, learner, setting.horizon, meta_params))(keys[lane], mine)
+    def run_block(meta_params: MetaParams, mine: Any, alive: Bool[Array, " size"]) -> tuple[Array, Array]:
+        levels, keys = mine
+        return vmap_lanes(functools.partial(_sample_lifetime, learner, setting.horizon, meta_params))(
+            keys, levels
+        )
 
-    operands = (objective.meta_params, levels, lane_keys(range(1), lanes))
-    run = jax.jit(lambda operands: run_blocks(block, operands, jnp.ones(lanes), size, setting.mesh))
-    log_ratio, advantage = (np.asarray(x) for x in run(operands))  # agents x updates x steps
+    @jax.jit
+    def run(meta_params: MetaParams, per_lane: Any) -> tuple[Array, Array]:
+        return run_lanes(run_block, meta_params, per_lane, jnp.ones(lanes), size, setting.mesh)
+
+    recorded = run(objective.meta_params, (levels, lane_keys(range(1), lanes)))
+    log_ratio, advantage = (np.asarray(x) for x in recorded)  # agents x updates x steps
     agent, update, _ = np.indices(log_ratio.shape)
-    found = (log_ratio, advantage, update / setting.horizon, agent)
-    return Encounters(*(x.ravel() for x in found))
+    points = (log_ratio, advantage, update / setting.horizon, agent)
+    return RolloutSamples(*(x.ravel() for x in points))
 
 
-def _life(
+def _sample_lifetime(
     learner: Learner, horizon: int, meta_params: MetaParams, key: Key[Array, ""], level: EnvParams
 ) -> tuple[Float[Array, "updates steps"], Float[Array, "updates steps"]]:
     """log r and A of some steps of every update of a lifetime."""
@@ -69,12 +72,12 @@ def _life(
         progress = Progress(done=n, horizon=jnp.int32(horizon))
         update_key = jax.random.fold_in(jax.random.fold_in(key, UPDATES), n)
         new, _ = learner.update_with(meta_params, level, update_key, progress, train_state)
-        return new, _steps(learner, meta_params, level, update_key, progress, train_state, new)
+        return new, _sample_update(learner, meta_params, level, update_key, progress, train_state, new)
 
     return jax.lax.scan(update, learner.begin(key, level), jnp.arange(horizon))[1]
 
 
-def _steps(
+def _sample_update(
     learner: Learner,
     meta_params: MetaParams,
     level: EnvParams,

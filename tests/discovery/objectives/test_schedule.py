@@ -10,9 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_discovery.discovery.objectives.base import TrainedObjective
-from rl_discovery.discovery.objectives.horizon import FURTHEST, furthest_horizons, scaled_progress
 from rl_discovery.discovery.objectives.registry import make_objective
-from rl_discovery.discovery.objectives.schedule import FEATURES, Scales
+from rl_discovery.discovery.objectives.schedule import (
+    FEATURES,
+    FURTHEST,
+    Scales,
+    furthest_horizons,
+    scaled_progress,
+)
 from rl_discovery.discovery.types import Progress
 
 HORIZONS = st.integers(1, 100_000)

@@ -1,5 +1,6 @@
-"""The analysis as figures that follow a choice of N and a slider over n/N: drift surfaces, or LPG's response.
+"""An analysis for the page: figures and tables as in the files, and the explorer.
 
+The explorer is figures that follow a choice of N and a slider over n/N: drift surfaces, or LPG's response.
 The page holds every state and swaps the traces' numbers; nothing is interpolated between the moments that
 `analyse` looked at.
 """
@@ -9,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from rl_discovery.evaluation.analysis.record import Curve, Drift, Response, Surface, Sweep
-from rl_discovery.evaluation.report.document import Explorer, Figure
-from rl_discovery.evaluation.report.looks import GREY, PALETTE, faint, figure, line
-from rl_discovery.evaluation.report.words import number
+from rl_discovery.discovery.formatting import number, percent
+from rl_discovery.evaluation.analysis.charts import fit_table, lifetimes_table, schedule_charts, trace_charts
+from rl_discovery.evaluation.analysis.record import Analysis, Curve, Drift, Response, Surface, Sweep
+from rl_discovery.evaluation.report.document import AnalysisPart, Explorer, Figure
+from rl_discovery.evaluation.report.figures import GREY, PALETTE, draw, faint, figure, line
 
 SLICES = (-1.0, 1.0)
 """A of the slices through a drift."""
@@ -35,6 +37,42 @@ DRIFT_FACTS = (
 )
 
 RESPONSE_FACTS = ("pihat after a reward of −1", "pihat after no reward", "pihat after a reward of +1")
+
+
+def analysis_part(prefix: str, analysis: Analysis) -> AnalysisPart:
+    """An analysis for the page.
+
+    Args:
+        prefix: unique in the page, what the names of its figures begin with.
+        analysis: the document.
+    """
+    explorer = None
+    if analysis.drift is not None:
+        explorer = drift_explorer(prefix, analysis.drift, analysis.objective.name)
+    elif analysis.response is not None:
+        explorer = response_explorer(prefix, analysis.response)
+    schedule = () if analysis.schedule is None else schedule_charts(analysis.schedule)
+    fit = fit_table(analysis)
+    return AnalysisPart(
+        explorer=explorer,
+        schedule=tuple(draw(chart, f"{prefix}-{chart.name}", height=300) for chart in schedule),
+        figures=tuple(draw(chart, f"{prefix}-{chart.name}", height=300) for chart in trace_charts(analysis)),
+        tables=(lifetimes_table(analysis), *([] if fit is None else [fit])),
+        formula=None if analysis.closed_form is None else analysis.closed_form.formula,
+        note=_note(analysis),
+    )
+
+
+def _note(analysis: Analysis) -> str:
+    name, distance = analysis.objective.name, analysis.horizon_blind.overall
+    if analysis.drift is None and analysis.response is None:
+        return f"{name} is a hand-written rule with a schedule, and nothing else is learned."
+    if not analysis.objective.sees_horizon:
+        return f"{name} does not see the horizon: n and N are not among its inputs."
+    return (
+        f"Distance of {name} from its horizon-blind self, which is its mean over n/N: {number(distance, 3)} "
+        "of its size (root mean square)."
+    )
 
 
 def drift_explorer(name: str, drift: Drift, objective: str) -> Explorer:
@@ -110,7 +148,6 @@ def _explorer(
 
 
 def _map(name: str, drift: Drift, surface: Surface, title: str) -> Figure:
-    """A surface seen from above; the page gives its colours."""
     import plotly.graph_objects as go
 
     heat = go.Heatmap(
@@ -177,11 +214,10 @@ def _of_horizon(sweep: Sweep, horizon: int | None) -> list[Curve]:
 def _drift_facts(drift: Drift, surface: Surface) -> list[str]:
     low, high = (drift.advantage.index(A) for A in SLICES)
     ends = [surface.half[low], surface.half[high], surface.clip[low], surface.clip[high]]
-    largest = max((value for value in surface.zero_advantage if value is not None), default=None)
     return [
         *("nowhere on the grid" if end is None else number(end) for end in ends),
-        _percent(surface.rollback.all),
-        "–" if largest is None else number(largest, 3),
+        percent(surface.rollback.all),
+        number(surface.largest_at_zero, 3),
     ]
 
 
@@ -189,12 +225,7 @@ def _response_facts(response: Response, index: int) -> list[str]:
     """pihat at three rewards, by the nearest of the sweep's values."""
     sweep = next((sweep for sweep in response.sweeps if sweep.input == "reward"), response.sweeps[0])
     values = np.array(sweep.values, float)
-    found = [sweep.curves[index].pihat[int(np.abs(values - reward).argmin())] for reward in (-1, 0, 1)]
-    return ["–" if value is None else number(value) for value in found]
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"
+    return [number(sweep.curves[index].pihat[int(np.abs(values - r).argmin())]) for r in (-1, 0, 1)]
 
 
 def _ratio(drift: Drift) -> list[float]:
@@ -202,7 +233,6 @@ def _ratio(drift: Drift) -> list[float]:
 
 
 def _ratio_axis() -> Mapping[str, Any]:
-    """Logarithmic, labelled by r itself."""
     return {
         "type": "log",
         "title": {"text": "r = π / π<sub>old</sub>"},
