@@ -46,7 +46,7 @@ def update_agent(
     # A2C, LPG: one gradient of the whole rollout.
     if not agent.revisits:
         grads, metrics = gradients(objective, meta_params, agent, state.params, rollout, progress)
-        return agent.step(state, grads, scale), metrics | {"gradient_norm": optax.global_norm(grads)}
+        return agent.step(state, grads, scale), metrics | {"gradient_norm": optax.tree.norm(grads)}
 
     # PPO: targets (advantages, old log-probabilities, ...) are computed once, before the first step.
     behaviour = rollout.behaviour
@@ -70,7 +70,7 @@ def update_agent(
             return value, _with_entropy(metrics, outputs)
 
         grads, metrics = jax.grad(loss, has_aux=True)(state.params)
-        return agent.step(state, grads, scale), metrics | {"gradient_norm": optax.global_norm(grads)}
+        return agent.step(state, grads, scale), metrics | {"gradient_norm": optax.tree.norm(grads)}
 
     # Outer loop: every epoch shuffles all steps anew.
     def epoch(state: AgentState, key: Key[Array, ""]) -> tuple[AgentState, dict[str, Array]]:

@@ -19,6 +19,7 @@ __all__ = [
     "LevelBuffer",
     "Played",
     "Prioritisation",
+    "Replay",
     "Score",
     "make_curriculum",
     "replay_probabilities",
