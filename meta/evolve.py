@@ -104,9 +104,8 @@ class Lanes:
         """Trains an agent from scratch in every lane and evaluates it.
 
         Candidates are made inside their block and agents never leave it: memory grows with the block, not
-            with
-        lanes or steps. The members of a group share level, initial agent and all random numbers, whatever
-        block or device they run on.
+        with lanes or steps. The members of a group share level, initial agent and all random numbers,
+        whatever block or device they run on.
 
         Args:
             candidates: the generation's candidates.

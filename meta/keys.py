@@ -1,4 +1,4 @@
-"""Where the randomness of a run comes from: (seed, generation) is all of it."""
+"""Random keys of a run: all randomness is a function of (seed, generation)."""
 
 import jax
 from jaxtyping import Array, Int, Key

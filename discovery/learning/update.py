@@ -43,12 +43,12 @@ def update_agent(
         and `gradient_norm` before clipping. Unused metrics cost nothing.
     """
     scale = _step_scale(objective, meta_params, agent, progress)
-    # A2C and LPG: one gradient of the whole rollout.
+    # A2C, LPG: one gradient of the whole rollout.
     if not agent.revisits:
         grads, metrics = gradients(objective, meta_params, agent, state.params, rollout, progress)
         return agent.step(state, grads, scale), metrics | {"gradient_norm": optax.global_norm(grads)}
 
-    # PPO 1. Targets (advantages, old log-probabilities, ...) once, before the first step.
+    # PPO: targets (advantages, old log-probabilities, ...) are computed once, before the first step.
     behaviour = rollout.behaviour
     outputs = agent.apply(state.params, rollout.observation) if behaviour is None else behaviour.outputs
     targets = objective.targets(meta_params, _experience(agent, state.params, rollout, outputs), progress)
@@ -57,7 +57,7 @@ def update_agent(
         lambda leaf: leaf.reshape(steps, *leaf.shape[2:]), (rollout.observation, rollout.action, targets)
     )
 
-    # PPO 3. One optimiser step per minibatch.
+    # Inner loop: one optimiser step per minibatch.
     def minibatch(state: AgentState, rows: Array) -> tuple[AgentState, Metrics]:
         # A permutation is in range; checking that would cost a pass over every row.
         observation, action, target = jax.tree.map(
@@ -72,7 +72,7 @@ def update_agent(
         grads, metrics = jax.grad(loss, has_aux=True)(state.params)
         return agent.step(state, grads, scale), metrics | {"gradient_norm": optax.global_norm(grads)}
 
-    # PPO 2. A new shuffle of all steps in every epoch.
+    # Outer loop: every epoch shuffles all steps anew.
     def epoch(state: AgentState, key: Key[Array, ""]) -> tuple[AgentState, dict[str, Array]]:
         return jax.lax.scan(minibatch, state, shuffled(key, steps).reshape(agent.minibatches, -1))
 
@@ -83,6 +83,7 @@ def update_agent(
 def _step_scale(
     objective: Objective, meta_params: MetaParams, agent: Agent, progress: Progress
 ) -> Float[Array, ""] | None:
+    # 1 - n/N if the agent anneals, times the factor of the rule's schedule; None for neither.
     scheduled = objective.step_scale(meta_params, progress)
     if not agent.anneal:
         return scheduled

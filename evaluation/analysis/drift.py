@@ -82,10 +82,13 @@ def analyse_drift(objective: TrainedObjective, moments: Sequence[Moment]) -> tup
     Returns:
         The record, and f of the objective (moments x grid) for `horizon_blind`.
     """
-    probe, told = probe_of(objective), objective.rule.uses_progress
-    mine = [surface(objective.name, probe, moment, told=told) for moment in moments[: None if told else 1]]
+    probe, sees_horizon = probe_of(objective), objective.rule.uses_progress
+    mine = [
+        surface(objective.name, probe, moment, sees_horizon=sees_horizon)
+        for moment in moments[: None if sees_horizon else 1]
+    ]
     others = [
-        surface(name, probe_of(TrainedObjective(make_objective(name), {})), moments[0], told=False)
+        surface(name, probe_of(TrainedObjective(make_objective(name), {})), moments[0], sees_horizon=False)
         for name in ("ppo", "dpo")
         if name != objective.name
     ]
@@ -94,15 +97,15 @@ def analyse_drift(objective: TrainedObjective, moments: Sequence[Moment]) -> tup
     return record, outputs
 
 
-def surface(name: str, probe: Probe, moment: Moment, *, told: bool) -> Surface:
-    """One drift at one moment; `told` says whether it depends on the moment."""
+def surface(name: str, probe: Probe, moment: Moment, *, sees_horizon: bool) -> Surface:
+    """One drift at one moment; `sees_horizon` says whether it depends on the moment."""
     log_ratio, advantage = np.meshgrid(LOG_RATIO, ADVANTAGE)
     drift, slope = probe(log_ratio, advantage, moment)
     zero, _ = probe(LOG_RATIO, np.zeros_like(LOG_RATIO), moment)
     return Surface(
         objective=name,
-        horizon=moment.horizon if told else None,
-        progress=moment.share if told else None,
+        horizon=moment.horizon if sees_horizon else None,
+        progress=moment.share if sees_horizon else None,
         drift=tuple(map(tuple, drift)),
         slope=tuple(map(tuple, slope)),
         clip=tuple(reach(probe, ADVANTAGE, moment, 0.0)),

@@ -1,7 +1,7 @@
 """Agents that learn with an objective, watched at every update, with the true progress and with wrong ones.
 
 All views train the same agents on the same levels with the same random numbers, so that they differ by
-what the objective is told alone. Lanes run through the blocks of `discovery.sharding`. `study` calls this.
+what the objective sees of n alone. Lanes run through the blocks of `discovery.sharding`. `study` calls this.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from rl_discovery.discovery.types import EnvParams, MetaParams, Progress
 from rl_discovery.envs.suites import Suite
 from rl_discovery.evaluation.analysis.charts import TRACES
 from rl_discovery.evaluation.analysis.record import Estimated, Lifetime, Lifetimes, Trace
-from rl_discovery.evaluation.analysis.views import PLAIN, Misled, views
+from rl_discovery.evaluation.analysis.views import PLAIN, MistimedObjective, views
 from rl_discovery.evaluation.lanes import EPISODES, check_ended, default_block_size, lane_keys, tile_levels
 from rl_discovery.evaluation.protocol import LEVELS_SEED
 from rl_discovery.evaluation.statistics import bootstrap_interval, interquartile_mean, mean_estimate
@@ -87,10 +87,10 @@ def analyse_lifetimes(
         progress: called before each view.
     """
     train, by_view = trainer(objective, setting), {}
-    for name, told in views(setting.horizon).items():
+    for name, seen_n in views(setting.horizon).items():
         if name == PLAIN or objective.rule.uses_progress:
             progress(name)
-            by_view[name] = train(told)
+            by_view[name] = train(seen_n)
     return Lifetimes(
         suite=setting.suite.name,
         environment=setting.task.name,
@@ -108,7 +108,7 @@ def trainer(
     """Training of every agent of a setting, compiled once for all views.
 
     Returns:
-        From what the objective is told in place of n at each update to `TRACES` by name, one number per
+        From the n that the objective sees at each update to `TRACES` by name, one number per
         update, and `return`, one number.
     """
     learner, config = setting.learner(objective), setting.agent(objective)
@@ -117,8 +117,8 @@ def trainer(
     keys = lane_keys(range(setting.seeds), level_count)
     run = jax.jit(functools.partial(trace_lanes, learner, setting.mesh, default_block_size(config)))
 
-    def train(told: np.ndarray) -> dict[str, np.ndarray]:
-        watched = jax.device_get(run(objective.meta_params, levels, keys, told))
+    def train(seen_n: np.ndarray) -> dict[str, np.ndarray]:
+        watched = jax.device_get(run(objective.meta_params, levels, keys, seen_n))
         check_ended(setting.task.name, watched["return"])
         shape = (setting.seeds, level_count)
         return {name: np.asarray(x, np.float64).reshape(*shape, *x.shape[1:]) for name, x in watched.items()}
@@ -133,20 +133,20 @@ def trace_lanes(
     meta_params: MetaParams,
     levels: EnvParams,
     keys: Key[Array, " lanes"],
-    told: Float[Array, " updates"],
+    seen_n: Float[Array, " updates"],
 ) -> dict[str, Float[Array, "lanes *updates"]]:
     """A lifetime per key; lane i plays level i modulo their number."""
     at_end = dataclasses.replace(learner, agent=dataclasses.replace(learner.agent, workers=EPISODES))
 
     def run_block(shared: Any, mine: Any, alive: Bool[Array, " size"]) -> dict[str, Array]:
-        (meta_params, told), (levels, keys) = shared, mine
-        misled = dataclasses.replace(learner, objective=Misled(learner.objective, told))
-        live = functools.partial(traced_lifetime, misled, told.shape[0], meta_params)
+        (meta_params, seen_n), (levels, keys) = shared, mine
+        mistimed = dataclasses.replace(learner, objective=MistimedObjective(learner.objective, seen_n))
+        live = functools.partial(traced_lifetime, mistimed, seen_n.shape[0], meta_params)
         train_states, traces = vmap_lanes(live)(keys, levels)
         return traces | {"return": evaluate_block(at_end, train_states, levels, keys)}
 
     per_lane = (tile_levels(levels, keys.shape[0]), keys)
-    return run_lanes(run_block, (meta_params, told), per_lane, jnp.ones(keys.shape), block_size, mesh)
+    return run_lanes(run_block, (meta_params, seen_n), per_lane, jnp.ones(keys.shape), block_size, mesh)
 
 
 def traced_lifetime(

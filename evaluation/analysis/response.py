@@ -73,7 +73,7 @@ def analyse_response(objective: TrainedObjective, moments: Sequence[Moment]) -> 
     if not isinstance(rule, LPG):
         raise ValueError(f"{objective.name} has no pihat")
     ask = jax.jit(lambda rollouts, progress: answer(objective, rollouts, progress))
-    told = rule.uses_progress
+    sees_horizon = rule.uses_progress
     outputs: list[np.ndarray] = []
     spans: dict[int, float] = {}
     curves: dict[str, list[Curve]] = {}
@@ -87,18 +87,21 @@ def analyse_response(objective: TrainedObjective, moments: Sequence[Moment]) -> 
         answers = [np.asarray(ask(v.rollouts, moment.progress)[0])[0] for v in variations]
         outputs.append(np.concatenate(answers))
         for variation, pihat in zip(variations, answers, strict=True):
-            where = {"horizon": moment.horizon if told else None, "progress": moment.share if told else None}
+            where = {
+                "horizon": moment.horizon if sees_horizon else None,
+                "progress": moment.share if sees_horizon else None,
+            }
             curves.setdefault(variation.input, []).append(Curve(**where, pihat=tuple(pihat)))
     sweeps = [
         Sweep(
             input=v.input,
             meaning=v.meaning,
             values=tuple(v.values),
-            curves=tuple(curves[v.input][: None if told else 1]),
+            curves=tuple(curves[v.input][: None if sees_horizon else 1]),
         )
         for v in variations
     ]
-    span = tuple(spans.values())[: None if told else 1]
+    span = tuple(spans.values())[: None if sees_horizon else 1]
     return Response(steps=STEPS, prediction_span=span, sweeps=tuple(sweeps)), np.stack(outputs)
 
 

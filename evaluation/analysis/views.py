@@ -1,4 +1,4 @@
-"""Objectives that are told a wrong time: the ablation of n/N.
+"""Objectives that see a wrong time: the ablation of n/N.
 
 A wrapper around any objective, so that agents learn in the same inner loop; what belongs to the agent itself,
 such as annealed step sizes, goes by the true time. `lifetimes` calls this.
@@ -17,7 +17,7 @@ PLAIN = "plain"
 
 
 def views(horizon: int, seed: int = 0) -> dict[str, Float[np.ndarray, " updates"]]:
-    """What an objective is told in place of n at each update, by name.
+    """The n that an objective sees at each update, by the name of the view.
 
     Args:
         horizon: N.
@@ -36,60 +36,41 @@ def views(horizon: int, seed: int = 0) -> dict[str, Float[np.ndarray, " updates"
 
 
 @dataclasses.dataclass(frozen=True)
-class Misled(Objective):
-    """An objective that is told another n than the true one.
+class MistimedObjective(Objective):
+    """An objective that sees another n than the true one.
 
     Attributes:
         rule: the objective.
-        told: n as it is told at each update.
+        seen_n: the n that it sees at each update.
     """
 
     rule: Objective
-    told: Float[Array, " updates"]
+    seen_n: Float[Array, " updates"]
 
-    @property
-    def name(self) -> str:
-        """The objective's."""
-        return self.rule.name
-
-    @property
-    def head_size(self) -> int:
-        """The objective's."""
-        return self.rule.head_size
-
-    @property
-    def uses_progress(self) -> bool:
-        """The objective's."""
-        return self.rule.uses_progress
-
-    @property
-    def discrete_only(self) -> bool:
-        """The objective's."""
-        return self.rule.discrete_only
-
-    @property
-    def zero_outputs(self) -> int:
-        """The objective's."""
-        return self.rule.zero_outputs
+    name = property(lambda self: self.rule.name)
+    head_size = property(lambda self: self.rule.head_size)
+    uses_progress = property(lambda self: self.rule.uses_progress)
+    discrete_only = property(lambda self: self.rule.discrete_only)
+    zero_outputs = property(lambda self: self.rule.zero_outputs)
 
     def step_scale(self, meta_params: MetaParams, progress: Progress) -> Float[Array, ""] | None:
-        """The objective's, at the time that it is told."""
-        return self.rule.step_scale(meta_params, self.misled(progress))
+        """The rule's, at the time that it sees."""
+        return self.rule.step_scale(meta_params, self.mistimed(progress))
 
-    def misled(self, progress: Progress) -> Progress:
-        """What it is told; N is true."""
-        return Progress(done=self.told[progress.done], horizon=progress.horizon)
+    def mistimed(self, progress: Progress) -> Progress:
+        """The progress that it sees; N is true."""
+        return Progress(done=self.seen_n[progress.done], horizon=progress.horizon)
 
     def init(self, key: Key[Array, ""]) -> MetaParams:
-        """The objective's."""
+        """The rule's."""
         return self.rule.init(key)
 
     def targets(self, meta_params: MetaParams, experience: Experience, progress: Progress) -> object:
-        """The objective's, at the time that it is told."""
-        return self.rule.targets(meta_params, experience, self.misled(progress))
+        """The rule's, at the time that it sees."""
+        return self.rule.targets(meta_params, experience, self.mistimed(progress))
 
     def loss(
         self, meta_params: MetaParams, outputs: Outputs, action: Array, targets: object, progress: Progress
     ) -> tuple[Float[Array, ""], Metrics]:
-        """The objective's, at the time that it is told."""
-        return self.rule.loss(meta_params, outputs, action, targets, self.misled(progress))
+        """The rule's, at the time that it sees."""
+        return self.rule.loss(meta_params, outputs, action, targets, self.mistimed(progress))

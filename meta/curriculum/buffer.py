@@ -193,9 +193,8 @@ def sample(
         count: how many to draw.
 
     Returns:
-        The slots, and whether each was drawn: False (and slot 0) at the end if fewer than `count` slots have
-            a
-        positive probability.
+        The slots, and whether each was drawn: False (and slot 0) at the end if fewer than `count` slots
+        have a positive probability.
     """
     noise = jax.random.gumbel(key, probabilities.shape, probabilities.dtype)
     # `top_k` cannot return more slots than there are: pad with slots that are never drawn.
@@ -292,8 +291,8 @@ def insert(
     wanted = mask & jnp.isfinite(score) & ~_in_buffer(buffer, fingerprints)
     wanted &= ~_repeats_earlier(fingerprints, wanted)
     # 2. Evict: the i-th best candidate takes the i-th weakest slot if its score is higher. Empty slots are
-    # the    weakest, active ones are never taken. This equals inserting one by one, since a candidate never
-    # evicts    a better one that came in before it.
+    # the weakest, active ones are never taken. The result is that of inserting one by one from the best down,
+    # because no candidate evicts a better one that came in before it.
     bids = jnp.where(wanted, score, -jnp.inf)
     prices = jnp.where(buffer.active, jnp.inf, jnp.where(buffer.filled, buffer.score, -jnp.inf))
     rounds = min(bids.size, prices.size)

@@ -153,7 +153,7 @@ class Gallery:
         starts: tuple[Array, Any],
         keys: tuple[Key[Array, " K"], Key[Array, " K"]],
     ) -> Walk:
-        """The walks of agents after their whole lifetimes."""
+        """Trains an agent per level for its whole lifetime, and follows each for an episode."""
 
         def run_block(meta_params: MetaParams, mine: Any, alive: Bool[Array, " L"]) -> Walk:
             levels, starts, keys = mine

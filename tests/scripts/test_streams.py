@@ -18,7 +18,7 @@ def main(argv):
         print("progress – \\udcff", file=sys.stderr, flush=True)
         file.write("who")
         with output.of_finished_work() if argv == ["kept"] else contextlib.nullcontext():
-            output.results().print("result – B\\u00fcro \\udcff")
+            output.results().print("result – \\u22121 B\\u00fcro \\udcff")
             output.results().print("." * 300_000, soft_wrap=True)
             sys.stdout.flush()
         for descriptor in (1, 2):
@@ -60,11 +60,15 @@ def test_closed_streams_and_lost_progress_are_no_failure(tmp_path, redirection, 
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_characters_that_cannot_be_printed_are_replaced(tmp_path, encoding):
+def test_characters_that_cannot_be_printed_are_replaced_and_a_minus_sign_stays_one(tmp_path, encoding):
     process = started(tmp_path, environment={"PYTHONIOENCODING": encoding})
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0
-    expected = {"ascii": "result ? B?ro ?", "latin-1": "result ? Büro ?", "utf-8": "result – Büro ?"}
+    expected = {
+        "ascii": "result ? -1 B?ro ?",
+        "latin-1": "result ? -1 Büro ?",
+        "utf-8": "result – −1 Büro ?",
+    }
     assert out.decode(encoding).splitlines()[0] == expected[encoding]
     assert err.startswith(b"progress ")
 

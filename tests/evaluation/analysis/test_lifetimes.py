@@ -16,7 +16,7 @@ from rl_discovery.discovery.types import Progress
 from rl_discovery.envs.suites import suite
 from rl_discovery.evaluation.analysis.lifetimes import TRACES, Setting, analyse_lifetimes, trainer
 from rl_discovery.evaluation.analysis.rollout_samples import PER_UPDATE, sample_rollouts
-from rl_discovery.evaluation.analysis.views import Misled, views
+from rl_discovery.evaluation.analysis.views import MistimedObjective, views
 from rl_discovery.evaluation.lanes import lane_keys
 
 N = 6
@@ -43,7 +43,9 @@ def test_views_tell_what_they_say():
     assert sorted(told["shuffled"]) == list(range(8))
     assert list(told["shuffled"]) != list(range(8))
     np.testing.assert_array_equal(told["shuffled"], views(8)["shuffled"])
-    misled = Misled(make_objective("ppo"), told["fixed at 0.5"]).misled(Progress(np.int32(3), np.int32(8)))
+    misled = MistimedObjective(make_objective("ppo"), told["fixed at 0.5"]).mistimed(
+        Progress(np.int32(3), np.int32(8))
+    )
     assert (float(misled.fraction), int(misled.horizon)) == (0.5, 8)
 
 

@@ -18,7 +18,7 @@ def test_everything_of_a_run_is_read(run):
     (run / "gallery.png").write_bytes(b"\x89PNG\r\n\x1a\nrest")
     found = read_run(run)
     assert found.name == "mine"
-    assert found.config["objective"]["kind"] == "lpo"
+    assert found.config["objective"]["kind"] == "ta-lpo"
     assert found.versions == {"jax": "0.0.2"}
     assert [row["generation"] for row in found.rows] == list(range(tiny_run.GENERATIONS))
     assert found.results == tiny_run.results()
