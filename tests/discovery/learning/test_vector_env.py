@@ -28,7 +28,7 @@ def gymnax_transition(env, keys, states, actions, level):
     """gymnax's own step of every worker, with its automatic reset."""
     stepped = jax.vmap(env.step, in_axes=(0, 0, 0, None))(keys, states, actions, level)
     observation, states, reward, terminated, truncated, info = stepped
-    return environment.Transition(
+    return vector_env.Transition(
         observation, states, reward, terminated, truncated, info["final_observation"]
     )
 
@@ -77,7 +77,7 @@ def test_keys_drive_any_other_environment_as_a_loop_over_gymnax_steps_would(env)
     level = env.default_params.replace(max_steps_in_episode=15)
     key, steps = jax.random.key(0), 30
     noise, keys = vector_env.draw(env, key, level, steps, W), jax.random.split(key, (steps, W))
-    assert isinstance(noise, environment.Beginnings)
+    assert isinstance(noise, vector_env.Beginnings)
     assert (noise.first is None) == isinstance(env, Fixed)
     _, states = reset(env, key, level, W)
     one_step, actions = jax.jit(env.step), np.random.default_rng(0).integers(0, 2, (steps, W))
