@@ -29,6 +29,13 @@ QUICKSTART := runs/quickstart
 EVALUATION := --suite unseen --horizons 10 25 100 250 --seeds 4 --baselines a2c random
 BENCH := --preset ta-lpg --pairs 8 --workers 64 --rollout-steps 20 --horizon 20 --distribution all --repeats 3
 ARGS ?=
+# What `make test-quick` runs: objectives, agents, environments and files, and one compilation of each kind of program.
+QUICK := tests/checkpoints tests/discovery tests/envs/gridworld tests/envs/test_chains.py tests/envs/test_levels.py \
+	tests/envs/test_registry.py tests/envs/test_suites.py tests/meta/test_config.py tests/meta/test_presets.py \
+	tests/meta/curriculum/test_scores.py tests/meta/evolution/test_strategies.py tests/scripts/test_list.py \
+	tests/meta/test_evolve.py::test_fitness_is_that_of_a_naive_loop_over_lanes \
+	tests/meta/test_population.py::test_the_meta_gradient_is_that_of_central_finite_differences \
+	tests/evaluation/test_protocol.py::test_every_objective_meets_the_same_agents_and_random_numbers
 
 .PHONY: help setup setup-dev discover test test-quick test-slurm check format docs notebooks lock bench clean find-python
 
@@ -53,8 +60,8 @@ discover: setup ## evolve an objective from scratch in a few minutes, evaluate i
 test: setup-dev ## run the test suite
 	@$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
-test-quick: setup-dev ## run the tests that need no long compilation, in about two minutes
-	@$(BIN)/pytest -n 2 --dist worksteal -m "not slow and not e2e" $(QUICK) $(ARGS)
+test-quick: setup-dev ## run one case of each test of the parts, and a generation: two minutes
+	@$(BIN)/pytest -n 2 --dist worksteal --first-cases -m "not slow and not e2e" $(QUICK) $(ARGS)
 
 test-slurm: setup ## run docs/cluster/slurm.sh on a Slurm of one node (needs slurm-wlm, munge and root)
 	@tests/slurm.sh

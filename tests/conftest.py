@@ -26,9 +26,16 @@ with pytest.MonkeyPatch.context() as patch:
     jax.devices()
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption("--first-cases", action="store_true", help="of a parametrised test the first case only")
+
+
+def pytest_collection_modifyitems(config, items):
     """Slow tests first, so that no worker is left alone with one at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    if config.getoption("--first-cases"):
+        first = {item.nodeid.partition("[")[0]: item for item in reversed(items)}
+        items[:] = [item for item in items if item is first[item.nodeid.partition("[")[0]]]
 
 
 @pytest.fixture(scope="session", autouse=True)
