@@ -40,11 +40,12 @@ _TA_LPG = RunConfig(es=EvolutionConfig(adam_b1=0.99, initial_mean="zeros"))
 # a learned step size are worth more than ten times the budget; the step sizes are those of a tuned A2C.
 _TA_LPG_CPU = RunConfig(
     preset="ta-lpg-cpu",
-    generations=6_600,
-    objective=objective_settings(LPG, encoding="scaled", normalise_pihat=True, schedule=True, width=16),
+    generations=13_200,
+    objective=objective_settings(LPG, encoding="scaled", normalise_pihat=True, schedule=True, width=8),
     agent=AgentConfig(workers=16, policy_learning_rate=80.0, head_learning_rate=4.0),
     es=EvolutionConfig(
-        pairs=64,
+        pairs=32,
+        sigma=0.2,
         learning_rate=3e-2,
         learning_rate_schedule="cosine",
         learning_rate_min=0.0,
@@ -63,7 +64,7 @@ _TA_LPG_A2C_CPU = dataclasses.replace(
     preset="ta-lpg-a2c-cpu",
     generations=3_300,
     objective=objective_settings(LPG, form="a2c_residual", schedule=True, encoding="scaled", width=8),
-    es=dataclasses.replace(_TA_LPG_CPU.es, sigma=0.2),
+    es=dataclasses.replace(_TA_LPG_CPU.es, pairs=64),
 )
 
 # Nothing but a schedule: ten numbers.
@@ -109,8 +110,10 @@ _TA_META_GRADIENT_CPU = dataclasses.replace(
 _TWO_STAGE_CPU = dataclasses.replace(
     _TA_LPG_CPU,
     preset="ta-lpg-two-stage-cpu",
+    generations=6_600,
     objective=objective_settings(LPG, encoding="scaled", width=32),
     agent=_TA_META_GRADIENT_CPU.agent,
+    es=dataclasses.replace(_TA_LPG_CPU.es, pairs=64, sigma=EvolutionConfig.sigma),
     start_from="preset:ta-lpg-meta-gradient-cpu",
 )
 _REGRET_CPU = dataclasses.replace(_REGRET, buffer_size=1000)
