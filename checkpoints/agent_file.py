@@ -20,7 +20,8 @@ from rl_discovery.checkpoints.arrays import named
 from rl_discovery.checkpoints.errors import AgentFileError, one_line, reason
 from rl_discovery.checkpoints.provenance import versions
 from rl_discovery.checkpoints.tensor_file import SEPARATOR, Kind, opened, problem, read, shapes, write
-from rl_discovery.discovery.agents.agent import Agent, AgentConfig, AgentState
+from rl_discovery.discovery.agents.agent import Agent, AgentState
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.agents.networks import Observations
 from rl_discovery.discovery.agents.policies import Categorical, DiagonalGaussian
 from rl_discovery.discovery.learning.train import TrainedAgent

@@ -130,7 +130,7 @@ def _settings(rule: Objective) -> dict[str, Any]:
     """The fields of the rule, from which the registry builds it again."""
     if not dataclasses.is_dataclass(rule):
         raise ObjectiveFileError(f"objective {rule.name!r} has no settings to export: it is not a dataclass")
-    return dataclasses.asdict(rule)  # type: ignore[unreachable]  # a Protocol is no dataclass to mypy
+    return dataclasses.asdict(rule)  # type: ignore[unreachable]  # the ABC is no dataclass to mypy
 
 
 def _abstract(rule: Objective) -> Any:

@@ -173,6 +173,15 @@ class Family:
     path: Callable[[Any], Array] | None = None
     tasks: Mapping[str, str] = field(default_factory=dict)
 
+    def exact_returns(self, env: Any, params: EnvParams) -> tuple[Array, Array] | None:
+        """`expected_returns` of a batch of levels; None where the family or this environment has none."""
+        if self.expected_returns is None:
+            return None
+        try:
+            return self.expected_returns(env, params)
+        except ValueError:
+            return None
+
     @property
     def members(self) -> dict[str, str]:
         """Names that `make` takes, with one line each."""

@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.keys import keys_of
 from rl_discovery.discovery.learning.build import make_learner
 from rl_discovery.discovery.learning.lifetime import Learner, evaluate_block, run_updates, vmap_lanes

@@ -8,7 +8,7 @@ import numpy as np
 from gymnax.environments.environment import Environment
 from jaxtyping import Float
 
-from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.learning.settings import default_config, with_trained_rates
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.types import EnvParams
@@ -107,12 +107,10 @@ def reference_returns(
         return REFERENCES[name].high * of_levels, REFERENCES[name].random * of_levels
     unknown = np.nan * of_levels
     family = registry.FAMILIES.get(name.partition("/")[0])
-    if family is None or family.expected_returns is None:
+    returns = None if family is None else family.exact_returns(env, levels)
+    if returns is None:
         return unknown, unknown
-    try:
-        optimal, random = family.expected_returns(env, levels)
-    except ValueError:  # how a family says that this environment of it has none
-        return unknown, unknown
+    optimal, random = returns
     return np.asarray(optimal, np.float64), np.asarray(random, np.float64)
 
 

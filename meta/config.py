@@ -12,7 +12,7 @@ import jax
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from rl_discovery.checkpoints.errors import one_line
-from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.objectives.base import Objective
 from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.discovery.objectives.lpo import LPO

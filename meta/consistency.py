@@ -15,7 +15,7 @@ POSITIVE = (
     *("workers", "rollout_steps", "epochs", "minibatches"),
     *("policy_learning_rate", "head_learning_rate", "max_grad_norm", "adam_epsilon"),
 )
-"""Numbers of an agent, which is no pydantic model because discovery/ does without it."""
+"""Numbers of an agent that are refused here, with the place of the environment in their names."""
 
 RESIDUAL_ONLY = ("schedule_discount", "discount", "gae_lambda", "entropy_coef", "value_coef", "clip")
 """Settings of LPG that its form `free` does not read."""

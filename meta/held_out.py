@@ -50,14 +50,9 @@ class _HeldOutLevels:
 
     def scale(self, key: Key[Array, ""]) -> Scale | None:
         """Exact scale of each level; None if the environment has no exact returns."""
-        if self.family.expected_returns is None:
-            return None
         params = held_out_levels(self.distribution, key, self.lanes.groups).params
-        try:
-            optimal, random = self.family.expected_returns(self.distribution.env, params)
-        except ValueError:  # this environment of the family has none
-            return None
-        return Scale(optimal=optimal, random=random)
+        returns = self.family.exact_returns(self.distribution.env, params)
+        return None if returns is None else Scale(*returns)
 
     def fitness(self, meta_params: MetaParams, key: Key[Array, ""]) -> Float[Array, " levels"]:
         """Fitness of one agent per level; NaN if its parameters are not finite."""

@@ -25,6 +25,7 @@ from rl_discovery.meta.evolution.base import SIGNAL_METRICS
 from rl_discovery.meta.keys import AGENTS, INIT, LANES, LEVELS, REFERENCES, keys_of_generation
 from rl_discovery.meta.population import Advanced, LivingLanes, Population
 from rl_discovery.meta.results import endless_share
+from rl_discovery.meta.scale import choose
 from rl_discovery.meta.task import Task
 
 
@@ -130,9 +131,7 @@ def meta_step(program: MetaGradient, state: GradientState) -> tuple[GradientStat
     # 1. Lanes whose lifetime has ended get a new level, with the reference return that its score needs.
     playing, level_batch = curriculum.serve(state.curriculum, keys[LEVELS], now, idle)
     level_batch = add_references(program.task.references, level_batch, idle, keys[REFERENCES])
-    level_batch = jax.tree.map(
-        lambda new, old: jax.vmap(jnp.where)(idle, new, old), level_batch, population.served
-    )
+    level_batch = choose(idle, level_batch, population.served)
     # Replicate, or XLA would average over lanes device by device.
     level_batch = jax.lax.with_sharding_constraint(level_batch, replicated(program.mesh))
     done = jnp.where(idle, level_batch.levels.horizon, population.done)

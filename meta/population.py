@@ -26,6 +26,7 @@ from rl_discovery.discovery.types import EnvParams, MetaParams, Progress
 from rl_discovery.meta.config import MetaGradientConfig
 from rl_discovery.meta.curriculum import LevelBatch, Score
 from rl_discovery.meta.results import LaneResults, evaluate_lane
+from rl_discovery.meta.scale import choose
 
 MAX_CHUNKS = 64
 """Partial sums of the meta-gradient. Their number fixes the order of additions for any number of devices."""
@@ -270,7 +271,7 @@ class LivingLanes:
         # 1. New agents in idle lanes.
         train_states = jax.lax.cond(
             jnp.any(idle),
-            lambda: _where(
+            lambda: choose(
                 idle, jax.vmap(self.learner.begin)(lanes["begin_key"], level), lanes["train_states"]
             ),
             lambda: lanes["train_states"],
@@ -334,7 +335,3 @@ def usable_devices(chunks: int, available: int, processes: int = 1) -> int:
             f"use a divisor of {chunks}"
         )
     return max(counts)
-
-
-def _where(mask: Bool[Array, " L"], yes: TrainState, no: TrainState) -> TrainState:
-    return jax.tree.map(functools.partial(jax.vmap(jnp.where), mask), yes, no)

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.learning.settings import PPO_SETTINGS, PPO_TABLES
 from rl_discovery.discovery.objectives.a2c import A2C
 from rl_discovery.discovery.objectives.lpg import LPG

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Key
 
-from rl_discovery.discovery.sharding import run_blocks
+from rl_discovery.discovery.sharding import run_lanes
 from rl_discovery.envs.levels import MIN_SPAN, EnvParams, Family, Level, LevelDistribution
 
 PLANNING_BLOCK = 16
@@ -79,11 +79,12 @@ class Planner:
         steps = jnp.where(wanted, levels.params.max_steps_in_episode, 0)
         params = dataclasses.replace(levels.params, max_steps_in_episode=steps)
 
-        def run(params: EnvParams, lanes: Int[Array, " L"]) -> Scale:
-            optimal, random = self.solve(jax.tree.map(lambda leaf: leaf[lanes], params))
+        def plan_block(_: Any, params: EnvParams, alive: Bool[Array, " L"]) -> Scale:
+            del alive  # the results of padding are dropped
+            optimal, random = self.solve(params)
             return Scale(optimal=optimal, random=random)
 
-        return run_blocks(run, params, steps.astype(jnp.float32), PLANNING_BLOCK, self.mesh)
+        return run_lanes(plan_block, (), params, steps.astype(jnp.float32), PLANNING_BLOCK, self.mesh)
 
     def complete(
         self, levels: Level, keys: Key[Array, " C"], wanted: Bool[Array, " C"]

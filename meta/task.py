@@ -53,8 +53,8 @@ class Task:
 
     @property
     def measured(self) -> Learner:
-        """The learner without the additions for scores and fitness, for evaluation."""
-        return dataclasses.replace(self.learner, critic=None, sums_rewards=False)
+        """The learner without the critic, which only training needs."""
+        return dataclasses.replace(self.learner, critic=None)
 
 
 def make_task(config: RunConfig, objective: Objective, mesh: Mesh, *, critic: bool = False) -> Task:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rl_discovery.meta.objective_settings import ObjectiveSettings
 
 DEFAULT_PRESET = "ta-lpg-cpu"
+HELP, HELP_ALL = ("-h", "--help"), "--help-all"
 
 
 def parse_arguments(argv: Sequence[str], *, resume: bool = False) -> Any:
@@ -43,7 +44,7 @@ def parse_arguments(argv: Sequence[str], *, resume: bool = False) -> Any:
     from rl_discovery.meta.config import RunConfig, validate
     from rl_discovery.meta.objective_settings import objective_settings, of_kind
     from rl_discovery.meta.presets import PRESETS
-    from rl_discovery.scripts.meta_train_help import HELP, HELP_ALL, after_all, after_essentials, essential
+    from rl_discovery.scripts.meta_train_help import after_all, after_essentials, essential
 
     base = PRESETS.find(known.preset or DEFAULT_PRESET).config
     if resume:
@@ -174,7 +175,7 @@ def _join(argv: Sequence[str]) -> None:
     numbers = [known.process_id, known.num_processes]
     if any(number is not None and not number.isdecimal() for number in numbers):
         return  # tyro complains
-    if {"--help", "--help-all", "-h", "--print-config"} & set(argv):
+    if {*HELP, HELP_ALL, "--print-config"} & set(argv):
         return
 
     from rl_discovery.meta.runs.distributed import join

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from rl_discovery.meta.config import RunConfig
     from rl_discovery.meta.objective_settings import ObjectiveSettings
 
-HELP, HELP_ALL = ("-h", "--help"), "--help-all"
-
 ESSENTIALS = (
     *("preset", "seed", "generations", "start_from", "trainer", "fitness", "devices"),
     *("objective.kind", "agent.network", "agent.workers", "es.pairs", "es.learning_rate", "es.sigma"),

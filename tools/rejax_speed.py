@@ -191,7 +191,7 @@ def _our_training(task: dict[str, Any]) -> Any:
     import optax
 
     from rl_discovery import envs
-    from rl_discovery.discovery.agents.agent import AgentConfig
+    from rl_discovery.discovery.agents.config import AgentConfig
     from rl_discovery.discovery.keys import keys_of
     from rl_discovery.discovery.learning.build import make_learner
     from rl_discovery.discovery.learning.lifetime import train_block

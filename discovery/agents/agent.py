@@ -13,7 +13,7 @@ from flax import struct
 from gymnax.environments.environment import Environment
 from jaxtyping import Array, Bool, Float, Key, Num
 
-from rl_discovery.discovery.agents.config import AgentConfig as AgentConfig
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.agents.networks import NETWORKS, AgentNetwork, Observations
 from rl_discovery.discovery.agents.normalisation import Scaling, Statistics
 from rl_discovery.discovery.agents.optimisers import agent_optimiser

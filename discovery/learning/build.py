@@ -7,7 +7,8 @@ from typing import Any, cast
 
 from gymnax.environments.environment import Environment
 
-from rl_discovery.discovery.agents.agent import AgentConfig, make_agent
+from rl_discovery.discovery.agents.agent import make_agent
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.agents.spaces import action_space, is_discrete, name_of
 from rl_discovery.discovery.learning.critic import make_critic
 from rl_discovery.discovery.learning.environment_check import check_environment, check_table

@@ -9,7 +9,7 @@ from typing import Any
 
 from gymnax.environments.environment import Environment
 
-from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.agents.spaces import action_space, is_discrete, name_of, observation_space
 from rl_discovery.discovery.objectives.base import Objective
 from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning

@@ -12,7 +12,8 @@ import numpy as np
 from gymnax.environments.environment import Environment
 from jaxtyping import Array, Float, Key, Num
 
-from rl_discovery.discovery.agents.agent import Agent, AgentConfig, AgentState
+from rl_discovery.discovery.agents.agent import Agent, AgentState
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.agents.policies import Categorical
 from rl_discovery.discovery.learning.build import make_learner
 from rl_discovery.discovery.learning.lifetime import Learner, TrainState, vmap_lanes

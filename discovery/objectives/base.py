@@ -163,9 +163,8 @@ class TrainedObjective:
         """f of mirror learning, for a PPO of your own: maximise `mean(ratio * advantage - f)`.
 
         Value and gradient are finite for all ratios from 0 to infinity. f is computed in float32 or wider,
-        and is
-        constant where float32 would overflow: for ratios below 5e-20, and above 4e9 for a learned drift,
-        2e29 for a hand-written one.
+        and is constant where float32 would overflow: for ratios below 5e-20, and above 4e9 for a learned
+        drift, 2e29 for a hand-written one.
 
         Args:
             ratio: pi/pi_old of the actions taken; differentiate with respect to it.

@@ -16,7 +16,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.learning.build import make_learner
 from rl_discovery.discovery.learning.lifetime import Learner, TrainState, evaluate_block, vmap_lanes
 from rl_discovery.discovery.objectives.base import TrainedObjective

@@ -7,17 +7,16 @@ replayed levels cost nothing here.
 import dataclasses
 from typing import Any, Protocol
 
-import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from rl_discovery.discovery.keys import keys_of
 from rl_discovery.discovery.learning.build import make_learner
 from rl_discovery.discovery.learning.lifetime import Learner, evaluate_block, train_block
 from rl_discovery.discovery.learning.settings import with_own_rates
 from rl_discovery.discovery.objectives.a2c import A2C
-from rl_discovery.discovery.sharding import run_blocks
+from rl_discovery.discovery.sharding import run_lanes
 from rl_discovery.discovery.types import EnvParams
 from rl_discovery.envs.levels import Family, Level, LevelDistribution
 from rl_discovery.meta.config import RunConfig
@@ -55,17 +54,15 @@ class Antagonist:
         """Mean return of the antagonists at the end of their lifetimes."""
         horizons = jnp.where(wanted, levels.horizon, 0)
 
-        def run(operands: Any, lanes: Int[Array, " L"]) -> Float[Array, " L"]:
-            params, horizons, key = operands
-            own_levels = jax.tree.map(lambda leaf: leaf[lanes], params)
-            # Padding lanes read the last level; a horizon of 0 keeps the loop from running for them.
-            length = jnp.where(lanes < wanted.size, horizons[lanes], 0)
-            keys = keys_of(key, lanes)
-            train_states = train_block(self.learner, {}, own_levels, length, keys)
-            return evaluate_block(self.learner, train_states, own_levels, keys)
+        def run_block(_: Any, mine: Any, alive: Bool[Array, " L"]) -> Float[Array, " L"]:
+            params, horizons, keys = mine
+            # A horizon of 0 keeps the loop from running for padding.
+            train_states = train_block(self.learner, {}, params, jnp.where(alive, horizons, 0), keys)
+            return evaluate_block(self.learner, train_states, params, keys)
 
-        operands = (levels.params, horizons, key)
-        return run_blocks(run, operands, horizons.astype(jnp.float32), self.block_size, self.mesh)
+        per_lane = (levels.params, horizons, keys_of(key, wanted.size))
+        costs = horizons.astype(jnp.float32)
+        return run_lanes(run_block, (), per_lane, costs, self.block_size, self.mesh)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from gymnax.environments.classic_control.cartpole import CartPole
 
-from rl_discovery.discovery.agents.agent import AgentConfig, AgentState, make_agent
+from rl_discovery.discovery.agents.agent import AgentState, make_agent
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.agents.normalisation import Statistics
 from rl_discovery.discovery.agents.policies import Categorical
 from rl_discovery.discovery.objectives.base import Experience

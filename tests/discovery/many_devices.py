@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.learning.build import make_learner
 from rl_discovery.discovery.learning.lifetime import train_block
 from rl_discovery.discovery.objectives.a2c import A2C

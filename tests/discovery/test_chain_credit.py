@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl_discovery.discovery.agents.agent import AgentConfig, make_agent
+from rl_discovery.discovery.agents.agent import make_agent
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.learning import rollout as acting
 from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.envs.chains import ChainLevel, DelayedChain

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.learning.build import make_learner
 from rl_discovery.discovery.learning.rollout import collect
 from rl_discovery.discovery.learning.update import gradients

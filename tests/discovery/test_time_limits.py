@@ -7,7 +7,7 @@ from flax import struct
 from gymnax.environments import environment, spaces
 
 from rl_discovery import discovery
-from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.objectives.a2c import A2C
 from rl_discovery.discovery.objectives.ppo import PPO
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rl_discovery import discovery, envs
-from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.envs import brax
 from rl_discovery.envs.brax import REFUSED, TASKS, BraxEnvironment
 from rl_discovery.envs.levels import UnusableEnvironmentError

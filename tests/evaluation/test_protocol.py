@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl_discovery.discovery.agents.agent import AgentConfig, AgentState
+from rl_discovery.discovery.agents.agent import AgentState
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.agents.normalisation import Statistics
 from rl_discovery.discovery.learning import rollout
 from rl_discovery.discovery.objectives.a2c import A2C

@@ -9,7 +9,7 @@ import pytest
 from gymnax.wrappers.purerl import GymnaxWrapper
 
 from rl_discovery.checkpoints import numerics
-from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.registry import make_objective
 from rl_discovery.envs.suites import Suite

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.learning.lifetime import train_block
 from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.meta.build import make_program

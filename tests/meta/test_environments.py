@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.meta.build import make_program
 from rl_discovery.meta.config import EnvironmentConfig, LevelsConfig
 from rl_discovery.meta.evolve import generation

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from rl_discovery.checkpoints import read_card, read_objective
 from rl_discovery.checkpoints.run_directory import BEST_OBJECTIVE
-from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.envs.registry import distribution
 from rl_discovery.meta.build import compile_step, make_program
 from rl_discovery.meta.config import EnvironmentConfig, LevelsConfig

@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 
-from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.meta.build import make_program
 from rl_discovery.meta.config import (

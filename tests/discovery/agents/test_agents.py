@@ -7,7 +7,8 @@ import numpy as np
 import optax
 import pytest
 
-from rl_discovery.discovery.agents.agent import AgentConfig, make_agent
+from rl_discovery.discovery.agents.agent import make_agent
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.agents.optimisers import clip_by_global_norm
 from rl_discovery.discovery.agents.policies import DiagonalGaussian
 from tests.discovery import naive_networks

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.learning.build import make_learner
 from rl_discovery.discovery.learning.critic import make_critic
 from rl_discovery.discovery.learning.lifetime import train_block

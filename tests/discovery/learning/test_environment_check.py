@@ -14,7 +14,7 @@ from gymnax import wrappers
 from gymnax.environments import environment, spaces
 
 from rl_discovery import discovery, envs
-from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.agents.spaces import InvalidEnvironmentError
 from rl_discovery.discovery.learning.build import make_learner
 from rl_discovery.discovery.learning.environment_check import check_environment, check_table

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.learning.build import make_learner
 from rl_discovery.discovery.learning.lifetime import evaluate_block, train_block
 from rl_discovery.discovery.objectives.a2c import A2C

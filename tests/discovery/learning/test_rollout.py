@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.agents.policies import Categorical
 from rl_discovery.discovery.learning import vector_env
 from rl_discovery.discovery.learning.rollout import collect, run_episodes, start

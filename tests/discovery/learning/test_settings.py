@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from rl_discovery import envs
-from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.learning.build import make_learner
 from rl_discovery.discovery.learning.settings import (
     PPO_ELSEWHERE,

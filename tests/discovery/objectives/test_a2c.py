@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rl_discovery import discovery, envs
-from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.learning.update import gradients
 from rl_discovery.discovery.objectives.a2c import A2C
 from tests.discovery import naive_networks

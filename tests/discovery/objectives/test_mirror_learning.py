@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from rl_discovery import discovery
 from rl_discovery.checkpoints import load_objective
-from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.agents.policies import Categorical
 from rl_discovery.discovery.learning.update import gradients
 from rl_discovery.discovery.objectives.base import TrainedObjective

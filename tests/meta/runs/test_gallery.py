@@ -11,7 +11,7 @@ from rich.console import Console
 
 from rl_discovery.checkpoints import read_card
 from rl_discovery.checkpoints.runs import RunCheckpoints
-from rl_discovery.discovery.agents.agent import AgentConfig
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.learning.build import make_learner
 from rl_discovery.discovery.objectives.a2c import A2C
 from rl_discovery.envs.gridworld import FAMILY, GridWorld
