@@ -2,8 +2,9 @@
 
 Three families of objectives, each with a base and arms that change one thing of it, on one budget of
 environment steps and several seeds. Scores are those of the `validation` suite, whose levels no run trains on
-and no other study reports: what wins here goes into the presets. Stop and start the script as you like;
---study names the families.
+and no other study reports: what wins here goes into the presets. Stop and start the script as you like, also
+on another machine: every finished run is a line of docs/studies/efficiency/FAMILY.jsonl. --study names the
+families.
 
     python docs/studies/efficiency.py --out runs/efficiency
 """
@@ -11,8 +12,10 @@ and no other study reports: what wins here goes into the presets. Stop and start
 import argparse
 import itertools
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from harness import Arm, Estimate, curve, evaluate, scores, train
@@ -21,6 +24,8 @@ HORIZONS = (5, 10, 25, 50, 100, 250)
 AGENT_SEEDS = 4
 WORKERS = 16
 SUITE = "validation"
+RECORD = Path(__file__).with_suffix("")
+HAND_WRITTEN = ("a2c", "ppo")
 
 
 def family(preset: str, base: str, arms: dict[str, str]) -> list[Arm]:
@@ -128,11 +133,14 @@ STUDIES = {
 
 
 def main() -> None:
-    """Runs what is missing, then writes tables, numbers and figures."""
+    """Runs what is missing, then writes tables and figures."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the study")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs, tables and figures")
+    parser.add_argument(
+        "--record", type=Path, default=RECORD, help=f"folder of what came out ({RECORD.name}/)"
+    )
     parser.add_argument("--study", nargs="+", choices=STUDIES, default=list(STUDIES), help="families")
     parser.add_argument("--arms", nargs="+", help="of these families, these arms only (default: all)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each arm (default: 3)")
@@ -141,45 +149,89 @@ def main() -> None:
     for study in arguments.study:
         arms, steps = STUDIES[study]
         arms = [arm for arm in arms if arguments.arms is None or arm.name in arguments.arms]
-        out = arguments.out / study
-        for seed, arm in itertools.product(range(arguments.seeds), arms):
-            run = out / f"{arm.name}-{seed}"
-            if not arguments.report and not (run / "evaluation" / "results.json").exists():
-                train(arm, seed, run, steps)
-                evaluate([run], run / "evaluation", SUITE, HORIZONS, AGENT_SEEDS, "--workers", WORKERS)
-        baselines = out / "baselines"
+        record, out = arguments.record / f"{study}.jsonl", arguments.out / study
+        out.mkdir(parents=True, exist_ok=True)
         if not arguments.report:
-            evaluate(["a2c", "ppo"], baselines, SUITE, HORIZONS, AGENT_SEEDS, "--workers", WORKERS)
-        report(out, arms, arguments.seeds)
+            if not any(row["arm"] in HAND_WRITTEN for row in rows_of(record)):
+                evaluate(HAND_WRITTEN, out / "baselines", SUITE, HORIZONS, AGENT_SEEDS, "--workers", WORKERS)
+                for name in HAND_WRITTEN:
+                    append(record, {"arm": name, "scores": scores_of(out / "baselines", name)})
+            for seed, arm in itertools.product(range(arguments.seeds), arms):
+                run_arm(arm, seed, steps, out / f"{arm.name}-{seed}", record)
+        report(rows_of(record), out, [arm.name for arm in arms])
 
 
-def report(out: Path, arms: Sequence[Arm], seeds: int) -> None:
-    """The table, the numbers and the curves of what has been evaluated."""
-    found, curves = {}, {}
-    for arm in arms:
-        runs = [out / f"{arm.name}-{seed}" for seed in range(seeds)]
-        runs = [run for run in runs if (run / "evaluation" / "results.json").exists()]
-        if runs:
-            found[arm.name] = np.stack([scores(run / "evaluation", HORIZONS).mean(axis=0) for run in runs])
-            curves[arm.name] = [curve(run) for run in runs]
-    hand_written = {name: scores(out / "baselines", HORIZONS, name).mean(axis=0) for name in ("a2c", "ppo")}
-    rows = [f"| arm | seeds | {' | '.join(map(str, HORIZONS))} | mean |", "|---" * (len(HORIZONS) + 3) + "|"]
-    for name, row in hand_written.items():
-        rows.append(f"| {name} | | {' | '.join(f'{x:.3f}' for x in row)} | {row.mean():.3f} |")
+def run_arm(arm: Arm, seed: int, steps: float, run: Path, record: Path) -> None:
+    """One run and its evaluation, unless the record has it; afterwards its folder is removed."""
+    flags = " ".join(arm.flags)
+    done = {(row["arm"], row.get("seed")): row.get("flags") for row in rows_of(record)}
+    if (arm.name, seed) in done:
+        if done[arm.name, seed] != flags:
+            raise SystemExit(f"{record}: {arm.name} was run with other flags: {done[arm.name, seed]}")
+        return
+    train(arm, seed, run, steps)
+    evaluate([run], run / "evaluation", SUITE, HORIZONS, AGENT_SEEDS, "--workers", WORKERS)
+    steps_seen, held_out = curve(run)
+    row = {"arm": arm.name, "seed": seed, "preset": arm.preset, "flags": flags}
+    row |= {"scores": scores_of(run / "evaluation")}
+    append(record, row | {"env_steps": steps_seen.tolist(), "held_out": np.round(held_out, 4).tolist()})
+    shutil.rmtree(run)
+
+
+def scores_of(evaluation: Path, name: str | None = None) -> list[list[float]]:
+    """Mean score over levels, by agent seed and horizon."""
+    return np.round(scores(evaluation, HORIZONS, name), 4).tolist()
+
+
+def rows_of(record: Path) -> list[dict[str, Any]]:
+    """What came out so far."""
+    return [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
+
+
+def append(record: Path, row: dict[str, Any]) -> None:
+    """One more line of the record."""
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with record.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def report(rows: Sequence[dict[str, Any]], out: Path, arms: Sequence[str]) -> None:
+    """The table and the curves of what is on record."""
+    means = {name: [np.mean(row["scores"], axis=0) for row in rows if row["arm"] == name] for name in arms}
+    found = {name: np.stack(runs) for name, runs in means.items() if runs}
+    lines = [f"| arm | seeds | {' | '.join(map(str, HORIZONS))} | mean | minus base |"]
+    lines.append("|---" * (len(HORIZONS) + 4) + "|")
+    for row in rows:
+        if row["arm"] in HAND_WRITTEN:
+            mean = np.mean(row["scores"], axis=0)
+            lines.append(f"| {row['arm']} | | {' | '.join(f'{x:.3f}' for x in mean)} | {mean.mean():.3f} | |")
     for name, matrix in sorted(found.items(), key=lambda item: -item[1].mean()):
         columns = " | ".join(f"{x:.3f}" for x in matrix.mean(axis=0))
-        rows.append(f"| {name} | {len(matrix)} | {columns} | {Estimate.of(matrix.mean(axis=1))} |")
-    (out / "results.md").write_text("\n".join(rows) + "\n")
-    document = {
-        "suite": SUITE,
-        "horizons": HORIZONS,
-        "baselines": {name: row.tolist() for name, row in hand_written.items()},
-        "scores": {name: matrix.tolist() for name, matrix in found.items()},
-        "flags": {arm.name: " ".join(arm.flags) for arm in arms if arm.name in found},
-    }
-    (out / "results.json").write_text(json.dumps(document, indent=1) + "\n")
-    draw(out / "curves.png", curves)
-    print("\n".join(rows))
+        difference = paired(rows, name) if name != "base" else ""
+        lines.append(
+            f"| {name} | {len(matrix)} | {columns} | {Estimate.of(matrix.mean(axis=1))} | {difference} |"
+        )
+    (out / "results.md").write_text("\n".join(lines) + "\n")
+    draw(
+        out / "curves.png",
+        {
+            name: [
+                (np.array(row["env_steps"]), np.array(row["held_out"])) for row in rows if row["arm"] == name
+            ]
+            for name in found
+        },
+    )
+    print("\n".join(lines))
+
+
+def paired(rows: Sequence[dict[str, Any]], name: str) -> str:
+    """Mean score minus that of the base, seed by seed: mean and standard error over meta-training seeds."""
+    means = {(row["arm"], row.get("seed")): np.mean(row["scores"]) for row in rows}
+    seeds = [seed for arm, seed in means if arm == name and ("base", seed) in means]
+    if len(seeds) < 2:
+        return ""
+    differences = np.array([means[name, seed] - means["base", seed] for seed in seeds])
+    return f"{differences.mean():+.3f} ± {differences.std(ddof=1) / len(seeds) ** 0.5:.3f}"
 
 
 def draw(path: Path, curves: dict[str, list[tuple[np.ndarray, np.ndarray]]]) -> None:
