@@ -148,7 +148,7 @@ class RunCheckpoints:
                 generation,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(arrays.storable(values)),
-                    record=ocp.args.JsonSave(self._record | {"seal": _seal(self._record)}),
+                    record=ocp.args.JsonSave(self._record | {"seal": seal(self._record)}),
                 ),
             )
         except Exception as error:  # Orbax and tensorstore raise errors of every kind
@@ -261,7 +261,7 @@ class RunCheckpoints:
         with self._reading(step):
             args = ocp.args.Composite(record=ocp.args.JsonRestore())
             record = self._manager.restore(step, args=args)["record"]
-        if not isinstance(record, dict) or record.pop("seal", None) != _seal(record):
+        if not isinstance(record, dict) or record.pop("seal", None) != seal(record):
             raise _DamagedError
         if not _is_record(record):
             raise _DamagedError
@@ -371,7 +371,8 @@ def _is_record(record: Mapping[str, Any]) -> bool:
     return rows and isinstance(record.get("facts"), dict)
 
 
-def _seal(content: Mapping[str, Any]) -> str:
+def seal(content: Mapping[str, Any]) -> str:
+    """The hash by which a changed record is noticed."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -103,7 +103,7 @@ class BraxEnvironment(environment.Environment[BraxState, BraxParams]):
         if task in REFUSED:
             raise UnusableEnvironmentError(f"brax/{task} cannot be used: {REFUSED[task]}")
         self.task, self.backend, self.action_repeat = task, backend, action_repeat
-        self._inner = _brax(task, backend)
+        self._inner = load_task(task, backend)
 
     def with_options(self, **options: Any) -> "BraxEnvironment":
         """The same task with other options.
@@ -209,7 +209,7 @@ class BraxEnvironment(environment.Environment[BraxState, BraxParams]):
 
 
 @functools.cache
-def _brax(task: str, backend: Backend) -> Any:
+def load_task(task: str, backend: Backend) -> Any:
     """Brax's environment, made once: its model is read from a file."""
     if not INSTALLED:
         raise UnusableEnvironmentError(

@@ -142,7 +142,7 @@ def _code(thing: Any) -> dict[str, str]:
     """
     names = {getattr(kind, "__module__", None) for kind in (*type(thing).__mro__, thing)}
     ours = {name for name in names if isinstance(name, str) and not _is_standard(name)}
-    return {name: _module_hash(name) for name in sorted(ours)}
+    return {name: module_hash(name) for name in sorted(ours)}
 
 
 def _is_standard(module: str) -> bool:
@@ -150,7 +150,8 @@ def _is_standard(module: str) -> bool:
 
 
 @functools.cache
-def _module_hash(name: str) -> str:
+def module_hash(name: str) -> str:
+    """The hash of a module's source file, read once in a process."""
     file = getattr(sys.modules.get(name), "__file__", None)
     if file is None:
         raise _UnknownCodeError

@@ -86,10 +86,10 @@ class HeldOut:
         self.config = config.held_out
         self._program = program
         shares = config.tasks if config.held_out.every else ()
-        self._environments = [
+        self.environments = [
             _held_out(task, share, program) for share, task in zip(shares, program.tasks, strict=False)
         ]
-        self._scales: list[Scale | None] = [None] * len(self._environments)
+        self._scales: list[Scale | None] = [None] * len(self.environments)
         self._compiled: Any = None
 
     def due(self, generation: int) -> bool:
@@ -104,8 +104,7 @@ class HeldOut:
         """Compiles `evaluate` for states that are placed like this one."""
         where = replicated(self._program.mesh)
         self._scales = [
-            environment.scale(self._key(FOLD, number))
-            for number, environment in enumerate(self._environments)
+            environment.scale(self._key(FOLD, number)) for number, environment in enumerate(self.environments)
         ]
         # `FOLD` is an operand, or XLA would compute the levels while it compiles.
         self._compiled = jax.jit(self.evaluation, out_shardings=where).lower(state, np.uint32(FOLD)).compile()
@@ -125,7 +124,7 @@ class HeldOut:
         meta_params = self._program.meta_params(state)
         fitness = [
             environment.fitness(meta_params, self._key(fold, number))
-            for number, environment in enumerate(self._environments)
+            for number, environment in enumerate(self.environments)
         ]
         means = jnp.stack([jnp.mean(values) for values in fitness])
         # A single level has no spread.
@@ -142,7 +141,7 @@ class HeldOut:
         if known:
             metrics["held_out_score"] = jnp.mean(jnp.stack(known))
         if len(fitness) > 1:
-            names = (name_of(environment.lanes.learner.env) for environment in self._environments)
+            names = (name_of(environment.lanes.learner.env) for environment in self.environments)
             metrics |= {f"held_out_fitness.{i}.{name}": means[i] for i, name in enumerate(names)}
         return metrics
 

@@ -120,11 +120,11 @@ def meta_train(preset: "str | RunConfig", run_dir: str | Path, **changes: Any) -
     from rich.console import Console
 
     from rl_discovery.meta.presets import PRESETS
-    from rl_discovery.meta.runs import loop
+    from rl_discovery.meta.runs.meta_train import meta_train as run
 
     config = PRESETS.find(preset).config if isinstance(preset, str) else preset
     config = dataclasses.replace(config, **changes)
-    return loop.meta_train(config, Path(run_dir), Console(stderr=True))
+    return run(config, Path(run_dir), Console(stderr=True))
 
 
 def analyse(

@@ -81,7 +81,7 @@ def overview() -> str:
 
 def _run(command: Command, argv: list[str]) -> int:
     if "jax" not in sys.modules:  # it is in tests and notebooks, where they decide
-        runtime.configure(_devices(argv))
+        runtime.configure(devices_asked_for(argv))
 
     def run() -> int | None:
         module = importlib.import_module(f"rl_discovery.scripts.{command.module}")
@@ -148,7 +148,7 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-def _devices(argv: Sequence[str]) -> int | None:
+def devices_asked_for(argv: Sequence[str]) -> int | None:
     """The value of `--devices`, which must be known before JAX is; the command itself checks it."""
     for position, argument in enumerate(argv):
         flag, equals, value = argument.partition("=")

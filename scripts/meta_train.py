@@ -145,7 +145,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
 
     from rl_discovery.meta.runs import distributed
-    from rl_discovery.meta.runs.loop import meta_train
+    from rl_discovery.meta.runs.meta_train import meta_train
 
     console = output.messages()
     run_dir = arguments.run_dir or _default_dir(config)

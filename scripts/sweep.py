@@ -174,7 +174,8 @@ def _plan(arguments: Arguments, common: list[str]) -> tuple["Plan", list["RunCon
     return sweep.make_plan(preset, asked.config, points)
 
 
-def _process(arguments: Arguments, common: list[str], trial: "Trial") -> tuple[list[str], dict[str, str]]:
+def process_of(arguments: Arguments, common: list[str], trial: "Trial") -> tuple[list[str], dict[str, str]]:
+    """The command line of a trial and its environment variables."""
     from rl_discovery.meta.presets import PRESETS
 
     # Named also where it is the preset's: a trial that was begun has its own number, which may be another.
@@ -187,7 +188,7 @@ def _process(arguments: Arguments, common: list[str], trial: "Trial") -> tuple[l
 
 def _become(arguments: Arguments, common: list[str], trial: "Trial") -> NoReturn:
     """Replaces this process by the trial's: a scheduler's signals reach it once, its exit status is ours."""
-    words, environment = _process(arguments, common, trial)
+    words, environment = process_of(arguments, common, trial)
     sys.stdout.flush()
     os.execve(words[0], words, environment)
 
@@ -222,7 +223,7 @@ class _Runner:
 
     def _wait(self, trial: "Trial", stop: StopRequest) -> int:
         """Runs a trial to its end; returns its exit status, negative where a signal killed it."""
-        words, environment = _process(self.arguments, self.common, trial)
+        words, environment = process_of(self.arguments, self.common, trial)
         self.child = subprocess.Popen(
             words,
             env=environment,

@@ -75,7 +75,7 @@ def _repeated_signals(campaign: Campaign, number: signal.Signals, times: int, pr
         sent = time.monotonic()
         status, line = end(process)
         longest = max(longest, time.monotonic() - sent)
-        if complaint := _wrong(number, status, line, run_dir):
+        if complaint := complaint_of(number, status, line, run_dir):
             return Finding(fault, promise, complaint, done, 0, 0, False, kept=False)
         if status == 0:
             finding = campaign.finding(fault, promise, "", run_dir, done)
@@ -90,7 +90,7 @@ def _repeated_signals(campaign: Campaign, number: signal.Signals, times: int, pr
     return campaign.finding(fault, promise, happened, run_dir, done)
 
 
-def _wrong(number: signal.Signals, status: int, line: str, run_dir: Path) -> str | None:
+def complaint_of(number: signal.Signals, status: int, line: str, run_dir: Path) -> str | None:
     """What is wrong with the end of a run, after a signal or of itself; None where nothing is."""
     if status == 0 or number == signal.SIGKILL == -status:
         return None
@@ -106,7 +106,7 @@ def _wrong(number: signal.Signals, status: int, line: str, run_dir: Path) -> str
 
 def damaged_checkpoints(campaign: Campaign) -> Iterator[Finding]:
     """Cuts files of the newest checkpoint short, or flips one of their bits; each kind of file once."""
-    for name, damage in (("truncated", _truncate), ("bit-flipped", _flip)):
+    for name, damage in (("truncated", truncate), ("bit-flipped", flip_bit)):
         run_dir, times = campaign.folder / name, 0
         kill_at_row(campaign, run_dir, 9 * campaign.generations // 10)
         template = campaign.folder / f"{name}-template"
@@ -135,12 +135,14 @@ def damaged_checkpoints(campaign: Campaign) -> Iterator[Finding]:
         )
 
 
-def _truncate(campaign: Campaign, path: Path) -> None:
+def truncate(campaign: Campaign, path: Path) -> None:
+    """Cuts a file off somewhere."""
     size = path.stat().st_size
     os.truncate(path, campaign.random.randrange(size))
 
 
-def _flip(campaign: Campaign, path: Path) -> None:
+def flip_bit(campaign: Campaign, path: Path) -> None:
+    """Flips one bit of a file."""
     data = bytearray(path.read_bytes())
     data[campaign.random.randrange(len(data))] ^= 1 << campaign.random.randrange(8)
     path.write_bytes(bytes(data))
@@ -220,7 +222,7 @@ def injections(campaign: Campaign) -> Iterator[Finding]:
         numbers = [row["generation"] for row in rows]
         lost = 0 if status else campaign.generations - len(set(numbers))
         finite = tensors_finite(run_dir)
-        hit, effect = _effect(campaign, injection, rows)
+        hit, effect = effect_of(campaign, injection, rows)
         happened = f"status {status}, {len(rows)} generations, {effect}"
         happened += ("" if finite else "; objective NOT finite") + (f", `{_short(line)}`" if status else "")
         kept = status == injection.status and finite and hit and not lost and numbers == sorted(set(numbers))
@@ -236,7 +238,7 @@ def injections(campaign: Campaign) -> Iterator[Finding]:
         )
 
 
-def _effect(campaign: Campaign, injection: Injection, rows: list[dict[str, Any]]) -> tuple[bool, str]:
+def effect_of(campaign: Campaign, injection: Injection, rows: list[dict[str, Any]]) -> tuple[bool, str]:
     """Whether an injection can be seen in a run's metrics, and how."""
     if injection.status:
         return True, "nothing to learn from"

@@ -1,9 +1,11 @@
-"""train.log: what is logged while a run goes on. `meta.runs.loop` opens it."""
+"""Messages of a run: to the terminal and to its train.log."""
 
 import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+
+from rich.console import Console
 
 logger = logging.getLogger("rl_discovery")
 logger.addHandler(logging.NullHandler())  # or Python would print the warnings of processes without a log
@@ -35,3 +37,9 @@ def run_log(path: Path) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         handler.close()
+
+
+def say(console: Console, message: str, level: int = logging.INFO) -> None:
+    """Tells the user, and the log."""
+    console.print(message, highlight=False, markup=False, soft_wrap=True)
+    logger.log(level, message)

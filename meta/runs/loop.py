@@ -5,13 +5,11 @@ that the devices never wait for the host. A run is exact: metrics are on disk be
 counts on them, and everything after the checkpoint is computed again on resume.
 """
 
-import contextlib
 import dataclasses
 import logging
 import math
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +18,24 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from rl_discovery.checkpoints.run_directory import BEST_OBJECTIVE, CONFIG, LOG
+from rl_discovery.checkpoints.run_directory import BEST_OBJECTIVE
 from rl_discovery.discovery.learning.rollout import no_end
 from rl_discovery.discovery.types import MetaParams
-from rl_discovery.meta.build import Program, compile_step, make_program, reduced
-from rl_discovery.meta.config import RunConfig, validate
+from rl_discovery.meta.build import Program, compile_step, reduced
+from rl_discovery.meta.config import RunConfig
 from rl_discovery.meta.errors import DivergedError, RunError
 from rl_discovery.meta.held_out import HeldOut
-from rl_discovery.meta.presets import PRESETS
 from rl_discovery.meta.results import env_steps_of
 from rl_discovery.meta.runs import distributed
 from rl_discovery.meta.runs.clock import Clock
 from rl_discovery.meta.runs.directory import RunDirectory
 from rl_discovery.meta.runs.divergence import HeldOutEvaluation, Trend, evaluation_of, trend_of
-from rl_discovery.meta.runs.log import run_log
+from rl_discovery.meta.runs.log import say
 from rl_discovery.meta.runs.loggers import Logger, make_loggers
 from rl_discovery.meta.runs.profiler import Tracer
 from rl_discovery.meta.runs.saver import Saver, due
 from rl_discovery.meta.runs.signals import StopRequest, wait_for
-from rl_discovery.meta.warm_start import START, first_stage, source, starting_point
-
-logger = logging.getLogger("rl_discovery")
+from rl_discovery.meta.warm_start import source, starting_point
 
 LOOK_AHEAD_SECONDS = 2.0
 """Seconds; generations shorter than this are dispatched one ahead."""
@@ -50,10 +45,6 @@ NOTHING_FINITE = {"es": "candidate had a finite fitness", "meta_gradient": "lane
 
 STEP_SIZES = {"es": "es.learning_rate or es.sigma", "meta_gradient": "meta_gradient.learning_rate"}
 """The fields to lower where a run diverges."""
-
-NAN_SWITCHES = {"jax_debug_nans": jax.debug_nans, "jax_debug_infs": jax.debug_infs}
-"""Switches that would end every run: strategies begin with an infinitely bad fitness, and metrics without a
-value are NaN."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,77 +58,6 @@ class RunOutcome:
 
     generations: int
     signal: signal.Signals | None
-
-
-def meta_train(config: RunConfig, run_dir: Path, console: Console, *, profile: bool = False) -> RunOutcome:
-    """Runs or resumes a meta-training run until its last generation or a stop signal.
-
-    Args:
-        config: the configuration; on resume the same in all that decides results.
-        run_dir: where everything goes.
-        console: for progress and messages.
-        profile: whether to write a trace of the second generation of this call to profile/ in `run_dir`.
-
-    Raises:
-        RunError, ConfigError: the run directory cannot be used (see `RunDirectory`), or no agent's episodes
-            end.
-        CheckpointError: a checkpoint could not be written.
-        DivergedError: no candidate of a generation had a finite fitness, or held-out fitness fell and
-            `held_out.on_divergence` is stop.
-    """
-    config = validate(config)
-    stopped = _first_stage(config, run_dir, console)
-    if stopped is not None:
-        return stopped
-    watch = distributed.Watch(
-        lambda line: console.print(line, style="red", highlight=False, markup=False, soft_wrap=True)
-    )
-    try:
-        outcome = _meta_train(
-            config, run_dir, console if distributed.leads() else Console(quiet=True), profile
-        )
-    except distributed.ORDERLY:
-        watch.leave()
-        raise
-    except (jax.errors.JaxRuntimeError, ValueError) as error:
-        if distributed.several() and distributed.is_broken_connection(error):
-            watch.give_up(error)
-        raise
-    watch.leave()
-    return outcome
-
-
-def _first_stage(config: RunConfig, run_dir: Path, console: Console) -> RunOutcome | None:
-    """Runs the preset that the run starts from, unless that is done; its outcome if it was stopped."""
-    name = first_stage(config.start_from)
-    if name is None or (run_dir / CONFIG).exists():
-        return None
-    stage = dataclasses.replace(PRESETS.find(name).config, seed=config.seed, logging=config.logging)
-    outcome = meta_train(stage, run_dir / START, console)
-    return None if outcome.signal is None else outcome
-
-
-def _meta_train(config: RunConfig, run_dir: Path, console: Console, profile: bool) -> RunOutcome:
-    with contextlib.ExitStack() as stack:
-        stop = StopRequest(
-            lambda number: console.print(
-                f"{number.name}: saving after this generation (again to quit at once)"
-            )
-        )
-        stack.callback(stop.close)
-        notes = [] if stop.catches else ["not in the main thread: signals do not stop this run in order"]
-        notes += stack.enter_context(_without_debugging())
-        distributed.check_same(config)
-        program = make_program(config)  # before the directory holds a configuration that cannot work
-        if config.start_from is not None and not (run_dir / CONFIG).exists():
-            starting_point(source(config.start_from, run_dir), program.objective)  # likewise
-        directory = distributed.lead(lambda: RunDirectory(run_dir, config))
-        if directory is not None:
-            stack.callback(directory.close)
-        distributed.lead(lambda: stack.enter_context(run_log(run_dir / LOG)))
-        for note in notes:
-            _say(console, note)
-        return _Run(config, program, run_dir, directory, console, stop, profile).run()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +77,7 @@ class _Agreement:
     due: bool
 
 
-class _Run:
+class Run:
     """One process's part of a run; process 0 alone has its directory and knows its past."""
 
     def __init__(
@@ -415,28 +335,12 @@ class _Run:
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(mean)):
             raise self._diverged(f"generation {done - 1}: the meta-parameters are no longer finite")
         self.saver.save(state, self.env_steps, self.trend.best)
-        if (
-            self.stopped is None and self._stop_signal() is None
-        ):  # whoever asks for a stop waits for no pictures
+        # Whoever asks for a stop waits for no pictures.
+        if self.stopped is None and self._stop_signal() is None:
             self.saver.log_levels(state, loggers)
 
     def _say(self, message: str, level: int = logging.INFO) -> None:
-        _say(self.console, message, level)
-
-
-def _say(console: Console, message: str, level: int = logging.INFO) -> None:
-    console.print(message, highlight=False, markup=False, soft_wrap=True)
-    logger.log(level, message)
-
-
-@contextlib.contextmanager
-def _without_debugging() -> Iterator[list[str]]:
-    """Switches off JAX's checks for NaN and infinities inside; yields a line for each that was on."""
-    asked = [name for name in NAN_SWITCHES if getattr(jax.config, name)]
-    with contextlib.ExitStack() as stack:
-        for name in asked:
-            stack.enter_context(NAN_SWITCHES[name](False))
-        yield [f"{name} is off in this run, in which NaN and inf are values like others" for name in asked]
+        say(self.console, message, level)
 
 
 def _signal(answers: np.ndarray) -> signal.Signals | None:

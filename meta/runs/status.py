@@ -137,7 +137,7 @@ def read_status(path: Path) -> RunStatus:
     recent = rows[-window(len(rows)) :]
     seconds = [row["generation_s"] for row in recent]
     fitness = [_number(row, "fitness_mean") for row in rows]
-    slope, error = _slope(fitness[-math.ceil(TREND_SHARE * len(rows)) :])
+    slope, error = least_squares_slope(fitness[-math.ceil(TREND_SHARE * len(rows)) :])
     held_out = [
         (value, row["generation"]) for row in rows if (value := _number(row, "held_out_fitness")) is not None
     ]
@@ -156,7 +156,7 @@ def read_status(path: Path) -> RunStatus:
         progress=min(1.0, len(rows) / total),
         window=len(recent),
         fitness=mean(fitness[-len(recent) :]),
-        trend=_trend(slope, error),
+        trend=trend_of(slope, error),
         slope=None if slope is None else 100 * slope,
         slope_error=None if error is None else 100 * error,
         curve=_curve(fitness),
@@ -215,7 +215,7 @@ def _number(row: Mapping[str, Any], name: str) -> float | None:
     return value if usable else None
 
 
-def _slope(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+def least_squares_slope(values: Sequence[float | None]) -> tuple[float | None, float | None]:
     """Least-squares slope per generation and its standard error; neither with fewer than 5 values."""
     points = [(float(x), y) for x, y in enumerate(values) if y is not None]
     if len(points) < MIN_WINDOW:
@@ -228,7 +228,8 @@ def _slope(values: Sequence[float | None]) -> tuple[float | None, float | None]:
     return slope, error
 
 
-def _trend(slope: float | None, error: float | None) -> Trend | None:
+def trend_of(slope: float | None, error: float | None) -> Trend | None:
+    """What a slope with this standard error tells."""
     if slope is None or error is None:
         return None
     if abs(slope) <= SIGNIFICANT * error:

@@ -133,7 +133,7 @@ def test_episodes_of_arms_are_shorter():
 @needs_brax
 def test_making_one_leaves_nothing_in_the_working_directory(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    brax._brax.cache_clear()
+    brax.load_task.cache_clear()
     envs.make("brax/ant")  # of whose model MuJoCo warns
     assert not list(tmp_path.iterdir())
     assert capsys.readouterr() == ("", "")
@@ -148,7 +148,7 @@ def test_what_brax_cannot_run_is_refused_and_said_so_in_the_list(task):
 
 def test_without_brax_its_tasks_say_what_they_need(monkeypatch):
     monkeypatch.setattr(brax, "INSTALLED", False)
-    brax._brax.cache_clear()
+    brax.load_task.cache_clear()
     with pytest.raises(ValueError, match=r"brax/ant needs Brax, .*pip install 'rl-discovery\[brax\]'"):
         envs.make("brax/ant")
 

@@ -52,7 +52,7 @@ def names_with_code(path, code, wrapped):
     spec = importlib.util.spec_from_file_location("mine", path)
     module = sys.modules["mine"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    store._module_hash.cache_clear()  # as in another process
+    store.module_hash.cache_clear()  # as in another process
     env = GymnaxWrapper(module.Mine()) if wrapped else module.Mine()
     found = names_on(dataclasses.replace(task_on("CartPole-v1"), env=env))
     del sys.modules["mine"]

@@ -13,7 +13,7 @@ from rl_discovery.meta.build import make_program
 from rl_discovery.meta.config import EnvironmentConfig, LevelsConfig
 from rl_discovery.meta.evolve import generation
 from rl_discovery.meta.results import LaneResults
-from rl_discovery.meta.runs.loop import meta_train
+from rl_discovery.meta.runs.meta_train import meta_train
 from tests.meta.processes import metrics
 from tests.meta.tiny import TINY, tiny
 

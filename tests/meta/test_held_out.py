@@ -19,7 +19,7 @@ from rl_discovery.meta.config import EnvironmentConfig, LevelsConfig
 from rl_discovery.meta.errors import ConfigError, DivergedError
 from rl_discovery.meta.held_out import FOLD, HeldOut, held_out_levels
 from rl_discovery.meta.keys import keys_of_generation
-from rl_discovery.meta.runs.loop import meta_train
+from rl_discovery.meta.runs.meta_train import meta_train
 from tests.meta.processes import metrics
 from tests.meta.tiny import tiny
 

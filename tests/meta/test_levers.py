@@ -138,7 +138,7 @@ def test_held_out_score_is_the_mean_of_exactly_scaled_returns():
     from rl_discovery.envs.registry import family_of
 
     optimal, random = family_of("small").expected_returns(chosen.env, levels.params)
-    environment = held_out._environments[0]
+    environment = held_out.environments[0]
     fitness = np.asarray(environment.fitness(program.meta_params(state), family_key))
     span = np.asarray(optimal - random)
     scores = ((fitness - np.asarray(random)) / np.where(span > 0.02, span, 1))[span > 0.02]

@@ -14,11 +14,11 @@ RATES = {1: 100.0, 2: 180.0, 4: 190.0}
 
 @pytest.fixture
 def commands(monkeypatch):
-    """What would be run; each answers with the rate of its number of devices."""
+    """What would be run, with its environment; each answers with the rate of its number of devices."""
     asked = []
 
-    def run(command, **_):
-        asked.append(command)
+    def run(command, *, env, **_):
+        asked.append((command, env))
         options = dict(itertools.pairwise(command))
         row = {
             "devices": int(options["--devices"]),
@@ -39,7 +39,7 @@ def test_pairs_grow_with_the_devices_and_efficiency_counts_cores(commands, capsy
     assert [row["per_device"] for row in rows] == [100, 90, 47.5]
     # Four devices of two cores have two cores.
     assert [row["efficiency"] for row in rows] == [1, 0.9, 0.95]
-    for command in commands:
+    for command, _ in commands:
         assert command.count("--json") == command.count("--devices") == command.count("--pairs") == 1
         assert "--pairs=8" not in command
         assert command[command.index("--repeats") + 1] == "2"
@@ -53,9 +53,11 @@ def test_a_count_that_fails_ends_the_measurement(monkeypatch):
         measure([1, 2], 8, [], cores=2)
 
 
-def test_children_choose_their_own_number_of_host_devices(monkeypatch):
+def test_children_choose_their_own_number_of_host_devices(monkeypatch, commands):
     monkeypatch.setenv("XLA_FLAGS", f"--{bench_scaling.HOST_DEVICES}=2 --xla_other=1")
-    assert bench_scaling._environment()["XLA_FLAGS"] == "--xla_other=1"
+    measure([1], 8, [], cores=2)
+    ((_, environment),) = commands
+    assert environment["XLA_FLAGS"] == "--xla_other=1"
 
 
 @pytest.mark.parametrize("value", ["", "0", "1,0", "1,,2", "two", "-1", "1.5"])

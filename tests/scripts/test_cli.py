@@ -111,7 +111,7 @@ def test_bug_keeps_its_traceback(command, error):
     ],
 )
 def test_devices_are_known_before_jax_is_imported(arguments, devices):
-    assert cli._devices(arguments) == devices
+    assert cli.devices_asked_for(arguments) == devices
 
 
 def test_flags_of_the_user_stay():

@@ -60,7 +60,9 @@ NAMES = ["ta-lpg", "a2c", "-x", "~", "m[/x]", "br[seed=1]", ":car:", "with space
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("stop", [None, signal.SIGTERM])
 def test_what_meta_train_prints_can_be_pasted(name, stop, capsys, monkeypatch):
-    monkeypatch.setattr("rl_discovery.meta.runs.loop.meta_train", lambda *args, **more: RunOutcome(2, stop))
+    monkeypatch.setattr(
+        "rl_discovery.meta.runs.meta_train.meta_train", lambda *args, **more: RunOutcome(2, stop)
+    )
     argv = ["--preset", "quickstart", f"--run-dir=./{name}"]
     code, _, err = called("meta-train", capsys, *argv)
     if stop is not None:

@@ -18,7 +18,7 @@ FLAGS = [
 ]
 MOMENTS = {
     # What is going on: what is called then, and the generations that are done when the run has stopped.
-    "before compiling": ("rl_discovery.meta.runs.loop.make_program", 0),
+    "before compiling": ("rl_discovery.meta.runs.meta_train.make_program", 0),
     "compiling": ("rl_discovery.meta.held_out.HeldOut.compile", 0),
     "in a generation": ("rl_discovery.meta.runs.loop.wait_for", 1),
     "writing metrics": ("rl_discovery.meta.runs.directory.RunDirectory.append_metrics", 1),

@@ -63,7 +63,7 @@ def played(monkeypatch):
             run_dir = arguments.dir / trial.name
             return [sys.executable, "-S", "-c", PLAYED, str(run_dir), *words], dict(os.environ)
 
-        monkeypatch.setattr(sweep, "_process", process)
+        monkeypatch.setattr(sweep, "process_of", process)
 
     return play
 
@@ -164,7 +164,7 @@ def test_a_trial_runs_with_the_common_flags_and_its_own_last(tmp_path):
     arguments = sweep.Arguments(dir=tmp_path, preset="quickstart")
     trial = {"es.sigma": 0.5, "objective.horizon_inputs": False, "agent.hidden": [8, 8]}
     made = type("Trial", (), {"name": "000_x", "overrides": trial})
-    words, environment = sweep._process(arguments, ["--es.pairs", "4"], made)
+    words, environment = sweep.process_of(arguments, ["--es.pairs", "4"], made)
     assert words[words.index("meta-train") + 1 :] == [
         *("--preset", "quickstart", "--generations", "66", "--es.pairs", "4", "--es.sigma", "0.5"),
         "--objective.no-horizon-inputs",
@@ -258,7 +258,7 @@ def test_a_trial_that_was_begun_with_fewer_generations_gets_the_plans(tmp_path, 
     RunDirectory(tmp_path / trial.name, dataclasses.replace(preset, seed=1, generations=20)).close()
     arguments = sweep.Arguments(dir=tmp_path)
     arguments = dataclasses.replace(arguments, preset="quickstart")
-    words, _ = sweep._process(arguments, common, trial)
+    words, _ = sweep.process_of(arguments, common, trial)
     asked = parse_arguments(words[words.index("meta-train") + 1 :], resume=True)
     assert (asked.config.seed, asked.config.generations) == (1, generations)
 

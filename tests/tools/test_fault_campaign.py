@@ -48,11 +48,11 @@ def test_what_a_clock_says_is_not_compared():
 def test_damage_really_changes_a_file(campaign, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(bytes(range(100)))
-    faults._flip(campaign, path)
+    faults.flip_bit(campaign, path)
     changed = [a ^ b for a, b in zip(path.read_bytes(), range(100), strict=True) if a != b]
     assert len(changed) == 1
     assert changed[0].bit_count() == 1
-    faults._truncate(campaign, path)
+    faults.truncate(campaign, path)
     assert path.stat().st_size < 100
 
 
@@ -76,8 +76,8 @@ def test_a_signal_must_end_a_run_in_order_with_all_that_it_did(tmp_path, status,
     write_run(tmp_path / "run", range(5))
     for step in (saved - 1, saved, "pruned"):
         (tmp_path / "run" / "checkpoints" / str(step)).mkdir(parents=True)
-    assert faults._wrong(signal.SIGTERM, status, line, tmp_path / "run") == complaint
-    assert faults._wrong(signal.SIGKILL, -signal.SIGKILL, line, tmp_path / "run") is None
+    assert faults.complaint_of(signal.SIGTERM, status, line, tmp_path / "run") == complaint
+    assert faults.complaint_of(signal.SIGKILL, -signal.SIGKILL, line, tmp_path / "run") is None
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_an_injection_that_cannot_be_seen_is_no_success(campaign, name, changed,
     rows = [row | {"nonfinite_candidates": 0} for row in read_rows(campaign.whole)]
     (campaign.whole / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = [row | changed for row in rows]
-    assert faults._effect(campaign, INJECTIONS[name], found)[0] is expected
+    assert faults.effect_of(campaign, INJECTIONS[name], found)[0] is expected
 
 
 @pytest.mark.parametrize("code", [CLOCK, *(injection.code for injection in INJECTIONS.values())])

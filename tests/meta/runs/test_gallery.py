@@ -22,7 +22,7 @@ from rl_discovery.meta.curriculum import scores
 from rl_discovery.meta.runs import gallery as module
 from rl_discovery.meta.runs.directory import RunDirectory
 from rl_discovery.meta.runs.gallery import PATH_STEPS, Gallery, histograms, make_gallery, walk
-from rl_discovery.meta.runs.loop import meta_train
+from rl_discovery.meta.runs.meta_train import meta_train
 from rl_discovery.meta.scale import Scale
 from tests.meta.processes import metrics
 from tests.meta.runs.test_loggers import events

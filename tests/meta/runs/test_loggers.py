@@ -26,7 +26,7 @@ from rl_discovery.meta.runs.loggers import (
     WeightsAndBiases,
     make_loggers,
 )
-from rl_discovery.meta.runs.loop import meta_train
+from rl_discovery.meta.runs.meta_train import meta_train
 from tests.meta.tiny import tiny
 
 

@@ -28,7 +28,7 @@ from rl_discovery.meta.errors import DivergedError, RunError
 from rl_discovery.meta.evolve import Evolution, Lanes
 from rl_discovery.meta.results import LaneResults
 from rl_discovery.meta.runs.directory import RunDirectory
-from rl_discovery.meta.runs.loop import meta_train
+from rl_discovery.meta.runs.meta_train import meta_train
 from rl_discovery.meta.runs.signals import STOPPING
 from tests.meta.processes import metrics
 from tests.meta.tiny import TINY, tiny

@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from rl_discovery.meta.runs.loop import meta_train
+from rl_discovery.meta.runs.meta_train import meta_train
 from rl_discovery.meta.runs.profiler import Tracer
 from tests.meta.processes import metrics
 from tests.meta.tiny import tiny

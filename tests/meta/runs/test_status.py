@@ -61,16 +61,17 @@ def test_the_trend_is_seen_through_the_noise_of_levels(tmp_path, slope, trend):
 
 def test_noise_alone_is_seldom_taken_for_a_trend():
     noise = random.Random(4)
-    trends = [status._trend(*status._slope([noise.gauss(0, 1) for _ in range(60)])) for _ in range(200)]
+    rows = [[noise.gauss(0, 1) for _ in range(60)] for _ in range(200)]
+    trends = [status.trend_of(*status.least_squares_slope(values)) for values in rows]
     assert trends.count("flat") >= 180
 
 
 def test_slope_and_its_error_are_those_of_least_squares():
-    slope, error = status._slope([1.0, 3.0, 2.0, None, 5.0, 4.0])
+    slope, error = status.least_squares_slope([1.0, 3.0, 2.0, None, 5.0, 4.0])
     # x 0 1 2 4 5 about 2.4, y about 3: Sxx 17.2, Sxy 11, Syy 10; 3 degrees of freedom
     assert slope == pytest.approx(11 / 17.2)
     assert error == pytest.approx(((10 - 11**2 / 17.2) / 3 / 17.2) ** 0.5)
-    assert status._slope([1.0] * 4) == (None, None)
+    assert status.least_squares_slope([1.0] * 4) == (None, None)
 
 
 def test_the_curve_is_means_of_equal_parts(tmp_path):

@@ -56,8 +56,9 @@ def test_kinds_may_be_searched_with_settings_that_only_they_have():
 def test_a_name_of_a_directory_has_neither_slashes_nor_an_end():
     plan, _ = planned("levels.distribution=gridworld/small", "seed=1")
     assert plan.trials[0].name == "000_levels.distribution=gridworld-small_seed=1"
-    long = {f"es.{'x' * 50}{i}": 0.1 for i in range(5)}
-    assert len(sweep._name(0, long)) == sweep.NAME_LENGTH
+    levels = ("levels.distribution=gridworld/small", "levels.horizon=5", "levels.longest-horizon=9")
+    plan, _ = planned(*levels, "es.sigma=0.1", "objective.normalise-pihat=true", "es.learning-rate=0.01")
+    assert len(plan.trials[0].name) == sweep.NAME_LENGTH
 
 
 def test_random_points_are_log_uniform_all_different_and_the_same_for_a_seed():
