@@ -4,6 +4,9 @@ Either one gradient of the whole rollout (A2C, LPG), or several epochs of shuffl
 et al. 2017, arXiv 1707.06347, algorithm 1). The agent's settings decide which; the objective is the same.
 """
 
+import dataclasses
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -57,6 +60,13 @@ def update_agent(
         lambda leaf: leaf.reshape(steps, *leaf.shape[2:]), (rollout.observation, rollout.action, targets)
     )
 
+    tables = state.params
+    visited = _Visited.of(agent, batch[0])
+    if visited is not None:
+        state = dataclasses.replace(state, params=visited.rows(tables))
+        batch = (visited.position, *batch[1:])
+        agent = agent.with_states(steps)
+
     # Inner loop: one optimiser step per minibatch.
     def minibatch(state: AgentState, rows: Array) -> tuple[AgentState, Metrics]:
         # A permutation is in range; checking that would cost a pass over every row.
@@ -77,7 +87,40 @@ def update_agent(
         return jax.lax.scan(minibatch, state, shuffled(key, steps).reshape(agent.minibatches, -1))
 
     state, metrics = jax.lax.scan(epoch, state, jax.random.split(key, agent.epochs))
+    if visited is not None:
+        state = dataclasses.replace(state, params=visited.put_back(tables, state.params))
     return state, jax.tree.map(jnp.mean, metrics)
+
+
+class _Visited(NamedTuple):
+    """Where the states of a rollout's steps are in lookup tables, and in smaller ones of their rows alone.
+
+    A minibatch changes the rows of its states and no others, but passes over all of them.
+    """
+
+    state: Int[Array, " steps"]
+    position: Int[Array, " steps"]  # of the first step in the same state
+
+    @classmethod
+    def of(cls, agent: Agent, observation: Int[Array, " steps"]) -> "_Visited | None":
+        """None where other rows change too, or there are as few."""
+        states, steps = agent.observations.states, observation.shape[0]
+        if states is None or states <= steps or not agent.is_sparse:
+            return None
+        first = jnp.full(states, steps, jnp.int32).at[observation].min(jnp.arange(steps, dtype=jnp.int32))
+        return cls(observation, first[observation])
+
+    def rows(self, tables: AgentParams) -> AgentParams:
+        """A row per step; of the steps in one state only the first one's is used."""
+        return jax.tree.map(lambda table: table[self.state], tables)
+
+    def put_back(self, tables: AgentParams, rows: AgentParams) -> AgentParams:
+        """The tables with these rows."""
+        steps = jnp.arange(self.state.size)
+        target = jnp.where(self.position == steps, self.state, jnp.iinfo(jnp.int32).max - steps)
+        return jax.tree.map(
+            lambda table, new: table.at[target].set(new, mode="drop", unique_indices=True), tables, rows
+        )
 
 
 def _step_scale(
