@@ -5,6 +5,8 @@ et al. 2017, arXiv 1707.06347, algorithm 1). The agent's settings decide which; 
 """
 
 import dataclasses
+import functools
+import operator
 from typing import NamedTuple
 
 import jax
@@ -28,6 +30,7 @@ def update_agent(
     rollout: Rollout,
     progress: Progress,
     key: Key[Array, ""],
+    step: Float[Array, ""] | None = None,
 ) -> tuple[AgentState, Metrics]:
     """Updates an agent with one rollout.
 
@@ -40,12 +43,13 @@ def update_agent(
         progress: n and N. Step sizes are scaled by 1 - n/N if the agent anneals them, and by the rule's
             schedule if it has one.
         key: of the shuffles.
+        step: one more factor on the step sizes.
 
     Returns:
         The updated agent, and metrics (means over minibatches): those of the loss, `entropy` of the policy,
         and `gradient_norm` before clipping. Unused metrics cost nothing.
     """
-    scale = _step_scale(objective, meta_params, agent, progress)
+    scale = _step_scale(objective, meta_params, agent, progress, step)
     # A2C, LPG: one gradient of the whole rollout.
     if not agent.revisits:
         grads, metrics = gradients(objective, meta_params, agent, state.params, rollout, progress)
@@ -124,13 +128,16 @@ class _Visited(NamedTuple):
 
 
 def _step_scale(
-    objective: Objective, meta_params: MetaParams, agent: Agent, progress: Progress
+    objective: Objective,
+    meta_params: MetaParams,
+    agent: Agent,
+    progress: Progress,
+    step: Float[Array, ""] | None,
 ) -> Float[Array, ""] | None:
-    # 1 - n/N if the agent anneals, times the factor of the rule's schedule; None for neither.
-    scheduled = objective.step_scale(meta_params, progress)
-    if not agent.anneal:
-        return scheduled
-    return progress.remaining if scheduled is None else progress.remaining * scheduled
+    # 1 - n/N if the agent anneals, the rule's schedule, and the agent's own factor; None for none of them.
+    remaining = progress.remaining if agent.anneal else None
+    factors = [x for x in (remaining, objective.step_scale(meta_params, progress), step) if x is not None]
+    return functools.reduce(operator.mul, factors) if factors else None
 
 
 def shuffled(key: Key[Array, ""], size: int) -> Int[Array, " size"]:
