@@ -99,7 +99,8 @@ def _docstring(objective: TrainedObjective, framework: Framework, drift: str | N
     rule: Any = objective.rule
     subject = " and ".join(([] if drift is None else ["drift"]) + (["schedule"] if rule.schedule else []))
     where = f" for {framework.title}" if drift is not None else ""
-    paragraphs = [f"The {subject} of `{rule.name}`{where}: {RULES.find(rule.name).description}."]
+    description = RULES.find(rule.name).description
+    paragraphs = [f"The {subject} of `{rule.name}`{where}.", f"{description[0].upper()}{description[1:]}."]
     if drift is not None:
         arguments = "log_ratio, advantage, n, N" if rule.uses_progress else "log_ratio, advantage"
         paragraphs += [
@@ -110,8 +111,8 @@ def _docstring(objective: TrainedObjective, framework: Framework, drift: str | N
         ]
     if rule.schedule:
         paragraphs += [
-            "The schedule says how constants change over a training. Before each update, multiply by\n"
-            "`schedule(n, N)`:",
+            "The schedule says how constants change over a training. Before each update, multiply them by\n"
+            "the factors that `schedule(n, N)` returns:",
             "\n".join(f"    {name:<15}  {CONSTANTS[name]}" for name in rule.scheduled),
             _own_constants(rule, objective.card),
         ]

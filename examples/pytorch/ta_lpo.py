@@ -1,4 +1,6 @@
-"""The drift of `ta-lpo` for PyTorch: LPO that also sees n/N (Jackson et al. 2024).
+"""The drift of `ta-lpo` for PyTorch.
+
+LPO that also sees n/N (Jackson et al. 2024).
 
 An agent in PPO's loop maximises mean(r A - f(r, A)): r = pi/pi_old of the actions taken, A their
 advantages, normalised over the minibatch, and f the drift
