@@ -114,7 +114,7 @@ def test_the_table_shows_every_objective_and_horizon(untrained, tmp_path, capsys
     ):
         assert text in printed.out
     assert f"wrote {out / 'results.json'}" in printed.err
-    figures = {f"{name}.{kind}" for name in ("evaluation", "curves", "profiles") for kind in ("png", "svg")}
+    figures = {f"{name}.{kind}" for name in ("evaluation", "curves") for kind in ("png", "svg")}
     assert {path.name for path in out.iterdir()} == {"results.json", "results.csv"} | figures
     assert Results.load(out / "results.json").cells[0].env_steps == 2 * 64 * 20
 
