@@ -141,7 +141,7 @@ class Registry(MutableMapping[str, T], Generic[T]):
         return self._things
 
     def _taken(self, name: str) -> ValueError:
-        return ValueError(f"there is a {self.kind} called {name!r} already")
+        return ValueError(f"another {self.kind} is called {name!r} already")
 
     def _checked(self, thing: Any) -> T:
         if not isinstance(thing, self._type):
@@ -150,8 +150,8 @@ class Registry(MutableMapping[str, T], Generic[T]):
         return thing
 
 
-PLACE = re.compile(r"(?!shipped:|preset:)([A-Za-z_][\w.]*):[A-Za-z_]\w*")
-"""A name that says where an object is: `module:name`."""
+PLACE = re.compile(r"(?!shipped:|preset:)([A-Za-z_][\w.]*):[A-Za-z_]\w*(/\w+)?")
+"""A name that says where an object is: `module:name`, or `module:FAMILY/member` for one of a family's."""
 
 PLUGINS: list[str] = []
 """Modules loaded by `load_plugin`; commands that we print or start repeat them."""

@@ -10,7 +10,7 @@ import functools
 import importlib
 import pkgutil
 import types
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gymnax
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from gymnax.environments.environment import Environment
 
 from rl_discovery import envs
-from rl_discovery.discovery.registry import PLACE, Registry, UnknownNameError, at_place
+from rl_discovery.discovery.registry import PLACE, BrokenPluginError, Registry, UnknownNameError, at_place
 from rl_discovery.envs.levels import EnvParams, Family, LevelDistribution, UnusableEnvironmentError
 from rl_discovery.envs.options import read_options, split_options
 
@@ -85,9 +85,10 @@ def distribution(name: str, **options: Any) -> LevelDistribution:
     """A level distribution.
 
     Args:
-        name: "gridworld/all", or "all" where only one family has a distribution of that name; or any
-            other environment ("CartPole-v1", "brax/reacher"), whose one level has no horizon of its own.
-            Options may follow, as for `make`.
+        name: "gridworld/all", or "all" where only one family has a distribution of that name;
+            "my_module:FAMILY/short" of a family in a module that is loaded; or any other environment
+            ("CartPole-v1", "brax/reacher"), whose one level has no horizon of its own. Options may
+            follow, as for `make`.
         options: of its environment, as for `make`.
 
     Returns:
@@ -99,9 +100,9 @@ def distribution(name: str, **options: Any) -> LevelDistribution:
     """
     name, in_name = split_options(name)
     options = in_name | options
-    if PLACE.fullmatch(name):
+    if is_place(name):
         return _one_level(name, options)
-    full = _full_name("level distribution", name, dict(names()))
+    full = _full_name("level distribution", name)
     if full not in distributions():
         return _one_level(full, options)
     level_distribution = distributions()[full]
@@ -122,7 +123,7 @@ def family_of(name: str) -> Family:
     Raises:
         UnknownNameError: there is no such distribution, or several families have one.
     """
-    full = _full_name("level distribution", split_options(name)[0], dict(names()))
+    full = _full_name("level distribution", split_options(name)[0])
     return FAMILIES.get(full.partition("/")[0], GYMNAX)
 
 
@@ -131,8 +132,9 @@ def make(name: str, seed: int = 0, **options: Any) -> tuple[Environment, EnvPara
 
     Args:
         name: a family's environment ("gridworld/dense", or "dense" where only one family has it), a
-            gymnax id ("CartPole-v1"), or a class of a module that is loaded ("my_module:Env"). Options may
-            follow: "brax/ant,backend=spring,action_repeat=2".
+            gymnax id ("CartPole-v1"), or a class ("my_module:Env") or a family's environment
+            ("my_module:FAMILY/short") of a module that is loaded. Options may follow:
+            "brax/ant,backend=spring,action_repeat=2".
         seed: which level, where the name stands for a distribution of them.
         options: of the environment: a gridworld takes `observation` ("tabular", "planes") and
             `diagonal`; Brax's take `backend` and `action_repeat`; a gymnax environment what
@@ -149,9 +151,9 @@ def make(name: str, seed: int = 0, **options: Any) -> tuple[Environment, EnvPara
     """
     name, in_name = split_options(name)
     options = in_name | options
-    if PLACE.fullmatch(name):
+    if is_place(name):
         return _at(name, options)
-    full = _full_name("environment", name, dict(names()))
+    full = _full_name("environment", name)
     family, _, member = full.partition("/")
     if family not in FAMILIES:
         with _options_of(full, options):
@@ -224,15 +226,56 @@ GYMNAX = Family(
 )
 
 
-def _full_name(kind: str, name: str, known: Collection[str]) -> str:
-    """The full name of what `name` means, which may lack its family."""
+def full_name(name: str) -> str:
+    """The full name of a level distribution or an environment, with its options.
+
+    A family that is named by its place (`my_module:FAMILY/short`) is registered under its own name.
+
+    Args:
+        name: as for `distribution`.
+
+    Returns:
+        As in "gridworld/dense" or "brax/ant,backend=spring"; `module:name` of an environment stays as it is.
+
+    Raises:
+        UnknownNameError: nothing has this name, or several families have it.
+        UnusableEnvironmentError: it cannot be used here.
+        BrokenPluginError: what `module:name` names cannot be used.
+    """
+    plain, comma, options = name.partition(",")
+    if is_place(plain):
+        return name
+    return f"{_full_name('environment', plain)}{comma}{options}"
+
+
+def _full_name(kind: str, name: str) -> str:
+    """The full name of what `name` means, which may lack its family or say where the family is."""
     if name in REFUSED:
         raise UnusableEnvironmentError(f"{name} cannot be used: {REFUSED[name]}")
+    if PLACE.fullmatch(name):
+        place, _, member = name.partition("/")
+        name = f"{_registered(place)}/{member}"
+    known = dict(names())
     matches = [full for full in known if name in (full, full.partition("/")[2])]
     if len(matches) != 1:
         short = [full.rpartition("/")[2] for full in known]
         raise UnknownNameError(kind, name, matches or [*known, *short], "envs", skipped())
     return matches[0]
+
+
+def is_place(name: str) -> bool:
+    """Whether it is the `module:name` of an environment, and not of a family's member."""
+    return PLACE.fullmatch(name) is not None and "/" not in name
+
+
+def _registered(place: str) -> str:
+    """The name of the family at `module:name`, which is registered from now on."""
+    family = FAMILIES.find(place)
+    try:
+        FAMILIES.register(family.name, family)
+    except ValueError as error:
+        raise BrokenPluginError(f"environment family {place!r} cannot be used: {error}") from None
+    return family.name
 
 
 def register_with_gymnax() -> None:

@@ -1,28 +1,44 @@
 """Suites: named lists of environments that objectives are evaluated on.
 
 `SUITES` holds those below and the ones that other modules of `envs` define: a family offers its own
-with `SUITES = (Suite(...), ...)` in its module.
+with `SUITES = (Suite(...), ...)` in its module. `suite` makes one of a single environment as well.
 """
 
 import functools
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 from gymnax.environments.environment import Environment
 from jaxtyping import Array, Key
 
-from rl_discovery.discovery.registry import Registry, UnknownNameError
+from rl_discovery.discovery.registry import Registry, UnknownNameError, at_place
 from rl_discovery.envs.gridworld.maps import MAZES
 from rl_discovery.envs.levels import EnvParams, LevelDistribution
-from rl_discovery.envs.registry import distributions, make, modules, skipped
+from rl_discovery.envs.options import split_options
+from rl_discovery.envs.registry import (
+    distribution,
+    distributions,
+    full_name,
+    is_place,
+    make,
+    modules,
+    names,
+    skipped,
+)
 
 EVALUATION_FOLD = 0x5EED1E55
 """What the seed's key is folded with to draw evaluation levels. Training folds counters that start
 at 0 (generations, lanes), which never get here, so that its levels are others whatever the seeds."""
 
 UNITS = ("updates", "env_steps")
+
+LEVELS = 16
+"""Levels of a distribution that no suite has."""
+
+ENV_STEPS = 100_000
+"""Horizon on an environment that no suite has and that has no horizons of its own."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +98,13 @@ class Suite:
 
     def _environment_levels(self, name: str, seed: int) -> tuple[Environment, EnvParams]:
         first, count = self.first_level, self.levels_per_environment
-        distribution = distributions().get(name)
-        if distribution is None:  # one fixed task, not a distribution of levels
+        plain, options = split_options(name)
+        known = distributions().get(plain)
+        if known is None:  # one fixed task, not a distribution of levels
             env, params = make(name, seed)
             return env, jax.tree.map(lambda leaf: jnp.stack([jnp.asarray(leaf)] * count), params)
-        return distribution.env, _sample(distribution, name, jax.random.key(seed), first, count)
+        chosen = distribution(name) if options else known
+        return chosen.env, _sample(chosen, plain, jax.random.key(seed), first, count)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 3, 4))
@@ -103,14 +121,46 @@ def _sample(
 
 
 def suite(name: str) -> Suite:
-    """The suite of that name.
+    """The suite of that name, or one of a single environment.
+
+    An environment is evaluated as in the first suite that has it. One that no suite has lives for the
+    shortest and the longest lifetime of its level distribution, or for `ENV_STEPS` environment steps.
+
+    Args:
+        name: of a suite ("unseen"), a level distribution ("gridworld/dense") or an environment
+            ("CartPole-v1", "brax/ant,backend=spring"); or where one of these stands in a module that is
+            loaded ("my_module:SUITE", "my_module:Env", "my_module:FAMILY/short").
+
+    Returns:
+        The suite.
 
     Raises:
-        UnknownNameError: there is none.
+        UnknownNameError: nothing has this name.
+        UnusableEnvironmentError: the environment cannot be used here.
+        BrokenPluginError: what `module:name` names cannot be used.
     """
-    if name not in SUITES:
-        raise UnknownNameError("suite", name, SUITES, "suites", skipped())
-    return SUITES[name]
+    if name in SUITES:
+        return SUITES[name]
+    if is_place(name) and isinstance(thing := at_place("suite or environment", name), Suite):
+        return thing
+    try:
+        return _of_environment(full_name(name))
+    except UnknownNameError:
+        note = f", `rl-discovery list envs` the environments{skipped()}"
+        known = {*SUITES, *(full for full, _ in names())}
+        raise UnknownNameError("suite or environment", name, sorted(known), "suites", note) from None
+
+
+def _of_environment(name: str) -> Suite:
+    known = distributions().get(split_options(name)[0])
+    description = f"{name} alone"
+    for one in SUITES.values():
+        if split_options(name)[0] in one.environments:
+            return replace(one, name=name, description=description, environments=(name,))
+    if known is None or known.horizon is None:
+        levels = 1 if known is None else LEVELS
+        return Suite(name, description, (name,), (ENV_STEPS,), levels, unit="env_steps")
+    return Suite(name, description, (name,), tuple(sorted({*known.horizon})), LEVELS)
 
 
 def discover() -> dict[str, Suite]:

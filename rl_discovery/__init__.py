@@ -40,7 +40,8 @@ def make_env(name: str, seed: int = 0, **options: Any) -> "tuple[Environment, En
 
     Args:
         name: `rl-discovery list envs` shows them: "gridworld/dense", "CartPole-v1", "brax/ant"; or a class
-            of your own, "my_module:Env". Options may follow: "brax/ant,backend=spring".
+            of your own, "my_module:Env", or of a family of yours, "my_module:FAMILY/short". Options may
+            follow: "brax/ant,backend=spring".
         seed: which level, where the name stands for a distribution of them.
         options: of the environment, in place of those in the name.
 
@@ -50,12 +51,18 @@ def make_env(name: str, seed: int = 0, **options: Any) -> "tuple[Environment, En
     Raises:
         UnknownNameError, UnusableEnvironmentError, BrokenPluginError: there is none, or it cannot be used.
     """
-    from rl_discovery.discovery.registry import PLACE, load_plugin
     from rl_discovery.envs import make
+
+    _load_place(name)
+    return make(name, seed, **options)
+
+
+def _load_place(name: str) -> None:
+    """Imports the module of `module:name`."""
+    from rl_discovery.discovery.registry import PLACE, load_plugin
 
     if place := PLACE.fullmatch(name.partition(",")[0]):
         load_plugin(place[1])
-    return make(name, seed, **options)
 
 
 def evaluate(
@@ -90,6 +97,9 @@ def evaluate(
     if not isinstance(objectives, Mapping):
         objectives = {name: checkpoints.load_objective(name) for name in objectives}
     chosen = [suites] if isinstance(suites, str | envs.Suite) else suites
+    for suite in chosen:
+        if isinstance(suite, str):
+            _load_place(suite)
     known = [envs.suite(suite) if isinstance(suite, str) else suite for suite in chosen]
     if options.get("workers") is None:
         trained = objectives.values()

@@ -49,7 +49,8 @@ class Arguments:
     shortest to its longest lifetime)."""
 
     suite: str = "unseen"
-    """Where agents are trained: on the first environment of this suite (`rl-discovery list suites`)."""
+    """Where agents are trained: on the first environment of this suite (`rl-discovery list suites`), or on
+    this level distribution."""
 
     levels: int = 16
     """Levels that agents are trained on."""

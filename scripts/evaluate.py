@@ -40,7 +40,7 @@ class OutputError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Train agents from scratch with each objective on every level of a suite and score what they reach.
+    """Train agents from scratch with each objective on every level of a suite, and score them.
 
     Scores are (return - random policy) / (best policy - random policy), where both can be computed.
     """
@@ -50,10 +50,11 @@ class Arguments:
     A name of which there is a file or folder too is spelled shipped:NAME or ./NAME."""
 
     suite: tuple[str, ...] = ("unseen",)
-    """What to train on, one or several (`rl-discovery list suites`)."""
+    """What to train on, one or several: suites (`rl-discovery list suites`), level distributions
+    (gridworld/dense), environments (CartPole-v1), or of a module of yours my_module:FAMILY/NAME."""
 
     horizons: tuple[int, ...] = ()
-    """Lifetimes in the suites' unit (default: each suite's own)."""
+    """Lifetimes in the suites' unit, agent updates or environment steps (default: each suite's own)."""
 
     seeds: int = 5
     """Agents per level; fewer than three give no confidence interval."""
@@ -62,29 +63,30 @@ class Arguments:
     """Objectives to compare with, named as OBJECTIVE is."""
 
     tune: Flag = False
-    """Let each hand-written objective choose among nine settings first: step sizes and entropy bonus."""
+    """First choose the best of nine settings for each hand-written objective (step size, entropy bonus)."""
 
     levels: int | None = None
-    """Levels drawn from each environment of the suite (default: the suite's own number)."""
+    """Levels drawn from each level distribution (default: the suite's own number)."""
 
     workers: int | None = None
-    """Workers of every agent (default: on control suites the published number, on others what the first
-    objective that was evolved was trained with)."""
+    """Workers (copies of the environment) per agent. Default: the published number on control suites;
+    elsewhere the number that the first evolved objective was trained with."""
 
     block_size: int | None = None
-    """Agents trained side by side on a device (default: 128 workers' worth; a GPU wants thousands)."""
+    """Agents trained side by side on a device (default: as many as have 128 workers together; a GPU needs
+    thousands)."""
 
     devices: int | None = None
-    """Devices to use (default: all; on a CPU one per core). Results do not depend on it."""
+    """Devices to use (default: all; on a CPU one per core). Does not change the results."""
 
     curve_points: int = evaluation.CURVE_POINTS
-    """Points of the learning curves, the end included; each costs 16 episodes per agent."""
+    """Points of each learning curve, including the end; each point costs 16 episodes per agent."""
 
     cache: Flag = True
-    """Keep finished outcomes and use them again; an evaluation that was stopped goes on where it was."""
+    """Store finished results and reuse them, so that a stopped evaluation continues where it was."""
 
     out: Path | None = None
-    """Folder for results and figures (default: the run directory, if OBJECTIVE is a single one)."""
+    """Folder for results and figures (default: the run directory, if OBJECTIVE is a single run)."""
 
     json: Flag = False
     """Print the results as one JSON document."""
@@ -94,7 +96,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command."""
     arguments = parse(Arguments, argv, "evaluate")
     _check(arguments)
-    chosen = [suites.suite(name) for name in dict.fromkeys(arguments.suite)]
+    chosen = list({suite.name: suite for suite in map(suites.suite, arguments.suite)}.values())
     if arguments.levels is not None:
         chosen = [dataclasses.replace(suite, levels_per_environment=arguments.levels) for suite in chosen]
     console = output.messages()

@@ -64,7 +64,7 @@ def test_ours_come_first_and_then_those_of_entry_points(entry_points):
 def test_what_is_broken_is_skipped_and_says_why_where_it_is_asked_for(entry_points):
     registry = numbers()
     assert {*registry.broken} == {"text", "missing", "unimportable", "one"}
-    assert registry.broken["one"].endswith("there is a number called 'one' already")
+    assert registry.broken["one"].endswith("another number is called 'one' already")
     assert registry.find("one") == 1
     reasons = {
         "text": "it is a str, not a builtins.int",
@@ -116,7 +116,7 @@ def test_what_is_registered_in_python_is_found_and_no_name_is_taken_twice():
     registry.register("three", 3)
     registry.register("three", 3)  # a module that is imported again
     assert registry.find("three") == 3
-    with pytest.raises(ValueError, match="there is a number called 'one' already"):
+    with pytest.raises(ValueError, match="another number is called 'one' already"):
         registry.register("one", 11)
     with pytest.raises(TypeError, match=r"it is a str, not a builtins\.int"):
         registry.register("four", "4")

@@ -1,4 +1,6 @@
 import dataclasses
+import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +8,7 @@ import pytest
 from gymnax.environments.environment import Environment
 
 from rl_discovery import envs
+from rl_discovery.discovery.registry import BrokenPluginError
 from rl_discovery.envs import SUITES, Suite
 from rl_discovery.envs.gridworld import maps
 
@@ -118,3 +121,56 @@ def test_a_suite_with_an_unknown_environment_says_so():
     suite = dataclasses.replace(SUITES["small"], environments=("gridworld/smal",))
     with pytest.raises(envs.UnknownNameError, match="gridworld/small"):
         suite.levels(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "full", "horizons", "unit"),
+    [
+        ("CartPole-v1", "CartPole-v1", SUITES["classic"].horizons, "env_steps"),
+        ("gridworld/dense", "gridworld/dense", SUITES["tabular"].horizons, "updates"),
+        ("dense", "gridworld/dense", SUITES["tabular"].horizons, "updates"),
+        ("all_vrandlife", "gridworld/all_vrandlife", (10, 250), "updates"),
+        ("Pong-misc", "Pong-misc", (100_000,), "env_steps"),
+    ],
+)
+def test_an_environment_is_a_suite_of_its_own_with_the_horizons_that_it_has_elsewhere(
+    name, full, horizons, unit
+):
+    suite = envs.suite(name)
+    assert (suite.name, suite.environments) == (full, (full,))
+    assert (suite.horizons, suite.unit) == (horizons, unit)
+
+
+def test_options_in_a_name_change_the_environment_and_not_its_levels():
+    names = ("gridworld/dense", "gridworld/dense,observation=planes")
+    (_, tables, params), (_, planes, same) = (envs.suite(name).levels(0)[0] for name in names)
+    assert (tables.observation, planes.observation) == ("tabular", "planes")
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, params, same))
+
+
+def test_a_family_and_a_suite_of_a_module_are_named_where_they_stand(monkeypatch):
+    toys = {
+        "short": envs.LevelDistribution(
+            name="short", description="", env=Environment(), sample_params=jax.random.key_data, horizon=(3, 9)
+        )
+    }
+    module = types.ModuleType("toy_module")
+    module.FAMILY = envs.Family("toys", "", distributions=toys, make=lambda name, seed: None)
+    module.SUITE = Suite("mine", "", ("toys/short",), (5,))
+    monkeypatch.setitem(sys.modules, "toy_module", module)
+    try:
+        suite = envs.suite("toy_module:FAMILY/short")
+        assert (suite.name, suite.horizons) == ("toys/short", (3, 9))
+        assert envs.suite("toy_module:SUITE") is module.SUITE
+        ((name, _, keys),) = envs.suite("toys/short").levels(0)
+        assert (name, len(keys)) == ("toys/short", suite.levels_per_environment)
+        with pytest.raises(
+            envs.UnknownNameError, match="unknown suite or environment 'toy_module:FAMILY/shrt'"
+        ):
+            envs.suite("toy_module:FAMILY/shrt")
+        other = envs.Family("toys", "another", distributions=toys, make=lambda name, seed: None)
+        module.FAMILY = other
+        with pytest.raises(BrokenPluginError, match="another environment family is called 'toys' already"):
+            envs.suite("toy_module:FAMILY/short")
+    finally:
+        envs.FAMILIES.refresh()

@@ -149,7 +149,7 @@ def test_a_hand_written_drift_has_no_formula(untrained, tmp_path, capsys):
         (("ppo", "--out", "out", "--seeds", "0"), 2, "--seeds must be at least 1, not 0"),
         (("ppo", "--out", "out", "--horizons", "0"), 2, "--horizons must be at least 1, not 0"),
         (("ppo", "--out", "out", "--horizons", "5", "5"), 2, "--horizons must differ"),
-        (("ppo", "--out", "out", "--suite", "nowhere"), 2, "unknown suite 'nowhere'"),
+        (("ppo", "--out", "out", "--suite", "nowhere"), 2, "unknown suite or environment 'nowhere'"),
         (("ppo", "--out", "file/out"), 1, "cannot write to file/out"),
     ],
 )

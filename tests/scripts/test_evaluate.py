@@ -223,7 +223,7 @@ def test_fewer_than_three_seeds_show_no_interval(untrained, capsys):
         (("a2c", "--seeds", "0"), 2, "--seeds must be at least 1, not 0"),
         (("a2c", "--levels", "0"), 2, "--levels must be at least 1, not 0"),
         (("a2c", "--horizons", "5", "5"), 2, "--horizons must differ"),
-        (("a2c", "--suite", "nowhere"), 2, "unknown suite 'nowhere'"),
+        (("a2c", "--suite", "nowhere"), 2, "unknown suite or environment 'nowhere'"),
         (("nothing-like-it",), 2, "nothing-like-it"),
         (("a2c", "--baselines", "nothing-like-it"), 2, "nothing-like-it"),
         (("a2c", "--out", "file/out"), 1, "cannot write to file/out"),
