@@ -2,7 +2,8 @@
 
 `brax/ant` is the environment as Brax makes it; the option `backend` picks the physics and `action_repeat`
 holds each action for several steps. As in Brax's own training, an episode begins again where its worker's
-first one began: a new initial state each time would cost as much as a step. Brax comes with the extra `brax`.
+first one began: a new initial state each time would cost as much as a step. Brax is an optional package, the
+extra `brax`.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from flax import struct
 from gymnax.environments import environment, spaces
 from jaxtyping import Array, Bool, Float, Key
 
+from rl_discovery.discovery.extras import install
 from rl_discovery.envs.levels import EnvParams, Family, UnusableEnvironmentError
 from rl_discovery.envs.suites import Suite
 
@@ -212,9 +214,7 @@ class BraxEnvironment(environment.Environment[BraxState, BraxParams]):
 def load_task(task: str, backend: Backend) -> Any:
     """Brax's environment, made once: its model is read from a file."""
     if not INSTALLED:
-        raise UnusableEnvironmentError(
-            f"brax/{task} needs Brax, which is not installed: pip install 'rl-discovery[brax]'"
-        )
+        raise UnusableEnvironmentError(f"brax/{task} needs Brax, which is not installed: {install('brax')}")
     # Importing Brax prints that it found no warp (not needed here) and is no longer developed; MuJoCo writes
     # its warnings to a file in the working directory.
     with (

@@ -118,12 +118,15 @@ def family_of(name: str) -> Family:
         name: as for `distribution`.
 
     Returns:
-        The family.
+        The family; gymnax's for an environment of none.
 
     Raises:
         UnknownNameError: there is no such distribution, or several families have one.
     """
-    full = _full_name("level distribution", split_options(name)[0])
+    plain = split_options(name)[0]
+    if is_place(plain):
+        return GYMNAX
+    full = _full_name("level distribution", plain)
     return FAMILIES.get(full.partition("/")[0], GYMNAX)
 
 
@@ -252,7 +255,7 @@ def _full_name(kind: str, name: str) -> str:
     """The full name of what `name` means, which may lack its family or say where the family is."""
     if name in REFUSED:
         raise UnusableEnvironmentError(f"{name} cannot be used: {REFUSED[name]}")
-    if PLACE.fullmatch(name):
+    if PLACE.fullmatch(name) and not is_place(name):
         place, _, member = name.partition("/")
         name = f"{_registered(place)}/{member}"
     known = dict(names())

@@ -141,8 +141,10 @@ def suite(name: str) -> Suite:
     """
     if name in SUITES:
         return SUITES[name]
-    if is_place(name) and isinstance(thing := at_place("suite or environment", name), Suite):
-        return thing
+    if is_place(name):
+        thing: object = at_place("suite or environment", name)
+        if isinstance(thing, Suite):
+            return thing
     try:
         return _of_environment(full_name(name))
     except UnknownNameError:

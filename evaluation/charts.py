@@ -22,6 +22,9 @@ Values: TypeAlias = Sequence[float | None]
 THRESHOLDS = np.linspace(-0.25, 1.5, 71)
 """Scores of a performance profile."""
 
+PROFILE_RUNS = 10
+"""Fewest runs (seeds x environments) that a performance profile is drawn of."""
+
 Ends: TypeAlias = tuple[float | None, float | None, float | None]
 """A value with the ends of its interval."""
 
@@ -205,14 +208,17 @@ def curve_charts(results: Results, suite: str) -> Iterator[Chart]:
         yield Chart(f"curves-{suite}-{environment}", title, x, "Return", tuple(series))
 
 
-def profile_chart(results: Results, suite: str, horizon: int | None = None) -> Chart:
-    """Share of runs above each score, at one horizon: the longest, unless told otherwise."""
+def profile_chart(results: Results, suite: str, horizon: int | None = None) -> Chart | None:
+    """Share of runs above each score, at one horizon: the longest, unless told otherwise.
+
+    None where no objective has `PROFILE_RUNS` runs with scores: the shares would be a few steps.
+    """
     horizon = longest_horizon(results, suite) if horizon is None else horizon
     cells = [cell for cell in results.cells if (cell.suite, cell.horizon) == (suite, horizon)]
     styles, series, bands = styles_of(_labels(cells)), [], False
     for label in styles:
         scores = score_matrix([cell for cell in cells if cell.objective == label])
-        if scores is None:
+        if scores is None or scores.size < PROFILE_RUNS:
             continue
         share = performance_profile(scores, THRESHOLDS)
         ends = profile_band(scores, THRESHOLDS)
@@ -222,6 +228,8 @@ def profile_chart(results: Results, suite: str, horizon: int | None = None) -> C
         half = f"{above[-1] if above.size else THRESHOLDS[0]:.2f}"
         text = f"{label}: half of the runs are above {half}"
         series.append(Series(label, styles[label], THRESHOLDS.tolist(), share.tolist(), low, high, text=text))
+    if not series:
+        return None
     title = f"Performance profile on “{suite}”, lifetime {horizon:,}"
     x = "Normalised return τ" if bands else f"Normalised return τ ({NO_INTERVAL})"
     return Chart(f"profile-{suite}", title, x, "Share of runs above τ", tuple(series), from_zero=True)

@@ -95,7 +95,8 @@ def curves_figure(results: Results) -> Figure:
 def profiles_figure(results: Results) -> Figure | None:
     """Performance profiles, a panel per suite and horizon: share of runs above each score.
 
-    None where no suite has scores. Bands are 95 % bootstrap intervals, with three seeds or more.
+    None where no suite has scores of enough runs (`charts.PROFILE_RUNS`). Bands are 95 % bootstrap intervals,
+    with three seeds or more.
     """
     places = [
         (suite, horizon)
@@ -103,9 +104,10 @@ def profiles_figure(results: Results) -> Figure | None:
         if results.scored(suite)
         for horizon in sorted({cell.horizon for cell in results.cells if cell.suite == suite})
     ]
-    if not places:
+    charts = [chart for place in places if (chart := profile_chart(results, *place)) is not None]
+    if not charts:
         return None
-    figure = _figure([profile_chart(results, *place) for place in places], one_legend=True)
+    figure = _figure(charts, one_legend=True)
     for ax in figure.axes:
         ax.axvline(1.0, color=INK, linewidth=0.9, linestyle=DASHES, zorder=1.5)
         ax.set_ylim(0, 1.02)

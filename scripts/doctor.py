@@ -8,7 +8,6 @@ import platform
 import re
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Literal
 
 from packaging.requirements import Requirement
 
+from rl_discovery.discovery.extras import bare, install, of_extra, pip_install, requirements
 from rl_discovery.scripts import output, runtime
 from rl_discovery.scripts.arguments import parse
 
@@ -30,12 +30,11 @@ VECTOR_FLAGS = {
 
 EXTRAS = {
     "brax": "continuous-control environments",
+    "tensorboard": "to see a run's metrics with `tensorboard --logdir RUN`",
     "wandb": "logging to Weights & Biases",
-    "analysis": "the formula that `analyse` finds",
-    "report": "the page of `report`",
     "notebooks": "the transfer notebooks",
 }
-"""Optional extras, and what one cannot do without."""
+"""Optional extras, and what each is for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,18 +106,6 @@ def software() -> Iterator[Check]:
     yield Check("system", "ok", f"{platform.system()} {platform.release()} {platform.machine()}")
 
 
-def requirements() -> list[Requirement]:
-    """What the package declares: installed metadata, or pyproject.toml in a checkout."""
-    try:
-        declared = metadata.requires("rl-discovery") or []
-    except metadata.PackageNotFoundError:
-        project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-        extra = project["optional-dependencies"].items()
-        optional = [f'{line}; extra == "{name}"' for name, lines in extra for line in lines]
-        declared = [*project["dependencies"], *optional]
-    return [Requirement(line) for line in declared]
-
-
 def packages(declared: Iterable[Requirement]) -> Iterator[Check]:
     """Required packages: there, and of a version that we support."""
     for requirement in declared:
@@ -129,12 +116,9 @@ def packages(declared: Iterable[Requirement]) -> Iterator[Check]:
 def extras(declared: Sequence[Requirement]) -> Iterator[Check]:
     """Optional packages that are missing, by what they are for."""
     for extra, purpose in EXTRAS.items():
-        wanted = [r for r in declared if r.marker and not r.marker.evaluate({"extra": ""})]
-        wanted = [r for r in wanted if r.marker and r.marker.evaluate({"extra": extra})]
-        missing = [_bare(r) for r in wanted if _package(r).status == "broken"]
+        missing = [bare(r) for r in of_extra(extra, declared) if _package(r).status == "broken"]
         if missing:
-            install = " ".join(f"'{name}'" for name in missing)
-            yield Check(f"extra {extra}", "note", f"missing: {purpose}", f"pip install {install}")
+            yield Check(f"extra {extra}", "note", f"missing: {purpose}", pip_install(missing))
         else:
             yield Check(f"extra {extra}", "ok", purpose)
 
@@ -196,27 +180,18 @@ def devices() -> Iterator[Check]:
     status: Status = "ok" if total == 512 else "broken"
     yield Check("devices", status, f"{len(devices)} x {', '.join(kinds)} ({devices[0].platform})")
     if devices[0].platform == "cpu" and Path("/dev/nvidia0").exists():
-        yield Check("gpu", "note", "an NVIDIA GPU that JAX does not use", "pip install 'jax[cuda13]'")
+        yield Check("gpu", "note", "an NVIDIA GPU that JAX does not use", install("cuda"))
 
 
 def _package(requirement: Requirement) -> Check:
     try:
         version = metadata.version(requirement.name)
     except metadata.PackageNotFoundError:
-        return Check(requirement.name, "broken", "missing", f"pip install '{_bare(requirement)}'")
+        return Check(requirement.name, "broken", "missing", pip_install([bare(requirement)]))
     if not requirement.specifier.contains(version, prereleases=True):
-        return Check(
-            requirement.name,
-            "broken",
-            f"{version}, needs {requirement.specifier}",
-            f"pip install '{_bare(requirement)}'",
-        )
+        needs = f"{version}, needs {requirement.specifier}"
+        return Check(requirement.name, "broken", needs, pip_install([bare(requirement)]))
     return Check(requirement.name, "ok", version)
-
-
-def _bare(requirement: Requirement) -> str:
-    """The requirement as pip takes it, without the marker that names its extra."""
-    return str(requirement).partition(";")[0].strip()
 
 
 def _memory() -> str:

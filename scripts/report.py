@@ -1,5 +1,6 @@
-"""`rl-discovery report RUN...`: a run, or several beside each other, as one HTML file."""
+"""`rl-discovery report RUN...`: runs or objectives, one or several beside each other, as one HTML file."""
 
+import contextlib
 import dataclasses
 import datetime
 from collections.abc import Sequence
@@ -10,9 +11,11 @@ import tyro
 from rl_discovery.checkpoints import load_objective, spelling
 from rl_discovery.checkpoints.atomic import replace_file
 from rl_discovery.checkpoints.fields import changed
+from rl_discovery.checkpoints.loading import find_path
 from rl_discovery.checkpoints.provenance import versions
 from rl_discovery.checkpoints.run_directory import OBJECTIVE
-from rl_discovery.envs.registry import family_of
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.envs.registry import full_name
 from rl_discovery.evaluation import report
 from rl_discovery.meta.config import RunConfig, from_json, to_json
 from rl_discovery.meta.errors import ConfigError
@@ -26,17 +29,18 @@ from rl_discovery.scripts.flags import flag
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Write a run's report as one HTML file that opens offline: summary, curves, evaluation, analysis,
-    agents, levels, configuration, provenance. Several runs are compared on one page.
+    """Write a report on a run or an objective as one HTML file that opens offline: results, curves,
+    evaluation, analysis, agents, levels, configuration, provenance. Several are compared on one page.
 
-    `evaluate` and `analyse` fill their sections: run them first. Needs the extra `report`.
+    `evaluate` and `analyse` fill their sections: run them first.
     """
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run directories."""
+    runs: tyro.conf.Positional[tuple[str, ...]]
+    """Run directories, exported .safetensors files, or names of shipped objectives."""
 
     out: Path | None = None
-    """The file to write; replaced if it is there (default: report.html in the directory of a single run)."""
+    """The file to write, replaced if it exists (default: report.html in the run directory, if RUN is a
+    single one)."""
 
     evaluation: tuple[Path, ...] = ()
     """A results.json or its folder for each RUN (default: the run's own)."""
@@ -45,7 +49,7 @@ class Arguments:
     """An analysis.json or its folder for each RUN (default: the run's own)."""
 
     levels: int = 3
-    """Levels on which an agent is trained to be shown before and after; 0: none."""
+    """Levels on which an agent is trained, to be shown before and after; 0: none."""
 
     seed: int = 0
     """Seed of these levels and agents."""
@@ -55,11 +59,11 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command."""
     arguments = parse(Arguments, argv, "report")
     _check(arguments)
-    report.require("report", "a report needs", {"plotly": "plotly", "jinja2": "jinja2"})
-    out = arguments.out or arguments.runs[0] / "report.html"
+    paths = [find_path(name) for name in arguments.runs]
+    out = arguments.out or _beside(paths)
     console = output.messages()
     with output.only_json():
-        sources = _sources(arguments)
+        sources = [_source(arguments, index, label) for index, label in enumerate(_labels(arguments, paths))]
         check_writable(out.parent)
         document = report.gather(
             sources,
@@ -77,8 +81,8 @@ def _check(arguments: Arguments) -> None:
     runs = arguments.runs
     if not runs:
         raise UsageError("which run? (`rl-discovery report --help` says what can be named)")
-    if len({path.resolve() for path in runs}) < len(runs):
-        raise UsageError(f"runs must differ from each other, not {' '.join(map(str, runs))}")
+    if len(set(runs)) < len(runs):
+        raise UsageError(f"runs must differ from each other, not {' '.join(runs)}")
     if len(runs) > 1 and arguments.out is None:
         raise UsageError("where to? give --out FILE.html for several runs")
     if arguments.out is not None and arguments.out.suffix not in (".html", ".htm"):
@@ -92,21 +96,53 @@ def _check(arguments: Arguments) -> None:
             raise UsageError(f"--{name} takes one path for each RUN: {len(runs)}, not {len(given)}")
 
 
-def _sources(arguments: Arguments) -> list[report.Source]:
-    names = [path.resolve().name for path in arguments.runs]
-    sources = []
-    for i, path in enumerate(arguments.runs):
-        files = report.read_run(
-            path,
-            names[i] if names.count(names[i]) == 1 else str(path),
-            arguments.evaluation[i] if arguments.evaluation else None,
-            arguments.analysis[i] if arguments.analysis else None,
-        )
+def _is_run(path: Path | None) -> bool:
+    return path is not None and not path.is_file() and path.suffix != ".safetensors"
+
+
+def _beside(paths: Sequence[Path | None]) -> Path:
+    (path,) = paths
+    if path is None or not _is_run(path):
+        raise UsageError("where to? give --out FILE.html for an objective that is no run")
+    return path / "report.html"
+
+
+def _labels(arguments: Arguments, paths: Sequence[Path | None]) -> list[str]:
+    """What the page calls them: the last part of their names where that is unique."""
+    short = [
+        word.removeprefix(spelling.SHIPPED) if path is None else path.resolve().name
+        for word, path in zip(arguments.runs, paths, strict=True)
+    ]
+    short = [name.removesuffix(".safetensors") for name in short]
+    return [
+        name if short.count(name) == 1 else word for word, name in zip(arguments.runs, short, strict=True)
+    ]
+
+
+def _source(arguments: Arguments, index: int, label: str) -> report.Source:
+    word, path = arguments.runs[index], find_path(arguments.runs[index])
+    results, analysis = (
+        given[index] if given else None for given in (arguments.evaluation, arguments.analysis)
+    )
+    if path is not None and _is_run(path):
+        files = report.read_run(path, label, results, analysis)
+        objective = load_objective(path) if (path / OBJECTIVE).exists() else None
         config = _config(files)
-        files = dataclasses.replace(files, config=to_json(config))  # with what an older version left out
-        source = (files, reproduce(config, path), _reported(files, config), arguments.levels, arguments.seed)
-        sources.append(report.Source(*source))
-    return sources
+        reported = None if objective is None else _reported(objective, config)
+    else:
+        objective = load_objective(word)
+        if not objective.card:
+            raise UsageError(f"{label} is hand-written: a report is of a run or of an evolved objective")
+        files = report.read_card(word if path is None else path, label, objective, results, analysis)
+        config, reported = None, None
+        with contextlib.suppress(ValueError):  # cards come from everywhere, and from other versions
+            config = from_json(files.config)
+            reported = _reported(objective, config)
+    if config is None:
+        return report.Source(files, None, None, arguments.levels, arguments.seed)
+    files = dataclasses.replace(files, config=to_json(config))  # with what an older version left out
+    run_dir = path if path is not None and _is_run(path) else Path("runs") / label
+    return report.Source(files, reproduce(config, run_dir), reported, arguments.levels, arguments.seed)
 
 
 def _config(files: report.RunFiles) -> RunConfig:
@@ -114,22 +150,15 @@ def _config(files: report.RunFiles) -> RunConfig:
         return from_json(files.config)
     except ConfigError as error:
         raise report.ReportError(
-            f"{files.path / 'config.json'} is damaged or of another version: {error}; restore a backup"
+            f"{files.path}/config.json is damaged or of another version: {error}; restore a backup"
         ) from None
 
 
-def _reported(files: report.RunFiles, config: RunConfig) -> report.ReportedRun | None:
+def _reported(objective: TrainedObjective, config: RunConfig) -> report.ReportedRun:
     """What agents are trained with and on; of several environments the first."""
-    if not (files.path / OBJECTIVE).exists():
-        return None
-    distribution = config.levels.build()
-    family = family_of(config.levels.distribution)
-    full = (
-        f"{family.name}/{distribution.name}"
-        if distribution.name in family.distributions
-        else distribution.name
+    return report.ReportedRun(
+        objective, config.levels.build(), full_name(config.levels.distribution), config.agent
     )
-    return report.ReportedRun(load_objective(files.path), distribution, full, config.agent)
 
 
 def reproduce(config: RunConfig, run_dir: Path) -> str:

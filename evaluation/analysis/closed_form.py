@@ -30,7 +30,6 @@ from rl_discovery.evaluation.analysis.drift import ADVANTAGE, LOG_RATIO, SPAN
 from rl_discovery.evaluation.analysis.moments import SHARES
 from rl_discovery.evaluation.analysis.record import ClosedForm, FitError, Step, Term
 from rl_discovery.evaluation.analysis.rollout_samples import RolloutSamples
-from rl_discovery.evaluation.errors import require
 
 SLACK = 0.005
 """A formula may explain this share of the variance less than the best one, if it has fewer terms."""
@@ -81,15 +80,6 @@ class Points:
         return jnp.asarray(self.log_ratio, jnp.float32), jnp.asarray(self.advantage, jnp.float32), progress
 
 
-def require_sklearn() -> None:
-    """Makes sure of scikit-learn.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    require("analysis", "no formula: it needs", {"sklearn": "scikit-learn"})
-
-
 def can_fit(objective: TrainedObjective) -> bool:
     """Whether it is a learned drift."""
     return isinstance(objective.rule, LPO | ClosedFormDrift)
@@ -118,7 +108,6 @@ def fit(
         What was found, and the formula as an objective.
 
     Raises:
-        MissingExtraError: scikit-learn is not installed.
         TooFewPointsError: fewer points to fit than folds, or none to test the formula on.
         ValueError: no learned drift.
     """
@@ -170,11 +159,7 @@ def sparse_regression(
         design: points x terms.
         target: one number per point.
         most_terms: coefficients that may differ from 0.
-
-    Raises:
-        MissingExtraError: scikit-learn is not installed.
     """
-    require_sklearn()
     from sklearn.linear_model import OrthogonalMatchingPursuit
     from sklearn.model_selection import GridSearchCV, KFold
 

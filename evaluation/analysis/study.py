@@ -19,7 +19,6 @@ from rl_discovery.evaluation.analysis.lifetimes import Setting, analyse_lifetime
 from rl_discovery.evaluation.analysis.moments import Moment, horizon_blind, moments
 from rl_discovery.evaluation.analysis.record import Analysis, ClosedForm, Subject
 from rl_discovery.evaluation.analysis.rollout_samples import sample_rollouts
-from rl_discovery.evaluation.errors import MissingExtraError
 
 HORIZONS = (10, 50, 250)
 """N that are looked at where nobody knows what an objective has lived for, as in gridworld/all_vrandlife."""
@@ -110,10 +109,9 @@ def analyse(
     if closed_form.can_fit(objective):
         progress("formula")
         try:
-            closed_form.require_sklearn()
             samples = sample_rollouts(objective, setting)
             record, formula = closed_form.fit(objective, samples, setting.horizon, horizons, most_terms)
-        except (MissingExtraError, closed_form.TooFewPointsError) as error:
+        except closed_form.TooFewPointsError as error:
             note = str(error)
     analysis = Analysis(
         objective=_subject(objective, source),

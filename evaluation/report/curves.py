@@ -52,9 +52,21 @@ def columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
 
 def last_mean(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[float, int] | None:
     """Mean over the last `SMOOTHING` of the generations, and how many these are; None without numbers."""
-    count = max(1, round(len(rows) * SMOOTHING))
-    values = np.array([_number(row.get(name)) for row in rows[-count:]])
-    return (float(np.nanmean(values)), count) if np.isfinite(values).any() else None
+    return _mean(rows[-_few(rows) :], name)
+
+
+def first_mean(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[float, int] | None:
+    """As `last_mean`, over the first generations."""
+    return _mean(rows[: _few(rows)], name)
+
+
+def _few(rows: Sequence[Mapping[str, Any]]) -> int:
+    return max(1, round(len(rows) * SMOOTHING))
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[float, int] | None:
+    values = np.array([_number(row.get(name)) for row in rows])
+    return (float(np.nanmean(values)), len(rows)) if np.isfinite(values).any() else None
 
 
 def _thinned(table: Mapping[str, np.ndarray], metrics: Sequence[str]) -> dict[str, Any]:

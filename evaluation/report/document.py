@@ -218,6 +218,7 @@ class RunPart:
 
     Attributes:
         name: how the page calls it.
+        verdict: what came out, in one sentence.
         headline: what was searched, how, on what.
         facts: its numbers.
         config: every field of the configuration.
@@ -226,10 +227,12 @@ class RunPart:
         commands: what makes them again: what for, and the command line.
         hints: commands that would fill what is missing, by section.
         evaluated: whether the evaluation has it.
+        card_scores: scores of an objective's card, for want of an evaluation.
         no_agents: why there are none.
     """
 
     name: str
+    verdict: str
     headline: str
     facts: tuple[Fact, ...]
     config: Table
@@ -240,6 +243,7 @@ class RunPart:
     commands: tuple[tuple[str, str], ...]
     hints: Mapping[str, str]
     evaluated: bool
+    card_scores: Table | None = None
     no_agents: str = ""
 
 
@@ -251,7 +255,8 @@ class Document:
         title: of the page.
         made: when and by which version.
         runs: one, or several that are compared.
-        curves: of all runs; None before the first generation has ended.
+        curves: of all runs; None before the first generation has ended, and of objectives' files.
+        no_curves: why there are none.
         differences: of their configurations; None for one run.
         evaluation: of all runs that were evaluated; None if none was.
     """
@@ -260,5 +265,6 @@ class Document:
     made: str
     runs: tuple[RunPart, ...]
     curves: Curves | None
+    no_curves: str
     differences: Table | None
     evaluation: EvaluationPart | None

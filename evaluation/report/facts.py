@@ -1,4 +1,4 @@
-"""What a run is and where its numbers come from: summary, configuration, provenance, commands."""
+"""What came out, what a run is, where its numbers come from: summary, configuration, provenance, commands."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,17 +9,84 @@ from rl_discovery.checkpoints.fields import flatten
 from rl_discovery.checkpoints.loading import is_named
 from rl_discovery.checkpoints.provenance import versions
 from rl_discovery.checkpoints.spelling import SHIPPED
-from rl_discovery.discovery.formatting import count, duration, number, setting
-from rl_discovery.evaluation.report.curves import last_mean
+from rl_discovery.discovery.formatting import (
+    MISSING,
+    count,
+    difference,
+    duration,
+    interval,
+    number,
+    plural,
+    setting,
+)
+from rl_discovery.evaluation.report.curves import first_mean, last_mean
 from rl_discovery.evaluation.report.document import Fact
 from rl_discovery.evaluation.report.figures import slug
 from rl_discovery.evaluation.report.files import RunFiles
-from rl_discovery.evaluation.results import Results
+from rl_discovery.evaluation.results import Aggregate, Results
 from rl_discovery.evaluation.tables import Table
+
+
+def verdict(run: RunFiles) -> str:
+    """What came out, in one sentence: the score at the longest lifetime beside that of the best other one.
+
+    The objective is called ahead or behind where their paired difference is more than two standard errors.
+    Without an evaluation, what the card says of one; without that, how fitness rose.
+    """
+    aggregates = run.card_scores if run.results is None else run.results.aggregate
+    scored = [a for a in aggregates if a.iqm is not None]
+    if not scored:
+        return _how_fitness_rose(run)
+    name = _subject(run, scored)
+    mine = max((a for a in scored if a.objective == name), key=lambda a: a.horizon)
+    others = [a for a in scored if (a.suite, a.horizon) == (mine.suite, mine.horizon) and a is not mine]
+    where = f"on “{mine.suite}”, lifetime {mine.horizon:,}"
+    score = f"a normalised return of {interval(mine.iqm, mine.ci_low, mine.ci_high)}"
+    if not others:
+        return f"{name} reaches {score} {where}."
+    best = max(others, key=lambda a: a.iqm or 0.0)
+    against = interval(best.iqm, best.ci_low, best.ci_high)
+    pairs = () if run.results is None else run.results.improvement
+    paired = next(
+        (
+            e.paired
+            for e in pairs
+            if (e.objective, e.over, e.suite, e.horizon) == (name, best.objective, mine.suite, mine.horizon)
+        ),
+        None,
+    )
+    if paired is None or paired.standard_error is None:
+        return f"{name} reaches {score} {where}; {best.objective} reaches {against}."
+    ahead = abs(paired.mean) > 2 * paired.standard_error
+    relation = ("ahead of" if paired.mean > 0 else "behind") if ahead else "level with"
+    return (
+        f"{name} is {relation} {best.objective} {where}: {score} against {against}, "
+        f"paired difference {difference(*paired)}."
+    )
+
+
+def _subject(run: RunFiles, scored: Sequence[Aggregate]) -> str:
+    """The label of the objective that the page is about: its own name, else the first."""
+    own = ((run.card or {}).get("objective") or {}).get("type")
+    labels = [a.objective for a in scored]
+    return own if own in labels else labels[0]
+
+
+def _how_fitness_rose(run: RunFiles) -> str:
+    if run.card is not None:
+        return "It has not been evaluated yet."
+    first, last = first_mean(run.rows, "fitness_mean"), last_mean(run.rows, "fitness_mean")
+    if first is None or last is None:
+        return "No result yet."
+    over = plural(len(run.rows), "generation")
+    return f"Mean fitness went from {number(first[0])} to {number(last[0])} in {over}; not evaluated yet."
 
 
 def headline(run: RunFiles) -> str:
     """What was searched, how, on what; in one sentence."""
+    if not run.config:
+        rule = ((run.card or {}).get("objective") or {}).get("type", "unknown")
+        return f"An exported objective, {str(rule).upper()}; its card does not say how it was evolved."
     objective, levels = run.config.get("objective") or {}, run.config.get("levels") or {}
     how = "evolution strategies" if run.config.get("trainer") == "es" else "meta-gradients"
     kind = str(objective.get("kind", "objective")).upper()
@@ -30,10 +97,11 @@ def headline(run: RunFiles) -> str:
 
 def summary(run: RunFiles) -> tuple[Fact, ...]:
     """The numbers that people ask for first."""
-    last: Mapping[str, Any] = run.rows[-1] if run.rows else {}
-    planned = run.config.get("generations")
-    done = len(run.rows)
-    facts = [Fact("Generations", f"{done:,}", f"of {planned:,} planned" if isinstance(planned, int) else "")]
+    last, planned = run.totals, run.config.get("generations")
+    facts = []
+    if isinstance(done := last["generations"], int):
+        detail = f"of {planned:,} planned" if isinstance(planned, int) else ""
+        facts.append(Fact("Generations", f"{done:,}", detail))
     if (mean := last_mean(run.rows, "fitness_mean")) is not None:
         value, last_few = mean
         detail = f"mean over the last {last_few:,} generations" if last_few > 1 else "of the last generation"
@@ -52,19 +120,34 @@ def summary(run: RunFiles) -> tuple[Fact, ...]:
             )
         )
     facts.append(Fact("Seed", str(run.config.get("seed"))))
-    if run.results is not None:
-        facts += _best_score(run.results)
+    scored = [
+        a for a in (run.card_scores if run.results is None else run.results.aggregate) if a.iqm is not None
+    ]
+    if scored:
+        facts.append(_best_score(_subject(run, scored), scored))
     return tuple(facts)
 
 
-def _best_score(results: Results) -> list[Fact]:
-    first = results.cells[0].objective
-    scored = [a for a in results.aggregate if a.objective == first and a.iqm is not None]
-    if not scored:
-        return []
+def card_scores(run: RunFiles) -> Table | None:
+    """The scores in an objective's card: a row per objective and suite, a column per horizon."""
+    scores = run.card_scores
+    if not scores:
+        return None
+    horizons = sorted({a.horizon for a in scores})
+    known = {(a.objective, a.suite, a.horizon): interval(a.iqm, a.ci_low, a.ci_high) for a in scores}
+    rows = tuple(
+        (label, suite, *(known.get((label, suite, horizon), MISSING) for horizon in horizons))
+        for label, suite in dict.fromkeys((a.objective, a.suite) for a in scores)
+    )
+    head = ("Objective", "Suite", *(f"{horizon:,}" for horizon in horizons))
+    return Table(f"Normalised return, from the card of {run.name}", head, rows, labels=2)
+
+
+def _best_score(first: str, aggregates: Sequence[Aggregate]) -> Fact:
+    scored = [a for a in aggregates if a.objective == first]
     longest = max((a for a in scored if a.suite == scored[0].suite), key=lambda a: a.horizon)
     where = f"{first} on “{longest.suite}”, lifetime {longest.horizon:,}"
-    return [Fact("Normalised return", number(longest.iqm), where)]
+    return Fact("Normalised return", number(longest.iqm), where)
 
 
 def configuration(run: RunFiles) -> Table:
@@ -88,11 +171,10 @@ def differences(runs: Sequence[RunFiles]) -> Table:
 
 def provenance(run: RunFiles, card: Mapping[str, Any]) -> Table:
     """Versions of every stage, seeds, steps, time, the objective's fingerprint."""
-    last: Mapping[str, Any] = run.rows[-1] if run.rows else {}
-    rows: list[tuple[str, str]] = [
-        ("Seed of meta-training", str(run.config.get("seed"))),
-        ("Generations", f"{len(run.rows):,}"),
-    ]
+    last = run.totals
+    rows: list[tuple[str, str]] = [("Seed of meta-training", str(run.config.get("seed")))]
+    if isinstance(done := last["generations"], int):
+        rows.append(("Generations", f"{done:,}"))
     for name, label in (("env_steps", "Environment steps"), ("wall_s", "Wall time")):
         if isinstance(value := last.get(name), int | float):
             rows.append(
@@ -143,7 +225,8 @@ def evaluate_commands(run: RunFiles) -> tuple[tuple[str, str], ...]:
     commands = []
     for suite in suites:
         words = _evaluate_words(run.results, suite)
-        out = ["--out", spelling.word(run.path / f"evaluation-{slug(suite)}")] if several else []
+        name = f"evaluation-{slug(suite)}" if several else "evaluation"
+        out = _out(run, name) if several or run.card is not None else []
         commands.append((suite, spelling.command("evaluate", run.path, *out, *words)))
     return tuple(commands)
 
@@ -170,4 +253,20 @@ def analyse_command(run: RunFiles) -> str | None:
     words = ["--suite", lives.suite, "--levels", str(lives.levels), "--seeds", str(lives.seeds)]
     words += ["--lifetime", str(lives.horizon), "--workers", str(lives.workers)]
     horizons = dict.fromkeys(d.horizon for d in run.analysis.horizon_blind.distances)
+    words += [] if run.card is None else _out(run, "analysis")
     return spelling.command("analyse", run.path, *words, "--horizons", *map(str, horizons))
+
+
+def hints(run: RunFiles) -> dict[str, str]:
+    """Commands that would fill the sections on evaluation and analysis."""
+    commands = {"evaluation": "evaluate", "analysis": "analyse"}
+    return {
+        section: spelling.command(command, run.path, *([] if run.card is None else _out(run, section)))
+        for section, command in commands.items()
+    }
+
+
+def _out(run: RunFiles, name: str) -> list[str]:
+    """The flag for a folder in the run directory, or in one that is called as the objective is."""
+    folder = run.path if isinstance(run.path, Path) and run.card is None else Path(run.name)
+    return ["--out", spelling.word(folder / name)]

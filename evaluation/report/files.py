@@ -1,10 +1,11 @@
-"""What a report is made of: the files of a run directory with its evaluation and its analysis.
+"""What a report is made of: a run directory or an objective's file, with its evaluation and its analysis.
 
 Everything is whole, or one line says which file is not. `checkpoints.run_directory` reads what the run wrote.
 """
 
 import contextlib
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,10 @@ from rl_discovery.checkpoints.run_directory import (
     read_gallery,
     read_metrics,
 )
+from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.evaluation.analysis.record import Analysis
 from rl_discovery.evaluation.errors import ReportError, ResultsError
-from rl_discovery.evaluation.results import Results, first_problem
+from rl_discovery.evaluation.results import Aggregate, Results, first_problem
 
 FORMAT = 1
 """Version of analysis.json; a higher one is refused."""
@@ -33,21 +35,22 @@ FORMAT = 1
 
 @dataclasses.dataclass(frozen=True)
 class RunFiles:
-    """What a run directory holds.
+    """What a run directory holds, or an objective's file with its card.
 
     Attributes:
-        path: the directory.
+        path: the directory or file; of a shipped objective its name, as commands take it.
         name: how the report calls it.
-        config: the resolved configuration.
+        config: the resolved configuration; empty where a card has none.
         versions: packages that the run was started with.
-        rows: of metrics.jsonl.
+        rows: of metrics.jsonl; an objective's file has none.
         results: of `evaluate`, if it was run.
         analysis: of `analyse`, if it was run.
         gallery: the curriculum's, if it drew one.
         objective_sha256: of the objective's file, if there is one.
+        card: of an objective's file; None for a run directory.
     """
 
-    path: Path
+    path: Path | str
     name: str
     config: Mapping[str, Any]
     versions: Mapping[str, str]
@@ -56,6 +59,25 @@ class RunFiles:
     analysis: Analysis | None
     gallery: bytes | None
     objective_sha256: str | None
+    card: Mapping[str, Any] | None = None
+
+    @property
+    def card_scores(self) -> tuple[Aggregate, ...]:
+        """The scores that the card has of an earlier evaluation; what is damaged is left out."""
+        evaluation = (self.card or {}).get("evaluation")
+        entries = evaluation.get("aggregate") if isinstance(evaluation, Mapping) else None
+        scores = []
+        for entry in entries if isinstance(entries, list) else ():
+            with contextlib.suppress(ValidationError):
+                scores.append(Aggregate.model_validate(entry))
+        return tuple(scores)
+
+    @property
+    def totals(self) -> Mapping[str, Any]:
+        """Generations, environment steps and seconds so far: of the last row, else of the card."""
+        if self.card is not None:
+            return {name: self.card.get(name) for name in ("generations", "env_steps")}
+        return {**(self.rows[-1] if self.rows else {}), "generations": len(self.rows)}
 
 
 def read_run(
@@ -89,6 +111,43 @@ def read_run(
             gallery=read_gallery(path),
             objective_sha256=objective_sha256(path),
         )
+
+
+def read_card(
+    path: Path | str,
+    name: str,
+    objective: TrainedObjective,
+    results: Path | None = None,
+    analysis: Path | None = None,
+) -> RunFiles:
+    """What an objective's file says of itself.
+
+    Args:
+        path: the file; of a shipped objective its name.
+        name: how to call it.
+        objective: what was loaded from there.
+        results: a results.json or its folder, if there is one.
+        analysis: an analysis.json or its folder, if there is one.
+
+    Raises:
+        ReportError: one of the two is not there or damaged.
+    """
+    results = _find("results.json", results, ())
+    analysis = _find("analysis.json", analysis, ())
+    card = objective.card
+    config, versions = (card.get(field) or {} for field in ("config", "versions"))
+    return RunFiles(
+        path=path,
+        name=name,
+        config=config,
+        versions=versions,
+        rows=(),
+        results=None if results is None else _read_results(results),
+        analysis=None if analysis is None else _read_analysis(analysis),
+        gallery=None,
+        objective_sha256=hashlib.sha256(path.read_bytes()).hexdigest() if isinstance(path, Path) else None,
+        card=card,
+    )
 
 
 @contextlib.contextmanager

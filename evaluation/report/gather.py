@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from rl_discovery.checkpoints import spelling
 from rl_discovery.evaluation.report import boards, facts
 from rl_discovery.evaluation.report.agents import POINTS, AgentHistory, ReportedRun, levels_of, train_agents
 from rl_discovery.evaluation.report.analysis import analysis_part
@@ -29,14 +28,14 @@ class Source:
 
     Attributes:
         files: of the run directory.
-        command: the command line that makes the run again.
+        command: the command line that makes the run again; None where nothing says how it was made.
         reported: for what is trained and drawn; None without a saved objective.
         levels: levels that agents are trained on; 0: none.
         seed: of these levels and agents.
     """
 
     files: RunFiles
-    command: str
+    command: str | None
     reported: ReportedRun | None
     levels: int
     seed: int
@@ -61,6 +60,9 @@ def gather(
         made=made,
         runs=tuple(_part(i, source, command, progress) for i, source in enumerate(sources)),
         curves=curves(runs),
+        no_curves="No generation has ended yet."
+        if any(run.card is None for run in runs)
+        else "The file of an objective does not hold the metrics of its run.",
         differences=facts.differences(runs) if len(runs) > 1 else None,
         evaluation=evaluation_part(runs),
     )
@@ -73,6 +75,7 @@ def _part(index: int, source: Source, command: str, progress: Callable[[str], No
     made += [("Analysis", facts.analyse_command(run)), ("This report", command)]
     return RunPart(
         name=run.name,
+        verdict=facts.verdict(run),
         headline=facts.headline(run),
         facts=facts.summary(run),
         config=facts.configuration(run),
@@ -81,19 +84,25 @@ def _part(index: int, source: Source, command: str, progress: Callable[[str], No
         analysis=None if run.analysis is None else analysis_part(f"analysis-{index}", run.analysis),
         provenance=facts.provenance(run, {} if source.reported is None else source.reported.objective.card),
         commands=tuple((what, line) for what, line in made if line is not None),
-        hints={
-            "evaluation": spelling.command("evaluate", run.path),
-            "analysis": spelling.command("analyse", run.path),
-        },
+        hints=facts.hints(run),
         evaluated=run.results is not None,
-        no_agents="No agents were asked for."
-        if source.reported is not None
-        else "There is no objective yet: the run has not reached a checkpoint.",
+        card_scores=None if run.results is not None else facts.card_scores(run),
+        no_agents=_why_no_agents(source),
     )
+
+
+def _why_no_agents(source: Source) -> str:
+    if source.reported is not None:
+        return "No agents were asked for."
+    if source.files.card is not None:
+        return "The objective's card does not say on which levels it was evolved."
+    return "There is no objective yet: the run has not reached a checkpoint."
 
 
 def _curriculum(source: Source) -> Curriculum:
     run, reported = source.files, source.reported
+    if not run.config:
+        return Curriculum("The objective's card does not say on which levels it was evolved.")
     settings = run.config.get("curriculum") or {}
     score = str(settings.get("score", "random"))
     if run.gallery is not None:

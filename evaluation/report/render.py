@@ -13,11 +13,7 @@ from rl_discovery.evaluation.report.document import Document, Explorer, Figure
 
 
 def render(document: Document) -> str:
-    """The page.
-
-    Raises:
-        ModuleNotFoundError: without the extra `report`; `require` says so in one line.
-    """
+    """The page as HTML."""
     import jinja2
     from plotly.offline import get_plotlyjs
 

@@ -52,8 +52,8 @@ def _figures(results: Results, suite: str) -> list[Figure]:
     if results.scored(suite):
         charts.append(gap_chart(results, suite))
     charts += [*([] if ahead is None else [ahead]), *curve_charts(results, suite)]
-    if results.scored(suite):
-        charts.append(profile_chart(results, suite))
+    if results.scored(suite) and (profile := profile_chart(results, suite)) is not None:
+        charts.append(profile)
     return [draw(chart) for chart in charts]
 
 

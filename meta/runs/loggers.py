@@ -33,6 +33,7 @@ from rich.progress import (
 from rl_discovery.checkpoints import untrusted
 from rl_discovery.checkpoints.atomic import replace_file
 from rl_discovery.checkpoints.run_directory import TENSORBOARD, WANDB, WANDB_ID
+from rl_discovery.discovery.extras import install
 from rl_discovery.meta.config import RunConfig, to_json
 from rl_discovery.meta.errors import ConfigError, RunError
 from rl_discovery.meta.runs.clock import USES, shares
@@ -274,7 +275,7 @@ class WeightsAndBiases:
             import wandb
         except ImportError:
             raise ConfigError(
-                "logging.wandb_project needs Weights & Biases: pip install 'rl-discovery[wandb]'"
+                f"logging.wandb_project needs Weights & Biases, which is not installed: {install('wandb')}"
             ) from None
         self._histogram, self._image = wandb.Histogram, wandb.Image
         self._points = Points(config.generations)

@@ -1,6 +1,5 @@
 """The command, small, on one objective of each kind."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -19,8 +18,7 @@ from rl_discovery.evaluation.analysis.record import Analysis
 from rl_discovery.scripts import cli
 
 TINY = ("--suite", "small", "--levels", "2", "--seeds", "3", "--lifetime", "4", "--terms", "3")
-HAS_LIBRARY = importlib.util.find_spec("sklearn") is not None
-FORMULA = {"closed_form.png", "closed_form.svg", "closed_form.safetensors"} if HAS_LIBRARY else set()
+FORMULA = {"closed_form.png", "closed_form.svg", "closed_form.safetensors"}
 
 
 @pytest.fixture
@@ -74,9 +72,6 @@ def test_a_learned_drift_has_figures_numbers_and_a_formula(tmp_path, monkeypatch
     )
     assert "lifetimes, n/N shuffled" in printed.err
     assert f"wrote {out / 'drift.png'}" in printed.err
-    if not HAS_LIBRARY:
-        assert found.closed_form is None
-        return
     assert found.closed_form is not None
     formula = checkpoints.load_objective(out / "closed_form.safetensors")
     assert [term.name for term in found.closed_form.terms] == list(formula.rule.terms)
@@ -108,19 +103,6 @@ def test_lpg_has_a_response_and_a_run_directory_keeps_it(untrained, tmp_path, ca
     assert found.lifetimes.workers == 3
 
 
-@pytest.mark.skipif(not HAS_LIBRARY, reason="needs scikit-learn")
-def test_without_scikit_learn_all_else_is_written(untrained, tmp_path, monkeypatch, capsys):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == "sklearn" else find(n, *a))
-    assert cli.main(["analyse", "lpo", *TINY, "--out", str(tmp_path)]) == 0
-    printed = capsys.readouterr()
-    assert "no formula: it needs scikit-learn (pip install 'rl-discovery[analysis]')" in printed.err
-    assert "It does not see the horizon." in printed.out
-    assert "Formula" not in printed.out
-    assert files(tmp_path) == pictures("drift", "drift_map", "drift_range", "lifetimes") | {"analysis.json"}
-
-
-@pytest.mark.skipif(not HAS_LIBRARY, reason="needs scikit-learn")
 def test_with_too_few_points_for_a_formula_all_else_is_written(untrained, tmp_path, capsys):
     least = ("--levels", "1", "--seeds", "1", "--lifetime", "1", "--horizons", "10")
     assert cli.main(["analyse", "lpo", *least, "--out", str(tmp_path)]) == 0

@@ -9,6 +9,7 @@ import shutil
 
 import pytest
 
+from rl_discovery.checkpoints import load_objective, save_objective
 from rl_discovery.meta.config import to_json
 from rl_discovery.meta.presets import PRESETS
 from rl_discovery.scripts import cli, report
@@ -18,10 +19,6 @@ from tests.meta.tiny import tiny
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next((path for path in map(shutil.which, BROWSERS) if path), None)
 
-needs_packages = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("plotly", "jinja2")),
-    reason="needs plotly and jinja2, the extra `report`",
-)
 needs_browser = pytest.mark.skipif(
     BROWSER is None or importlib.util.find_spec("playwright") is None,
     reason=f"needs playwright and one of {', '.join(BROWSERS)}",
@@ -104,7 +101,6 @@ def surface(tab, name="analysis-0-map"):
     return tab.evaluate(numbers, name)
 
 
-@needs_packages
 @needs_browser
 def test_the_slider_and_the_choice_of_n_change_the_surface(page, browser):
     states = tiny_run.analysis("lpo").drift.surfaces
@@ -129,7 +125,6 @@ def test_the_slider_and_the_choice_of_n_change_the_surface(page, browser):
         assert surface(tab, "analysis-0-drift-0") != before
 
 
-@needs_packages
 @needs_browser
 def test_any_metric_can_be_drawn_over_any_axis(page, browser):
     with opened(browser, page) as tab:
@@ -144,7 +139,6 @@ def test_any_metric_can_be_drawn_over_any_axis(page, browser):
         )
 
 
-@needs_packages
 @needs_browser
 def test_agents_move_when_played_and_stand_still_for_whoever_wants_no_motion(page, browser):
     with opened(browser, page, reduced_motion="reduce") as tab:
@@ -170,7 +164,6 @@ def test_agents_move_when_played_and_stand_still_for_whoever_wants_no_motion(pag
         until(tab, "document.querySelector('.play').textContent === 'Pause'")
 
 
-@needs_packages
 @needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_a_phone_and_can_be_read_in_both_schemes(page, browser, scheme):
@@ -188,7 +181,6 @@ def test_the_page_fits_a_phone_and_can_be_read_in_both_schemes(page, browser, sc
         assert ground == {"light": "rgb(244, 245, 247)", "dark": "rgb(18, 22, 27)"}[scheme]
 
 
-@needs_packages
 @needs_browser
 def test_figures_follow_the_scheme_when_it_changes(page, browser):
     ink = "getComputedStyle(document.querySelector('#curves-chart .xtitle')).fill"
@@ -199,7 +191,6 @@ def test_figures_follow_the_scheme_when_it_changes(page, browser):
         assert tab.evaluate(LOW_CONTRAST) == []
 
 
-@needs_packages
 @needs_browser
 def test_two_runs_are_laid_over_each_other(tmp_path, browser, capsys):
     runs = tiny_run.make(tmp_path / "a"), tiny_run.make(tmp_path / "b", "lpg", seed=9, scores=(0.1, 0.2, 0.3))
@@ -220,7 +211,6 @@ def test_two_runs_are_laid_over_each_other(tmp_path, browser, capsys):
         assert tab.get_by_label("Progress n/N").first.input_value() == "0"
 
 
-@needs_packages
 def test_the_report_of_a_run_lies_beside_it_and_is_replaced(page, capsys):
     first = page.read_text()
     assert "<title>mine · rl-discovery report</title>" in first
@@ -232,7 +222,6 @@ def test_the_report_of_a_run_lies_beside_it_and_is_replaced(page, capsys):
     page.write_text(first)
 
 
-@needs_packages
 def test_a_run_without_objective_and_metrics_has_a_report(tmp_path):
     run = tiny_run.make(tmp_path / "new", evaluated=False, analysed=False)
     (run / "objective.safetensors").unlink()
@@ -241,11 +230,38 @@ def test_a_run_without_objective_and_metrics_has_a_report(tmp_path):
     assert "No generation has ended yet" in (run / "report.html").read_text()
 
 
-@needs_packages
+@pytest.mark.parametrize("file", [False, True])
+def test_a_shipped_or_exported_objective_has_a_report_of_its_card(tmp_path, monkeypatch, capsys, file):
+    monkeypatch.chdir(tmp_path)
+    name = "lpo"
+    if file:
+        name = "mine.safetensors"
+        save_objective(tmp_path / name, load_objective("lpo"))
+    out = tmp_path / "page.html"
+    assert cli.main(["report", name, "--out", str(out), "--levels", "0"]) == 0
+    page = out.read_text()
+    assert "lpo reaches a normalised return of 0.76" in page
+    assert "The file of an objective does not hold the metrics of its run." in page
+    assert f"rl-discovery evaluate {'./' if file else ''}{name} --out" in page
+    assert "rl-discovery meta-train --preset lpo-cpu --run-dir runs/" in page
+
+
+def test_an_objective_without_a_configuration_has_a_report(tmp_path):
+    objective = load_objective("lpo")
+    card = {key: value for key, value in objective.card.items() if key not in ("config", "evaluation")}
+    save_objective(tmp_path / "x.safetensors", dataclasses.replace(objective, card=card))
+    out = tmp_path / "page.html"
+    assert cli.main(["report", str(tmp_path / "x.safetensors"), "--out", str(out)]) == 0
+    assert "card does not say on which levels it was evolved" in out.read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
         ((), 2, "which run?"),
+        (("ta-lpg",), 2, "where to? give --out FILE.html for an objective"),
+        (("a2c", "--out", "x.html"), 2, "a2c is hand-written"),
+        (("nowhere.safetensors", "--out", "x.html"), 1, "no file or run directory nowhere.safetensors"),
         (("run", "run"), 2, "runs must differ"),
         (("run", "other"), 2, "where to? give --out FILE.html"),
         (("run", "--out", "page.txt"), 2, "--out must end in .html"),
@@ -269,7 +285,6 @@ def test_bad_usage_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys,
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-@needs_packages
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -287,15 +302,6 @@ def test_a_damaged_file_is_one_line_and_the_old_report_stays(tmp_path, capsys, n
     assert cli.main(["report", str(run)]) == 1
     assert_one_line(capsys, name)
     assert (run / "report.html").read_text() == "old"
-
-
-def test_without_the_extra_one_line_names_it(tmp_path, monkeypatch, capsys):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == "plotly" else find(n, *a))
-    run = tiny_run.make(tmp_path / "run", evaluated=False, analysed=False)
-    assert cli.main(["report", str(run)]) == 1
-    assert_one_line(capsys, "a report needs plotly (pip install 'rl-discovery[report]')")
-    assert not (run / "report.html").exists()
 
 
 def assert_one_line(capsys, message):

@@ -1,7 +1,5 @@
 """Planted formulas are found again; what is fitted to a learned drift is an objective of its own."""
 
-import importlib.util
-
 import jax
 import numpy as np
 import pytest
@@ -13,10 +11,8 @@ from rl_discovery.discovery.objectives.lpo import LPO
 from rl_discovery.discovery.objectives.registry import make_objective
 from rl_discovery.evaluation.analysis import closed_form
 from rl_discovery.evaluation.analysis.rollout_samples import RolloutSamples
-from rl_discovery.evaluation.errors import MissingExtraError
 from tests.discovery.experience import progress, randomised
 
-needs_library = pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="needs scikit-learn")
 PLANTED = [
     {"tanh(log r)^2": -0.4, "tanh(A (r-1))": 0.5, "tanh(2 log r) n/N": 0.3},
     {"tanh(2 log r)^2": -0.4, "tanh(log r) A n/N": 0.6, "tanh(log r)": 0.3},
@@ -38,7 +34,6 @@ def some_samples(count=1200, spread=0.3):
     )
 
 
-@needs_library
 @pytest.mark.parametrize(("form", "terms"), [("plain", PLANTED[0]), ("ppo_residual", PLANTED[1])])
 def test_a_planted_formula_is_found_with_its_coefficients(form, terms):
     record, formula = closed_form.fit(planted(form, terms), some_samples(), 10, (10, 100), most_terms=6)
@@ -52,7 +47,6 @@ def test_a_planted_formula_is_found_with_its_coefficients(form, terms):
     assert formula.card["closed_form_of"] == "closed-form-drift"
 
 
-@needs_library
 def test_a_formula_is_an_exported_objective_that_drifts_as_it_was_written(tmp_path):
     subject = checkpoints.load_objective("lpo")
     record, formula = closed_form.fit(subject, some_samples(), 10, (10, 100), most_terms=4)
@@ -72,7 +66,6 @@ def test_a_formula_is_an_exported_objective_that_drifts_as_it_was_written(tmp_pa
     np.testing.assert_allclose(error.r2, 1 - np.mean((truth - found) ** 2) / np.var(truth), rtol=1e-4)
 
 
-@needs_library
 def test_points_off_the_grid_are_left_out_and_counted():
     met = some_samples()
     far = met._replace(log_ratio=np.where(np.arange(1200) % 8 == 0, 5.0, met.log_ratio * 0.1))
@@ -83,7 +76,6 @@ def test_points_off_the_grid_are_left_out_and_counted():
     assert (record.fitted_points, record.held_out_points) == (900, 600)
 
 
-@needs_library
 def test_a_network_that_gives_nothing_has_a_formula_of_nothing():
     rule = LPO(width=4)
     record, formula = closed_form.fit(
@@ -106,13 +98,6 @@ def test_the_network_is_what_stands_before_the_relu():
     arguments = (np.float32([0.3, -0.4]), np.float32([1.0, -2.0]), progress(1, 4))
     before = rule.before_relu(theta, *arguments)
     np.testing.assert_allclose(rule.drift(theta, *arguments), np.maximum(before - 1e-4, 0), rtol=1e-6)
-
-
-def test_without_the_library_one_line_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'rl-discovery\[analysis\]'") as caught:
-        closed_form.fit(planted(), some_samples(100), 10, (10,), most_terms=3)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("agents", [[0] * 8, [1] * 8, [0, 0, 1, 1]])

@@ -9,8 +9,6 @@ from rl_discovery.evaluation.analysis.record import Schedule
 from rl_discovery.evaluation.report.analysis import analysis_part, drift_explorer, response_explorer
 from tests.evaluation.report import tiny_run
 
-pytest.importorskip("plotly")
-
 
 @pytest.fixture(scope="module")
 def drift():

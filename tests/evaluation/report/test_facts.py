@@ -5,9 +5,10 @@ import shlex
 
 import pytest
 
+from rl_discovery.checkpoints import load_objective
 from rl_discovery.checkpoints.fields import flatten
 from rl_discovery.evaluation.report import facts
-from rl_discovery.evaluation.report.files import read_run
+from rl_discovery.evaluation.report.files import read_card, read_run
 from rl_discovery.evaluation.results import Results, Tuned
 from rl_discovery.scripts.arguments import parse
 from rl_discovery.scripts.evaluate import Arguments
@@ -119,3 +120,56 @@ def test_what_was_tuned_is_tuned_again(run):
     (found,) = evaluations(run, run.results.model_copy(update={"tuned": (tuned,)})).values()
     assert found.tune
     assert found.baselines == ("ppo",)
+
+
+def test_the_verdict_is_ahead_where_the_paired_difference_is_more_than_two_standard_errors(run):
+    assert facts.verdict(run) == (
+        "ta-lpo is ahead of ppo on “unseen”, lifetime 8: a normalised return of 0.70 [0.60, 0.80] against "
+        "0.60 [0.50, 0.70], paired difference +0.100 ± 0.000."
+    )
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "words"),
+    [
+        ((0.5, 0.6, 0.7), (0.6, 0.7, 0.8), "ta-lpo is behind ppo"),
+        ((0.5, 0.6, 0.7), (0.7, 0.4, 0.7), "ta-lpo is level with ppo"),
+        ((0.5, 0.6), (0.4, 0.5), "ta-lpo reaches a normalised return of 0.55 on “unseen”, lifetime 2; ppo"),
+    ],
+)
+def test_the_verdict_claims_nothing_that_the_seeds_do_not_show(run, mine, theirs, words):
+    cells = [*tiny_run.cells("ta-lpo", mine), *tiny_run.cells("ppo", theirs)]
+    results = Results.of(cells, ["ppo"])
+    assert facts.verdict(dataclasses.replace(run, results=results)).startswith(words)
+
+
+def test_without_an_evaluation_the_verdict_is_how_fitness_went(run):
+    bare = dataclasses.replace(run, results=None)
+    expected = "Mean fitness went from 0.00 to 5.00 in 6 generations; not evaluated yet."
+    assert facts.verdict(bare) == expected
+    assert facts.verdict(dataclasses.replace(bare, rows=())) == "No result yet."
+
+
+def test_a_shipped_objective_has_the_facts_and_scores_of_its_card():
+    objective = load_objective("ta-lpg")
+    shown = read_card("ta-lpg", "ta-lpg", objective)
+    found = {fact.label: fact.value for fact in facts.summary(shown)}
+    assert found["Generations"] == f"{objective.card['generations']:,}"
+    assert found["Normalised return"] == "0.78"
+    verdict = facts.verdict(shown)
+    assert verdict.startswith(
+        "ta-lpg reaches a normalised return of 0.78 [0.76, 0.80] on “unseen”, lifetime 250"
+    )
+    assert "a2c reaches 0.81" in verdict
+    table = facts.card_scores(shown)
+    assert table.head == ("Objective", "Suite", "10", "25", "100", "250")
+    assert table.rows[0][:3] == ("ta-lpg", "unseen", "0.54 [0.51, 0.55]")
+
+
+@pytest.mark.parametrize("evaluation", [None, 3, {"aggregate": 3}, {"aggregate": [{"iqm": "x"}]}])
+def test_a_card_whose_scores_are_damaged_has_none(evaluation):
+    objective = load_objective("ta-lpg")
+    damaged = dataclasses.replace(objective, card=dict(objective.card) | {"evaluation": evaluation})
+    shown = read_card("ta-lpg", "ta-lpg", damaged)
+    assert facts.card_scores(shown) is None
+    assert facts.verdict(shown) == "It has not been evaluated yet."

@@ -10,9 +10,6 @@ import pytest
 from rl_discovery.evaluation.report import Source, gather, read_run, render
 from tests.evaluation.report import tiny_run
 
-pytest.importorskip("plotly")
-pytest.importorskip("jinja2")
-
 
 class Page(HTMLParser):
     """Headings, ids and accessible names of a page."""

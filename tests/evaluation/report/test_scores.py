@@ -4,12 +4,11 @@ import dataclasses
 
 import pytest
 
+from rl_discovery.evaluation.plots import profiles_figure
 from rl_discovery.evaluation.report.files import read_run
 from rl_discovery.evaluation.report.scores import evaluation_part, merged
 from rl_discovery.evaluation.results import Results
 from tests.evaluation.report import tiny_run
-
-pytest.importorskip("plotly")
 
 
 @pytest.fixture
@@ -44,7 +43,6 @@ def test_the_figures_draw_these_numbers(run):
         "scores-unseen",
         "gap-unseen",
         "curves-unseen-gridworld-all",
-        "profile-unseen",
         "ahead-unseen",
     }
     first = figures["scores-unseen"].spec["data"][0]
@@ -115,3 +113,12 @@ def test_runs_that_were_evaluated_otherwise_are_shown_but_not_paired(run):
 def test_the_same_objective_with_the_same_numbers_is_one(run):
     both = merged([run, other(run, "copy", run.results)])
     assert both.cells == run.results.cells
+
+
+@pytest.mark.parametrize(("seeds", "drawn"), [(9, False), (10, True)])
+def test_a_profile_is_drawn_of_enough_runs_only(run, seeds, drawn):
+    scores = [0.1 * seed for seed in range(seeds)]
+    results = Results.of([*tiny_run.cells("ta-lpo", scores), *tiny_run.cells("ppo", scores)], ["ppo"])
+    figures = {figure.name for figure in evaluation_part([other(run, "x", results)]).figures}
+    assert ("profile-unseen" in figures) == drawn
+    assert (profiles_figure(results) is not None) == drawn
