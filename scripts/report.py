@@ -136,8 +136,8 @@ def _source(arguments: Arguments, index: int, label: str) -> report.Source:
         files = report.read_card(word if path is None else path, label, objective, results, analysis)
         config, reported = None, None
         with contextlib.suppress(ValueError):  # cards come from everywhere, and from other versions
-            config = from_json(files.config)
-            reported = _reported(objective, config)
+            config = from_json(files.config) if files.config else None
+            reported = None if config is None else _reported(objective, config)
     if config is None:
         return report.Source(files, None, None, arguments.levels, arguments.seed)
     files = dataclasses.replace(files, config=to_json(config))  # with what an older version left out

@@ -225,7 +225,7 @@ class RunPart:
         curriculum, agents, analysis: their sections; None where there is nothing to show.
         provenance: where its numbers come from.
         commands: what makes them again: what for, and the command line.
-        hints: commands that would fill what is missing, by section.
+        hints: by section a sentence and the command that would fill it.
         evaluated: whether the evaluation has it.
         card_scores: scores of an objective's card, for want of an evaluation.
         no_agents: why there are none.
@@ -241,7 +241,7 @@ class RunPart:
     analysis: AnalysisPart | None
     provenance: Table
     commands: tuple[tuple[str, str], ...]
-    hints: Mapping[str, str]
+    hints: Mapping[str, tuple[str, str]]
     evaluated: bool
     card_scores: Table | None = None
     no_agents: str = ""

@@ -140,7 +140,7 @@ def card_scores(run: RunFiles) -> Table | None:
         for label, suite in dict.fromkeys((a.objective, a.suite) for a in scores)
     )
     head = ("Objective", "Suite", *(f"{horizon:,}" for horizon in horizons))
-    return Table(f"Normalised return, from the card of {run.name}", head, rows, labels=2)
+    return Table(f"Normalised return by lifetime, from the card of {run.name}", head, rows, labels=2)
 
 
 def _best_score(first: str, aggregates: Sequence[Aggregate]) -> Fact:
@@ -257,16 +257,19 @@ def analyse_command(run: RunFiles) -> str | None:
     return spelling.command("analyse", run.path, *words, "--horizons", *map(str, horizons))
 
 
-def hints(run: RunFiles) -> dict[str, str]:
-    """Commands that would fill the sections on evaluation and analysis."""
-    commands = {"evaluation": "evaluate", "analysis": "analyse"}
-    return {
-        section: spelling.command(command, run.path, *([] if run.card is None else _out(run, section)))
-        for section, command in commands.items()
-    }
+def hints(run: RunFiles) -> dict[str, tuple[str, str]]:
+    """What would fill the sections on evaluation and analysis: a sentence and a command for each."""
+    found = {}
+    for section, command in (("evaluation", "evaluate"), ("analysis", "analyse")):
+        text, out = f"No {section} of {run.name} yet. This command makes it:", []
+        if run.card is not None:
+            out = _out(run, section)
+            text = f"This command makes the {section} of {run.name}; then give `report` --{section} {out[1]}:"
+        found[section] = text, spelling.command(command, run.path, *out)
+    return found
 
 
 def _out(run: RunFiles, name: str) -> list[str]:
-    """The flag for a folder in the run directory, or in one that is called as the objective is."""
-    folder = run.path if isinstance(run.path, Path) and run.card is None else Path(run.name)
-    return ["--out", spelling.word(folder / name)]
+    """The flag for a folder in the run directory, or beside an objective's file; not one of its very name."""
+    in_run = isinstance(run.path, Path) and run.card is None
+    return ["--out", spelling.word(Path(run.path) / name if in_run else Path(f"{run.name}-{name}"))]

@@ -261,7 +261,7 @@ def test_an_objective_without_a_configuration_has_a_report(tmp_path):
         ((), 2, "which run?"),
         (("ta-lpg",), 2, "where to? give --out FILE.html for an objective"),
         (("a2c", "--out", "x.html"), 2, "a2c is hand-written"),
-        (("nowhere.safetensors", "--out", "x.html"), 1, "no file or run directory nowhere.safetensors"),
+        (("nowhere.safetensors", "--out", "x.html"), 2, "no file or run directory nowhere.safetensors"),
         (("run", "run"), 2, "runs must differ"),
         (("run", "other"), 2, "where to? give --out FILE.html"),
         (("run", "--out", "page.txt"), 2, "--out must end in .html"),
