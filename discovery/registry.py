@@ -44,11 +44,17 @@ class BrokenPluginError(ValueError):
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
     """`did you mean 'ta-lpg'? ` if a known name is similar, else an empty string."""
+    close = nearest(name, known)
+    return "" if close is None else f"did you mean {close!r}? "
+
+
+def nearest(name: str, known: Collection[str]) -> str | None:
+    """The known name fewest typing mistakes away, or else the one most alike; None where none is similar."""
     word = name.lower()
     near = {other: edit_distance(word, other.lower()) for other in known}
     typos = [other for other, edits in near.items() if edits <= max(1, max(len(word), len(other)) // 3)]
     close = sorted(typos, key=near.__getitem__) or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}? " if close else ""
+    return close[0] if close else None
 
 
 def edit_distance(a: str, b: str) -> int:

@@ -14,7 +14,7 @@ import dataclasses
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from rl_discovery.checkpoints.errors import one_line
 from rl_discovery.discovery.registry import PLUGINS, did_you_mean, load_plugin
@@ -61,26 +61,41 @@ class ConfigFile:
             kind = objective.get("kind") if isinstance(objective, dict) else None
             if isinstance(kind, str):
                 document["objective"] = objective_to_json(of_kind(base.objective, kind))
-            self._merge(document, self.fields, "")
-            return read_fields(document)
         except ValueError as error:  # so are all that say what is impossible
-            message = str(error)
-        self._refuse(message)
+            raise self._refusal(error) from None
+        self.merge(document)
+        try:
+            return read_fields(document)
+        except ValueError as error:
+            raise self._refusal(error) from None
+
+    def merge(self, document: dict[str, Any]) -> None:
+        """Sets the fields in a nested document that has all there are.
+
+        Raises:
+            ConfigError: the file has others; it names the first.
+        """
+        try:
+            self._merge(document, self.fields, "")
+        except ConfigError as error:
+            raise self._refusal(error) from None
 
     def _merge(self, document: dict[str, Any], given: Mapping[str, Any], prefix: str) -> None:
         for name, value in given.items():
             if name not in document:
                 hint = did_you_mean(name, document)
-                raise ConfigError(f"{prefix}{one_line(name)}: no such field: {hint}there are {', '.join(document)}")
+                raise ConfigError(
+                    f"{prefix}{one_line(name)}: no such field: {hint}there are {', '.join(document)}"
+                )
             if isinstance(document[name], dict):
                 if not isinstance(value, dict):
-                    raise ConfigError(f"{prefix}{name}: it must be a table of fields, not {one_line(repr(value))}")
+                    raise ConfigError(f"{prefix}{name}: it must be a table, not {one_line(repr(value))}")
                 self._merge(document[name], value, f"{prefix}{name}.")
             else:
                 document[name] = None if value == NONE else value
 
-    def _refuse(self, message: str) -> NoReturn:
-        raise ConfigError(f"{self.path}: {message}")
+    def _refusal(self, error: ValueError) -> ConfigError:
+        return ConfigError(f"{self.path}: {error}")
 
 
 def read(path: Path) -> ConfigFile:

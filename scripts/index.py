@@ -1,0 +1,110 @@
+"""All names, fields and flags of this installation, kept in the user's cache, so that mistakes, `--help` and
+completion are answered without importing JAX.
+
+The index is made from the registries themselves when it is first needed, and again after the package or what
+is installed beside it has changed. Without one, commands find out themselves, later.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from rl_discovery.checkpoints.atomic import replace_file
+from rl_discovery.checkpoints.errors import CheckpointError
+from rl_discovery.discovery.registry import PLUGINS, UnknownNameError
+from rl_discovery.scripts.runtime import cache_folder
+
+
+
+@functools.cache
+def load() -> dict[str, Any] | None:
+    """The index, if there is one that is not out of date."""
+    path = _path()
+    if path is None:
+        return None
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    fresh = isinstance(document, dict) and document.get("key") == _key()
+    return document if fresh else None
+
+
+def make() -> dict[str, Any]:
+    """The index, made and kept unless there is one; imports everything."""
+    document = load()
+    if document is None:
+        from rl_discovery.scripts.index_document import index_document
+
+        document = {"key": _key(), **index_document()}
+        if (path := _path()) is not None:
+            try:
+                replace_file(path, json.dumps(document).encode())
+            except (OSError, CheckpointError):  # nothing is lost but time
+                pass
+        load.cache_clear()
+    return document
+
+
+def check_name(kind: str, listing: str, name: str, known: Any = None) -> None:
+    """Refuses a name that nothing has, if there is an index that can tell.
+
+    Args:
+        kind: of the named thing, in the singular.
+        listing: the argument of `rl-discovery list`.
+        name: what was typed.
+        known: in place of all names of that listing.
+
+    Raises:
+        UnknownNameError: as the registry would.
+    """
+    document = load()
+    if document is None or PLUGINS or ":" in name:  # only the registry knows
+        return
+    names = document["names"][listing] if known is None else known
+    if name not in names:
+        raise UnknownNameError(kind, name, names, listing)
+
+
+def choices(listing: str) -> str:
+    """The names of a listing as choices, `{a,b}`, or NAME where there is no index."""
+    document = load()
+    return "NAME" if document is None else "{" + ",".join(document["names"][listing]) + "}"
+
+
+def _path() -> Path | None:
+    folder = cache_folder("index")
+    if folder is None:
+        return None
+    place = hashlib.sha256(os.fsencode(_root())).hexdigest()[:16]
+    return folder / f"{place}.json"
+
+
+def _root() -> Path:
+    import rl_discovery
+
+    return Path(rl_discovery.__file__).parent
+
+
+@functools.cache
+def _key() -> str:
+    """Changes with every source file of the package, and with every package that is installed or removed."""
+    facts = [sys.version, os.environ.get("PYTHONPATH", "")]
+    facts += [_time(Path(sysconfig.get_path(name))) for name in ("purelib", "platlib")]
+    for folder, folders, files in os.walk(_root(), followlinks=True):
+        folders[:] = [name for name in sorted(folders) if name != "__pycache__"]
+        facts += [
+            f"{folder}/{name} {_time(Path(folder, name))}"
+            for name in sorted(files)
+            if name.endswith((".py", ".safetensors"))
+        ]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+
+def _time(path: Path) -> str:
+    return str(path.stat().st_mtime_ns) if path.exists() else ""
