@@ -97,7 +97,7 @@ def parse(
 
 
 def described(arguments: Any) -> Any:
-    """The same dataclass or instance, but tyro's help shows no default where that is None or empty.
+    """The same dataclass or instance, but tyro's help shows no default where that is None, empty or false.
 
     The text of such a field says what happens without it.
     """
@@ -105,8 +105,8 @@ def described(arguments: Any) -> Any:
     hints, fields, values = get_type_hints(cls, include_extras=True), list[Any](), dict[str, Any]()
     for field in dataclasses.fields(cls):
         name, value, hint = field.name, getattr(arguments, field.name, field.default), hints[field.name]
-        if value is None or value == ():
-            hint = Annotated[hint, tyro.conf.arg(help_behavior_hint="")]
+        if value in (None, (), False):
+            hint = Annotated[hint, tyro.conf.arg(help_behavior_hint="", metavar=_metavar(hint))]
         elif cls is not arguments and dataclasses.is_dataclass(value):
             value = described(value)
             hint = type(value)
@@ -116,6 +116,15 @@ def described(arguments: Any) -> Any:
         cls.__name__, fields, bases=(cls,), namespace={"__doc__": cls.__doc__}, frozen=True, kw_only=True
     )
     return made if cls is arguments else made(**values)
+
+
+def _metavar(hint: Any) -> str | None:
+    """What a value is called that may be left out: INT, where tyro writes {None}|INT."""
+    rest = [kind for kind in get_args(hint) if kind is not type(None)]
+    return METAVARS.get(rest[0]) if type(None) in get_args(hint) and len(rest) == 1 else None
+
+
+METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}
 
 
 def unknown_option(flag: str, fields: Collection[str], advice: str) -> str:

@@ -9,28 +9,33 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import NamedTuple
 
+from rl_discovery.checkpoints import spelling
 from rl_discovery.discovery.registry import PLACE, did_you_mean, load_plugin
-from rl_discovery.scripts import runtime, streams
+from rl_discovery.meta import config_file
+from rl_discovery.meta.errors import ConfigError
+from rl_discovery.scripts import index, runtime, streams
 
 
 class Command(NamedTuple):
-    """A command's module in this package, and what the overview says of it."""
+    """A command's module in this package, what the overview says of it, and whether its help lists names."""
 
     module: str
     description: str
+    names: bool = False
 
 
 COMMANDS: dict[str, Command] = {
-    "meta-train": Command("meta_train", "evolve an objective; run it again to resume"),
+    "meta-train": Command("meta_train", "evolve an objective; run it again to resume", names=True),
     "status": Command("status", "how a run goes, from its files; --watch follows it"),
-    "sweep": Command("sweep", "grid or random search over fields, one run each, and a table of them"),
-    "evaluate": Command("evaluate", "train agents with an objective on levels it never saw"),
-    "analyse": Command("analyse", "what an objective does over the horizon: figures, numbers, a formula"),
+    "sweep": Command("sweep", "grid or random search over fields, one run each, and a table of them", names=True),
+    "evaluate": Command("evaluate", "train agents with an objective on levels it never saw", names=True),
+    "analyse": Command("analyse", "what an objective does over the horizon: figures, numbers, a formula", names=True),
     "report": Command("report", "a run as one HTML file that opens offline; several are compared"),
     "export": Command("export", "write a run's objective to a .safetensors file"),
-    "bench": Command("bench", "measure throughput"),
+    "bench": Command("bench", "measure throughput", names=True),
     "list": Command("list_", "presets, envs, distributions, suites, objectives, strategies, scores"),
     "doctor": Command("doctor", "versions, devices, what is missing and how to install it"),
+    "completion": Command("completion", "a script that completes commands, options and names in a shell"),
 }
 """Every command; its module has `main(argv) -> exit status`."""
 
@@ -80,14 +85,20 @@ def overview() -> str:
 
 
 def _run(command: Command, argv: list[str]) -> int:
-    if "jax" not in sys.modules:  # it is in tests and notebooks, where they decide
+    alone = "jax" not in sys.modules  # it is in tests and notebooks, where they decide
+    if alone:
         runtime.configure(devices_asked_for(argv))
 
     def run() -> int | None:
+        if command.names and {"-h", "--help"} & {*argv}:
+            index.make()
         module = importlib.import_module(f"rl_discovery.scripts.{command.module}")
         return module.main(_load_plugins(argv))
 
-    return guarded(run)
+    status = guarded(run)
+    if alone and status == BAD_USAGE and "jax" in sys.modules:
+        index.make()  # so that the next mistake is answered at once
+    return status
 
 
 def _load_plugins(argv: list[str]) -> list[str]:
@@ -149,12 +160,24 @@ def _fail(message: str, status: int) -> int:
 
 
 def devices_asked_for(argv: Sequence[str]) -> int | None:
-    """The value of `--devices`, which must be known before JAX is; the command itself checks it."""
+    """The number of devices, which must be known before JAX is; the command itself checks it."""
+    value = _value("--devices", argv)
+    if value is not None:
+        return int(value) if value.isdecimal() and int(value) > 0 else None
+    if (path := _value("--config", argv)) is None:
+        return None
+    try:
+        number = config_file.read(spelling.path_of(path)).fields.get("devices")
+    except (ConfigError, spelling.HomeError):
+        return None
+    return number if isinstance(number, int) and number > 0 else None
+
+
+def _value(flag: str, argv: Sequence[str]) -> str | None:
     for position, argument in enumerate(argv):
-        flag, equals, value = argument.partition("=")
-        if flag == "--devices":
-            value = value if equals else "".join(argv[position + 1 : position + 2])
-            return int(value) if value.isdecimal() and int(value) > 0 else None
+        name, equals, value = argument.partition("=")
+        if name == flag:
+            return value if equals else "".join(argv[position + 1 : position + 2])
     return None
 
 

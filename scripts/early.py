@@ -13,12 +13,13 @@ from typing import Annotated, Any, Literal, Union
 
 from rl_discovery.checkpoints import spelling
 from rl_discovery.checkpoints.errors import one_line
-from rl_discovery.checkpoints.fields import flatten, nearest_field, unknown_setting
+from rl_discovery.checkpoints.fields import flatten, unknown_field, unknown_setting
 from rl_discovery.checkpoints.run_directory import CONFIG, read_document
 from rl_discovery.discovery.registry import PLUGINS
 from rl_discovery.meta import config_file
 from rl_discovery.meta.errors import ConfigError
 from rl_discovery.scripts import index
+from rl_discovery.scripts.index import SWITCH
 from rl_discovery.scripts.arguments import UsageError, unknown_option
 
 NAMED = {
@@ -32,9 +33,6 @@ NAMED = {
 TYPES: dict[str, Any] = {"integer": int, "number": float, "string": str, "boolean": bool}
 
 SEE = "`rl-discovery meta-train --help-all` explains all"
-
-SWITCH = "switch"
-"""What the index has for flags that take no value."""
 
 BOUNDS = {"minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le", "exclusiveMaximum": "lt"}
 
@@ -105,6 +103,22 @@ def check(argv: Sequence[str], *, resume: bool) -> None:
         _check_file(file, fields)
     for flag, words in _flags(argv):
         _check_flag(flag, words, fields, document["commands"]["meta-train"])
+
+
+def check_field(name: str) -> None:
+    """Refuses a field that no configuration has, where that can be told before JAX is imported.
+
+    Raises:
+        UsageError: names the nearest that there is.
+    """
+    document = index.load()
+    if document is None or PLUGINS or "jax" in sys.modules:
+        return
+    settings = {f"objective.{setting}" for rule in document["settings"].values() for setting in rule}
+    known = [*document["fields"], "objective.kind", *sorted(settings)]
+    name = name.strip().lstrip("-").replace("-", "_")
+    if name not in known and not name.startswith(("also.", "drift.")):
+        raise UsageError(f"--grid: {unknown_field(name, known)}")
 
 
 def check_settings(argv: Sequence[str], kind: str, known: Mapping[str, Any]) -> None:

@@ -21,6 +21,10 @@ from rl_discovery.scripts.runtime import cache_folder
 
 
 
+FILES, SWITCH = "files", "switch"
+"""What the index has for an option that takes a file's name, and for one that takes no value."""
+
+
 @functools.cache
 def load() -> dict[str, Any] | None:
     """The index, if there is one that is not out of date."""
@@ -73,8 +77,14 @@ def check_name(kind: str, listing: str, name: str, known: Any = None) -> None:
 
 def choices(listing: str) -> str:
     """The names of a listing as choices, `{a,b}`, or NAME where there is no index."""
+    return "{" + ",".join(names(listing)) + "}" if load() else "NAME"
+
+
+def names(listing: str) -> list[str]:
+    """The names of a listing, those of level distributions without their family; none without an index."""
     document = load()
-    return "NAME" if document is None else "{" + ",".join(document["names"][listing]) + "}"
+    known = [] if document is None else document["names"][listing]
+    return [name for name in known if "/" not in name or listing not in ("distributions", "envs")]
 
 
 def _path() -> Path | None:

@@ -18,10 +18,7 @@ from rl_discovery.meta.config import RunConfig, to_json
 from rl_discovery.meta.objective_settings import ObjectiveSettings, field_docs, objective_settings
 from rl_discovery.meta.presets import PRESETS
 from rl_discovery.scripts import list_
-
-FILES, SWITCH = "files", "switch"
-"""What completion offers after a flag: file names, or nothing because it takes no value."""
-
+from rl_discovery.scripts.index import FILES, SWITCH
 
 def index_document() -> dict[str, Any]:
     """Everything that is kept, as JSON values.

@@ -81,7 +81,7 @@ def _field(name: str, document: Mapping[str, Any], value: Any) -> tuple[str, str
     text = re.split(r"[;.](?:\s|$)(?![^(]*\))", text)[0].removesuffix(", or of `list envs`")
     text = text[:1].upper() + text[1:]
     if name in LISTED:
-        text += ": " + ", ".join(n for n in document["names"][LISTED[name]] if "/" not in n)
+        text += ": " + ", ".join(index.names(LISTED[name]))
     choices = [choice for part in schema.get("anyOf", [schema]) for choice in part.get("enum", [])]
     types = [part.get("type", "") for part in schema.get("anyOf", [schema])]
     metavar = "{" + ",".join(choices) + "}" if choices else METAVARS.get(types[0], "NAME")
