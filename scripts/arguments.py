@@ -105,7 +105,7 @@ def described(arguments: Any) -> Any:
     hints, fields, values = get_type_hints(cls, include_extras=True), list[Any](), dict[str, Any]()
     for field in dataclasses.fields(cls):
         name, value, hint = field.name, getattr(arguments, field.name, field.default), hints[field.name]
-        if value in (None, (), False):
+        if value is None or value is False or value == ():
             hint = Annotated[hint, tyro.conf.arg(help_behavior_hint="", metavar=_metavar(hint))]
         elif cls is not arguments and dataclasses.is_dataclass(value):
             value = described(value)

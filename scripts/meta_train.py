@@ -163,7 +163,7 @@ def main(argv: Sequence[str]) -> int:
     console.quiet = not distributed.leads()
     if outcome.signal is not None:
         again = spelling.command("meta-train", *argv)
-        console.print(f"stopped at generation {outcome.generations}; resume with\n  {again}", soft_wrap=True)
+        console.print(f"stopped after {outcome.generations} generations; resume with\n  {again}", soft_wrap=True)
         return 128 + outcome.signal
     then = spelling.command("evaluate", run_dir)
     console.print(f"done: {outcome.generations} generations in {run_dir}; next: {then}", soft_wrap=True)

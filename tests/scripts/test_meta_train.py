@@ -82,7 +82,7 @@ def assert_same(run_dir, undisturbed):
 @pytest.mark.e2e
 def test_a_run_shows_its_progress_and_what_to_do_next(undisturbed):
     run_dir, err = undisturbed
-    assert "generation 12/12  fitness" in err
+    assert "12 of 12 generations  fitness" in err
     assert "env steps/s" in err
     assert err.splitlines()[-1] == (
         f"done: 12 generations in {run_dir}; next: rl-discovery evaluate {run_dir}"
@@ -156,7 +156,7 @@ def test_stop_signals_save_print_the_command_that_resumes_and_resume_on_other_de
         assert f"{number.name}: saving after this generation" in err
         stopped, resume = err.splitlines()[-2:]
         rows = count_rows(run_dir)
-        assert stopped == f"stopped at generation {rows}; resume with"
+        assert stopped == f"stopped after {rows} generations; resume with"
         assert (run_dir / "checkpoints" / str(rows)).is_dir()
         assert read_card(run_dir / "objective.safetensors")["generations"] == rows
         program, *arguments = shlex.split(resume)
@@ -407,7 +407,7 @@ def test_a_run_that_diverges_is_exit_status_3_with_a_diagnosis_and_its_last_chec
     assert (status, out) == (3, "")
     line = err.splitlines()[-1]
     assert line.startswith("error: generation 1: no candidate had a finite fitness")
-    assert "the last good checkpoint is generation 1" in line
+    assert "the last good checkpoint is after 1 generations" in line
     assert len(metrics(tmp_path / "run")) == 1
     assert final_state(tmp_path / "run").generation == 1
     assert read_card(tmp_path / "run" / "objective.safetensors")["generations"] == 1
