@@ -40,7 +40,9 @@ def _integers(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.Pr
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs="*",
         metavar="INT ...",
-        instance_from_str=lambda words: tuple(int(part) for word in words for part in word.split(",") if part),
+        instance_from_str=lambda words: tuple(
+            int(part) for word in words for part in word.split(",") if part
+        ),
         is_instance=lambda value: isinstance(value, tuple) and all(isinstance(part, int) for part in value),
         str_from_instance=lambda value: [str(part) for part in value],
     )

@@ -100,7 +100,9 @@ def candidates(words: Sequence[str]) -> Iterator[str]:
         word = ""
     flag = next((past for past in reversed(before) if past.startswith("--")), "")
     if word.startswith("-"):
-        yield from _beginning(word, [*flags, "--plugin", "--help", *(["--help-all"] if "--seed" in flags else [])])
+        yield from _beginning(
+            word, [*flags, "--plugin", "--help", *(["--help-all"] if "--seed" in flags else [])]
+        )
     elif flag:
         yield from _beginning(word, _values(flag, flags.get(flag), document))
     elif before[0] == "list":
@@ -112,7 +114,9 @@ def candidates(words: Sequence[str]) -> Iterator[str]:
 
 
 def _fields(document: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    settings = {f"objective.{name}": schema for rule in document["settings"].values() for name, schema in rule.items()}
+    settings = {
+        f"objective.{name}": schema for rule in document["settings"].values() for name, schema in rule.items()
+    }
     for name, schema in {**document["fields"], "objective.kind": {}, **settings}.items():
         flag = f"--{name.replace('_', '-')}"
         if schema.get("type") == "boolean":

@@ -92,7 +92,11 @@ def check(argv: Sequence[str], *, resume: bool) -> None:
     if resume and (run_dir / CONFIG).exists():
         base = flatten(read_document(run_dir)["config"])
         refuse_other_preset(run_dir, base.get("preset"), preset)
-    kinds = [asked.kind, file and flatten(file.fields).get("objective.kind"), base and base.get("objective.kind")]
+    kinds = [
+        asked.kind,
+        file and flatten(file.fields).get("objective.kind"),
+        base and base.get("objective.kind"),
+    ]
     kind = next((kind for kind in kinds if isinstance(kind, str)), "")
     index.check_name("objective", "objectives", kind, document["rules"])
     settings = document["settings"].get(document["rules"].get(kind), {})
@@ -150,9 +154,7 @@ def _flags(argv: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
         words = [value] if equals else []
 
 
-def _check_flag(
-    flag: str, words: list[str], fields: Mapping[str, Any], others: Mapping[str, Any]
-) -> None:
+def _check_flag(flag: str, words: list[str], fields: Mapping[str, Any], others: Mapping[str, Any]) -> None:
     name = flag.removeprefix("--").replace("-", "_")
     own = "--" + name.replace("_", "-")
     if own in others and (words or others[own] == SWITCH) or name.startswith("also."):

@@ -20,7 +20,6 @@ from rl_discovery.discovery.registry import PLUGINS, UnknownNameError
 from rl_discovery.scripts.runtime import cache_folder
 
 
-
 FILES, SWITCH = "files", "switch"
 """What the index has for an option that takes a file's name, and for one that takes no value."""
 

@@ -20,6 +20,7 @@ from rl_discovery.meta.presets import PRESETS
 from rl_discovery.scripts import list_
 from rl_discovery.scripts.index import FILES, SWITCH
 
+
 def index_document() -> dict[str, Any]:
     """Everything that is kept, as JSON values.
 
@@ -112,4 +113,3 @@ def _flags(cls: type[Any]) -> Iterator[tuple[str, Any]]:
             yield flag, list(get_args(hint))
         else:
             yield flag, next((list(get_args(kind)) for kind in kinds if get_origin(kind) is Literal), None)
-

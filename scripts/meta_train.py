@@ -94,7 +94,9 @@ def parse_arguments(argv: Sequence[str], *, resume: bool = False) -> Request:
     early.check_settings(argv, base.objective.kind, base.objective.names())
     fields = dataclasses.field(default=described(base))
     annotation = Annotated[RunConfig, tyro.conf.arg(name="")]
-    whole: Any = dataclasses.make_dataclass("Whole", [("fields", annotation, fields)], bases=(Arguments,), frozen=True)
+    whole: Any = dataclasses.make_dataclass(
+        "Whole", [("fields", annotation, fields)], bases=(Arguments,), frozen=True
+    )
     words = [HELP[0] if word == HELP_ALL else word for word in argv]
     try:
         arguments = parse(
@@ -163,7 +165,9 @@ def main(argv: Sequence[str]) -> int:
     console.quiet = not distributed.leads()
     if outcome.signal is not None:
         again = spelling.command("meta-train", *argv)
-        console.print(f"stopped after {outcome.generations} generations; resume with\n  {again}", soft_wrap=True)
+        console.print(
+            f"stopped after {outcome.generations} generations; resume with\n  {again}", soft_wrap=True
+        )
         return 128 + outcome.signal
     then = spelling.command("evaluate", run_dir)
     console.print(f"done: {outcome.generations} generations in {run_dir}; next: {then}", soft_wrap=True)

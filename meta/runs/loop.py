@@ -266,7 +266,11 @@ class Run:
 
     def _diverged(self, diagnosis: str) -> DivergedError:
         saved, best = self.saver.saved, self.trend.best
-        last = f"the last good checkpoint is after {plural(saved, 'generation')}" if saved >= 0 else "no checkpoint yet"
+        last = (
+            f"the last good checkpoint is after {plural(saved, 'generation')}"
+            if saved >= 0
+            else "no checkpoint yet"
+        )
         kept = "" if best is None else f", the best objective in {BEST_OBJECTIVE}"
         return DivergedError(
             f"{diagnosis}; {last} in {self.path}{kept}: "
