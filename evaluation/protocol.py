@@ -156,7 +156,7 @@ class _Reporter:
         self._progress, self._total, self._behind = progress, total, 0
 
     def of(self, part: Work) -> Callable[[float, float], None]:
-        """What to call with the shares of this part that are done and will be next; all before it are done."""
+        """What to call with the shares of this part that are done and will be next."""
         behind = self._behind
         self._behind += part.env_steps
 

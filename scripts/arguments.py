@@ -37,12 +37,14 @@ def _integers(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.Pr
     """Lists of integers with commas, with spaces, or with both."""
     if get_origin(info.type) is not tuple or get_args(info.type) != (int, ...):
         return None
+
+    def read(words: list[str]) -> tuple[int, ...]:
+        return tuple(int(part) for word in words for part in word.split(",") if part)
+
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs="*",
         metavar="INT ...",
-        instance_from_str=lambda words: tuple(
-            int(part) for word in words for part in word.split(",") if part
-        ),
+        instance_from_str=read,
         is_instance=lambda value: isinstance(value, tuple) and all(isinstance(part, int) for part in value),
         str_from_instance=lambda value: [str(part) for part in value],
     )

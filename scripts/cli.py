@@ -27,12 +27,10 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "meta-train": Command("meta_train", "evolve an objective; run it again to resume", names=True),
     "status": Command("status", "how a run goes, from its files; --watch follows it"),
-    "sweep": Command(
-        "sweep", "grid or random search over fields, one run each, and a table of them", names=True
-    ),
+    "sweep": Command("sweep", "search over fields, a run for each value, and a table of them", names=True),
     "evaluate": Command("evaluate", "train agents with an objective on levels it never saw", names=True),
     "analyse": Command(
-        "analyse", "what an objective does over the horizon: figures, numbers, a formula", names=True
+        "analyse", "what an objective does over the horizon, as figures and numbers", names=True
     ),
     "report": Command("report", "a run as one HTML file that opens offline; several are compared"),
     "export": Command("export", "write a run's objective to a .safetensors file"),

@@ -19,8 +19,8 @@ from rl_discovery.discovery.registry import PLUGINS
 from rl_discovery.meta import config_file
 from rl_discovery.meta.errors import ConfigError
 from rl_discovery.scripts import index
-from rl_discovery.scripts.index import SWITCH
 from rl_discovery.scripts.arguments import UsageError, unknown_option
+from rl_discovery.scripts.index import SWITCH
 
 NAMED = {
     "levels.distribution": ("level distribution", ("envs", "distributions")),
@@ -157,7 +157,7 @@ def _flags(argv: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
 def _check_flag(flag: str, words: list[str], fields: Mapping[str, Any], others: Mapping[str, Any]) -> None:
     name = flag.removeprefix("--").replace("-", "_")
     own = "--" + name.replace("_", "-")
-    if own in others and (words or others[own] == SWITCH) or name.startswith("also."):
+    if (own in others and (words or others[own] == SWITCH)) or name.startswith("also."):
         return  # tyro's to check
     switch = _without_no(name)
     if name not in fields and fields.get(switch, {}).get("type") == "boolean":

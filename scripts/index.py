@@ -5,6 +5,7 @@ The index is made from the registries themselves when it is first needed, and ag
 is installed beside it has changed. Without one, commands find out themselves, later.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -18,7 +19,6 @@ from rl_discovery.checkpoints.atomic import replace_file
 from rl_discovery.checkpoints.errors import CheckpointError
 from rl_discovery.discovery.registry import PLUGINS, UnknownNameError
 from rl_discovery.scripts.runtime import cache_folder
-
 
 FILES, SWITCH = "files", "switch"
 """What the index has for an option that takes a file's name, and for one that takes no value."""
@@ -46,10 +46,8 @@ def make() -> dict[str, Any]:
 
         document = {"key": _key(), **index_document()}
         if (path := _path()) is not None:
-            try:
+            with contextlib.suppress(OSError, CheckpointError):  # nothing is lost but time
                 replace_file(path, json.dumps(document).encode())
-            except (OSError, CheckpointError):  # nothing is lost but time
-                pass
         load.cache_clear()
     return document
 

@@ -4,8 +4,9 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import itertools
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -82,7 +83,7 @@ def _docs(cls: type[Any]) -> dict[str, str]:
     for base in reversed(cls.__mro__[:-1]):
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
         statements = getattr(tree, "body", [])
-        for field, below in zip(statements, statements[1:], strict=False):
+        for field, below in itertools.pairwise(statements):
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
                 match below:
                     case ast.Expr(value=ast.Constant(value=str() as text)):

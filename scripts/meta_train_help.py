@@ -1,5 +1,7 @@
-"""What `meta-train --help` shows, two screens of what people change; and what `--help-all` adds to tyro's help
-of every field: the settings of the other objectives."""
+"""What `meta-train --help` shows: what people change, on two screens; and what `--help-all` adds to tyro's help.
+
+That explains every field, but the settings of one objective only.
+"""
 
 import argparse
 import dataclasses

@@ -196,7 +196,8 @@ class Terminal:
             self._next_line, self._line_time = done + max(1, self._total // 20), self._now()
             evaluated = f"  {self._held_out}" if "held_out_fitness" in row else ""
             self._console.print(
-                f"{done} of {self._total} generations  fitness {fitness}{evaluated}  {rate} env steps/s  {left}",
+                f"{done} of {self._total} generations  fitness {fitness}{evaluated}  "
+                f"{rate} env steps/s  {left}",
                 highlight=False,
                 soft_wrap=True,
             )
