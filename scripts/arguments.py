@@ -106,10 +106,11 @@ def described(arguments: Any) -> Any:
     The text of such a field says what happens without it.
     """
     cls = arguments if isinstance(arguments, type) else type(arguments)
-    hints, fields, values = get_type_hints(cls, include_extras=True), list[Any](), dict[str, Any]()
+    hints, plain = get_type_hints(cls, include_extras=True), get_type_hints(cls)
+    fields, values = list[Any](), dict[str, Any]()
     for field in dataclasses.fields(cls):
         name, value, hint = field.name, getattr(arguments, field.name, field.default), hints[field.name]
-        if value is None or value is False or value == ():
+        if value is None or value is False or value == () or _is_words(field, plain[name]):
             hint = Annotated[hint, tyro.conf.arg(help_behavior_hint="", metavar=_metavar(hint))]
         elif cls is not arguments and dataclasses.is_dataclass(value):
             value = described(value)
@@ -120,6 +121,11 @@ def described(arguments: Any) -> Any:
         cls.__name__, fields, bases=(cls,), namespace={"__doc__": cls.__doc__}, frozen=True, kw_only=True
     )
     return made if cls is arguments else made(**values)
+
+
+def _is_words(field: dataclasses.Field[Any], hint: Any) -> bool:
+    """Whether any number of words stands there, also none."""
+    return field.default is dataclasses.MISSING and get_origin(hint) is tuple
 
 
 def _metavar(hint: Any) -> str | None:

@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rl_discovery.checkpoints import spelling
 from rl_discovery.discovery.registry import PLACE, did_you_mean, load_plugin
@@ -17,29 +17,46 @@ from rl_discovery.scripts import index, runtime, streams
 
 
 class Command(NamedTuple):
-    """A command's module in this package, what the overview says of it, and whether its help lists names."""
+    """A command.
+
+    Attributes:
+        module: of this package, with `main(argv) -> exit status`.
+        description: for the overview.
+        names: whether its help lists names.
+        arguments: a module that checks the arguments without JAX, where `module` imports it.
+    """
 
     module: str
     description: str
     names: bool = False
+    arguments: str = ""
 
 
 COMMANDS: dict[str, Command] = {
     "meta-train": Command("meta_train", "evolve an objective; run it again to resume", names=True),
     "status": Command("status", "how a run goes, from its files; --watch follows it"),
     "sweep": Command("sweep", "search over fields, a run for each value, and a table of them", names=True),
-    "evaluate": Command("evaluate", "train agents with an objective on levels it never saw", names=True),
-    "analyse": Command(
-        "analyse", "what an objective does over the horizon, as figures and numbers", names=True
+    "evaluate": Command(
+        "evaluate", "train agents with an objective on levels it never saw", True, "evaluate_arguments"
     ),
-    "report": Command("report", "a run as one HTML file that opens offline; several are compared"),
+    "analyse": Command(
+        "analyse",
+        "what an objective does over the horizon: figures, numbers, a formula",
+        True,
+        "analyse_arguments",
+    ),
+    "report": Command(
+        "report",
+        "a run as one HTML file that opens offline; several are compared",
+        arguments="report_arguments",
+    ),
     "export": Command("export", "write a run's objective to a .safetensors file"),
     "bench": Command("bench", "measure throughput", names=True),
     "list": Command("list_", "presets, envs, distributions, suites, objectives, strategies, scores"),
     "doctor": Command("doctor", "versions, devices, what is missing and how to install it"),
     "completion": Command("completion", "a script that completes commands, options and names in a shell"),
 }
-"""Every command; its module has `main(argv) -> exit status`."""
+"""Every command by name."""
 
 FAILURE, BAD_USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
@@ -94,13 +111,19 @@ def _run(command: Command, argv: list[str]) -> int:
     def run() -> int | None:
         if command.names and {"-h", "--help"} & {*argv}:
             index.make()
-        module = importlib.import_module(f"rl_discovery.scripts.{command.module}")
-        return module.main(_load_plugins(argv))
+        rest = _load_plugins(argv)
+        if command.arguments:
+            _import(command.arguments).parse_arguments(rest)
+        return _import(command.module).main(rest)
 
     status = guarded(run)
     if alone and status == BAD_USAGE and "jax" in sys.modules:
         index.make()  # so that the next mistake is answered at once
     return status
+
+
+def _import(module: str) -> Any:
+    return importlib.import_module(f"rl_discovery.scripts.{module}")
 
 
 def _load_plugins(argv: list[str]) -> list[str]:

@@ -7,7 +7,7 @@ only a plug-in knows.
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
@@ -125,7 +125,7 @@ def check_field(name: str) -> None:
         raise UsageError(f"--grid: {unknown_field(name, known)}")
 
 
-def check_settings(argv: Sequence[str], kind: str, known: Mapping[str, Any]) -> None:
+def check_settings(argv: Sequence[str], kind: str, known: Collection[str]) -> None:
     """Refuses flags of settings that the objective does not have, and former names.
 
     Raises:

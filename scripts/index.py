@@ -8,17 +8,23 @@ is installed beside it has changed. Without one, commands find out themselves, l
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import os
 import sys
 import sysconfig
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from rl_discovery.checkpoints import spelling
 from rl_discovery.checkpoints.atomic import replace_file
-from rl_discovery.checkpoints.errors import CheckpointError
+from rl_discovery.checkpoints.errors import CheckpointError, UnknownObjectiveError
 from rl_discovery.discovery.registry import PLUGINS, UnknownNameError
 from rl_discovery.scripts.runtime import cache_folder
+
+_MADE: dict[str, Any] = {}
+"""The index that this process made, if it did."""
 
 FILES, SWITCH = "files", "switch"
 """What the index has for an option that takes a file's name, and for one that takes no value."""
@@ -27,6 +33,8 @@ FILES, SWITCH = "files", "switch"
 @functools.cache
 def load() -> dict[str, Any] | None:
     """The index, if there is one that is not out of date."""
+    if _MADE:
+        return _MADE
     path = _path()
     if path is None:
         return None
@@ -42,17 +50,21 @@ def make() -> dict[str, Any]:
     """The index, made and kept unless there is one; imports everything."""
     document = load()
     if document is None:
-        from rl_discovery.scripts.index_document import index_document
+        from rl_discovery.scripts.index_document import commands, index_document
 
-        document = {"key": _key(), **index_document()}
+        document = _MADE
+        document.update(key=_key(), **index_document())
+        load.cache_clear()
+        document["commands"] = commands()  # whose help has names of the index
         if (path := _path()) is not None:
             with contextlib.suppress(OSError, CheckpointError):  # nothing is lost but time
                 replace_file(path, json.dumps(document).encode())
-        load.cache_clear()
     return document
 
 
-def check_name(kind: str, listing: str, name: str, known: Any = None) -> None:
+def check_name(
+    kind: str, listing: str, name: str, known: Collection[str] | None = None, note: str = ""
+) -> None:
     """Refuses a name that nothing has, if there is an index that can tell.
 
     Args:
@@ -60,6 +72,7 @@ def check_name(kind: str, listing: str, name: str, known: Any = None) -> None:
         listing: the argument of `rl-discovery list`.
         name: what was typed.
         known: in place of all names of that listing.
+        note: appended to the message.
 
     Raises:
         UnknownNameError: as the registry would.
@@ -69,7 +82,31 @@ def check_name(kind: str, listing: str, name: str, known: Any = None) -> None:
         return
     names = document["names"][listing] if known is None else known
     if name not in names:
-        raise UnknownNameError(kind, name, names, listing)
+        raise UnknownNameError(kind, name, names, listing, note)
+
+
+def check_suite(name: str) -> None:
+    """Refuses a suite, level distribution or environment that nothing is called; see `check_name`."""
+    document = load()
+    if document is not None and "," not in name:
+        listings = (document["names"][listing] for listing in ("suites", "envs", "distributions"))
+        known = list(itertools.chain(*listings))
+        note = ", `rl-discovery list envs` the environments"
+        check_name("suite or environment", "suites", name, known, note)
+
+
+def check_objective(name: str) -> None:
+    """Refuses an objective that is neither a name nor there; see `check_name`.
+
+    Raises:
+        UnknownObjectiveError: says what there is.
+    """
+    document = load()
+    bare = name.removeprefix(spelling.SHIPPED)
+    if document is None or PLUGINS or ":" in bare or name.startswith("~"):
+        return
+    if bare not in document["names"]["objectives"] and not (name == bare and Path(name).exists()):
+        raise UnknownObjectiveError(spelling.nothing_called(name, document["loadable"]))
 
 
 def choices(listing: str) -> str:
@@ -78,9 +115,14 @@ def choices(listing: str) -> str:
 
 
 def names(listing: str) -> list[str]:
-    """The names of a listing, those of level distributions without their family; none without an index."""
+    """The names of a listing, or of `loadable` objectives; none where there is no index.
+
+    Level distributions are named without their family.
+    """
     document = load()
-    known = [] if document is None else document["names"][listing]
+    if document is None:
+        return []
+    known = document["loadable"] if listing == "loadable" else document["names"][listing]
     return [name for name in known if "/" not in name or listing not in ("distributions", "envs")]
 
 

@@ -28,8 +28,8 @@ def index_document() -> dict[str, Any]:
     Returns:
         `names` with descriptions by listing; objectives that are `loadable` and that can be `learned`;
         `fields` of a configuration but the objective's, by dotted name, and `settings` of each rule: JSON
-        schemas with the fields' docstrings; `rules` by the names that stand for one; `presets` with their
-        values; and `commands` with what may follow each flag.
+        schemas with the fields' docstrings; `rules` by the names that stand for one; and `presets` with
+        their values.
     """
     rules = {name: rule for name in RULES if dataclasses.is_dataclass(type(rule := make_objective(name)))}
     classes = {name: type(objective_settings(name)) for name in rules}
@@ -41,7 +41,6 @@ def index_document() -> dict[str, Any]:
         "rules": {name: cls.__name__ for name, cls in classes.items()},
         "settings": {cls.__name__: dict(_settings(cls)) for cls in set(classes.values())},
         "presets": {name: flatten(to_json(preset.config)) for name, preset in PRESETS.items()},
-        "commands": dict(_commands()),
     }
 
 
@@ -91,11 +90,16 @@ def _docs(cls: type[Any]) -> dict[str, str]:
     return docs
 
 
+def commands() -> dict[str, dict[str, Any]]:
+    """What may follow each flag of each command."""
+    return dict(_commands())
+
+
 def _commands() -> Iterator[tuple[str, dict[str, Any]]]:
     from rl_discovery.scripts.cli import COMMANDS
 
     for name, command in COMMANDS.items():
-        module = importlib.import_module(f"rl_discovery.scripts.{command.module}")
+        module = importlib.import_module(f"rl_discovery.scripts.{command.arguments or command.module}")
         yield name, dict(_flags(module.Arguments))
 
 

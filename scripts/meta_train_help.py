@@ -1,6 +1,6 @@
-"""What `meta-train --help` shows: what people change, on two screens; and what `--help-all` adds to tyro's help.
+"""What `meta-train --help` shows: what people change, on two screens; and what `--help-all` adds to tyro's.
 
-That explains every field, but the settings of one objective only.
+Tyro's explains every field, but the settings of one objective only.
 """
 
 import argparse

@@ -407,7 +407,7 @@ def test_a_run_that_diverges_is_exit_status_3_with_a_diagnosis_and_its_last_chec
     assert (status, out) == (3, "")
     line = err.splitlines()[-1]
     assert line.startswith("error: generation 1: no candidate had a finite fitness")
-    assert "the last good checkpoint is after 1 generations" in line
+    assert "the last good checkpoint is after 1 generation" in line
     assert len(metrics(tmp_path / "run")) == 1
     assert final_state(tmp_path / "run").generation == 1
     assert read_card(tmp_path / "run" / "objective.safetensors")["generations"] == 1
