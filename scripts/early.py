@@ -137,7 +137,9 @@ def check_settings(argv: Sequence[str], kind: str, known: Collection[str]) -> No
             raise UsageError(f"--drift.{name} is now --objective.{name}")
         if part == "--objective" and dot and name != "kind":
             setting = name.replace("-", "_")
-            if setting not in known and setting.removeprefix("no_") not in known:
+            if setting not in known:
+                setting = setting.removeprefix("no_")
+            if setting not in known:
                 raise ConfigError(unknown_setting(kind, setting, tuple(known)))
 
 

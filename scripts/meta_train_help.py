@@ -139,6 +139,7 @@ def _flags(cls: type["ObjectiveSettings"]) -> Iterator[str]:
     for field in dataclasses.fields(cls):
         if field.name != "kind":
             flag = f"  --objective.{field.name.replace('_', '-')}"
-            default = "" if field.default in (dataclasses.MISSING, None) else f" (default: {field.default})"
+            nothing = any(field.default is value for value in (dataclasses.MISSING, None, False))
+            default = "" if nothing else f" (default: {field.default})"
             text = textwrap.fill(f"{docs.get(field.name, '')}{default}".strip(), WIDTH - 28)
             yield "\n".join([flag, textwrap.indent(text, " " * 8)])

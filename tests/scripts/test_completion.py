@@ -1,6 +1,5 @@
 """What a shell is offered, and that bash takes it."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -8,11 +7,9 @@ import sys
 import pytest
 
 from rl_discovery.scripts import completion, index
-from rl_discovery.scripts.index_document import commands, index_document
 from tests.meta.processes import ROOT, environment
 from tests.scripts.called import called
-
-DOCUMENT = json.loads(json.dumps({**index_document(), "commands": commands()}))
+from tests.scripts.indexed import DOCUMENT
 
 
 @pytest.mark.parametrize(
