@@ -6,8 +6,8 @@ A registry holds ours and those of installed packages, which declare entry point
     surprise = "my_package.scores:SURPRISE"
 
 `module:name` refers to an object without an entry point, if its module is imported already. Names are also
-read from files, and no file but that of `--config` may decide what is imported. What cannot be imported is left out of listings,
-and refused where it is asked for.
+read from files, and no file but that of `--config` may decide what is imported. What cannot be imported is
+left out of listings, and refused where it is asked for.
 """
 
 import difflib
