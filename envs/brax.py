@@ -240,7 +240,7 @@ def _description(task: str) -> str:
     """One line for `list envs`; says why, where the task cannot be used."""
     if task in REFUSED:
         return f"{TASKS[task]} (cannot be used: {REFUSED[task]})"
-    return TASKS[task] if INSTALLED else f"{TASKS[task]} (needs the extra brax)"
+    return TASKS[task] if INSTALLED else f"{TASKS[task]} (needs Brax: see `rl-discovery doctor`)"
 
 
 FAMILY = Family(
