@@ -56,9 +56,6 @@ PANELS = {
 GLANCED = tuple(tag for tags in GLANCE.values() for tag in tags)
 """Tags that W&B shows in a section of their own as well."""
 
-SWEPT_METRICS = ("held_out/held_out_fitness", "meta/fitness_mean", "meta/noise_ratio")
-"""Tags that TensorBoard's tab HParams compares the trials of a sweep by."""
-
 FLUSH_SECONDS = 10.0
 """Seconds between two flushes of the events, which TensorBoard sees only then."""
 
@@ -219,7 +216,7 @@ class TensorBoard:
         for tag, text in overview.texts.items():
             self._write(done, summary=summary.text(tag, text))
         if overview.hparams:
-            experiment, session, _ = summary.hparams(dict(overview.hparams), dict.fromkeys(SWEPT_METRICS))
+            experiment, session, _ = summary.hparams(dict(overview.hparams), dict.fromkeys(overview.metrics))
             self._write(done, summary=experiment)
             self._write(done, summary=session)
 

@@ -28,6 +28,9 @@ GLANCE = {
 }
 """The charts of TensorBoard's tab Custom Scalars, and the tags of each."""
 
+SWEPT_METRICS = ("meta/fitness_mean", "meta/noise_ratio")
+"""Tags that TensorBoard's tab HParams compares the trials of a sweep by, besides held-out fitness."""
+
 WITHOUT_REPLAY = ("random", "frozen")
 """Scores of `CurriculumConfig` by which no level is replayed."""
 
@@ -40,11 +43,13 @@ class Overview:
         charts: tags by the title of a chart, for the tab Custom Scalars.
         texts: Markdown by tag.
         hparams: fields of the configuration that the run's sweep varies; empty outside of a sweep.
+        metrics: tags that the trials of a sweep are compared by.
     """
 
     charts: Mapping[str, tuple[str, ...]]
     texts: Mapping[str, str]
     hparams: Mapping[str, Any]
+    metrics: tuple[str, ...] = SWEPT_METRICS
 
 
 def make_overview(config: RunConfig, directory: Path) -> Overview:
@@ -58,6 +63,7 @@ def make_overview(config: RunConfig, directory: Path) -> Overview:
         charts=charts(config),
         texts={"run/card": _card(config), "run/configuration": _table(flatten(to_json(config)))},
         hparams=swept(directory),
+        metrics=(*(["held_out/held_out_fitness"] if config.held_out.every else []), *SWEPT_METRICS),
     )
 
 
@@ -101,7 +107,7 @@ def _card(config: RunConfig) -> str:
         "seed": str(config.seed),
         "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
     }
-    return _table(facts)
+    return "\n".join(f"- **{name}**: {text}" for name, text in facts.items())
 
 
 def _table(values: Mapping[str, Any]) -> str:

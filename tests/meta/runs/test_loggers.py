@@ -279,7 +279,7 @@ def test_the_card_and_every_field_of_the_configuration_are_shown_as_text(tmp_pat
     card, fields = (
         found[f"run/{name}/text_summary"].tensor.string_val[0].decode() for name in ("card", "configuration")
     )
-    assert "| seed | 31 |" in card
+    assert "- **seed**: 31\n" in card
     assert config.build_objective().name in card
     shown = [line.split(" | ")[0].removeprefix("| ") for line in fields.splitlines()[2:]]
     assert shown == list(flatten(to_json(config)))
