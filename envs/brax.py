@@ -49,7 +49,7 @@ TASKS = {
 
 INSTALLED = importlib.util.find_spec("brax") is not None
 
-REFUSED = {"swimmer": "Brax 0.14 has it for one backend alone, whose step fails on this JAX"}
+REFUSED = {"swimmer": "Brax 0.14 has it for one backend only, which fails on this JAX"}
 """What the installed Brax cannot run, and why."""
 
 
