@@ -56,6 +56,12 @@ setup-dev: $(VENV)/.dev ## the same, and the tools for tests and checks
 discover: setup ## evolve an objective from scratch in a few minutes, evaluate it, show the result
 	$(BIN)/rl-discovery meta-train --preset quickstart --run-dir $(QUICKSTART)
 	$(BIN)/rl-discovery evaluate $(QUICKSTART) $(EVALUATION) --out $(QUICKSTART)/evaluation
+	@echo
+	@echo "The result is in $(QUICKSTART)/; look at evaluation/summary.png there first. What to do next:"
+	@echo
+	@echo "  $(BIN)/rl-discovery report $(QUICKSTART)          # the run as one HTML page"
+	@echo "  $(BIN)/rl-discovery evaluate $(QUICKSTART) --suite mazes --horizons 250 --levels 16 --out $(QUICKSTART)/mazes"
+	@echo "  $(BIN)/rl-discovery meta-train --preset ta-ppo-cpu --run-dir runs/mine    # a schedule for PPO, in minutes"
 
 test: setup-dev ## run the test suite
 	@$(BIN)/pytest -n 2 --dist worksteal $(ARGS)

@@ -1,4 +1,4 @@
-"""Errors about files of ours; each message is one line that a person can act on.
+"""Errors about our files; each message is one line that a user can act on.
 
 The command line prints the message and nothing else; see `scripts.cli`.
 """
@@ -39,7 +39,7 @@ class AmbiguousObjectiveError(UnknownObjectiveError):
 
 
 def one_line(text: str) -> str:
-    """The text without line breaks and control characters, cut at a length that people still read."""
+    """The text without line breaks and control characters, cut to a length that can be read."""
     text = " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in text).split())
     return text if len(text) <= 200 else text[:199] + "…"
 

@@ -43,7 +43,7 @@ def load_objective(name_or_path: str | Path) -> TrainedObjective:
 
 
 def find_path(name_or_path: str | Path) -> Path | None:
-    """Where an objective would lie that is named by a path; None for one that comes with the package.
+    """The path that a name stands for; None for an objective that comes with the package.
 
     Raises:
         UnknownObjectiveError: "shipped:" and no such name, or `~` and no such home.

@@ -1,4 +1,4 @@
-"""Names of folders that libraries below read as they are meant.
+"""Paths of folders that all libraries below us read alike.
 
 Orbax globs its own folder without escaping it, takes `:/` for an address and backslashes for slashes, and
 TensorStore opens every name as UTF-8 whatever the locale says. `checkpoints.runs` gives them a name from
@@ -46,7 +46,7 @@ class PlainPath:
 
 
 def misread(folder: Path) -> str:
-    """The letters of a path that some library takes for something else."""
+    """Characters of a path that some library misinterprets."""
     return " ".join(sorted({letter for letter in str(folder) if letter in MISREAD or not _is_utf8(letter)}))
 
 

@@ -1,4 +1,4 @@
-"""Which versions made a result: goes into run directories, cards, evaluations and benchmarks."""
+"""The versions that made a result, for run directories, cards, evaluations and benchmarks."""
 
 import platform
 from importlib import metadata

@@ -372,7 +372,7 @@ def _is_record(record: Mapping[str, Any]) -> bool:
 
 
 def seal(content: Mapping[str, Any]) -> str:
-    """The hash by which a changed record is noticed."""
+    """The hash that shows whether a record was changed."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -15,7 +15,7 @@ SHIPPED = "shipped:"
 
 
 class HomeError(RuntimeError):
-    """A path begins with somebody's home, and there is no such person."""
+    """A path begins with `~NAME`, and there is no such user."""
 
 
 def path_of(text: str) -> Path:
@@ -45,7 +45,7 @@ def nothing_called(name: str, known: Collection[str]) -> str:
 
 
 def word(path: Path | str) -> str:
-    """A path as an argument that is taken for no name, no flag and no home; not yet quoted."""
+    """A path as an argument that cannot be mistaken for a name, a flag or a home; not yet quoted."""
     text = str(path)
     bare = os.sep not in text and text not in (os.curdir, os.pardir)
     return f"./{text}" if bare or text.startswith(("-", "~", SHIPPED)) else text

@@ -1,4 +1,4 @@
-"""Files that anybody may have made: limits on size, depth and numbers, and no way out of their folder.
+"""Reads files that are not trusted: limits on size, depth and numbers, no links out of their folder.
 
 Every loader reads through this module (`objective_file`, `run_directory`, `runs`, `evaluation`) and turns
 `RefusedError` into its own documented error. docs/security.md lists the limits with their reasons.
@@ -59,7 +59,7 @@ DIGITS = 20
 
 
 class RefusedError(Exception):
-    """A file is not what it should be; the message ends a line that begins with its path."""
+    """A file is refused; the message continues a line that begins with the file's path."""
 
 
 class UnreadableError(RefusedError):
@@ -100,7 +100,7 @@ def read_json(path: Path, limit: int) -> Any:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """A document as JSON has it, in UTF-8: without NaN, infinities, double names and half characters.
+    """A document as JSON has it, in UTF-8: without NaN, infinities, duplicate names and lone surrogates.
 
     Raises:
         RefusedError: it is none, nested deeper than `DEPTH`, or has numbers longer than `DIGITS`.
@@ -169,7 +169,7 @@ def check_version(document: Any, newest: int) -> None:
 
 
 def check_confined(folder: Path, besides: tuple[str, ...] = ()) -> None:
-    """Refuses a folder from which a link leads out: what is written there would be elsewhere.
+    """Refuses a folder with a link that leads out of it, through which files would be written elsewhere.
 
     The folder itself may be a link, and links between its own files are fine.
 

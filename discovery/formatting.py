@@ -1,4 +1,4 @@
-"""Numbers as people read them, the same in the terminal, in tables, in figures and on pages.
+"""How numbers are written, the same in the terminal, in tables, in figures and on pages.
 
 What is missing (None) is a dash. Imports nothing, so that `status` and `--help` stay fast.
 """
@@ -9,7 +9,7 @@ MISSING = "–"
 
 
 def number(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
-    """So many decimals, with a minus sign that can be seen, but none before a zero.
+    """A number with so many decimals, a real minus sign and no negative zero.
 
     Args:
         value: any finite number.
@@ -24,30 +24,30 @@ def number(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
 def interval(
     middle: float | None = None, low: float | None = None, high: float | None = None, digits: int = 2
 ) -> str:
-    """As in "0.81 [0.78, 0.83]"; without the ends where there are none."""
+    """A value with its interval, as in "0.81 [0.78, 0.83]"; without the ends where there are none."""
     if middle is None or low is None or high is None:
         return number(middle, digits)
     return f"{number(middle, digits)} [{number(low, digits)}, {number(high, digits)}]"
 
 
 def difference(mean: float | None = None, error: float | None = None, digits: int = 3) -> str:
-    """As in "+0.028 ± 0.006"; without the error where there is none."""
+    """A difference with its error, as in "+0.028 ± 0.006"; without the error where there is none."""
     ends = "" if mean is None or error is None else f" ± {number(error, digits)}"
     return f"{number(mean, digits, sign=True)}{ends}"
 
 
 def percent(share: float | None) -> str:
-    """As in "12.5 %"."""
+    """A share in percent, as in "12.5 %"."""
     return MISSING if share is None else f"{100 * share:.1f} %"
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """So many significant digits, as in "0.0123" or "1.2e−05"."""
+    """A number with so many significant digits, as in "0.0123" or "1.2e−05"."""
     return MISSING if value is None else f"{value:.{digits}g}".replace("-", "−")
 
 
 def count(value: float | None) -> str:
-    """As in 1.48 G, 1.10 M, 680 k, 4,000."""
+    """A large number in short, as in 1.48 G, 1.10 M, 680 k, 4,000."""
     if value is None:
         return MISSING
     for factor, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
@@ -57,7 +57,7 @@ def count(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """The two largest units, as in 45 s, 12 min, 1 h 45 min, 3 d 12 h."""
+    """A duration in its two largest units, as in 45 s, 12 min, 1 h 45 min, 3 d 12 h."""
     if seconds is None:
         return MISSING
     if seconds < 100:
@@ -76,7 +76,7 @@ def plural(amount: int | str, noun: str) -> str:
 
 
 def setting(value: Any) -> str:
-    """A value of a configuration."""
+    """A value of a configuration as text."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None:

@@ -49,7 +49,7 @@ TASKS = {
 
 INSTALLED = importlib.util.find_spec("brax") is not None
 
-REFUSED = {"swimmer": "Brax 0.14 has it for one backend alone, whose step fails on this JAX"}
+REFUSED = {"swimmer": "Brax 0.14 has it for one backend only, which fails on this JAX"}
 """What the installed Brax cannot run, and why."""
 
 
@@ -240,7 +240,7 @@ def _description(task: str) -> str:
     """One line for `list envs`; says why, where the task cannot be used."""
     if task in REFUSED:
         return f"{TASKS[task]} (cannot be used: {REFUSED[task]})"
-    return TASKS[task] if INSTALLED else f"{TASKS[task]} (needs the extra brax)"
+    return TASKS[task] if INSTALLED else f"{TASKS[task]} (needs Brax: see `rl-discovery doctor`)"
 
 
 FAMILY = Family(

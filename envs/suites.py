@@ -79,7 +79,7 @@ class Suite:
             raise ValueError(f"unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
 
     def levels(self, seed: int) -> list[tuple[str, Environment, EnvParams]]:
-        """What to evaluate on: the same for the same seed, and never a level of a training run.
+        """The levels to evaluate on: the same for the same seed, and never one of a training run.
 
         An environment's levels do not depend on the suite: `levels_per_environment` only says how
         many of one sequence are taken.
@@ -184,7 +184,7 @@ GRIDWORLD_SUITES = (
     ),
     Suite(
         name="validation",
-        description="levels like those of unseen and none of them: for choosing settings and objectives",
+        description="other levels of the same kind as unseen, for choosing settings and objectives",
         environments=("gridworld/all",),
         horizons=(10, 25, 100, 250),
         levels_per_environment=64,

@@ -1,4 +1,4 @@
-"""What the figures of an evaluation and of an analysis show, before anybody draws it.
+"""The contents of the figures of evaluations and analyses, independent of how they are drawn.
 
 `plots` draws a chart with matplotlib, for files; `report.figures` draws the same chart for the page. Colours
 and markers follow from a series' style, which is the same number in both.

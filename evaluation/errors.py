@@ -1,8 +1,8 @@
-"""Errors of evaluations, analyses and reports; each message is one line for a person to act on."""
+"""Errors of evaluations, analyses and reports; each message is one line that a user can act on."""
 
 
 class EvaluationError(ValueError):
-    """Something was asked for that cannot be evaluated; the message is for a person."""
+    """The request cannot be evaluated; the message says why."""
 
 
 class ResultsError(RuntimeError):

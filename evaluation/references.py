@@ -1,4 +1,4 @@
-"""The ends of a score where nobody can compute them: what a random and a good policy return, with sources.
+"""The ends of scores that cannot be computed: returns of a random and of a good policy, with sources.
 
 Gridworlds have exact ones (`envs.gridworld.planning`). An environment that is neither there nor here has
 returns and no scores.

@@ -1,4 +1,4 @@
-"""What an evaluation found: one JSON document with every seed, the aggregates and the versions.
+"""The results of an evaluation: one JSON document with every seed, the aggregates and the versions.
 
 The format is `results.json` and the output of `evaluate --json` (docs: "contracts"). A number that
 is not finite is null in the file and None here. Written by `protocol`, read by `plots` and reports;
@@ -60,7 +60,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first thing that is wrong with a document and, unless it is the whole, where."""
+    """The first error in a document, and the field if it is not the whole."""
     first = error.errors()[0]
     return one_line(": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"]))))
 
@@ -108,7 +108,7 @@ class Outcome(Record):
 
 
 class Placed(Record):
-    """What says whose it is, and where."""
+    """The objective, suite and horizon of a record."""
 
     objective: str
     """Label of the objective, unique within the document."""
@@ -170,7 +170,7 @@ class Improvement(Placed):
 
     @property
     def paired(self) -> Difference | None:
-        """The two together; None without a difference."""
+        """Difference and standard error; None without a difference."""
         return None if self.difference is None else Difference(self.difference, self.standard_error)
 
 

@@ -1,4 +1,4 @@
-"""Runs the parts of an evaluation: what was finished before is looked up, the rest trained and kept at once.
+"""Runs the parts of an evaluation: finished outcomes are looked up, the others trained and stored.
 
 `protocol` and `tuning` say what to run.
 """
@@ -33,7 +33,7 @@ class Work(NamedTuple):
 
     @property
     def env_steps(self) -> int:
-        """What it costs: environment steps of all its agents."""
+        """Its cost: environment steps of all its agents."""
         return self.experiment.env_steps(self.updates) * self.experiment.task.count * len(self.seeds)
 
 
@@ -46,7 +46,7 @@ class Ready(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Runner:
-    """Where and how finely experiments are run.
+    """Runs experiments on a mesh, in blocks, with a store of outcomes.
 
     Attributes:
         mesh: the devices; results do not depend on it.
@@ -63,7 +63,7 @@ class Runner:
     trainers: dict[int, tuple[Experiment, Ready]] = dataclasses.field(default_factory=dict)
 
     def ready(self, experiment: Experiment) -> Ready:
-        """Refuses what cannot be trained, before anything is.
+        """Refuses what cannot be trained, before anything is trained.
 
         Raises:
             EvaluationError: agents that do not fit the environment or the rule.

@@ -61,7 +61,7 @@ def interquartile_mean(scores: np.ndarray) -> float:
 
 
 def optimality_gap(scores: np.ndarray, target: float = 1.0) -> float:
-    """How far scores fall short of a target on average; what exceeds it makes up for nothing.
+    """How far scores fall short of a target on average; scores above it count as the target.
 
     Args:
         scores: as for `interquartile_mean`.

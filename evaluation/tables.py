@@ -34,7 +34,7 @@ class Table:
 
 
 def suite_tables(results: Results, suite: str) -> dict[str, Table]:
-    """Everything there is to say of a suite.
+    """All tables of a suite.
 
     Returns:
         By name: `scores` (interquartile means), `gap`, `efficiency` where there are scores; `returns` per

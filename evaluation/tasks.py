@@ -1,4 +1,4 @@
-"""What is evaluated: an environment with the ends of its score, and one objective on it."""
+"""What is evaluated: an environment with the ends of its score, and an objective on it."""
 
 import dataclasses
 from typing import Any
@@ -54,9 +54,7 @@ class EvaluationTask:
         return np.asarray(self.optimal - self.random > MIN_SPAN)  # False for NaN
 
     def agent_for(self, objective: TrainedObjective, workers: int | None) -> AgentConfig:
-        """The settings of agents that learn it with this objective, with as many workers as were asked
-        for.
-        """
+        """The settings of agents that learn this task with an objective, with so many workers if given."""
         config = default_config(self.env, self.level, objective.rule)
         config = with_trained_rates(config, objective.card)
         return config if workers is None else dataclasses.replace(config, workers=workers)
@@ -91,14 +89,14 @@ class Experiment:
 
 
 def prepare(name: str, env: Environment, levels: EnvParams) -> EvaluationTask:
-    """An environment with the ends of its score, where anybody knows them."""
+    """An environment with the ends of its score, where they are known."""
     return EvaluationTask(name, env, levels, *reference_returns(name, env, levels))
 
 
 def reference_returns(
     name: str, env: Environment, levels: EnvParams
 ) -> tuple[Float[np.ndarray, " levels"], Float[np.ndarray, " levels"]]:
-    """Expected returns of the best and of the random policy per level; NaN where nobody knows them.
+    """Expected returns of the best and of the random policy per level; NaN where they are not known.
 
     Exact where the environment's family computes them, else those of `REFERENCES`.
     """

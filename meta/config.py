@@ -224,7 +224,7 @@ class LoggingConfig:
     tensorboard: bool = True
     """Write TensorBoard events to tb/ in the run directory."""
     wandb_project: str | None = None
-    """Log to this Weights & Biases project (needs the extra `wandb`)."""
+    """Log to this Weights & Biases project (`doctor` says how to install wandb)."""
     inner_metrics: bool = False
     """Also log means over lanes of the metrics of each agent's last update (losses, entropy, gradient norm,
     kl), as `inner/NAME`; where `trainer` is es. Results do not depend on it."""

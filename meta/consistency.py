@@ -1,4 +1,4 @@
-"""What no single field of a configuration can tell: fields that do not fit each other."""
+"""Checks of a configuration across its fields."""
 
 from typing import TYPE_CHECKING, Any
 

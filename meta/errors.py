@@ -1,4 +1,4 @@
-"""Failures of a run that a person can do something about: one clear line each."""
+"""Errors of a run that a user can act on: one clear line each."""
 
 from rl_discovery.checkpoints.errors import RunError
 

@@ -1,4 +1,4 @@
-"""Evolution of an objective, one generation on one page (Jackson et al. 2024, algorithm 1).
+"""Evolution of an objective: one generation on one page (Jackson et al. 2024, algorithm 1).
 
 Read `generation` first: it is the algorithm. Above it are the state that it changes, the lanes that train
 agents, and the static side of a run, which `meta.build` makes from a configuration.

@@ -66,7 +66,7 @@ FITNESS = Registry(
     {
         "final_return": Fitness("mean return of the agent at the end of its lifetime", final_return),
         "normalised_return": Fitness(
-            "the same, 0 where acting at random is and 1 where the best policy is (exact planning)",
+            "final return on a scale from 0 (random policy) to 1 (best policy), by exact planning",
             normalised_return,
             reads_scale=True,
         ),

@@ -1,4 +1,4 @@
-"""Configurations as runs wrote them before: read as ones of today, so that a run goes on.
+"""Reads configurations of older versions as current ones, so that their runs can be resumed.
 
 `objective` had the settings of LPG, and `drift` those of LPO, which were read where `objective.kind` was lpo.
 Other rules had their defaults.

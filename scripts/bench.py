@@ -28,7 +28,7 @@ class Arguments:
     """What to measure; what is left out comes from the preset."""
 
     preset: Annotated[str, tyro.conf.arg(metavar=index.choices("presets"))] = "ta-lpg"
-    """Where everything else comes from."""
+    """The preset that everything else comes from."""
     pairs: int | None = None
     """Antithetic pairs, P."""
     workers: int | None = None
@@ -40,13 +40,13 @@ class Arguments:
     gru_width: int | None = None
     """Units of the GRU, G."""
     precision: Literal["float32", "bfloat16"] | None = None
-    """Operands of the GRU's recurrent product."""
+    """Number format of the operands of the GRU's recurrent product."""
     distribution: Annotated[str | None, tyro.conf.arg(metavar=index.choices("distributions"))] = None
     """Level distribution."""
     score: Annotated[str | None, tyro.conf.arg(metavar=index.choices("scores"))] = None
     """Level score of a curriculum; replay starts with the first timed generation."""
     block_size: int | None = None
-    """Lanes side by side on a device."""
+    """Lanes that run side by side on a device."""
     devices: tuple[str, ...] = ()
     """Devices to use (default: all; on a CPU one per core). 1,2,4,8: weak scaling, with pairs growing."""
     repeats: int = 3

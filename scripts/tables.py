@@ -11,7 +11,7 @@ from rl_discovery.evaluation.tables import Table, suite_tables
 
 
 def tables(results: Results, suite: str, objectives: Mapping[str, TrainedObjective]) -> list[RichTable]:
-    """What there is to say of a suite.
+    """The tables of a suite for the terminal.
 
     Args:
         results: the whole document.

@@ -24,8 +24,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md")), ROOT / "C
 SMALL = {
     "meta-train": ["--print-config"],
     "analyse": ["--levels", "1", "--seeds", "1", "--lifetime", "2", "--terms", "2", "--suite", "small"],
-    "evaluate": ["--levels", "2", "--seeds", "1", "--horizons", "2"],
+    "evaluate": ["--levels", "2", "--seeds", "1", "--horizons", "50000"],
     "sweep": ["--plan"],
+    "report": ["--levels", "0"],
     "bench": ["--repeats", "1", "--pairs", "2", "--workers", "2", "--horizon", "2", "--gru-width", "8"],
 }
 """Added to documented commands, so that they end soon; the last of two equal flags counts."""

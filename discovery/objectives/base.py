@@ -92,7 +92,7 @@ class Objective(abc.ABC):
 
     @property
     def zero_outputs(self) -> int:
-        """So many first outputs of the second head are 0 in a new agent."""
+        """Number of leading outputs of the second head that are 0 in a new agent."""
         return 0
 
     @property

@@ -144,5 +144,8 @@ def evaluate_terms(
 
 
 OBJECTIVES = {
-    "closed-form-drift": (ClosedFormDrift, "a sum of named terms as drift, such as `analyse` fits to one"),
+    "closed-form-drift": (
+        ClosedFormDrift,
+        "a drift that is a sum of named terms, such as `analyse` fits to a learned one",
+    ),
 }

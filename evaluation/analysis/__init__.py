@@ -1,4 +1,4 @@
-"""What an objective does over the horizon: response or drift, lifetimes, a formula.
+"""Analysis of an objective over the horizon: response or drift, lifetimes, a formula.
 
     findings = analyse(objective, "ta-lpo", setting, horizons=(10, 100))
     findings.analysis.save(Path("analysis.json"))

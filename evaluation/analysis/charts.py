@@ -95,7 +95,7 @@ def fit_table(analysis: Analysis) -> Table | None:
 
 
 def view_name(view: Lifetime) -> str:
-    """What the objective was told."""
+    """Name of a view: the n that the objective was given."""
     return "true n/N" if view.view == "plain" else f"n/N {view.view}"
 
 

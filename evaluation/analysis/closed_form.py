@@ -47,12 +47,12 @@ METHOD = (
 
 
 class TooFewPointsError(RuntimeError):
-    """Agents met too little to fit a formula to, or none of it is left to test it on."""
+    """Agents visited too few points to fit a formula, or to test it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Points:
-    """Where a drift is looked at; all of one length."""
+    """Points at which a drift is evaluated; arrays of equal length."""
 
     log_ratio: np.ndarray
     advantage: np.ndarray
@@ -192,7 +192,7 @@ def _fewest(results: Mapping[str, Any]) -> int:
 
 
 def available(rule: LPO | ClosedFormDrift) -> tuple[str, ...]:
-    """The terms of what the rule sees that do not grow with the ratio.
+    """The terms of the rule's inputs that do not grow with the ratio.
 
     Ratios beyond the grid are rare but met, and there the network saturates; a formula with terms that
     grow would drop the drift, or multiply it, where agents run away (measured in docs/analysis.md).
@@ -219,7 +219,7 @@ def grid(horizons: Sequence[int]) -> Points:
 
 
 def as_objective(objective: TrainedObjective, terms: Mapping[str, float]) -> TrainedObjective:
-    """The formula as an objective of its own, all else being that of the learned one.
+    """The formula as an objective; everything else is as in the learned one.
 
     A network that gives 0 everywhere has a formula without terms, which is one term times 0.
     """
@@ -236,7 +236,7 @@ def as_objective(objective: TrainedObjective, terms: Mapping[str, float]) -> Tra
 
 
 def write(rule: LPO | ClosedFormDrift, terms: Mapping[str, float]) -> str:
-    """The formula for reading, largest coefficients first."""
+    """The formula as text, largest coefficients first."""
     ordered = sorted(terms.items(), key=lambda term: -abs(term[1]))
     signed = [f"{'-' if value < 0 else '+'} {abs(value):.3g} {name}" for name, value in ordered]
     if rule.form == "ppo_residual":

@@ -1,4 +1,4 @@
-"""Agents that learn with an objective, watched at every update, with the true progress and with wrong ones.
+"""Trains agents with an objective that is given the true progress or a wrong one, and records every update.
 
 All views train the same agents on the same levels with the same random numbers, so that they differ by
 what the objective sees of n alone. Lanes run through the blocks of `discovery.sharding`. `study` calls this.

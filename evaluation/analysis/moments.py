@@ -1,4 +1,4 @@
-"""The moments of a lifetime (n/N, N) at which an objective is looked at, and how much they matter to it."""
+"""The moments of a lifetime (n/N, N) at which an objective is evaluated, and how much it depends on them."""
 
 import dataclasses
 from collections.abc import Sequence

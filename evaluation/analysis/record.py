@@ -1,4 +1,4 @@
-"""What an analysis found: the document that `analysis.json` holds and `analyse --json` prints.
+"""The results of an analysis: the document that `analysis.json` holds and `analyse --json` prints.
 
 Numbers have six significant digits; what is not finite, or not there, is null. `docs/analysis.md`
 explains each part for a reader. Needs no JAX.
@@ -38,7 +38,7 @@ LOOKED_AT = (-1.0, 1.0)
 
 
 class AtMoment(Record):
-    """What belongs to a moment of a lifetime, or to none where the horizon makes no difference."""
+    """A record of one moment of a lifetime, or of none where the horizon makes no difference."""
 
     horizon: int | None
     """N; None where it makes no difference."""
@@ -101,7 +101,7 @@ class Surface(AtMoment):
 
     @property
     def label(self) -> str:
-        """Whose, or the moment."""
+        """The objective, or the moment."""
         return self.objective if self.progress is None else f"n/N = {self.progress:g}"
 
     @property
@@ -167,7 +167,7 @@ class Sweep(Record):
 
 
 class Response(Record):
-    """What LPG answers to made-up rollouts."""
+    """LPG's outputs for made-up rollouts."""
 
     steps: int
     """T, steps of a rollout; the varied step is the first."""
@@ -265,7 +265,7 @@ class Lifetime(Record):
 
 
 class Lifetimes(Record):
-    """Agents trained from scratch, and what becomes of them when n/N is taken away."""
+    """Agents trained from scratch, with the true n/N and with wrong ones."""
 
     suite: str
     """Where the levels are from."""
@@ -343,7 +343,7 @@ class ScheduleCurve(Record):
 
 
 class Schedule(Record):
-    """What a rule's schedule makes of its constants."""
+    """A rule's constants under its schedule."""
 
     progress: Row
     """n/N."""

@@ -1,4 +1,4 @@
-"""What LPG answers to made-up rollouts: pihat as one input of one step is varied.
+"""LPG's outputs for made-up rollouts: pihat as one input of one step varies.
 
 The objective's own `targets` are asked, with rollouts in place of an agent's. Its GRU reads backwards, so
 that what it says of a step depends on that step and the later ones: the varied step is the first. `study`

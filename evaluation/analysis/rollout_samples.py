@@ -1,4 +1,4 @@
-"""The (r, A, n/N) that agents meet: where a drift's error matters. `study` calls this."""
+"""Samples of (r, A, n/N) from agents' updates, where a drift's error matters. `study` calls this."""
 
 import functools
 from typing import Any, NamedTuple
@@ -40,7 +40,7 @@ class RolloutSamples(NamedTuple):
 
 
 def sample_rollouts(objective: TrainedObjective, setting: Setting) -> RolloutSamples:
-    """Trains one agent per level and keeps some of what each of its updates saw."""
+    """Trains one agent per level and samples steps from each of its updates."""
     learner = setting.learner(objective)
     levels = setting.task.levels
     lanes = setting.task.count

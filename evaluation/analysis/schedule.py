@@ -1,4 +1,4 @@
-"""What a rule's schedule makes of its constants over a lifetime, beside the rule without it.
+"""A rule's constants over a lifetime under its schedule, beside the rule without one.
 
 Step sizes are relative to the agent's own; where agents anneal them (PPO), both have the factor 1 - n/N.
 """

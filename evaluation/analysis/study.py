@@ -1,4 +1,4 @@
-"""`analyse`: everything that is asked of one objective, in one document."""
+"""`analyse`: the whole analysis of one objective, as one document."""
 
 import dataclasses
 import math
@@ -30,12 +30,12 @@ DEFINITIONS = {
 
 
 class AnalysisError(ValueError):
-    """Something was asked for that cannot be analysed; the message is for a person."""
+    """The request cannot be analysed; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """What came out.
+    """The results of an analysis.
 
     Attributes:
         analysis: the document.

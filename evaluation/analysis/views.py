@@ -1,4 +1,4 @@
-"""Objectives that see a wrong time: the ablation of n/N.
+"""Objectives that are given a wrong n: the ablation of n/N.
 
 A wrapper around any objective, so that agents learn in the same inner loop; what belongs to the agent itself,
 such as annealed step sizes, goes by the true time. `lifetimes` calls this.
@@ -17,7 +17,7 @@ PLAIN = "plain"
 
 
 def views(horizon: int, seed: int = 0) -> dict[str, Float[np.ndarray, " updates"]]:
-    """The n that an objective sees at each update, by the name of the view.
+    """The n that an objective is given at each update, by the name of the view.
 
     Args:
         horizon: N.
@@ -37,7 +37,7 @@ def views(horizon: int, seed: int = 0) -> dict[str, Float[np.ndarray, " updates"
 
 @dataclasses.dataclass(frozen=True)
 class MistimedObjective(Objective):
-    """An objective that sees another n than the true one.
+    """An objective that is given another n than the true one.
 
     Attributes:
         rule: the objective.
@@ -54,11 +54,11 @@ class MistimedObjective(Objective):
     zero_outputs = property(lambda self: self.rule.zero_outputs)
 
     def step_scale(self, meta_params: MetaParams, progress: Progress) -> Float[Array, ""] | None:
-        """The rule's, at the time that it sees."""
+        """The rule's, for the n that it is given."""
         return self.rule.step_scale(meta_params, self.mistimed(progress))
 
     def mistimed(self, progress: Progress) -> Progress:
-        """The progress that it sees; N is true."""
+        """The progress that the rule is given; N is true."""
         return Progress(done=self.seen_n[progress.done], horizon=progress.horizon)
 
     def init(self, key: Key[Array, ""]) -> MetaParams:
@@ -66,11 +66,11 @@ class MistimedObjective(Objective):
         return self.rule.init(key)
 
     def targets(self, meta_params: MetaParams, experience: Experience, progress: Progress) -> object:
-        """The rule's, at the time that it sees."""
+        """The rule's, for the n that it is given."""
         return self.rule.targets(meta_params, experience, self.mistimed(progress))
 
     def loss(
         self, meta_params: MetaParams, outputs: Outputs, action: Array, targets: object, progress: Progress
     ) -> tuple[Float[Array, ""], Metrics]:
-        """The rule's, at the time that it sees."""
+        """The rule's, for the n that it is given."""
         return self.rule.loss(meta_params, outputs, action, targets, self.mistimed(progress))

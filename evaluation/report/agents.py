@@ -67,7 +67,7 @@ class ReportedRun:
 
     @property
     def drawable(self) -> bool:
-        """Whether there is something honest to draw."""
+        """Whether its levels can be drawn."""
         return isinstance(self.distribution.env, GridWorld)
 
     def longest(self) -> int:

@@ -1,4 +1,4 @@
-"""Gridworld levels and episodes as numbers to be drawn: drawn as `envs.gridworld.render` does, as vectors."""
+"""Gridworld levels and episodes as vector drawings, in the style of `envs.gridworld.render`."""
 
 from collections.abc import Mapping
 from typing import Any

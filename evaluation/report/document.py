@@ -1,4 +1,4 @@
-"""What a report says, before it is drawn: the typed document that `gather` makes and `render` draws.
+"""The contents of a report: the typed document that `gather` makes and `render` draws.
 
 Texts are plain; figures are Plotly's JSON; boards are numbers in units of cells. Nothing here knows HTML.
 """
@@ -32,7 +32,7 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class Fact:
-    """A number of the summary, with what it is."""
+    """A number of the summary with its label."""
 
     label: str
     value: str
@@ -214,7 +214,7 @@ class Curriculum:
 
 @dataclasses.dataclass(frozen=True)
 class RunPart:
-    """Everything that is of one run alone.
+    """The sections on one run.
 
     Attributes:
         name: how the page calls it.

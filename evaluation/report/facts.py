@@ -151,7 +151,7 @@ def _best_score(first: str, aggregates: Sequence[Aggregate]) -> Fact:
 
 
 def configuration(run: RunFiles) -> Table:
-    """Every field."""
+    """Every field of the configuration."""
     rows = tuple((name, setting(value)) for name, value in flatten(run.config).items())
     return Table(f"Configuration of {run.name}: {len(rows)} fields", ("Field", "Value"), rows, labels=2)
 

@@ -1,4 +1,4 @@
-"""From files and agents to the document; `scripts.report` calls it, `render` draws what comes out."""
+"""Makes the document from files and agents; `scripts.report` calls it, `render` draws the result."""
 
 import dataclasses
 from collections.abc import Callable, Sequence

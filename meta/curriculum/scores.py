@@ -127,7 +127,7 @@ SCORES = Registry(
             reference="optimum",
         ),
         "optimality_gap": Score(
-            "what the agent lacks of the best return, 1 for acting at random (exact planning)",
+            "distance to the best return: 0 for the best policy, 1 for the random one (exact planning)",
             optimality_gap,
             scale=True,
         ),

@@ -35,7 +35,8 @@ from rl_discovery.discovery.extras import install
 from rl_discovery.discovery.formatting import duration, number
 from rl_discovery.meta.config import RunConfig, to_json
 from rl_discovery.meta.errors import ConfigError, RunError
-from rl_discovery.meta.runs.clock import USES, shares
+from rl_discovery.meta.runs.clock import shares
+from rl_discovery.meta.runs.overview import GLANCE, Overview, make_overview
 
 logger = logging.getLogger("rl_discovery")
 
@@ -50,20 +51,6 @@ PANELS = {
     "time_": "time",
 }
 """Groups in which TensorBoard and W&B show metrics whose names begin so; all others are under "meta"."""
-
-GLANCE = {
-    "Is it learning? (noise ratio: 1 is noise)": (
-        "meta/fitness_mean",
-        "held_out/held_out_fitness",
-        "meta/noise_ratio",
-        "meta/direction_correlation",
-    ),
-    "Is the curriculum moving? (scores)": ("curriculum/score_fresh", "curriculum/score_replayed"),
-    "Is the curriculum moving? (share replayed)": ("curriculum/replay_fraction",),
-    "Is the machine busy? (share of time)": tuple(f"time/share_{use}" for use in (*USES, "idle")),
-    "How long to go? (hours)": ("time/hours_to_go",),
-}
-"""The charts of TensorBoard's tab Custom Scalars, and the tags of each."""
 
 GLANCED = tuple(tag for tags in GLANCE.values() for tag in tags)
 """Tags that W&B shows in a section of their own as well."""
@@ -215,7 +202,7 @@ class Terminal:
 
 
 class TensorBoard:
-    """Scalars of every generation, and the level buffer at checkpoints, as TensorBoard events.
+    """An overview, scalars of every generation, and the level buffer at checkpoints, as TensorBoard events.
 
     Events are written by the caller's thread: the queue of tensorboardX's own writer would hold the run for
     ever once its thread had died of a full disk. A run goes on without events where they cannot be written.
@@ -224,11 +211,17 @@ class TensorBoard:
         directory: of the event files.
         generations: of the run.
         done: generations that are not run again.
+        overview: what is shown besides the metrics.
         now: seconds of a clock that is never set back.
     """
 
     def __init__(
-        self, directory: Path, generations: int, done: int, now: Callable[[], float] = time.monotonic
+        self,
+        directory: Path,
+        generations: int,
+        done: int,
+        overview: Overview,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         from tensorboardX import summary
         from tensorboardX.event_file_writer import EventsWriter
@@ -239,7 +232,7 @@ class TensorBoard:
         self._now = now
         self._flushed = now()
         self._events: Any = None
-        layout = {name: ["Multiline", list(tags)] for name, tags in GLANCE.items()}
+        layout = {name: ["Multiline", list(tags)] for name, tags in overview.charts.items()}
         with self._or_without():
             directory.mkdir(parents=True, exist_ok=True)
             self._events = EventsWriter(str(directory / "events"))
@@ -248,6 +241,12 @@ class TensorBoard:
         self._write(done, file_version="brain.Event:2")
         self._write(done, session_log=start)
         self._write(done, summary=summary.custom_scalars({"At a glance": layout}))
+        for tag, text in overview.texts.items():
+            self._write(done, summary=summary.text(tag, text))
+        if overview.hparams:
+            experiment, session, _ = summary.hparams(dict(overview.hparams), dict.fromkeys(overview.metrics))
+            self._write(done, summary=experiment)
+            self._write(done, summary=session)
 
     def generation(self, row: Mapping[str, Any]) -> None:
         """One point per metric, over generations."""
@@ -353,7 +352,8 @@ def make_loggers(config: RunConfig, directory: Path, console: Console, done: int
     if config.logging.wandb_project is not None:
         loggers.append(WeightsAndBiases(config, directory))
     if config.logging.tensorboard:
-        loggers.append(TensorBoard(directory / TENSORBOARD, config.generations, done))
+        overview = make_overview(config, directory)
+        loggers.append(TensorBoard(directory / TENSORBOARD, config.generations, done, overview))
     return [*loggers, Terminal(console, config.generations, done)]
 
 

@@ -14,11 +14,14 @@ from matplotlib.image import imread
 from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.layout_pb2 import Layout
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 from tensorboardX.record_writer import masked_crc32c
 
+from rl_discovery.checkpoints.fields import flatten
+from rl_discovery.meta.config import to_json
 from rl_discovery.meta.errors import ConfigError, RunError
+from rl_discovery.meta.runs import sweep
 from rl_discovery.meta.runs.loggers import (
-    GLANCE,
     PACE_GENERATIONS,
     Points,
     TensorBoard,
@@ -27,6 +30,7 @@ from rl_discovery.meta.runs.loggers import (
     make_loggers,
 )
 from rl_discovery.meta.runs.meta_train import meta_train
+from rl_discovery.meta.runs.overview import GLANCE, Overview, charts, make_overview
 from tests.meta.tiny import tiny
 
 
@@ -41,6 +45,8 @@ def row(generation, **changes):
         "fitness_best": 2.0 * generation,
     } | changes
 
+
+NOTHING = Overview(charts={}, texts={}, hparams={})
 
 OWN = {"custom_scalars__config__", "time/hours_to_go"}
 """Tags of TensorBoard events that are no metric's."""
@@ -74,7 +80,7 @@ def shown(directory):
 def write(directory, done, rows, monkeypatch, clock):
     # Event files are named and ordered by the second they were made in.
     monkeypatch.setattr("time.time", lambda: clock)
-    writer = TensorBoard(directory, 9, done)
+    writer = TensorBoard(directory, 9, done, NOTHING)
     for values in rows:
         writer.generation(values)
     writer.close()
@@ -113,7 +119,7 @@ def picture():
 
 
 def test_tensorboard_shows_the_gallery_as_it_is_and_histograms(tmp_path):
-    writer = TensorBoard(tmp_path, 9, 0)
+    writer = TensorBoard(tmp_path, 9, 0, NOTHING)
     writer.histograms({"score": np.array([1.0, 2.0, 4.0])}, 3)
     writer.gallery(picture(), 3)
     writer.close()
@@ -128,7 +134,7 @@ def test_tensorboard_shows_the_gallery_as_it_is_and_histograms(tmp_path):
 
 
 def test_a_run_goes_on_without_events_where_the_disk_is_full(tmp_path, caplog, monkeypatch):
-    writer = TensorBoard(tmp_path, 99, 0, now=itertools.count(0, 11).__next__)
+    writer = TensorBoard(tmp_path, 99, 0, NOTHING, now=itertools.count(0, 11).__next__)
     writer.generation(row(0))
 
     def fail(*_):
@@ -149,7 +155,7 @@ def test_a_run_goes_on_without_events_where_the_disk_is_full(tmp_path, caplog, m
 
 def test_a_folder_that_cannot_be_made_is_no_reason_to_end(tmp_path, caplog):
     (tmp_path / "tb").write_text("a file")
-    writer = TensorBoard(tmp_path / "tb", 9, 0)
+    writer = TensorBoard(tmp_path / "tb", 9, 0, NOTHING)
     writer.generation(row(0))
     writer.close()
     assert caplog.records[0].message.startswith("no more TensorBoard events: ")
@@ -249,12 +255,56 @@ def test_the_tab_at_a_glance_shows_only_what_runs_write(tmp_path):
     # Scores of replayed levels have no value before the first replay.
     written = set(Points(2).of(dict.fromkeys(last, 1.0) | {"generation": 0}))
     assert {tag for tags in GLANCE.values() for tag in tags} <= written
-    writer = TensorBoard(tmp_path / "tb", 2, 0)
+    writer = TensorBoard(tmp_path / "tb", 2, 0, Overview(charts(config), {}, {}))
     writer.close()
     (file,) = (tmp_path / "tb").iterdir()
     (layout,) = [value for event in events(file) for value in event.summary.value]
-    charts = Layout.FromString(layout.tensor.string_val[0]).category[0].chart
-    assert {chart.title: tuple(chart.multiline.tag) for chart in charts} == GLANCE
+    shown = Layout.FromString(layout.tensor.string_val[0]).category[0].chart
+    assert {chart.title: tuple(chart.multiline.tag) for chart in shown} == GLANCE
+
+
+def test_a_run_without_replay_has_no_charts_of_a_curriculum():
+    assert charts(tiny(curriculum={"score": "algorithmic_regret", "buffer_size": 4})) == GLANCE
+    for score in ("random", "frozen"):
+        titles = charts(tiny(curriculum={"score": score, "buffer_size": 64}))
+        assert titles.keys() == {title for title in GLANCE if "curriculum" not in title}
+
+
+def test_the_card_and_every_field_of_the_configuration_are_shown_as_text(tmp_path):
+    config = tiny(seed=31)
+    writer = TensorBoard(tmp_path / "tb", 9, 0, make_overview(config, tmp_path))
+    writer.close()
+    (file,) = (tmp_path / "tb").iterdir()
+    found = {value.tag: value for event in events(file) for value in event.summary.value}
+    card, fields = (
+        found[f"run/{name}/text_summary"].tensor.string_val[0].decode() for name in ("card", "configuration")
+    )
+    assert "- **seed**: 31\n" in card
+    assert config.build_objective().name in card
+    shown = [line.split(" | ")[0].removeprefix("| ") for line in fields.splitlines()[2:]]
+    assert shown == list(flatten(to_json(config)))
+
+
+def test_trials_of_a_sweep_can_be_compared_by_the_fields_that_it_varies(tmp_path):
+    config = tiny()
+    points = [{"es.sigma": "0.1", "seed": "1"}, {"es.sigma": "0.2", "seed": "1"}]
+    plan, _ = sweep.make_plan(config, config, points)
+    sweep.write_plan(tmp_path, plan)
+    run = tmp_path / plan.trials[1].name
+    assert make_overview(config, tmp_path / "no trial").hparams == {}
+    writer = TensorBoard(run / "tb", 9, 0, make_overview(config, run))
+    writer.close()
+    (file,) = (run / "tb").iterdir()
+    found = {
+        value.tag: HParamsPluginData.FromString(value.metadata.plugin_data.content)
+        for event in events(file)
+        for value in event.summary.value
+        if value.tag.startswith("_hparams_")
+    }
+    values = found["_hparams_/session_start_info"].session_start_info.hparams
+    assert {name: value.number_value for name, value in values.items()} == {"es.sigma": 0.2, "seed": 1}
+    metrics = found["_hparams_/experiment"].experiment.metric_infos
+    assert "meta/fitness_mean" in {metric.name.tag for metric in metrics}
 
 
 def test_wandb_shows_the_same_as_tensorboard_under_the_same_names(tmp_path, monkeypatch):
