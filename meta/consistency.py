@@ -96,6 +96,12 @@ def _check_environment(config: "RunConfig", place: str) -> None:
         value = getattr(config.agent, name)
         if not 0 < value < float("inf"):
             raise ConfigError(f"{place}agent.{name} must be positive and finite, not {value}")
+    for name in ("reward_range", "step_range"):
+        value = getattr(config.agent, name)
+        if not 1 <= value < float("inf"):
+            raise ConfigError(f"{place}agent.{name} must be finite and at least 1, not {value}")
+        if value != 1 and config.trainer != "es":
+            raise ConfigError(f"{place}agent.{name} has no effect: it is read only where trainer is es")
     if not all(width > 0 for width in config.agent.hidden):
         raise ConfigError(f"{place}agent.hidden must be positive widths, not {config.agent.hidden}")
     for name in ("discount", "gae_lambda"):

@@ -53,8 +53,10 @@ class Task:
 
     @property
     def measured(self) -> Learner:
-        """The learner without the critic, which only training needs."""
-        return dataclasses.replace(self.learner, critic=None)
+        """The learner of agents that are only measured: without a critic, and without variation."""
+        agent = self.learner.agent
+        agent = dataclasses.replace(agent, config=agent.config.without_variation())
+        return dataclasses.replace(self.learner, agent=agent, critic=None)
 
 
 def make_task(config: RunConfig, objective: Objective, mesh: Mesh, *, critic: bool = False) -> Task:

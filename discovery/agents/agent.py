@@ -17,7 +17,7 @@ from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.agents.networks import NETWORKS, AgentNetwork, Observations
 from rl_discovery.discovery.agents.normalisation import Scaling, Statistics
 from rl_discovery.discovery.agents.optimisers import agent_optimiser
-from rl_discovery.discovery.agents.policies import Policy, policy_for
+from rl_discovery.discovery.agents.policies import Categorical, Policy, policy_for
 from rl_discovery.discovery.agents.spaces import action_space, observation_space
 from rl_discovery.discovery.types import AgentParams, Outputs
 
@@ -104,6 +104,16 @@ class Agent:
     def revisits(self) -> bool:
         """Whether an update makes several optimiser steps on its rollout (PPO)."""
         return self.epochs * self.minibatches > 1
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether an optimiser step changes only the rows of lookup tables that its gradient is of."""
+        categorical = isinstance(self.policy, Categorical)
+        return self.config.network == "tabular" and self.config.optimiser == "sgd" and categorical
+
+    def with_states(self, states: int) -> "Agent":
+        """The same with lookup tables for so many states."""
+        return dataclasses.replace(self, observations=dataclasses.replace(self.observations, states=states))
 
     def apply(self, params: AgentParams, observation: Array) -> Outputs:
         """Outputs for observations of any leading shape, scaled already."""

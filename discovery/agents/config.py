@@ -50,6 +50,11 @@ class AgentConfig:
     """gamma of the task; None: the objective's own. Not for LPG, which has none."""
     gae_lambda: float | None = None
     """lambda of the task's advantage estimates; None: the objective's own."""
+    reward_range: float = 1.0
+    """x: each agent learns from rewards times a factor of its own, log-uniform between 1/x and x, so that no
+    rule can count on their scale; 1: none."""
+    step_range: float = 1.0
+    """The same for its step sizes."""
     workers: int = 64
     """W, copies of the environment that one agent acts in."""
     rollout_steps: int = 20
@@ -59,3 +64,12 @@ class AgentConfig:
     def steps_per_update(self) -> int:
         """W x T, environment steps of one rollout."""
         return self.workers * self.rollout_steps
+
+    @property
+    def varies(self) -> bool:
+        """Whether agents differ by the scale of their rewards or steps."""
+        return self.reward_range != 1 or self.step_range != 1
+
+    def without_variation(self) -> "AgentConfig":
+        """The same for agents that are measured: with neither."""
+        return dataclasses.replace(self, reward_range=1.0, step_range=1.0)

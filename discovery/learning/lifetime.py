@@ -17,17 +17,33 @@ from gymnax.environments.environment import Environment
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from rl_discovery.discovery.agents.agent import Agent, AgentState
+from rl_discovery.discovery.agents.config import AgentConfig
+from rl_discovery.discovery.agents.normalisation import Statistics
 from rl_discovery.discovery.learning import rollout as acting
 from rl_discovery.discovery.learning.critic import Assessment, Critic, CriticState
 from rl_discovery.discovery.learning.update import update_agent
 from rl_discovery.discovery.objectives.base import Metrics, Objective
 from rl_discovery.discovery.types import EnvParams, MetaParams, Progress, Rollout
 
-START, UPDATES, EVALUATION, CRITIC, LAST_ROLLOUT = range(5)
+START, UPDATES, EVALUATION, CRITIC, LAST_ROLLOUT, VARIATION = range(6)
 """What a lane's key is folded with, so that no two uses share a random number."""
 
 SHUFFLES = 2
 """What an update's key is folded with for minibatches; the rollout's split of the key takes 0 and 1."""
+
+
+@struct.dataclass
+class Variation:
+    """What multiplies an agent's rewards and steps, its whole lifetime long (`AgentConfig.reward_range`)."""
+
+    reward: Float[Array, ""]
+    step: Float[Array, ""]
+
+    @classmethod
+    def draw(cls, key: Key[Array, ""], config: AgentConfig) -> "Variation":
+        """Factors between 1/x and x, log-uniformly."""
+        exponents = jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0)
+        return cls(config.reward_range ** exponents[0], config.step_range ** exponents[1])
 
 
 @struct.dataclass
@@ -39,6 +55,7 @@ class TrainState:
     critic: CriticState | None = None
     reward_sum: Float[Array, ""] | None = None  # of the mean reward per step of each update
     metrics: Metrics | None = None  # of the last update; NaN before the first
+    variation: Variation | None = None  # None: rewards and steps as they are
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +91,13 @@ class Learner:
         workers = acting.start(self.env, env_key, level, self.workers)
         critic = None if self.critic is None else self.critic.init(jax.random.fold_in(key, CRITIC))
         reward_sum = jnp.float32(0) if self.sums_rewards else None
+        config = self.agent.config
         train_state = TrainState(
-            agent=self.agent.init(agent_key), workers=workers, critic=critic, reward_sum=reward_sum
+            agent=self.agent.init(agent_key),
+            workers=workers,
+            critic=critic,
+            reward_sum=reward_sum,
+            variation=Variation.draw(jax.random.fold_in(key, VARIATION), config) if config.varies else None,
         )
         if not self.keeps_metrics:
             return train_state
@@ -122,7 +144,7 @@ class Learner:
         workers, rollout = self.collect(level, key, train_state, keep_outputs=self.agent.revisits)
         reward_per_step = jnp.mean(rollout.reward)
         # 2. Scale rewards and observations by running statistics, where the agent does.
-        rollout, statistics = self.agent.scaling.scale(train_state.agent.statistics, rollout)
+        rollout, statistics = self._scaled(train_state, rollout)
         # 3. Update the agent with the objective, and the critic with its own loss.
         agent, metrics = update_agent(
             self.objective,
@@ -132,6 +154,7 @@ class Learner:
             rollout,
             progress,
             jax.random.fold_in(key, SHUFFLES),
+            None if train_state.variation is None else train_state.variation.step,
         )
         agent = dataclasses.replace(agent, statistics=statistics)
         metrics |= {"reward_per_step": reward_per_step}
@@ -145,7 +168,13 @@ class Learner:
             critic=critic,
             reward_sum=reward_sum,
             metrics=metrics if self.keeps_metrics else None,
+            variation=train_state.variation,
         ), metrics
+
+    def _scaled(self, train_state: TrainState, rollout: Rollout) -> tuple[Rollout, Statistics]:
+        if train_state.variation is not None:
+            rollout = dataclasses.replace(rollout, reward=train_state.variation.reward * rollout.reward)
+        return self.agent.scaling.scale(train_state.agent.statistics, rollout)
 
     def collect(
         self, level: EnvParams, key: Key[Array, ""], train_state: TrainState, *, keep_outputs: bool = False
@@ -191,7 +220,7 @@ class Learner:
         if self.critic is None or train_state.critic is None:
             raise ValueError("this learner has no critic: make it with critic=True")
         _, rollout = self.collect(level, jax.random.fold_in(key, LAST_ROLLOUT), train_state)
-        rollout, _ = self.agent.scaling.scale(train_state.agent.statistics, rollout)
+        rollout, _ = self._scaled(train_state, rollout)
         return self.critic.assess(train_state.critic.params, rollout)
 
 
@@ -298,7 +327,9 @@ def keep_where(alive: Bool[Array, ""], new: TrainState, old: TrainState) -> Trai
     workers = new.workers
     if critic is not None:
         workers = jax.tree.map(keep, new.workers, old.workers)
-    return TrainState(agent=agent, workers=workers, critic=critic, reward_sum=reward_sum, metrics=metrics)
+    return dataclasses.replace(
+        new, agent=agent, workers=workers, critic=critic, reward_sum=reward_sum, metrics=metrics
+    )
 
 
 def evaluate_block(

@@ -4,6 +4,11 @@ Either one gradient of the whole rollout (A2C, LPG), or several epochs of shuffl
 et al. 2017, arXiv 1707.06347, algorithm 1). The agent's settings decide which; the objective is the same.
 """
 
+import dataclasses
+import functools
+import operator
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -25,6 +30,7 @@ def update_agent(
     rollout: Rollout,
     progress: Progress,
     key: Key[Array, ""],
+    step: Float[Array, ""] | None = None,
 ) -> tuple[AgentState, Metrics]:
     """Updates an agent with one rollout.
 
@@ -37,12 +43,13 @@ def update_agent(
         progress: n and N. Step sizes are scaled by 1 - n/N if the agent anneals them, and by the rule's
             schedule if it has one.
         key: of the shuffles.
+        step: one more factor on the step sizes.
 
     Returns:
         The updated agent, and metrics (means over minibatches): those of the loss, `entropy` of the policy,
         and `gradient_norm` before clipping. Unused metrics cost nothing.
     """
-    scale = _step_scale(objective, meta_params, agent, progress)
+    scale = _step_scale(objective, meta_params, agent, progress, step)
     # A2C, LPG: one gradient of the whole rollout.
     if not agent.revisits:
         grads, metrics = gradients(objective, meta_params, agent, state.params, rollout, progress)
@@ -56,6 +63,13 @@ def update_agent(
     batch = jax.tree.map(
         lambda leaf: leaf.reshape(steps, *leaf.shape[2:]), (rollout.observation, rollout.action, targets)
     )
+
+    tables = state.params
+    visited = _Visited.of(agent, batch[0])
+    if visited is not None:
+        state = dataclasses.replace(state, params=visited.rows(tables))
+        batch = (visited.position, *batch[1:])
+        agent = agent.with_states(steps)
 
     # Inner loop: one optimiser step per minibatch.
     def minibatch(state: AgentState, rows: Array) -> tuple[AgentState, Metrics]:
@@ -77,17 +91,53 @@ def update_agent(
         return jax.lax.scan(minibatch, state, shuffled(key, steps).reshape(agent.minibatches, -1))
 
     state, metrics = jax.lax.scan(epoch, state, jax.random.split(key, agent.epochs))
+    if visited is not None:
+        state = dataclasses.replace(state, params=visited.put_back(tables, state.params))
     return state, jax.tree.map(jnp.mean, metrics)
 
 
+class _Visited(NamedTuple):
+    """Where the states of a rollout's steps are in lookup tables, and in smaller ones of their rows alone.
+
+    A minibatch changes the rows of its states and no others, but passes over all of them.
+    """
+
+    state: Int[Array, " steps"]
+    position: Int[Array, " steps"]  # of the first step in the same state
+
+    @classmethod
+    def of(cls, agent: Agent, observation: Int[Array, " steps"]) -> "_Visited | None":
+        """None where other rows change too, or there are as few."""
+        states, steps = agent.observations.states, observation.shape[0]
+        if states is None or states <= steps or not agent.is_sparse:
+            return None
+        first = jnp.full(states, steps, jnp.int32).at[observation].min(jnp.arange(steps, dtype=jnp.int32))
+        return cls(observation, first[observation])
+
+    def rows(self, tables: AgentParams) -> AgentParams:
+        """A row per step; of the steps in one state only the first one's is used."""
+        return jax.tree.map(lambda table: table[self.state], tables)
+
+    def put_back(self, tables: AgentParams, rows: AgentParams) -> AgentParams:
+        """The tables with these rows."""
+        steps = jnp.arange(self.state.size)
+        target = jnp.where(self.position == steps, self.state, jnp.iinfo(jnp.int32).max - steps)
+        return jax.tree.map(
+            lambda table, new: table.at[target].set(new, mode="drop", unique_indices=True), tables, rows
+        )
+
+
 def _step_scale(
-    objective: Objective, meta_params: MetaParams, agent: Agent, progress: Progress
+    objective: Objective,
+    meta_params: MetaParams,
+    agent: Agent,
+    progress: Progress,
+    step: Float[Array, ""] | None,
 ) -> Float[Array, ""] | None:
-    # 1 - n/N if the agent anneals, times the factor of the rule's schedule; None for neither.
-    scheduled = objective.step_scale(meta_params, progress)
-    if not agent.anneal:
-        return scheduled
-    return progress.remaining if scheduled is None else progress.remaining * scheduled
+    # 1 - n/N if the agent anneals, the rule's schedule, and the agent's own factor; None for none of them.
+    remaining = progress.remaining if agent.anneal else None
+    factors = [x for x in (remaining, objective.step_scale(meta_params, progress), step) if x is not None]
+    return functools.reduce(operator.mul, factors) if factors else None
 
 
 def shuffled(key: Key[Array, ""], size: int) -> Int[Array, " size"]:

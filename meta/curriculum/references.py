@@ -110,4 +110,6 @@ def make_references(
 def antagonist(config: RunConfig, distribution: LevelDistribution, level: EnvParams) -> Learner:
     """A learner with A2C and the agents' settings; tabular agents get A2C's own step sizes."""
     rule = A2C()
-    return make_learner(distribution.env, level, with_own_rates(config.agent, rule), rule, blank=True)
+    return make_learner(
+        distribution.env, level, with_own_rates(config.agent.without_variation(), rule), rule, blank=True
+    )

@@ -52,6 +52,8 @@ IMPOSSIBLE = {
     "agent.adam_epsilon": NOT_POSITIVE_NUMBERS,
     "agent.epochs": NOT_POSITIVE,
     "agent.minibatches": NOT_POSITIVE,
+    "agent.reward_range": st.floats(max_value=1, exclude_max=True) | st.sampled_from([NAN, INF]),
+    "agent.step_range": st.floats(max_value=1, exclude_max=True) | st.sampled_from([NAN, INF]),
     "objective.discount": NEGATIVE_NUMBERS | st.floats(min_value=1, exclude_min=True),
     "objective.entropy_coef": NEGATIVE_NUMBERS,
     "objective.clip": NOT_POSITIVE_NUMBERS,
@@ -240,6 +242,14 @@ def test_what_cannot_be_evolved_is_refused(kind, words):
 def test_a_discount_outside_the_unit_interval_is_refused(name):
     assert f"agent.{name} must be between 0 and 1, not 1.5" in complaint(changed(f"agent.{name}", 1.5))
     assert getattr(from_json(changed(f"agent.{name}", 0.5)).agent, name) == 0.5
+
+
+@pytest.mark.parametrize("name", ["reward_range", "step_range"])
+def test_agents_vary_only_where_evolution_trains_them(name):
+    document = changed(f"agent.{name}", 4.0)
+    assert from_json(document).agent.varies
+    message = complaint(document | {"trainer": "meta_gradient"})
+    assert f"agent.{name} has no effect: it is read only where trainer is es" in message
 
 
 def test_floors_above_the_start_are_refused():

@@ -174,3 +174,31 @@ def test_the_learner_takes_the_width_of_the_second_head_from_the_objective():
         params = jax.eval_shape(learner.begin, key(0), LEVEL).agent.params
         assert params["head"]["rows"].shape == (36, size)
         assert params["policy"]["rows"].shape == (36, 5)
+
+
+def summing(config):
+    """A learner with A2C that sums up its rewards."""
+    return dataclasses.replace(make_learner(ENV, LEVEL, config, A2C()), sums_rewards=True)
+
+
+@pytest.mark.parametrize("loop", [{}, {"epochs": 2, "minibatches": 2, "anneal": True}])
+def test_varied_agents_are_those_of_levels_with_other_rewards_and_of_other_step_sizes(loop):
+    config = dataclasses.replace(CONFIG, policy_learning_rate=2.0, head_learning_rate=0.5, **loop)
+    varied = summing(dataclasses.replace(config, reward_range=10.0, step_range=4.0))
+    lanes = keys(0, 1, 2, 3)
+    found = jax.device_get(train_jit(varied, {}, stack(*[LEVEL] * 4), horizons(5, 5, 5, 5), lanes))
+    reward, step = found.variation.reward, found.variation.step
+    assert len(set(reward)) == len(set(step)) == 4
+    assert (abs(np.log(reward)) <= np.log(10)).all()
+    assert (abs(np.log(step)) <= np.log(4)).all()
+    for number in range(4):
+        settings = dataclasses.replace(
+            config,
+            policy_learning_rate=2.0 * float(step[number]),
+            head_learning_rate=0.5 * float(step[number]),
+        )
+        level = LEVEL.replace(object_rewards=reward[number] * LEVEL.object_rewards)
+        alone = train_jit(summing(settings), {}, stack(level), horizons(5), lanes[number : number + 1])
+        assert_close(lane(alone.agent, 0), lane(found.agent, number))
+        # What an agent is judged by is not varied.
+        np.testing.assert_allclose(alone.reward_sum[0], reward[number] * found.reward_sum[number], rtol=1e-4)

@@ -32,6 +32,8 @@ KEY = jax.random.key(0)
 UNIT = AgentConfig(policy_learning_rate=1.0, head_learning_rate=1.0, max_grad_norm=1e9)
 RANDOM = np.random.default_rng(0)
 ROLLOUT = as_arrays(random_rollout(RANDOM, T, W, ACTIONS, random_states(RANDOM, STATES)))
+LONG = as_arrays(random_rollout(RANDOM, 2 * T, W, ACTIONS, random_states(RANDOM, STATES)))
+"""With more steps than there are states; minibatches then change whole tables."""
 
 
 class Linear(Objective):
@@ -67,20 +69,22 @@ def head_change(before, after):
     return np.asarray(after["head"]["rows"] - before["head"]["rows"])[:, 0]
 
 
-def visits():
+def visits(rollout):
     """The sum of rewards of each state's visits."""
     found = np.zeros(STATES)
-    np.add.at(found, ROLLOUT.observation, ROLLOUT.reward)
+    np.add.at(found, rollout.observation, rollout.reward)
     return found
 
 
 @pytest.mark.parametrize(("epochs", "minibatches"), [(1, 1), (1, 3), (4, 1), (2, 8), (3, 24)])
-def test_every_step_is_used_once_an_epoch(epochs, minibatches):
-    before, after, metrics = improved(epochs=epochs, minibatches=minibatches)
+@pytest.mark.parametrize("rollout", [ROLLOUT, LONG], ids=["short", "long"])
+def test_every_step_is_used_once_an_epoch(rollout, epochs, minibatches):
+    before, after, metrics = improved(rollout=rollout, epochs=epochs, minibatches=minibatches)
     # Each visit moves its state by the reward over the size of a minibatch, once an epoch.
-    expected = -epochs * visits() / (T * W / minibatches)
+    size = rollout.reward.size / minibatches
+    expected = -epochs * visits(rollout) / size
     np.testing.assert_allclose(head_change(before, after), expected, rtol=1e-4, atol=1e-5)
-    assert metrics["size"] == T * W / minibatches
+    assert metrics["size"] == size
     assert_same(before["policy"], after["policy"])
 
 
