@@ -6,7 +6,6 @@ only a plug-in knows.
 """
 
 import argparse
-import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
@@ -15,7 +14,6 @@ from rl_discovery.checkpoints import spelling
 from rl_discovery.checkpoints.errors import one_line
 from rl_discovery.checkpoints.fields import flatten, unknown_field, unknown_setting
 from rl_discovery.checkpoints.run_directory import CONFIG, read_document
-from rl_discovery.discovery.registry import PLUGINS
 from rl_discovery.meta import config_file
 from rl_discovery.meta.errors import ConfigError
 from rl_discovery.scripts import index
@@ -77,13 +75,13 @@ def check(argv: Sequence[str], *, resume: bool) -> None:
     Raises:
         UsageError, ConfigError, UnknownNameError, RunError: in one line.
     """
-    document = index.load()
-    if document is None or "jax" in sys.modules:
+    document = index.to_check_by()
+    if document is None:
         return
     asked = base_arguments(argv)
     file = config_file.read(asked.config) if asked.config else None
     preset = config_file.preset_of(file, asked.preset)
-    if PLUGINS or (file is not None and file.plugins):
+    if file is not None and file.plugins:
         return
     name = preset or config_file.DEFAULT_PRESET
     index.check_name("preset", "presets", name)
@@ -115,8 +113,8 @@ def check_field(name: str) -> None:
     Raises:
         UsageError: names the nearest that there is.
     """
-    document = index.load()
-    if document is None or PLUGINS or "jax" in sys.modules:
+    document = index.to_check_by()
+    if document is None:
         return
     settings = {f"objective.{setting}" for rule in document["settings"].values() for setting in rule}
     known = [*document["fields"], "objective.kind", *sorted(settings)]

@@ -62,6 +62,11 @@ def make() -> dict[str, Any]:
     return document
 
 
+def to_check_by() -> dict[str, Any] | None:
+    """The index, where names may be checked by it: before JAX is imported, and if no plug-in is loaded."""
+    return None if PLUGINS or "jax" in sys.modules else load()
+
+
 def check_name(
     kind: str, listing: str, name: str, known: Collection[str] | None = None, note: str = ""
 ) -> None:
@@ -77,8 +82,8 @@ def check_name(
     Raises:
         UnknownNameError: as the registry would.
     """
-    document = load()
-    if document is None or PLUGINS or ":" in name:  # only the registry knows
+    document = to_check_by()
+    if document is None or ":" in name:  # only the registry knows
         return
     names = document["names"][listing] if known is None else known
     if name not in names:
@@ -87,7 +92,7 @@ def check_name(
 
 def check_suite(name: str) -> None:
     """Refuses a suite, level distribution or environment that nothing is called; see `check_name`."""
-    document = load()
+    document = to_check_by()
     if document is not None and "," not in name:
         listings = (document["names"][listing] for listing in ("suites", "envs", "distributions"))
         known = list(itertools.chain(*listings))
@@ -101,12 +106,17 @@ def check_objective(name: str) -> None:
     Raises:
         UnknownObjectiveError: says what there is.
     """
-    document = load()
-    bare = name.removeprefix(spelling.SHIPPED)
-    if document is None or PLUGINS or ":" in bare or name.startswith("~"):
-        return
-    if bare not in document["names"]["objectives"] and not (name == bare and Path(name).exists()):
+    document = to_check_by()
+    if document is not None and is_nowhere(name, document):
         raise UnknownObjectiveError(spelling.nothing_called(name, document["loadable"]))
+
+
+def is_nowhere(name: str, document: dict[str, Any]) -> bool:
+    """Whether an objective or a run is neither known by this name nor at this path."""
+    bare = name.removeprefix(spelling.SHIPPED)
+    if ":" in bare or name.startswith("~") or bare in document["names"]["objectives"]:
+        return False
+    return name != bare or not Path(name).exists()
 
 
 def choices(listing: str) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import tyro
 
+from rl_discovery.checkpoints import spelling
+from rl_discovery.checkpoints.run_directory import read_document
 from rl_discovery.scripts import index
 from rl_discovery.scripts.arguments import UsageError, parse
 
@@ -42,7 +44,7 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
     """The arguments.
 
     Raises:
-        UsageError, UnknownObjectiveError: they make no sense; one line.
+        UsageError, RunError: they make no sense; one line.
     """
     arguments = parse(Arguments, argv, "report")
     runs = arguments.runs
@@ -61,6 +63,13 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
     for name in ("evaluation", "analysis"):
         if len(given := getattr(arguments, name)) not in (0, len(runs)):
             raise UsageError(f"--{name} takes one path for each RUN: {len(runs)}, not {len(given)}")
+    document = index.to_check_by()
     for name in runs:
-        index.check_objective(name)
+        if document is not None and is_path(name) and index.is_nowhere(name, document):
+            read_document(Path(name))  # which says what is missing
     return arguments
+
+
+def is_path(name: str) -> bool:
+    """Whether it is the path of a run, not of a file, nor `shipped:NAME`."""
+    return not name.startswith(spelling.SHIPPED) and not name.endswith(".safetensors")
