@@ -131,7 +131,9 @@ def _is_words(field: dataclasses.Field[Any], hint: Any) -> bool:
 def _metavar(hint: Any) -> str | None:
     """What a value is called that may be left out: INT, where tyro writes {None}|INT."""
     rest = [kind for kind in get_args(hint) if kind is not type(None)]
-    return METAVARS.get(rest[0]) if type(None) in get_args(hint) and len(rest) == 1 else None
+    if type(None) not in get_args(hint) or len(rest) != 1:
+        return None
+    return METAVARS.get(getattr(rest[0], "__origin__", rest[0]))  # of Annotated[int, ...] too
 
 
 METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}

@@ -139,7 +139,8 @@ def main(argv: Sequence[str]) -> int:
 
         print(essentials(early.base_arguments(argv)))
         return 0
-    early.check(argv, resume=True)
+    if HELP_ALL not in argv:
+        early.check(argv, resume=True)
     _join(argv)
     arguments = parse_arguments(argv, resume=True)
     config = arguments.config

@@ -17,6 +17,8 @@ from rl_discovery.scripts.arguments import UsageError
 from tests.meta.processes import ROOT, environment
 from tests.scripts.indexed import DOCUMENT
 
+ANY = "import sys; from rl_discovery.scripts import cli; sys.exit(cli.main(sys.argv[1:]))"
+
 WITHOUT_JAX = """
 import sys
 from rl_discovery.scripts import cli
@@ -145,8 +147,7 @@ def test_after_one_mistake_mistakes_and_help_need_no_jax(tmp_path):
             command, env=where | more, cwd=ROOT, capture_output=True, text=True, check=False
         )
 
-    first = run("meta-train", "--sgima", "1", script="import sys; from rl_discovery.scripts import cli; "
-                "sys.exit(cli.main(sys.argv[1:]))")  # fmt: skip
+    first = run("meta-train", "--sgima", "1", script=ANY)
     assert first.returncode == 2
     assert "unknown option --sgima: did you mean --es.sigma?" in first.stderr
     assert [path.suffix for path in (tmp_path / "rl-discovery" / "index").iterdir()] == [".json"]
@@ -168,6 +169,8 @@ def test_after_one_mistake_mistakes_and_help_need_no_jax(tmp_path):
         assert done.returncode == 0, done.stderr
         assert "usage: rl-discovery" in done.stdout
         assert command == "report" or "ta-lpg" in done.stdout
+    done = run("meta-train", "--help-all", script=ANY)
+    assert "--agent.adam-epsilon" in done.stdout, done.stderr
     done = run("completion", "candidates", "--", "evaluate", "ta-lp")
     assert done.stdout.split() == ["ta-lpg", "ta-lpo"]
     elsewhere = os.pathsep.join([where.get("PYTHONPATH", ""), str(tmp_path)])  # other packages may be there
