@@ -49,14 +49,16 @@ class Request:
 
     Attributes:
         config: of the run, validated.
-        run_dir: that was named, if any.
-        print_config, profile: as the flags.
+        run_dir, print_config, profile, coordinator, process_id, num_processes: as in `Arguments`.
     """
 
     config: "RunConfig"
     run_dir: Path | None
     print_config: bool
     profile: bool
+    coordinator: str | None
+    process_id: int | None
+    num_processes: int | None
 
 
 def parse_arguments(argv: Sequence[str], *, resume: bool = False) -> Request:
@@ -110,7 +112,8 @@ def parse_arguments(argv: Sequence[str], *, resume: bool = False) -> Request:
         raise UsageError(
             f"--objective.kind {asked.kind} with these settings is {config.objective.kind}: change either"
         )
-    return Request(config, arguments.run_dir, arguments.print_config, arguments.profile)
+    others = (field.name for field in dataclasses.fields(Request) if field.name != "config")
+    return Request(config, **{name: getattr(arguments, name) for name in others})
 
 
 def _default_dir(config: "RunConfig") -> Path:
