@@ -13,6 +13,7 @@ from rl_discovery.checkpoints.errors import (
     AgentFileError,
     AmbiguousObjectiveError,
     CheckpointError,
+    DriftFileError,
     ObjectiveFileError,
     RunCheckpointError,
     UnknownObjectiveError,
@@ -23,32 +24,39 @@ if TYPE_CHECKING:
     from rl_discovery.checkpoints.agent_file import load_agent, save_agent
     from rl_discovery.checkpoints.loading import load_objective, shipped
     from rl_discovery.checkpoints.objective_file import read_card, read_objective, save_objective
+    from rl_discovery.checkpoints.published_drift import import_drift
+    from rl_discovery.checkpoints.python_file import save_python
 
 __all__ = [
     "AgentFileError",
     "AmbiguousObjectiveError",
     "CheckpointError",
+    "DriftFileError",
     "ObjectiveFileError",
     "RunCheckpointError",
     "UnknownObjectiveError",
+    "import_drift",
     "load_agent",
     "load_objective",
     "read_card",
     "read_objective",
     "save_agent",
     "save_objective",
+    "save_python",
     "shipped",
 ]
 
 __getattr__ = lazy(
     __name__,
     {
+        "import_drift": "published_drift",
         "load_agent": "agent_file",
         "load_objective": "loading",
         "read_card": "objective_file",
         "read_objective": "objective_file",
         "save_agent": "agent_file",
         "save_objective": "objective_file",
+        "save_python": "python_file",
         "shipped": "loading",
     },
 )

@@ -18,6 +18,10 @@ class AgentFileError(CheckpointError):
     """A file is not a saved agent, or is damaged."""
 
 
+class DriftFileError(CheckpointError):
+    """A file is not a drift that published code has saved, or is damaged."""
+
+
 class RunCheckpointError(CheckpointError):
     """A run's checkpoints cannot be read or written."""
 

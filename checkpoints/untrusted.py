@@ -24,6 +24,9 @@ CARD = 4 * MIB
 OBJECTIVE = 1 * GIB
 """Bytes of an exported objective where all of it is read; ours have at most 2 MB."""
 
+DRIFT = 16 * MIB
+"""Bytes of a drift that published code has saved, also when unpacked; theirs have 5 kB."""
+
 AGENT = 1 * GIB
 """Bytes of a saved agent; one on CartPole has 100 kB with its optimiser's state."""
 

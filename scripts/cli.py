@@ -50,7 +50,12 @@ COMMANDS: dict[str, Command] = {
         "a run as one HTML file that opens offline; several are compared",
         arguments="report_arguments",
     ),
-    "export": Command("export", "write a run's objective to a .safetensors file"),
+    "export": Command(
+        "export",
+        "write a run's objective to one file, also for PyTorch or NumPy",
+        arguments="export_arguments",
+    ),
+    "import-drift": Command("import_drift", "make an objective of an LPO drift that other code has saved"),
     "bench": Command("bench", "measure throughput", names=True),
     "list": Command("list_", "presets, envs, distributions, suites, objectives, strategies, scores"),
     "doctor": Command("doctor", "versions, devices, what is missing and how to install it"),

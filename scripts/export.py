@@ -1,63 +1,80 @@
-"""`rl-discovery export RUN FILE`: the objective of a run as one file, with its card."""
+"""`rl-discovery export RUN FILE`: the objective of a run as one file, for us or for another framework."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from rl_discovery.checkpoints import ObjectiveFileError, load_objective, read_card, save_objective, spelling
 from rl_discovery.checkpoints.loading import is_named
+from rl_discovery.checkpoints.python_file import save_python
+from rl_discovery.checkpoints.python_parts import FRAMEWORKS
+from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.evaluation.results import Results
 from rl_discovery.scripts import output
-from rl_discovery.scripts.arguments import parse
+from rl_discovery.scripts.export_arguments import Arguments, parse_arguments
 
 
 class ExportTargetError(ValueError):
     """The file to write is not named as one."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Arguments:
-    """Write the objective of a run to a .safetensors file that `load_objective` and `evaluate` take."""
-
-    run: tyro.conf.Positional[str]
-    """A run directory (or anything else that `evaluate` takes)."""
-
-    file: tyro.conf.Positional[Path]
-    """The file to write; replaced if it is there."""
-
-    evaluation: Path | None = None
-    """A results.json of `evaluate` to quote on the card, with the command that computes it again."""
-
-    json: bool = False
-    """Print the card as JSON."""
-
-
 def main(argv: Sequence[str]) -> int:
     """Runs the command."""
-    arguments = parse(Arguments, argv, "export")
-    if arguments.file.suffix != ".safetensors":
-        raise ExportTargetError(f"{arguments.file} does not end in .safetensors")
-    if not arguments.file.parent.is_dir():
-        raise ObjectiveFileError(f"cannot write {arguments.file}: no folder {arguments.file.parent}")
+    arguments = parse_arguments(argv)
+    _check(arguments)
     with output.only_json():
         objective = load_objective(arguments.run)
-        if arguments.evaluation is not None:
-            quoted = _quote(Results.load(arguments.evaluation), arguments.file, objective.name)
-            card = dict(objective.card) | {"evaluation": quoted}
-            objective = dataclasses.replace(objective, card=card)
-        save_objective(arguments.file, objective)
-    card = read_card(arguments.file)
+        card = _write(objective, arguments)
     if arguments.json:
         output.print_json({"file": str(arguments.file), "name": objective.name, "card": card})
         return 0
     generations = card.get("generations")
     after = "" if generations is None else f" after {generations:,} generations"
+    what = objective.name if arguments.to is None else f"{objective.name} for {arguments.to}"
     with output.of_finished_work():
-        print(f"{arguments.file}: {objective.name}{after}, {arguments.file.stat().st_size:,} bytes")
+        print(f"{arguments.file}: {what}{after}, {arguments.file.stat().st_size:,} bytes")
     return 0
+
+
+def _check(arguments: Arguments) -> None:
+    """Refuses what cannot be written before anything is loaded."""
+    file = arguments.file
+    check_target(file, ".safetensors" if arguments.to is None else ".py")
+    if arguments.to is not None and not file.stem.isidentifier():
+        name = re.sub(r"\W|^(?=\d)", "_", file.stem)
+        raise ExportTargetError(f"Python cannot import {file.name}: call it {name}.py")
+    if arguments.to is not None and file.stem in ("math", *FRAMEWORKS):
+        raise ExportTargetError(f"{file.name} would hide Python's {file.stem}: call it drift.py")
+    if arguments.to is not None and arguments.evaluation is not None:
+        raise ExportTargetError("--evaluation is quoted on the card of a .safetensors file: leave out --to")
+
+
+def check_target(file: Path, suffix: str) -> None:
+    """Refuses a file to write that has another suffix, or no folder to be in.
+
+    Raises:
+        ExportTargetError, ObjectiveFileError: says which.
+    """
+    if file.suffix != suffix:
+        hint = " (for a Python file, say --to torch or --to numpy)" if file.suffix == ".py" else ""
+        raise ExportTargetError(f"{file} does not end in {suffix}{hint}")
+    if not file.parent.is_dir():
+        raise ObjectiveFileError(f"cannot write {file}: no folder {file.parent}")
+
+
+def _write(objective: TrainedObjective, arguments: Arguments) -> dict[str, Any]:
+    """Writes the file; returns the card."""
+    if arguments.to is not None:
+        save_python(arguments.file, objective, arguments.to)
+        return dict(objective.card)
+    if arguments.evaluation is not None:
+        quoted = _quote(Results.load(arguments.evaluation), arguments.file, objective.name)
+        card = dict(objective.card) | {"evaluation": quoted}
+        objective = dataclasses.replace(objective, card=card)
+    save_objective(arguments.file, objective)
+    return read_card(arguments.file)
 
 
 def _quote(results: Results, file: Path, label: str) -> dict[str, Any]:

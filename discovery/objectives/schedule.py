@@ -39,16 +39,20 @@ def scaled_progress(
         shortest: smallest N trained on, in agent updates.
         longest: largest N trained on.
     """
-    low, high = math.log(shortest), math.log(longest)
-    half = (high - low) / 2 or ONE_HORIZON_WIDTH
-    length = (progress.log_horizon - (low + high) / 2) / half
+    middle, half = scaled_interval(shortest, longest)
+    length = (progress.log_horizon - middle) / half
     return 2.0 * jnp.asarray(progress.fraction) - 1.0, jnp.clip(length, -FURTHEST, FURTHEST)
+
+
+def scaled_interval(shortest: int, longest: int) -> tuple[float, float]:
+    """Middle and half the width of the range of log N that is mapped to [-1, 1]."""
+    low, high = math.log(shortest), math.log(longest)
+    return (low + high) / 2, (high - low) / 2 or ONE_HORIZON_WIDTH
 
 
 def furthest_horizons(shortest: int, longest: int) -> tuple[float, float]:
     """The horizons at which the scaled log N is clipped."""
-    low, high = math.log(shortest), math.log(longest)
-    middle, half = (low + high) / 2, (high - low) / 2 or ONE_HORIZON_WIDTH
+    middle, half = scaled_interval(shortest, longest)
     return math.exp(middle - FURTHEST * half), math.exp(middle + FURTHEST * half)
 
 

@@ -1,4 +1,4 @@
-"""What MkDocs cannot do by itself: links to source files, and equations that need no script.
+"""What MkDocs cannot do by itself: links to source files, equations without a script, pages opened from disk.
 
 `mkdocs.yml` names this module; MkDocs calls its functions.
 """
@@ -46,3 +46,16 @@ def on_page_content(content: str, **_: Any) -> str:
         return f'<{tag} class="math">{equation}</{tag}>'
 
     return EQUATION.sub(mathml, content)
+
+
+def on_post_build(config: Any) -> None:
+    """The search's index as a script as well.
+
+    A page that is opened from disk may not read JSON. Where the script is missing, the theme gives up on all
+    else that it does, such as switching between tabs.
+    """
+    folder = Path(config.site_dir) / "search"
+    (folder / "search_index.js").write_text(f"var __index = {(folder / 'search_index.json').read_text()}")
+
+
+on_post_build.mkdocs_priority = -100  # type: ignore[attr-defined]  # after the search plugin

@@ -41,12 +41,48 @@ def test_json_is_one_document_with_the_card(run, tmp_path, capsys):
     assert document["card"]["objective"]["type"] == "ta-lpg"
 
 
+@pytest.mark.parametrize("framework", ["torch", "numpy"])
+def test_a_drift_is_exported_as_python(framework, tmp_path, capsys):
+    file = tmp_path / "ta_lpo.py"
+    assert cli.main(["export", "shipped:ta-lpo", str(file), "--to", framework]) == 0
+    assert f"{file}: ta-lpo for {framework} after 600 generations" in capsys.readouterr().out
+    assert f"import {framework}" in file.read_text()
+    assert "def drift(" in file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        (
+            "shipped:ta-lpg",
+            "drift.py",
+            "ta-lpg cannot be written for PyTorch: its network reads whole rollouts",
+        ),
+        ("shipped:ta-lpo", "drift.safetensors", "does not end in .py"),
+        ("shipped:ta-lpo", "ta-lpo.py", "call it ta_lpo.py"),
+        ("shipped:ta-lpo", "2.py", "call it _2.py"),
+        ("shipped:ta-lpo", "torch.py", "would hide Python's torch"),
+        ("shipped:ta-lpo", "drift.py --evaluation results.json", "leave out --to"),
+    ],
+)
+def test_impossible_python_file_is_one_line_and_leaves_nothing(tmp_path, capsys, source, target, message):
+    file, *flags = target.split()
+    assert cli.main(["export", source, str(tmp_path / file), *flags, "--to", "torch"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert message in captured.err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("source", "target", "status", "message"),
     [
         ("absent", "out.safetensors", 2, "no file or run directory"),
         (".", "out.safetensors", 2, "has no objective.safetensors"),
         ("run", "out.txt", 2, "does not end in .safetensors"),
+        ("run", "out.py", 2, "say --to torch or --to numpy"),
         ("run", "absent/out.safetensors", 1, "no folder"),
         ("damaged.safetensors", "out.safetensors", 1, "is not an exported objective"),
         ("run", "folder.safetensors", 1, "Is a directory"),

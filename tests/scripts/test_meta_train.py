@@ -466,7 +466,7 @@ def test_help_is_the_essentials_on_two_screens_and_says_where_the_rest_is(capsys
 
 
 def test_help_shows_no_default_that_is_nothing_or_that_its_text_tells(capsys):
-    for command in ("evaluate", "analyse", "report", "export", "sweep", "bench", "status"):
+    for command in ("evaluate", "analyse", "report", "export", "import-drift", "sweep", "bench", "status"):
         with pytest.raises(SystemExit, match="0"):
             cli.main([command, "--help"])
     every = capsys.readouterr().out + helped(capsys, "--help-all")

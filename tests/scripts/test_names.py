@@ -17,7 +17,7 @@ from rl_discovery.meta.runs.loop import RunOutcome
 from rl_discovery.scripts import (
     analyse_arguments,
     evaluate_arguments,
-    export,
+    export_arguments,
     report,
     report_arguments,
     status,
@@ -106,7 +106,7 @@ def test_what_a_report_tells_to_run_can_be_pasted(name, tmp_path, monkeypatch):
     [
         (evaluate_arguments, "out", ("a2c",)),
         (analyse_arguments, "out", ("a2c",)),
-        (export, "evaluation", ("a2c", "a.safetensors")),
+        (export_arguments, "evaluation", ("a2c", "a.safetensors")),
         (report_arguments, "out", ("run",)),
         (sweep, "dir", ()),
     ],
