@@ -75,16 +75,16 @@ def test_no_page_or_style_sheet_requests_anything_from_elsewhere(site):
     assert not [(name, url) for name, urls in wanted.items() for url in urls if EXTERNAL.match(url)]
 
 
-def test_the_page_for_language_models_links_to_pages_of_the_site(site):
-    targets = re.findall(r"\]\(([^)]+)\)", (site / "llms.txt").read_text())
-    assert len(targets) > 20
-    assert not [target for target in targets if not (site / target).is_file()]
-
-
 def test_a_page_opened_from_disk_finds_the_index_without_which_its_tabs_do_not_switch(site):
     index = (site / "search" / "search_index.js").read_text()
     assert index == f"var __index = {(site / 'search' / 'search_index.json').read_text()}"
     assert "tabbed-labels" in (site / "how-to" / "drift.html").read_text()
+
+
+def test_the_page_for_language_models_links_to_pages_of_the_site(site):
+    targets = re.findall(r"\]\(([^)]+)\)", (site / "llms.txt").read_text())
+    assert len(targets) > 20
+    assert not [target for target in targets if not (site / target).is_file()]
 
 
 def test_equations_are_mathml_without_commands_that_nobody_understood(site):

@@ -107,7 +107,7 @@ def summary(run: RunFiles) -> tuple[Fact, ...]:
         detail = f"mean over the last {last_few:,} generations" if last_few > 1 else "of the last generation"
         facts.append(Fact("Fitness", number(value), detail))
     if (noise := last_mean(run.rows, "noise_ratio")) is not None:
-        facts.append(Fact("Noise ratio", number(noise[0]), "length of the steps; 1 is what pure noise makes"))
+        facts.append(Fact("Noise ratio", number(noise[0]), "step length; pure noise gives 1"))
     if isinstance(last.get("env_steps"), int | float):
         facts.append(Fact("Environment steps", count(last["env_steps"]), "in meta-training"))
     if isinstance(last.get("wall_s"), int | float):

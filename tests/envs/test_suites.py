@@ -162,6 +162,8 @@ def test_a_family_and_a_suite_of_a_module_are_named_where_they_stand(monkeypatch
         suite = envs.suite("toy_module:FAMILY/short")
         assert (suite.name, suite.horizons) == ("toys/short", (3, 9))
         assert envs.suite("toy_module:SUITE") is module.SUITE
+        assert envs.family_of("toy_module:FAMILY/short") is module.FAMILY
+        assert envs.family_of("toy_module:Env").name == "gymnax"  # of no family of ours
         ((name, _, keys),) = envs.suite("toys/short").levels(0)
         assert (name, len(keys)) == ("toys/short", suite.levels_per_environment)
         with pytest.raises(
