@@ -1,6 +1,10 @@
 """Dotted names of the fields in a config.json, as flags have them: `es.sigma`, `also.0.levels.horizon`."""
 
+from collections.abc import Collection
 from typing import Any
+
+from rl_discovery.checkpoints.errors import one_line
+from rl_discovery.discovery.registry import did_you_mean, nearest
 
 
 def flatten(document: Any, prefix: str = "") -> dict[str, Any]:
@@ -34,3 +38,27 @@ def changed(new: Any, old: Any) -> dict[str, Any]:
     """The fields of `new` whose values differ from those in `old`."""
     before = flatten(old)
     return {name: value for name, value in flatten(new).items() if value != before.get(name)}
+
+
+def nearest_field(name: str, known: Collection[str]) -> str | None:
+    """The field that a misspelt name may mean, also where it lacks its prefix: `sgima` is `es.sigma`."""
+    if (close := nearest(name, known)) is not None:
+        return close
+    by_last = {field.rpartition(".")[2]: field for field in reversed(list(known))}
+    last = nearest(name.rpartition(".")[2], by_last)
+    return None if last is None else by_last[last]
+
+
+def unknown_field(name: str, known: Collection[str]) -> str:
+    """Why a field cannot be set, in words."""
+    close = nearest_field(name, known)
+    hint = "" if close is None else f"did you mean {close!r}? "
+    return f"unknown field {name!r}: {hint}`rl-discovery meta-train --print-config` shows them all"
+
+
+def unknown_setting(kind: str, name: str, known: Collection[str]) -> str:
+    """Why a rule cannot have a setting, in words."""
+    hint = did_you_mean(name, known)
+    return (
+        f"objective.{one_line(name)}: {one_line(kind)} has no such setting: {hint}it has {', '.join(known)}"
+    )

@@ -12,7 +12,6 @@ from rl_discovery.checkpoints.objective_file import is_learned, read_card, read_
 from rl_discovery.checkpoints.run_directory import OBJECTIVE
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.registry import RULES, make_objective
-from rl_discovery.discovery.registry import did_you_mean
 
 
 def load_objective(name_or_path: str | Path) -> TrainedObjective:
@@ -127,7 +126,4 @@ def _nothing_called(name: str) -> str:
             "give a run directory or an exported .safetensors (`rl-discovery meta-train` makes both)"
         )
     known = sorted({*_shipped_files(), *RULES} - ({*learned} - {*_shipped_files()}))
-    listing = "`rl-discovery list objectives` shows them all; or give a run directory or a .safetensors"
-    if Path(name).name != name or name.endswith(".safetensors"):
-        return f"no file or run directory {name} ({listing})"
-    return f"unknown objective {name!r}: {did_you_mean(name, known)}{listing}"
+    return spelling.nothing_called(name, known)

@@ -5,9 +5,10 @@ A word without a folder in it may be a name; `shipped:ta-lpg` always is one, and
 
 import os
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 
-from rl_discovery.discovery.registry import PLUGINS
+from rl_discovery.discovery.registry import PLUGINS, did_you_mean
 
 SHIPPED = "shipped:"
 """Before the name of an objective that comes with the package, learned or hand-written."""
@@ -27,6 +28,20 @@ def path_of(text: str) -> Path:
     if expanded.startswith("~"):
         raise HomeError(f"{text}: nobody here is called {text.partition('/')[0]}; ./{text} is a folder here")
     return Path(expanded)
+
+
+def nothing_called(name: str, known: Collection[str]) -> str:
+    """Why no objective can be loaded by a name, in words.
+
+    Args:
+        name: as it was typed.
+        known: the names of those that can.
+    """
+    listing = "`rl-discovery list objectives` shows them all; or give a run directory or a .safetensors"
+    name = name.removeprefix(SHIPPED)
+    if Path(name).name != name or name.endswith(".safetensors"):
+        return f"no file or run directory {name} ({listing})"
+    return f"unknown objective {name!r}: {did_you_mean(name, known)}{listing}"
 
 
 def word(path: Path | str) -> str:

@@ -57,7 +57,7 @@ def count(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A duration in its two largest units, as in 45 s, 12 min, 1 h 04, 3 d 12 h."""
+    """A duration in its two largest units, as in 45 s, 12 min, 1 h 45 min, 3 d 12 h."""
     if seconds is None:
         return MISSING
     if seconds < 100:
@@ -66,7 +66,7 @@ def duration(seconds: float | None) -> str:
     if minutes < 100:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02}" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+    return f"{hours} h {minutes:02} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
 def plural(amount: int | str, noun: str) -> str:

@@ -6,8 +6,8 @@ A registry holds ours and those of installed packages, which declare entry point
     surprise = "my_package.scores:SURPRISE"
 
 `module:name` refers to an object without an entry point, if its module is imported already. Names are also
-read from files, and no file may decide what is imported. What cannot be imported is left out of listings,
-and refused where it is asked for.
+read from files, and no file but that of `--config` may decide what is imported. What cannot be imported is
+left out of listings, and refused where it is asked for.
 """
 
 import difflib
@@ -44,8 +44,30 @@ class BrokenPluginError(ValueError):
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
     """`did you mean 'ta-lpg'? ` if a known name is similar, else an empty string."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}? " if close else ""
+    close = nearest(name, known)
+    return "" if close is None else f"did you mean {close!r}? "
+
+
+def nearest(name: str, known: Collection[str]) -> str | None:
+    """The known name fewest typing mistakes away, or else the one most alike; None where none is similar."""
+    word = name.lower()
+    near = {other: edit_distance(word, other.lower()) for other in known}
+    typos = [other for other, edits in near.items() if edits <= max(1, max(len(word), len(other)) // 3)]
+    close = sorted(typos, key=near.__getitem__) or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return close[0] if close else None
+
+
+def edit_distance(a: str, b: str) -> int:
+    """Fewest insertions, deletions, changes and swaps of neighbours that make one text the other."""
+    before, row = list[int](), list(range(len(b) + 1))
+    for i, letter in enumerate(a, start=1):
+        two_before, before, row = before, row, [i]
+        for j, other in enumerate(b, start=1):
+            edits = [before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != other)]
+            if i > 1 and j > 1 and letter == b[j - 2] and a[i - 2] == other:
+                edits.append(two_before[j - 2] + 1)
+            row.append(min(edits))
+    return row[-1]
 
 
 class Registry(MutableMapping[str, T], Generic[T]):

@@ -32,12 +32,20 @@ NO_STORE = Store(None)
 
 
 class Stage(NamedTuple):
-    """What the protocol is about to do; `done` is the share of all environment steps behind it, in [0, 1]."""
+    """What the protocol is about to do.
+
+    Attributes:
+        objective, environment, horizon: of the agents that are trained.
+        done: the share of all environment steps behind it, in [0, 1].
+        end: that share once it is over.
+        tuning: whether it is a search for settings.
+    """
 
     objective: str
     environment: str
     horizon: int
     done: float
+    end: float = 1.0
     tuning: bool = False
 
 
@@ -147,16 +155,21 @@ class _Reporter:
     def __init__(self, progress: Callable[[Stage], None], total: int) -> None:
         self._progress, self._total, self._behind = progress, total, 0
 
-    def of(self, part: Work) -> Callable[[float], None]:
-        """What to call with the share of this part that is done; all parts before it are."""
+    def of(self, part: Work) -> Callable[[float, float], None]:
+        """What to call with the shares of this part that are done and will be next."""
         behind = self._behind
         self._behind += part.env_steps
-        return lambda share: self._progress(_stage(part, (behind + share * part.env_steps) / self._total))
+
+        def report(*shares: float) -> None:
+            done, end = ((behind + share * part.env_steps) / self._total for share in shares)
+            self._progress(_stage(part, done, end))
+
+        return report
 
 
-def _stage(part: Work, done: float) -> Stage:
+def _stage(part: Work, done: float, end: float = 1.0) -> Stage:
     experiment, tuned = part.experiment, part.seeds is tuning.SEEDS
-    return Stage(experiment.label, experiment.task.name, part.horizon, done, tuned)
+    return Stage(experiment.label, experiment.task.name, part.horizon, done, end, tuned)
 
 
 def _tuned(

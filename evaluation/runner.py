@@ -77,26 +77,28 @@ class Runner:
             )
         return self.trainers[id(experiment)][1]
 
-    def outcomes(self, work: Work, report: Callable[[float], None]) -> list[Outcome]:
+    def outcomes(self, work: Work, report: Callable[[float, float], None]) -> list[Outcome]:
         """One per seed, in their order.
 
         Args:
             work: what is asked for.
-            report: called with the share of the work that is done, at first and before each group of seeds.
+            report: called before each group of seeds, and at first, with the share of the work that is done
+                and what it will be after the group.
         """
         experiment, seeds = work.experiment, work.seeds
         size, train = self.ready(experiment)
         names, outcomes = self._known(work, size)
         missing = [seed for seed in seeds if seed not in outcomes]
-        report(1 - len(missing) / len(seeds))
-        for i, group in enumerate(groups(missing, -(-self.mesh.size * size // experiment.task.count))):
-            if i > 0:
-                report(len(outcomes) / len(seeds))
+        parts = groups(missing, -(-self.mesh.size * size // experiment.task.count))
+        for group in parts:
+            report(len(outcomes) / len(seeds), len({*outcomes, *group}) / len(seeds))
             returns = train(work.updates, group)
             for seed, outcome in zip(group, _outcomes(work, returns), strict=True):
                 outcomes[seed] = outcome
                 if seed in names:
                     self.store.put(names[seed], outcome)
+        if not parts:
+            report(1.0, 1.0)
         return [outcomes[seed] for seed in seeds]
 
     def _known(self, work: Work, block_size: int) -> tuple[dict[int, str], dict[int, Outcome]]:

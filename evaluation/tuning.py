@@ -96,7 +96,7 @@ def tuned(
     parts: Sequence[Work],
     task: EvaluationTask,
     runner: Runner,
-    report: Callable[[Work], Callable[[float], None]],
+    report: Callable[[Work], Callable[[float, float], None]],
 ) -> Iterator[tuple[Work, Tuned]]:
     """Each part with the settings that suit it best, and what they are.
 
@@ -104,7 +104,7 @@ def tuned(
         parts: one experiment at its horizons.
         task: the same environment with the levels for tuning.
         runner: how the evaluation is run.
-        report: from an attempt to what is called with the share of it that is done.
+        report: from an attempt to what is called with the shares of it that are done and will be next.
     """
     # Of its own, so that the candidates' programs go when the choice is made.
     runner = dataclasses.replace(runner, trainers={})

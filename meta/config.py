@@ -353,6 +353,13 @@ def from_json(document: Any) -> RunConfig:
     Raises:
         ConfigError: one line that names every offending field, its value and what is allowed.
     """
+    config = read_fields(document)
+    check(config)
+    return config
+
+
+def read_fields(document: Any) -> RunConfig:
+    """A configuration from JSON values, each field checked by itself; see `from_json` for the error."""
     complaints: list[str] = []
     if isinstance(document, dict):
         document = dict(modern(document))
@@ -367,7 +374,6 @@ def from_json(document: Any) -> RunConfig:
         complaints += [_complaint(detail) for detail in error.errors()]
     if complaints:
         raise ConfigError("; ".join(complaints))
-    check(config)
     return config
 
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, get_type_hints
 from pydantic import ConfigDict, Field, GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import core_schema
 
-from rl_discovery.checkpoints.errors import one_line
+from rl_discovery.checkpoints.fields import unknown_setting
 from rl_discovery.discovery.objectives.base import Objective
 from rl_discovery.discovery.objectives.registry import RULES, make_objective
 from rl_discovery.discovery.objectives.schedule import Scheduled
 from rl_discovery.discovery.ranges import PositiveInt
-from rl_discovery.discovery.registry import UnknownNameError, did_you_mean
+from rl_discovery.discovery.registry import UnknownNameError
 from rl_discovery.meta.errors import ConfigError
 
 HORIZONS: Mapping[str, Any] = {
@@ -148,9 +148,7 @@ def check_fields(kind: str, given: Collection[str], known: Collection[str]) -> N
     """
     for name in given:
         if name not in known:
-            hint = did_you_mean(name, known)
-            place, names = f"objective.{one_line(name)}", ", ".join(known)
-            raise ConfigError(f"{place}: {one_line(kind)} has no such setting: {hint}it has {names}")
+            raise ConfigError(unknown_setting(kind, name, known))
 
 
 def rule_name(cls: type[ObjectiveSettings]) -> str:

@@ -113,7 +113,8 @@ def meta_train(preset: "str | RunConfig", run_dir: str | Path, **changes: Any) -
     """Evolves an objective; called again with the same run directory, it resumes.
 
     Args:
-        preset: its name (`rl-discovery list presets`), or a configuration.
+        preset: its name (`rl-discovery list presets`), the path of a TOML file (it ends in `.toml`), or a
+            configuration.
         run_dir: where everything goes.
         changes: fields of the configuration, `generations=100`.
 
@@ -129,10 +130,16 @@ def meta_train(preset: "str | RunConfig", run_dir: str | Path, **changes: Any) -
 
     from rich.console import Console
 
+    from rl_discovery.meta import config_file
     from rl_discovery.meta.presets import PRESETS
     from rl_discovery.meta.runs.meta_train import meta_train as run
 
-    config = PRESETS.find(preset).config if isinstance(preset, str) else preset
+    if not isinstance(preset, str):
+        config = preset
+    elif preset.endswith(".toml"):
+        config = config_file.load(Path(preset))
+    else:
+        config = PRESETS.find(preset).config
     config = dataclasses.replace(config, **changes)
     return run(config, Path(run_dir), Console(stderr=True))
 

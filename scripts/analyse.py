@@ -3,9 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
 
-import tyro
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -20,64 +18,18 @@ from rl_discovery.evaluation.analysis.charts import fit_table, lifetimes_table
 from rl_discovery.evaluation.analysis.record import Analysis, Drift, Response
 from rl_discovery.evaluation.tables import Table
 from rl_discovery.scripts import output
-from rl_discovery.scripts.arguments import UsageError, check_devices, check_horizons, check_positive, parse
+from rl_discovery.scripts.analyse_arguments import Arguments, parse_arguments
+from rl_discovery.scripts.arguments import UsageError, check_devices
 from rl_discovery.scripts.evaluate import check_writable
 from rl_discovery.scripts.tables import draw
-
-Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
 
 FORMULA = "closed_form.safetensors"
 
 
-@dataclasses.dataclass(frozen=True)
-class Arguments:
-    """What an objective does with its inputs and over an agent's lifetime; figures and analysis.json.
-
-    For LPG the response of pihat; for objectives in PPO's loop the drift beside PPO and DPO and, if it is
-    learned, a formula for it that is an objective of its own. For both, agents over their lifetime, and what
-    becomes of them if the objective is told a wrong n/N.
-    """
-
-    objective: tyro.conf.Positional[str] = ""
-    """A run directory, an exported .safetensors, a shipped name, or a hand-written drift (ppo, dpo)."""
-
-    out: Path | None = None
-    """Folder for what is found (default: `analysis` in the run directory, if OBJECTIVE is one)."""
-
-    horizons: tuple[int, ...] = ()
-    """N at which response or drift are looked at (default: what the objective was evolved with, from its
-    shortest to its longest lifetime)."""
-
-    suite: str = "unseen"
-    """Where agents are trained: on the first environment of this suite (`rl-discovery list suites`), or on
-    this level distribution."""
-
-    levels: int = 16
-    """Levels that agents are trained on."""
-
-    seeds: int = 8
-    """Agents per level; fewer than three give no confidence interval."""
-
-    lifetime: int = 100
-    """N of the agents that are trained, in agent updates."""
-
-    workers: int | None = None
-    """Workers of every agent (default: what the objective was evolved with, else the published)."""
-
-    terms: int = 8
-    """Terms that the formula may have."""
-
-    devices: int | None = None
-    """Devices to use (default: all). Results do not depend on it."""
-
-    json: Flag = False
-    """Print analysis.json."""
-
-
 def main(argv: Sequence[str]) -> int:
     """Runs the command."""
-    arguments = parse(Arguments, argv, "analyse")
-    _check(arguments)
+    arguments = parse_arguments(argv)
+    check_devices(arguments.devices)
     suite = dataclasses.replace(suites.suite(arguments.suite), levels_per_environment=arguments.levels)
     console = output.messages()
     out = _folder(arguments)
@@ -111,14 +63,6 @@ def main(argv: Sequence[str]) -> int:
     for line in (*findings.notes, *(f"wrote {path}" for path in written)):
         console.print(line, soft_wrap=True)
     return 0
-
-
-def _check(arguments: Arguments) -> None:
-    if not arguments.objective:
-        raise UsageError("which objective? (`rl-discovery analyse --help` says what can be named)")
-    check_positive(arguments, "levels", "seeds", "lifetime", "workers", "terms")
-    check_devices(arguments.devices)
-    check_horizons(arguments.horizons)
 
 
 def _folder(arguments: Arguments) -> Path:

@@ -1,14 +1,17 @@
 """Command-line arguments by tyro, with its complaints as one line like all others."""
 
 import contextlib
+import dataclasses
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
 from rl_discovery.checkpoints import spelling
+from rl_discovery.checkpoints.fields import nearest_field
 
 T = TypeVar("T")
 
@@ -29,6 +32,24 @@ def _path(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.Primit
     )
 
 
+@CONSTRUCTORS.primitive_rule
+def _integers(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+    """Lists of integers with commas, with spaces, or with both."""
+    if get_origin(info.type) is not tuple or get_args(info.type) != (int, ...):
+        return None
+
+    def read(words: list[str]) -> tuple[int, ...]:
+        return tuple(int(part) for word in words for part in word.split(",") if part)
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="INT ...",
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, tuple) and all(isinstance(part, int) for part in value),
+        str_from_instance=lambda value: [str(part) for part in value],
+    )
+
+
 class UsageError(ValueError):
     """Arguments that make no sense."""
 
@@ -40,6 +61,7 @@ def parse(
     description: str | None = None,
     *,
     negative_switches: bool = False,
+    known: Collection[str] = (),
 ) -> T:
     """The arguments of a command; flags are dotted where they nest.
 
@@ -49,6 +71,7 @@ def parse(
         command: the command's name.
         description: for `--help`, in place of the dataclass's docstring.
         negative_switches: give every switch a `--no-` form, whatever its default.
+        known: dotted fields that have flags besides those of `arguments`, to suggest for a misspelt one.
 
     Raises:
         UsageError: an unknown flag or an impossible value, in one line.
@@ -58,7 +81,7 @@ def parse(
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(
-                arguments,
+                described(arguments),
                 prog=f"rl-discovery {command}",
                 args=list(argv),
                 description=description,
@@ -70,9 +93,57 @@ def parse(
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise UsageError(
-            f"{_first_paragraph(complaint.getvalue())}; see `rl-discovery {command} --help`"
-        ) from None
+        see, reason = f"`rl-discovery {command} --help`", _first_paragraph(complaint.getvalue())
+        if option := re.match(r"Unrecognized options: (--[^\s,]+)", reason):
+            fields = [*(field.name for field in dataclasses.fields(arguments)), *known]  # type: ignore[arg-type]
+            raise UsageError(unknown_option(option[1], fields, f"see {see}")) from None
+        raise UsageError(f"{reason}; see {see}") from None
+
+
+def described(arguments: Any) -> Any:
+    """The same dataclass or instance, but tyro's help shows no default where that is None, empty or false.
+
+    The text of such a field says what happens without it.
+    """
+    cls = arguments if isinstance(arguments, type) else type(arguments)
+    hints, plain = get_type_hints(cls, include_extras=True), get_type_hints(cls)
+    fields, values = list[Any](), dict[str, Any]()
+    for field in dataclasses.fields(cls):
+        name, value, hint = field.name, getattr(arguments, field.name, field.default), hints[field.name]
+        if value is None or value is False or value == () or _is_words(field, plain[name]):
+            hint = Annotated[hint, tyro.conf.arg(help_behavior_hint="", metavar=_metavar(hint))]
+        elif cls is not arguments and dataclasses.is_dataclass(value):
+            value = described(value)
+            hint = type(value)
+        values[name] = value
+        fields.append((name, hint, field if cls is arguments else dataclasses.field(default=value)))
+    made: Any = dataclasses.make_dataclass(
+        cls.__name__, fields, bases=(cls,), namespace={"__doc__": cls.__doc__}, frozen=True, kw_only=True
+    )
+    return made if cls is arguments else made(**values)
+
+
+def _is_words(field: dataclasses.Field[Any], hint: Any) -> bool:
+    """Whether any number of words stands there, also none."""
+    return field.default is dataclasses.MISSING and get_origin(hint) is tuple
+
+
+def _metavar(hint: Any) -> str | None:
+    """What a value is called that may be left out: INT, where tyro writes {None}|INT."""
+    rest = [kind for kind in get_args(hint) if kind is not type(None)]
+    if type(None) not in get_args(hint) or len(rest) != 1:
+        return None
+    return METAVARS.get(getattr(rest[0], "__origin__", rest[0]))  # of Annotated[int, ...] too
+
+
+METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}
+
+
+def unknown_option(flag: str, fields: Collection[str], advice: str) -> str:
+    """Why an option cannot be given, in words, with the nearest that there is and further advice."""
+    close = nearest_field(flag.removeprefix("--").replace("-", "_"), fields)
+    hint = "" if close is None else f"did you mean --{close.replace('_', '-')}? "
+    return f"unknown option {flag}: {hint}{advice}"
 
 
 def check_positive(arguments: Any, *names: str) -> None:

@@ -10,9 +10,11 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from rl_discovery.scripts import bench_scaling, output, runtime
+import tyro
+
+from rl_discovery.scripts import bench_scaling, index, output, runtime
 from rl_discovery.scripts.arguments import parse
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 class Arguments:
     """What to measure; what is left out comes from the preset."""
 
-    preset: str = "ta-lpg"
+    preset: Annotated[str, tyro.conf.arg(metavar=index.choices("presets"))] = "ta-lpg"
     """The preset that everything else comes from."""
     pairs: int | None = None
     """Antithetic pairs, P."""
@@ -39,13 +41,13 @@ class Arguments:
     """Units of the GRU, G."""
     precision: Literal["float32", "bfloat16"] | None = None
     """Number format of the operands of the GRU's recurrent product."""
-    distribution: str | None = None
+    distribution: Annotated[str | None, tyro.conf.arg(metavar=index.choices("distributions"))] = None
     """Level distribution."""
-    score: str | None = None
-    """Level score of a curriculum, one of `list scores`; replay starts with the first timed generation."""
+    score: Annotated[str | None, tyro.conf.arg(metavar=index.choices("scores"))] = None
+    """Level score of a curriculum; replay starts with the first timed generation."""
     block_size: int | None = None
     """Lanes that run side by side on a device."""
-    devices: str | None = None
+    devices: tuple[str, ...] = ()
     """Devices to use (default: all; on a CPU one per core). 1,2,4,8: weak scaling, with pairs growing."""
     repeats: int = 3
     """Timed generations, after one to warm up."""
@@ -64,6 +66,13 @@ def main(argv: Sequence[str]) -> int:
     if arguments.repeats < 1:
         raise ConfigError(f"repeats must be at least 1, not {arguments.repeats}")
     counts = bench_scaling.device_counts(arguments.devices)
+    index.check_name("preset", "presets", arguments.preset)
+    for kind, listing, name in (
+        ("level distribution", "distributions", arguments.distribution),
+        ("score", "scores", arguments.score),
+    ):
+        if name is not None:
+            index.check_name(kind, listing, name)
     result: Any
     show: Callable[[Any], None]
     with output.only_json():

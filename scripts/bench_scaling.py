@@ -25,13 +25,14 @@ SHOWN = {
 """Columns of the table."""
 
 
-def device_counts(value: str | None) -> list[int]:
+def device_counts(words: Sequence[str]) -> list[int]:
     """The counts that `--devices` asks for; none where it is not given.
 
     Raises:
         UsageError: not a number or a list of numbers above 0.
     """
-    parts = [] if value is None else value.split(",")
+    value = ",".join(words)
+    parts = value.split(",") if words else []
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise UsageError(f"--devices must be a number or a list like 1,2,4,8, not {value!r}")
     return [int(part) for part in parts]
@@ -90,10 +91,9 @@ def _without(argv: Sequence[str]) -> list[str]:
     kept, skip = [], False
     for argument in argv:
         flag, equals, _ = argument.partition("=")
-        if skip:
-            skip = False
-        elif flag in ("--devices", "--pairs"):
+        skip = skip and not argument.startswith("-")
+        if flag in ("--devices", "--pairs"):
             skip = not equals
-        elif argument != "--json":
+        elif not skip and argument != "--json":
             kept.append(argument)
     return kept

@@ -7,33 +7,61 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from rl_discovery.checkpoints import spelling
 from rl_discovery.discovery.registry import PLACE, did_you_mean, load_plugin
-from rl_discovery.scripts import runtime, streams
+from rl_discovery.meta import config_file
+from rl_discovery.meta.errors import ConfigError
+from rl_discovery.scripts import index, runtime, streams
 
 
 class Command(NamedTuple):
-    """A command's module in this package, and what the overview says of it."""
+    """A command.
+
+    Attributes:
+        module: of this package, with `main(argv) -> exit status`.
+        description: for the overview.
+        names: whether its help lists names.
+        arguments: a module that checks the arguments without JAX, where `module` imports it.
+    """
 
     module: str
     description: str
+    names: bool = False
+    arguments: str = ""
 
 
 COMMANDS: dict[str, Command] = {
-    "meta-train": Command("meta_train", "evolve an objective; run it again to resume"),
+    "meta-train": Command("meta_train", "evolve an objective; run it again to resume", names=True),
     "status": Command("status", "how a run goes, from its files; --watch follows it"),
-    "sweep": Command("sweep", "grid or random search over fields, one run each, and a table of them"),
-    "evaluate": Command("evaluate", "train agents with an objective on levels it never saw"),
-    "analyse": Command("analyse", "what an objective does over the horizon: figures, numbers, a formula"),
-    "report": Command("report", "a run as one HTML file that opens offline; several are compared"),
-    "export": Command("export", "write a run's objective to one file, also for PyTorch or NumPy"),
+    "sweep": Command("sweep", "search over fields, a run for each value, and a table of them", names=True),
+    "evaluate": Command(
+        "evaluate", "train agents with an objective on levels it never saw", True, "evaluate_arguments"
+    ),
+    "analyse": Command(
+        "analyse",
+        "what an objective does over the horizon: figures, numbers, a formula",
+        True,
+        "analyse_arguments",
+    ),
+    "report": Command(
+        "report",
+        "a run as one HTML file that opens offline; several are compared",
+        arguments="report_arguments",
+    ),
+    "export": Command(
+        "export",
+        "write a run's objective to one file, also for PyTorch or NumPy",
+        arguments="export_arguments",
+    ),
     "import-drift": Command("import_drift", "make an objective of an LPO drift that other code has saved"),
-    "bench": Command("bench", "measure throughput"),
+    "bench": Command("bench", "measure throughput", names=True),
     "list": Command("list_", "presets, envs, distributions, suites, objectives, strategies, scores"),
     "doctor": Command("doctor", "versions, devices, what is missing and how to install it"),
+    "completion": Command("completion", "a script that completes commands, options and names in a shell"),
 }
-"""Every command; its module has `main(argv) -> exit status`."""
+"""Every command by name."""
 
 FAILURE, BAD_USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
@@ -81,14 +109,26 @@ def overview() -> str:
 
 
 def _run(command: Command, argv: list[str]) -> int:
-    if "jax" not in sys.modules:  # it is in tests and notebooks, where they decide
+    alone = "jax" not in sys.modules  # it is in tests and notebooks, where they decide
+    if alone:
         runtime.configure(devices_asked_for(argv))
 
     def run() -> int | None:
-        module = importlib.import_module(f"rl_discovery.scripts.{command.module}")
-        return module.main(_load_plugins(argv))
+        if command.names and {"-h", "--help"} & {*argv}:
+            index.make()
+        rest = _load_plugins(argv)
+        if command.arguments:
+            _import(command.arguments).parse_arguments(rest)
+        return _import(command.module).main(rest)
 
-    return guarded(run)
+    status = guarded(run)
+    if alone and status == BAD_USAGE and "jax" in sys.modules:
+        index.make()  # so that the next mistake is answered at once
+    return status
+
+
+def _import(module: str) -> Any:
+    return importlib.import_module(f"rl_discovery.scripts.{module}")
 
 
 def _load_plugins(argv: list[str]) -> list[str]:
@@ -150,12 +190,24 @@ def _fail(message: str, status: int) -> int:
 
 
 def devices_asked_for(argv: Sequence[str]) -> int | None:
-    """The value of `--devices`, which must be known before JAX is; the command itself checks it."""
+    """The number of devices, which must be known before JAX is; the command itself checks it."""
+    value = _value("--devices", argv)
+    if value is not None:
+        return int(value) if value.isdecimal() and int(value) > 0 else None
+    if (path := _value("--config", argv)) is None:
+        return None
+    try:
+        number = config_file.read(spelling.path_of(path)).fields.get("devices")
+    except (ConfigError, spelling.HomeError):
+        return None
+    return number if isinstance(number, int) and number > 0 else None
+
+
+def _value(flag: str, argv: Sequence[str]) -> str | None:
     for position, argument in enumerate(argv):
-        flag, equals, value = argument.partition("=")
-        if flag == "--devices":
-            value = value if equals else "".join(argv[position + 1 : position + 2])
-            return int(value) if value.isdecimal() and int(value) > 0 else None
+        name, equals, value = argument.partition("=")
+        if name == flag:
+            return value if equals else "".join(argv[position + 1 : position + 2])
     return None
 
 

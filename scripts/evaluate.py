@@ -7,12 +7,8 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
 
-import tyro
 from matplotlib.axes import Axes
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rl_discovery import evaluation
 from rl_discovery.checkpoints import load_objective, spelling
@@ -28,74 +24,20 @@ from rl_discovery.envs import suites
 from rl_discovery.evaluation.analysis.schedule import draw_factors
 from rl_discovery.evaluation.tuning import tunable
 from rl_discovery.scripts import output
-from rl_discovery.scripts.arguments import UsageError, check_devices, check_horizons, check_positive, parse
+from rl_discovery.scripts.arguments import UsageError, check_devices
+from rl_discovery.scripts.evaluate_arguments import parse_arguments
+from rl_discovery.scripts.progress import progress_of_evaluation
 from rl_discovery.scripts.tables import tables
-
-Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
 
 
 class OutputError(RuntimeError):
     """The results cannot be written where they were asked for."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Arguments:
-    """Train agents from scratch with each objective on every level of a suite, and score them.
-
-    Scores are (return - random policy) / (best policy - random policy), where both can be computed.
-    """
-
-    objectives: tyro.conf.Positional[tuple[str, ...]]
-    """Run directories, exported .safetensors, shipped names, or hand-written ones (a2c, ppo, dpo, random).
-    A name of which there is a file or folder too is spelled shipped:NAME or ./NAME."""
-
-    suite: tuple[str, ...] = ("unseen",)
-    """What to train on, one or several: suites (`rl-discovery list suites`), level distributions
-    (gridworld/dense), environments (CartPole-v1), or of a module of yours my_module:FAMILY/NAME."""
-
-    horizons: tuple[int, ...] = ()
-    """Lifetimes in the suites' unit, agent updates or environment steps (default: each suite's own)."""
-
-    seeds: int = 5
-    """Agents per level; fewer than three give no confidence interval."""
-
-    baselines: tuple[str, ...] = (f"{spelling.SHIPPED}a2c", f"{spelling.SHIPPED}random")
-    """Objectives to compare with, named as OBJECTIVE is."""
-
-    tune: Flag = False
-    """First choose the best of nine settings for each hand-written objective (step size, entropy bonus)."""
-
-    levels: int | None = None
-    """Levels drawn from each level distribution (default: the suite's own number)."""
-
-    workers: int | None = None
-    """Workers (copies of the environment) per agent. Default: the published number on control suites;
-    elsewhere the number that the first evolved objective was trained with."""
-
-    block_size: int | None = None
-    """Agents trained side by side on a device (default: as many as have 128 workers together; a GPU needs
-    thousands)."""
-
-    devices: int | None = None
-    """Devices to use (default: all; on a CPU one per core). Does not change the results."""
-
-    curve_points: int = evaluation.CURVE_POINTS
-    """Points of each learning curve, including the end; each point costs 16 episodes per agent."""
-
-    cache: Flag = True
-    """Store finished results and reuse them, so that a stopped evaluation continues where it was."""
-
-    out: Path | None = None
-    """Folder for results and figures (default: the run directory, if OBJECTIVE is a single run)."""
-
-    json: Flag = False
-    """Print the results as one JSON document."""
-
-
 def main(argv: Sequence[str]) -> int:
     """Runs the command."""
-    arguments = parse(Arguments, argv, "evaluate")
-    _check(arguments)
+    arguments = parse_arguments(argv)
+    check_devices(arguments.devices)
     chosen = list({suite.name: suite for suite in map(suites.suite, arguments.suite)}.values())
     if arguments.levels is not None:
         chosen = [dataclasses.replace(suite, levels_per_environment=arguments.levels) for suite in chosen]
@@ -110,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
         out = arguments.out or run
         if out is not None:
             check_writable(out)
-        with _display(console) as progress:
+        with progress_of_evaluation(console) as progress:
             results = evaluation.evaluate(
                 objectives,
                 chosen,
@@ -122,8 +64,8 @@ def main(argv: Sequence[str]) -> int:
                 workers=arguments.workers
                 or {suite.name: evaluation.trained_workers(objectives.values(), suite) for suite in chosen},
                 block_size=arguments.block_size,
-                points=arguments.curve_points,
-                store=evaluation.Store(evaluation.default_folder() if arguments.cache else None),
+                points=arguments.curve_points or evaluation.CURVE_POINTS,
+                store=evaluation.Store(None if arguments.no_cache else evaluation.default_folder()),
                 progress=progress,
             )
         own = None if run is None else next(iter(objectives.values()))
@@ -142,14 +84,6 @@ def main(argv: Sequence[str]) -> int:
     if out is None and not arguments.json:
         console.print("nothing was written; --out DIR keeps results and figures")
     return 0
-
-
-def _check(arguments: Arguments) -> None:
-    if not arguments.objectives:
-        raise UsageError("which objective? (`rl-discovery evaluate --help` says what can be named)")
-    check_positive(arguments, "seeds", "levels", "workers", "block_size", "curve_points")
-    check_devices(arguments.devices)
-    check_horizons(arguments.horizons)
 
 
 def _to_tune(objectives: Mapping[str, TrainedObjective]) -> list[str]:
@@ -256,22 +190,3 @@ def _metrics_so_far(run: Path) -> list[Row]:
         for line in metrics_lines(run):
             rows.append(line.row)  # noqa: PERF401 - what came before an error stays
     return rows
-
-
-@contextlib.contextmanager
-def _display(console: Console) -> Iterator[Callable[[evaluation.Stage], None]]:
-    if not console.is_terminal:
-        yield lambda stage: console.print(f"{stage.done:4.0%} {_describe(stage)}", soft_wrap=True)
-        return
-    columns = (BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn())
-    what = TextColumn("{task.description}", markup=False)
-    with Progress(*columns, what, console=console, transient=True) as bar:
-        task = bar.add_task("preparing levels", total=1.0)
-        yield lambda stage: bar.update(task, completed=stage.done, description=_describe(stage))
-
-
-def _describe(stage: evaluation.Stage) -> str:
-    if stage.done == 1:
-        return "done"
-    what = f"settings of {stage.objective}" if stage.tuning else stage.objective
-    return f"{what} on {stage.environment}, horizon {stage.horizon}"

@@ -4,9 +4,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
-
-import tyro
+from typing import Any
 
 from rl_discovery.checkpoints import ObjectiveFileError, load_objective, read_card, save_objective, spelling
 from rl_discovery.checkpoints.loading import is_named
@@ -15,39 +13,16 @@ from rl_discovery.checkpoints.python_parts import FRAMEWORKS
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.evaluation.results import Results
 from rl_discovery.scripts import output
-from rl_discovery.scripts.arguments import parse
+from rl_discovery.scripts.export_arguments import Arguments, parse_arguments
 
 
 class ExportTargetError(ValueError):
     """The file to write is not named as one."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Arguments:
-    """Write the objective of a run to a .safetensors file that `load_objective` and `evaluate` take.
-
-    With `--to`, write its drift or schedule to one Python file for another framework.
-    """
-
-    run: tyro.conf.Positional[str]
-    """A run directory (or anything else that `evaluate` takes)."""
-
-    file: tyro.conf.Positional[Path]
-    """The file to write; replaced if it is there."""
-
-    to: Literal["torch", "numpy"] | None = None
-    """Write a Python file that needs this framework only."""
-
-    evaluation: Path | None = None
-    """A results.json of `evaluate` to quote on the card, with the command that computes it again."""
-
-    json: bool = False
-    """Print the card as JSON."""
-
-
 def main(argv: Sequence[str]) -> int:
     """Runs the command."""
-    arguments = parse(Arguments, argv, "export")
+    arguments = parse_arguments(argv)
     _check(arguments)
     with output.only_json():
         objective = load_objective(arguments.run)

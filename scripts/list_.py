@@ -30,16 +30,19 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command."""
     arguments = parse(Arguments, argv, "list")
     with output.only_json():
-        entries = (
-            KINDS[arguments.kind]() if arguments.kind in KINDS else _described(_registry(arguments.kind))
-        )
+        found = entries(arguments.kind)
     if arguments.json:
-        output.print_json(entries)
+        output.print_json(found)
     else:
-        print(output.columns([[str(value) for value in _in_columns(entry)] for entry in entries]))
+        print(output.columns([[str(value) for value in _in_columns(entry)] for entry in found]))
     for place, reason in skipped(arguments.kind).items():
         print(f"skipped {place}: {reason}", file=sys.stderr)
     return 0
+
+
+def entries(kind: Kind) -> list[dict[str, Any]]:
+    """What there is of a kind; each has at least `name` and `description`."""
+    return KINDS[kind]() if kind in KINDS else _described(_registry(kind))
 
 
 def environments() -> list[dict[str, Any]]:
@@ -90,15 +93,15 @@ def objectives() -> list[dict[str, Any]]:
     cards = checkpoints.shipped()
     # A shipped objective may have a name of its own; its rule is then described by its type.
     types = {name: name for name in RULES} | {n: card["objective"]["type"] for n, card in cards.items()}
-    entries = []
+    found = []
     for name, rule in sorted(types.items()):
         kind = (
             "shipped" if name in cards else "learned" if is_learned(make_objective(rule)) else "hand-written"
         )
         note = {"shipped": "; shipped", "learned": "; train it first", "hand-written": ""}[kind]
         description = RULES[rule].description + note
-        entries.append({"name": name, "description": description, "kind": kind, "card": cards.get(name)})
-    return entries
+        found.append({"name": name, "description": description, "kind": kind, "card": cards.get(name)})
+    return found
 
 
 REGISTRIES: dict[Kind, tuple[str, str]] = {

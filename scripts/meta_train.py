@@ -2,108 +2,118 @@
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import tyro
+
 from rl_discovery.checkpoints import spelling
-from rl_discovery.scripts import output
-from rl_discovery.scripts.arguments import UsageError, parse
+from rl_discovery.checkpoints.fields import flatten
+from rl_discovery.checkpoints.run_directory import CONFIG
+from rl_discovery.discovery.registry import load_plugin
+from rl_discovery.meta import config_file
+from rl_discovery.scripts import early, output
+from rl_discovery.scripts.arguments import UsageError, described, parse
 
 if TYPE_CHECKING:
     from rl_discovery.meta.config import RunConfig
-    from rl_discovery.meta.objective_settings import ObjectiveSettings
 
-DEFAULT_PRESET = "ta-lpg-cpu"
 HELP, HELP_ALL = ("-h", "--help"), "--help-all"
 
 
-def parse_arguments(argv: Sequence[str], *, resume: bool = False) -> Any:
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Flags of the command besides the fields of the configuration."""
+
+    config: Path | None = None
+    """TOML file with any part of the configuration, over the preset; flags go over it."""
+    run_dir: Path | None = None
+    """Where the run is kept; the same directory again resumes it with its own configuration (default:
+    runs/PRESET)."""
+    print_config: bool = False
+    """Print the resolved configuration as TOML, which --config takes, and stop."""
+    profile: bool = False
+    """Write a trace of this call's second generation to profile/ in the run directory."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where several processes make one run (detected under srun and mpirun)."""
+    process_id: int | None = None
+    """Rank of this process; only rank 0 writes files and prints."""
+    num_processes: int | None = None
+    """Number of processes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What the command is asked to do.
+
+    Attributes:
+        config: of the run, validated.
+        run_dir, print_config, profile, coordinator, process_id, num_processes: as in `Arguments`.
+    """
+
+    config: "RunConfig"
+    run_dir: Path | None
+    print_config: bool
+    profile: bool
+    coordinator: str | None
+    process_id: int | None
+    num_processes: int | None
+
+
+def parse_arguments(argv: Sequence[str], *, resume: bool = False) -> Request:
     """What the command is asked to do; `sweep` asks it of its trials.
+
+    The configuration is the preset's, or the run directory's where one is resumed, then what `--config` says,
+    then the flags.
 
     Args:
         argv: what follows the command's name.
         resume: begin with the configuration of the run directory, where that holds one, in place of the
             preset's.
 
-    Returns:
-        `config`, with the flags applied, validated; `run_dir`; `print_config`.
-
     Raises:
         UsageError, ConfigError, RunError: in one line; see `parse`, `validate` and `read_config`.
     """
-    pre = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    pre.add_argument("--preset")
-    pre.add_argument("--run-dir", "--run_dir")
-    pre.add_argument("--objective.kind", dest="kind", nargs="?")
-    known, _ = pre.parse_known_args(argv)
+    asked = early.base_arguments(argv)
+    file = config_file.read(asked.config) if asked.config else None
+    preset = config_file.preset_of(file, asked.preset)
+    for module in file.plugins if file else ():
+        load_plugin(module)
 
-    import tyro
-
-    from rl_discovery.meta.config import RunConfig, validate
+    from rl_discovery.meta.config import RunConfig, to_json, validate
     from rl_discovery.meta.objective_settings import objective_settings, of_kind
     from rl_discovery.meta.presets import PRESETS
-    from rl_discovery.scripts.meta_train_help import after_all, after_essentials, essential
+    from rl_discovery.scripts.meta_train_help import after_all
 
-    base = PRESETS.find(known.preset or DEFAULT_PRESET).config
+    base = PRESETS.find(preset or config_file.DEFAULT_PRESET).config
     if resume:
-        try:
-            run_dir = spelling.path_of(known.run_dir) if known.run_dir else _default_dir(base)
-        except spelling.HomeError as error:
-            raise UsageError(str(error)) from None
-        base = _config_there(run_dir, known.preset) or base
-    if known.kind is not None:
-        base = dataclasses.replace(base, objective=of_kind(base.objective, known.kind))
-    _check_flags(argv, base.objective)
-    wants_help, wants_all = bool({*HELP} & {*argv}), HELP_ALL in argv
-    shown = essential(base) if wants_help and not wants_all else base
-
-    @dataclasses.dataclass(frozen=True)
-    class Arguments:
-        config: Annotated[RunConfig, tyro.conf.arg(name="")] = shown
-        run_dir: Path | None = None
-        """Where the run is kept; the same directory again resumes it with its own configuration (default:
-        runs/PRESET)."""
-        profile: bool = False
-        """Write a trace of this call's second generation to profile/ in the run directory."""
-        print_config: bool = False
-        """Print the resolved configuration as JSON and stop."""
-        coordinator: str | None = None
-        """HOST:PORT of process 0, where several processes make one run; srun and mpirun need no telling."""
-        process_id: int | None = None
-        """Number of this process, from 0, which alone writes and talks."""
-        num_processes: int | None = None
-        """Processes in all."""
-
-    listing = "\n".join(f"  {name}: {entry.description}" for name, entry in PRESETS.items())
+        base = _config_there(asked.run_dir or _default_dir(base), preset) or base
+    if file is not None:
+        base = file.over(base)
+    if asked.kind is not None:
+        base = dataclasses.replace(base, objective=of_kind(base.objective, asked.kind))
+    early.check_settings(argv, base.objective.kind, base.objective.names())
+    fields = dataclasses.field(default=described(base))
+    annotation = Annotated[RunConfig, tyro.conf.arg(name="")]
+    whole: Any = dataclasses.make_dataclass(
+        "Whole", [("fields", annotation, fields)], bases=(Arguments,), frozen=True
+    )
     words = [HELP[0] if word == HELP_ALL else word for word in argv]
     try:
         arguments = parse(
-            Arguments, words, "meta-train", f"{__doc__}\n\npresets:\n{listing}", negative_switches=True
+            whole, words, "meta-train", __doc__, negative_switches=True, known=flatten(to_json(base))
         )
     except SystemExit:
-        print((after_all if wants_all else after_essentials)(base.objective))
+        print(after_all(base.objective))
         raise
-    config = validate(arguments.config)
-    if known.kind is not None and config.objective.kind != objective_settings(known.kind).kind:
+    config = validate(arguments.fields)
+    if asked.kind is not None and config.objective.kind != objective_settings(asked.kind).kind:
         raise UsageError(
-            f"--objective.kind {known.kind} with these settings is {config.objective.kind}: change either"
+            f"--objective.kind {asked.kind} with these settings is {config.objective.kind}: change either"
         )
-    return dataclasses.replace(arguments, config=config)
-
-
-def _check_flags(argv: Sequence[str], settings: "ObjectiveSettings") -> None:
-    """Refuses flags of settings that the objective does not have, and former names."""
-    from rl_discovery.meta.objective_settings import check_fields
-
-    for word in argv:
-        part, dot, name = word.partition("=")[0].replace("_", "-").partition(".")
-        if part == "--drift" and dot:
-            raise UsageError(f"--drift.{name} is now --objective.{name}")
-        if part == "--objective" and dot and name != "kind":
-            field, known = name.replace("-", "_"), settings.names()
-            check_fields(settings.kind, [field if field in known else field.removeprefix("no_")], known)
+    others = (field.name for field in dataclasses.fields(Request) if field.name != "config")
+    return Request(config, **{name: getattr(arguments, name) for name in others})
 
 
 def _default_dir(config: "RunConfig") -> Path:
@@ -114,18 +124,12 @@ def _config_there(run_dir: Path, preset: str | None) -> "RunConfig | None":
     """The configuration of the run in a directory, whose preset must be the one asked for, if one is."""
     import jax
 
-    from rl_discovery.checkpoints.run_directory import CONFIG
-    from rl_discovery.meta.errors import ConfigError
     from rl_discovery.meta.runs.directory import read_config
 
     if not (run_dir / CONFIG).exists():
         return None
     config = read_config(run_dir)
-    if preset not in (None, config.preset):
-        raise ConfigError(
-            f"{run_dir} holds a run of preset {config.preset!r}, not {preset!r}: leave --preset out to go on "
-            "with it, or choose another --run-dir"
-        )
+    early.refuse_other_preset(run_dir, config.preset, preset)
     if config.devices is not None and config.devices > jax.device_count():  # begun on a larger machine
         return dataclasses.replace(config, devices=None)
     return config
@@ -133,15 +137,21 @@ def _config_there(run_dir: Path, preset: str | None) -> "RunConfig | None":
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit status."""
+    if {*HELP} & {*argv}:
+        from rl_discovery.scripts.meta_train_help import essentials
+
+        print(essentials(early.base_arguments(argv)))
+        return 0
+    if HELP_ALL not in argv:
+        early.check(argv, resume=True)
     _join(argv)
     arguments = parse_arguments(argv, resume=True)
     config = arguments.config
 
-    from rl_discovery.meta.config import to_json
     from rl_discovery.meta.errors import DivergedError
 
     if arguments.print_config:
-        print(json.dumps(to_json(config), indent=2))
+        print(config_file.to_toml(config), end="")
         return 0
 
     from rl_discovery.meta.runs import distributed
@@ -159,7 +169,9 @@ def main(argv: Sequence[str]) -> int:
     console.quiet = not distributed.leads()
     if outcome.signal is not None:
         again = spelling.command("meta-train", *argv)
-        console.print(f"stopped at generation {outcome.generations}; resume with\n  {again}", soft_wrap=True)
+        console.print(
+            f"stopped after {outcome.generations} generations; resume with\n  {again}", soft_wrap=True
+        )
         return 128 + outcome.signal
     then = spelling.command("evaluate", run_dir)
     console.print(f"done: {outcome.generations} generations in {run_dir}; next: {then}", soft_wrap=True)

@@ -6,8 +6,6 @@ import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
-import tyro
-
 from rl_discovery.checkpoints import load_objective, spelling
 from rl_discovery.checkpoints.atomic import replace_file
 from rl_discovery.checkpoints.fields import changed
@@ -22,43 +20,15 @@ from rl_discovery.meta.errors import ConfigError
 from rl_discovery.meta.objective_settings import of_kind
 from rl_discovery.meta.presets import PRESETS
 from rl_discovery.scripts import output
-from rl_discovery.scripts.arguments import UsageError, parse
+from rl_discovery.scripts.arguments import UsageError
 from rl_discovery.scripts.evaluate import check_writable
 from rl_discovery.scripts.flags import flag
-
-
-@dataclasses.dataclass(frozen=True)
-class Arguments:
-    """Write a report on a run or an objective as one HTML file that opens offline: results, curves,
-    evaluation, analysis, agents, levels, configuration, provenance. Several are compared on one page.
-
-    `evaluate` and `analyse` fill their sections: run them first.
-    """
-
-    runs: tyro.conf.Positional[tuple[str, ...]]
-    """Run directories, exported .safetensors files, or names of shipped objectives."""
-
-    out: Path | None = None
-    """The file to write, replaced if it exists (default: report.html in the run directory, if RUN is a
-    single one)."""
-
-    evaluation: tuple[Path, ...] = ()
-    """A results.json or its folder for each RUN (default: the run's own)."""
-
-    analysis: tuple[Path, ...] = ()
-    """An analysis.json or its folder for each RUN (default: the run's own)."""
-
-    levels: int = 3
-    """Levels on which an agent is trained, to be shown before and after; 0: none."""
-
-    seed: int = 0
-    """Seed of these levels and agents."""
+from rl_discovery.scripts.report_arguments import Arguments, parse_arguments
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command."""
-    arguments = parse(Arguments, argv, "report")
-    _check(arguments)
+    arguments = parse_arguments(argv)
     paths = [find_path(name) for name in arguments.runs]
     out = arguments.out or _beside(paths)
     console = output.messages()
@@ -75,25 +45,6 @@ def main(argv: Sequence[str]) -> int:
         replace_file(out, page)
     console.print(f"wrote {out} ({len(page) / 1e6:.1f} MB)", soft_wrap=True)
     return 0
-
-
-def _check(arguments: Arguments) -> None:
-    runs = arguments.runs
-    if not runs:
-        raise UsageError("which run? (`rl-discovery report --help` says what can be named)")
-    if len(set(runs)) < len(runs):
-        raise UsageError(f"runs must differ from each other, not {' '.join(runs)}")
-    if len(runs) > 1 and arguments.out is None:
-        raise UsageError("where to? give --out FILE.html for several runs")
-    if arguments.out is not None and arguments.out.suffix not in (".html", ".htm"):
-        raise UsageError(f"--out must end in .html, not {arguments.out}")
-    if arguments.levels < 0:
-        raise UsageError(f"--levels must not be negative, not {arguments.levels}")
-    if not 0 <= arguments.seed < 2**32:
-        raise UsageError(f"--seed must be from 0 to {2**32 - 1}, not {arguments.seed}")
-    for name in ("evaluation", "analysis"):
-        if len(given := getattr(arguments, name)) not in (0, len(runs)):
-            raise UsageError(f"--{name} takes one path for each RUN: {len(runs)}, not {len(given)}")
 
 
 def _is_run(path: Path | None) -> bool:

@@ -84,9 +84,14 @@ def cache_dir() -> Path | None:
     One folder per kind of CPU: JAX would load code for another one from a home that nodes share.
     """
     kind = hashlib.sha256(" ".join([platform.machine(), *sorted(cpu_flags())]).encode()).hexdigest()[:8]
+    return cache_folder("xla", kind)
+
+
+def cache_folder(*names: str) -> Path | None:
+    """A folder of ours in the user's cache, made if absent, or None if it cannot be written."""
     try:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        path = home / "rl-discovery" / "xla" / kind
+        path = home.joinpath("rl-discovery", *names)
         path.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):  # RuntimeError: no home
         return None

@@ -1,5 +1,6 @@
 """`rl-discovery status RUN...`: how runs go, from their files, on another machine too."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -69,7 +70,8 @@ def _read(runs: Sequence[Path]) -> list[RunStatus]:
 
 
 def _watch(runs: Sequence[Path], statuses: list[RunStatus]) -> None:
-    with Live(_show(statuses), console=output.results(), auto_refresh=False) as live:
+    interrupted = contextlib.suppress(KeyboardInterrupt)  # Ctrl-C ends it; the last screen stays
+    with interrupted, Live(_show(statuses), console=output.results(), auto_refresh=False) as live:
         while not all(status.state == "done" for status in statuses):
             time.sleep(REFRESH_SECONDS)
             statuses = _read(runs)
@@ -201,4 +203,4 @@ def _checkpoint(status: RunStatus) -> str:
     if status.checkpoint is None:
         return "none yet"
     behind = status.generations - status.checkpoint
-    return f"generation {status.checkpoint:,}" + (f", {behind:,} behind" if behind > 0 else "")
+    return f"after {status.checkpoint:,} generations" + (f", {behind:,} behind" if behind > 0 else "")

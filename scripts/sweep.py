@@ -8,8 +8,9 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
+import tyro
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -17,7 +18,7 @@ from rich.text import Text
 from rl_discovery.checkpoints import spelling
 from rl_discovery.discovery.formatting import count, duration, number
 from rl_discovery.meta.runs.signals import StopRequest
-from rl_discovery.scripts import child, output
+from rl_discovery.scripts import child, early, index, output
 from rl_discovery.scripts.arguments import UsageError, check_positive, parse
 from rl_discovery.scripts.flags import flag
 from rl_discovery.scripts.meta_train import parse_arguments
@@ -45,8 +46,11 @@ class Arguments:
     dir: Path
     """The sweep's directory: sweep.json is the plan, and each trial has a run directory."""
 
-    preset: str = "ta-lpg-cpu"
-    """What every trial starts from; one of `list presets`."""
+    preset: Annotated[str | None, tyro.conf.arg(metavar=index.choices("presets"))] = None
+    """What every trial starts from (default: ta-lpg-cpu)."""
+
+    config: Path | None = None
+    """TOML file with any part of the configuration, over the preset, for all trials (see `meta-train`)."""
 
     grid: tuple[str, ...] = ()
     """FIELD=A,B,... for each field, dotted (es.sigma=0.05,0.1); with --random also FIELD=LOW..HIGH, which
@@ -79,6 +83,12 @@ class Arguments:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command."""
+    own, common = _split(argv)
+    arguments = parse(Arguments, own, "sweep")
+    number = _check(arguments)
+    if not arguments.table:
+        _check_fields(arguments, common)
+
     import jax
 
     # Checking a configuration must not take an accelerator's memory from the trials. An environment
@@ -86,16 +96,13 @@ def main(argv: Sequence[str]) -> int:
     jax.config.update("jax_platforms", "cpu")
     from rl_discovery.meta.runs import sweep
 
-    own, common = _split(argv)
-    arguments = parse(Arguments, own, "sweep")
-    index = _check(arguments)
     if arguments.table:
         _print_comparison(arguments, sweep.read_plan(arguments.dir))
         return 0
     with output.only_json():
         plan, configs = _plan(arguments, common)
-        if index is not None and index >= len(configs):
-            raise UsageError(f"trial {index}: there are {len(configs)}, counted from 0")
+        if number is not None and number >= len(configs):
+            raise UsageError(f"trial {number}: there are {len(configs)}, counted from 0")
         sweep.write_plan(arguments.dir, plan)
     if arguments.plan:
         _print_plan(arguments, plan)
@@ -105,8 +112,8 @@ def main(argv: Sequence[str]) -> int:
         for trial, config in zip(plan.trials, configs, strict=True)
         if not sweep.is_finished(arguments.dir / trial.name, config)
     ]
-    if index is not None:
-        trial = plan.trials[index]
+    if number is not None:
+        trial = plan.trials[number]
         _say(f"{trial.name}{'' if trial in unfinished else ': done already'}", style="bold")
         if trial in unfinished:
             _become(arguments, common, trial)
@@ -138,17 +145,30 @@ def _check(arguments: Arguments) -> int | None:
     check_positive(arguments, "random")
     if len(set(arguments.seeds)) < len(arguments.seeds):
         raise UsageError(f"--seeds must differ from each other, not {arguments.seeds}")
-    index = arguments.index
+    number = arguments.index
     if arguments.array:
         task = os.environ.get(TASK, "")
         if not task.isdecimal():
             raise UsageError(f"--array is for Slurm's array jobs, and {TASK} is not set; or use --index I")
-        index = int(task)
-    if index is not None and index < 0:
-        raise UsageError(f"--index counts from 0, not {index}")
-    if index is not None and arguments.json:
+        number = int(task)
+    if number is not None and number < 0:
+        raise UsageError(f"--index counts from 0, not {number}")
+    if number is not None and arguments.json:
         raise UsageError("--json prints the comparison of a whole sweep: use it with --table")
-    return index
+    return number
+
+
+def _start(arguments: Arguments) -> list[str]:
+    """Flags of `meta-train` that say what every trial starts from."""
+    preset = [] if arguments.preset is None else ["--preset", arguments.preset]
+    return preset if arguments.config is None else [*preset, "--config", spelling.word(arguments.config)]
+
+
+def _check_fields(arguments: Arguments, common: list[str]) -> None:
+    """Refuses misspelt names before JAX is imported; see `early`."""
+    early.check([*_start(arguments), *common], resume=False)
+    for text in arguments.grid:
+        early.check_field(text.partition("=")[0])
 
 
 def _plan(arguments: Arguments, common: list[str]) -> tuple["Plan", list["RunConfig"]]:
@@ -156,10 +176,10 @@ def _plan(arguments: Arguments, common: list[str]) -> tuple["Plan", list["RunCon
     from rl_discovery.meta.presets import PRESETS
     from rl_discovery.meta.runs import sweep
 
-    preset = PRESETS.find(arguments.preset).config
-    asked = parse_arguments(["--preset", arguments.preset, *common])
-    if asked.config.preset != arguments.preset:
-        raise UsageError("--preset stands before the `--`")
+    if {"--preset", "--config"} & {word.partition("=")[0] for word in common}:
+        raise UsageError("--preset and --config stand before the `--`")
+    asked = parse_arguments([*_start(arguments), *common])
+    preset = PRESETS.find(asked.config.preset).config
     if asked.run_dir is not None or asked.print_config:
         raise UsageError("a sweep's trials take neither --run-dir nor --print-config behind the `--`")
     try:
@@ -176,13 +196,12 @@ def _plan(arguments: Arguments, common: list[str]) -> tuple["Plan", list["RunCon
 
 def process_of(arguments: Arguments, common: list[str], trial: "Trial") -> tuple[list[str], dict[str, str]]:
     """The command line of a trial and its environment variables."""
-    from rl_discovery.meta.presets import PRESETS
-
+    start = _start(arguments)
     # Named also where it is the preset's: a trial that was begun has its own number, which may be another.
-    generations = ["--generations", str(PRESETS.find(arguments.preset).config.generations)]
+    generations = ["--generations", str(parse_arguments(start).config.generations)]
     overrides = [word for name, value in trial.overrides.items() for word in flag(name, value)]
     run_dir = spelling.word(arguments.dir / trial.name)
-    flags = ["--preset", arguments.preset, *generations, *common, *overrides, "--run-dir", run_dir]
+    flags = [*start, *generations, *common, *overrides, "--run-dir", run_dir]
     return [*child.COMMAND, "meta-train", *spelling.plugin_flags(), *flags], child.environment()
 
 

@@ -117,7 +117,7 @@ class Gallery:
         count = int(np.sum(exhibition.entries.plays > 0))
         which = f"the {count} levels of highest {self._score_name}" if count > 1 else "the only level so far"
         return sheet(
-            f"{self._config.preset} at generation {int(state.generation):,}: {which}",
+            f"{self._config.preset} after {int(state.generation):,} generations: {which}",
             EXPLANATION,
             [self._panel(rank, exhibition) for rank in range(count)],
             legend=self._render is gridworld.render,

@@ -26,14 +26,13 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
 from rl_discovery.checkpoints import untrusted
 from rl_discovery.checkpoints.atomic import replace_file
 from rl_discovery.checkpoints.run_directory import TENSORBOARD, WANDB, WANDB_ID
 from rl_discovery.discovery.extras import install
+from rl_discovery.discovery.formatting import duration, number
 from rl_discovery.meta.config import RunConfig, to_json
 from rl_discovery.meta.errors import ConfigError, RunError
 from rl_discovery.meta.runs.clock import shares
@@ -67,6 +66,9 @@ ID_BYTES = 64
 
 PACE_GENERATIONS = 200
 """Newest generations whose mean time tells the hours to go: checkpoints and evaluations count in it."""
+
+LINE_SECONDS = 600.0
+"""Seconds after which there is a line of progress where there is no terminal."""
 
 
 class Logger(Protocol):
@@ -114,27 +116,38 @@ class Points:
 
 
 class Terminal:
-    """A progress bar on a terminal; one line every so often where there is none (a log file, Slurm)."""
+    """A progress bar on a terminal; where there is none (a log file, Slurm), a line every so often.
 
-    def __init__(self, console: Console, generations: int, done: int) -> None:
+    Args:
+        console: where to.
+        generations: of the run.
+        done: generations that are not run again.
+        now: seconds of a clock that is never set back.
+    """
+
+    def __init__(
+        self, console: Console, generations: int, done: int, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._console = console
         self._total = generations
+        self._now = now
         self._fitness: float | None = None
-        self._next_line = done
+        self._held_out = ""
+        self._seconds: collections.deque[float] = collections.deque(maxlen=PACE_GENERATIONS)
+        self._next_line, self._line_time = done, now()
         self._progress = Progress(
-            TextColumn("generation"),
+            TextColumn("generations"),
             MofNCompleteColumn(),
             BarColumn(bar_width=None),
             TextColumn("fitness {task.fields[fitness]}"),
             TextColumn("[dim]best {task.fields[best]}[/]"),
+            TextColumn("{task.fields[held_out]}"),
             TextColumn("{task.fields[rate]} env steps/s"),
-            TimeElapsedColumn(),
-            TextColumn("[dim]left[/]"),
-            TimeRemainingColumn(elapsed_when_finished=False, compact=True),
+            TextColumn("{task.fields[left]}"),
             console=console,
         )
         self._task = self._progress.add_task(
-            "", total=generations, completed=done, fitness="–", best="–", rate="–"
+            "", total=generations, completed=done, fitness="–", best="–", held_out="", rate="–", left=""
         )
         self._live = (
             Live(self._progress, console=console, refresh_per_second=4) if console.is_terminal else None
@@ -143,22 +156,37 @@ class Terminal:
             self._live.start()
 
     def generation(self, row: Mapping[str, Any]) -> None:
-        """Moves the bar, or prints a line about 20 times a run."""
+        """Moves the bar; or prints a line after each twentieth of the run, ten minutes or evaluation."""
         # Single generations meet different levels: a running mean shows the trend.
         if (mean := row["fitness_mean"]) is not None:
             self._fitness = mean if self._fitness is None else 0.9 * self._fitness + 0.1 * mean
+        self._seconds.append(row["generation_s"])
         rate = _thousands(row["env_steps_per_s"])
         done = row["generation"] + 1
         # Agents that live on from step to step have no fitness before the first lifetime ends.
-        fitness = "–" if self._fitness is None else f"{self._fitness:.3f}"
-        best = "–" if row["fitness_best"] is None else f"{row['fitness_best']:.2f}"
-        self._progress.update(self._task, completed=done, fitness=fitness, best=best, rate=rate)
-        if self._live is None and (done >= self._next_line or done == self._total):
-            self._next_line = done + max(1, self._total // 20)
-            left = _duration((self._total - done) * row["generation_s"])
+        fitness, best = number(self._fitness, 3), number(row["fitness_best"])
+        if "held_out_fitness" in row:
+            self._held_out = f"held out {number(row['held_out_fitness'], 3)}"
+        left = f"{duration((self._total - done) * statistics.fmean(self._seconds))} left"
+        self._progress.update(
+            self._task,
+            completed=done,
+            fitness=fitness,
+            best=best,
+            held_out=self._held_out,
+            rate=rate,
+            left=left,
+        )
+        late = self._now() >= self._line_time + LINE_SECONDS
+        due = late or done >= self._next_line or done == self._total or "held_out_fitness" in row
+        if self._live is None and due:
+            self._next_line, self._line_time = done + max(1, self._total // 20), self._now()
+            evaluated = f"  {self._held_out}" if "held_out_fitness" in row else ""
             self._console.print(
-                f"generation {done}/{self._total}  fitness {fitness}  {rate} env steps/s  {left} left",
+                f"{done} of {self._total} generations  fitness {fitness}{evaluated}  "
+                f"{rate} env steps/s  {left}",
                 highlight=False,
+                soft_wrap=True,
             )
 
     def histograms(self, values: Mapping[str, np.ndarray], generation: int) -> None:
@@ -367,9 +395,3 @@ def _pixels(picture: bytes) -> np.ndarray:
 
 def _thousands(rate: float) -> str:
     return f"{rate / 1e6:.2f}M" if rate >= 1e6 else f"{rate / 1e3:.0f}k"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"

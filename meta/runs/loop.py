@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from rl_discovery.checkpoints.run_directory import BEST_OBJECTIVE
+from rl_discovery.discovery.formatting import plural
 from rl_discovery.discovery.learning.rollout import no_end
 from rl_discovery.discovery.types import MetaParams
 from rl_discovery.meta.build import Program, compile_step, reduced
@@ -266,7 +267,9 @@ class Run:
 
     def _diverged(self, diagnosis: str) -> DivergedError:
         saved, best = self.saver.saved, self.trend.best
-        last = f"the last good checkpoint is generation {saved}" if saved >= 0 else "no checkpoint yet"
+        last = "no checkpoint yet"
+        if saved >= 0:
+            last = f"the last good checkpoint is after {plural(saved, 'generation')}"
         kept = "" if best is None else f", the best objective in {BEST_OBJECTIVE}"
         return DivergedError(
             f"{diagnosis}; {last} in {self.path}{kept}: "

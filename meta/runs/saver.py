@@ -140,7 +140,7 @@ class Saver:
             distributed.lead(lambda: self._checkpoint(done, whole, facts, kept))
             self.save_objective(state, env_steps)
         self.saved, self._saved_at = done, self._clock.now()
-        logger.info("checkpoint at generation %d", done)
+        logger.info("checkpoint after %d generations", done)
 
     def save_objective(self, state: Any, env_steps: int) -> None:
         """The objective as it stands; where it is an average, the last mean as well."""
@@ -156,7 +156,7 @@ class Saver:
         path, card = self._path / BEST_OBJECTIVE, {"held_out_fitness": best.fitness}
         with self._clock.spent("checkpoint"):
             distributed.lead(lambda: save_objective(path, self._objective(state, env_steps, card)))
-        logger.info("best held-out fitness so far: %.6g at generation %d", best.fitness, best.generations)
+        logger.info("best held-out fitness so far: %.6g after %d generations", best.fitness, best.generations)
 
     def log_levels(self, state: Any, loggers: list[Logger]) -> None:
         """Logs the level buffer of a replay curriculum: histograms, and a gallery if that can be drawn."""
@@ -177,7 +177,7 @@ class Saver:
             if distributed.several() and isinstance(error, jax.errors.JaxRuntimeError):
                 raise  # the others wait for this process's part of the computation
             reason = str(error).partition("\n")[0] or type(error).__name__
-            self._say(f"no gallery at generation {number + 1}: {reason}")
+            self._say(f"no gallery after {number + 1} generations: {reason}")
             return
         logger.info("gallery drawn in %.1f s", time.monotonic() - began)
         if self._clock.now() >= self._next_gallery:

@@ -7,8 +7,6 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-import jax
-
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 POLL_SECONDS = 0.005
@@ -17,6 +15,8 @@ POLL_SECONDS = 0.005
 
 def wait_for(values: Any) -> Any:
     """Waits until arrays are computed, interruptible by signals, and returns them on the host."""
+    import jax  # here, so that whoever only stops in order starts at once
+
     while not all(leaf.is_ready() for leaf in jax.tree.leaves(values)):
         time.sleep(POLL_SECONDS)
     return jax.device_get(values)

@@ -17,10 +17,9 @@ from typing import Any
 from rl_discovery.checkpoints import untrusted
 from rl_discovery.checkpoints.atomic import replace_file
 from rl_discovery.checkpoints.errors import one_line
-from rl_discovery.checkpoints.fields import changed, flatten
+from rl_discovery.checkpoints.fields import changed, flatten, unknown_field
 from rl_discovery.checkpoints.run_directory import CONFIG
 from rl_discovery.discovery.objectives.registry import RULES, make_objective
-from rl_discovery.discovery.registry import did_you_mean
 from rl_discovery.meta.build import make_program
 from rl_discovery.meta.config import NOT_IDENTITY, RunConfig, from_json, to_json
 from rl_discovery.meta.errors import ConfigError, RunError
@@ -138,8 +137,7 @@ def parse_axis(text: str, base: RunConfig) -> Axis:
     if name.startswith("drift."):
         raise ConfigError(f"{name} is now {name.replace('drift', 'objective')}")
     if name not in known:
-        hint = did_you_mean(name, known)
-        raise ConfigError(f"unknown field {name!r}: {hint}`meta-train --print-config` shows them all")
+        raise ConfigError(unknown_field(name, known))
     if ".." in values:
         return _range(name, values)
     return Axis(name=name, values=tuple(value.strip() for value in values.split(",")))

@@ -39,8 +39,9 @@ def test_large_numbers_have_units():
         "1.10 M",
         "1.48 G",
     ]
-    seconds = (0.4, 45, 720, 3840, 302_400)
-    assert [duration(s) for s in seconds] == ["0 s", "45 s", "12 min", "64 min", "3 d 12 h"]
+    seconds = (0.4, 45, 720, 3840, 6300, 302_400)
+    expected = ["0 s", "45 s", "12 min", "64 min", "1 h 45 min", "3 d 12 h"]
+    assert [duration(s) for s in seconds] == expected
     assert percent(0.125) == "12.5 %"
 
 

@@ -253,7 +253,7 @@ def test_a_fall_stops_the_run_with_its_last_checkpoint_and_again_if_it_is_tried_
             run(tmp_path / "run", watched("stop"))
         message = str(caught.value)
         assert message.startswith("generation 3: held-out fitness is 4, and has fallen for 2 evaluation(s)")
-        assert f"the last good checkpoint is generation 3 in {tmp_path / 'run'}" in message
+        assert f"the last good checkpoint is after 3 generations in {tmp_path / 'run'}" in message
         assert "the best objective in objective_best.safetensors: start again with a lower" in message
         assert "\n" not in message
         assert len(metrics(tmp_path / "run")) == 4

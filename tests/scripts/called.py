@@ -1,5 +1,9 @@
 """Commands called in the tests' own process."""
 
+import tempfile
+from pathlib import Path
+
+from rl_discovery.meta import config_file
 from rl_discovery.scripts import cli
 
 
@@ -11,3 +15,11 @@ def called(command, capture, *arguments):
         status = stop.code
     captured = capture.readouterr()
     return status, captured.out, captured.err
+
+
+def given_back(printed):
+    """The configuration that `--print-config` printed, when `--config` is given it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "printed.toml")
+        path.write_text(printed)
+        return config_file.load(path)

@@ -67,8 +67,12 @@ def test_what_is_no_count_of_devices_is_refused_with_one_line(value, capsys):
 
 
 def test_one_count_is_a_list_of_one_and_none_is_empty():
-    assert device_counts("3") == [3]
-    assert device_counts(None) == []
+    assert device_counts(["3"]) == [3]
+    assert device_counts([]) == []
+
+
+def test_counts_are_written_with_commas_or_spaces():
+    assert device_counts(["1,2,4"]) == device_counts(["1", "2", "4"]) == [1, 2, 4]
 
 
 def test_weak_scaling_of_another_trainer_is_refused(capsys):

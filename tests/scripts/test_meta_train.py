@@ -3,8 +3,10 @@
 import dataclasses
 import functools
 import json
+import re
 import shlex
 import signal
+import tomllib
 
 import jax
 import numpy as np
@@ -14,12 +16,12 @@ from rl_discovery.checkpoints import read_card, read_objective
 from rl_discovery.checkpoints.fields import flatten
 from rl_discovery.checkpoints.runs import RunCheckpoints
 from rl_discovery.meta.build import make_program
-from rl_discovery.meta.config import from_json, to_json
+from rl_discovery.meta.config import to_json
 from rl_discovery.meta.presets import PRESETS
 from rl_discovery.meta.runs.directory import RunDirectory, read_config
 from rl_discovery.scripts import cli
 from tests.meta.processes import Command, count_rows, metrics
-from tests.scripts.called import called
+from tests.scripts.called import called, given_back
 
 FLAGS = [
     *("--seed", "5", "--generations", "12", "--checkpoint.every", "2", "--es.pairs", "3"),
@@ -82,7 +84,7 @@ def assert_same(run_dir, undisturbed):
 @pytest.mark.e2e
 def test_a_run_shows_its_progress_and_what_to_do_next(undisturbed):
     run_dir, err = undisturbed
-    assert "generation 12/12  fitness" in err
+    assert "12 of 12 generations  fitness" in err
     assert "env steps/s" in err
     assert err.splitlines()[-1] == (
         f"done: 12 generations in {run_dir}; next: rl-discovery evaluate {run_dir}"
@@ -156,7 +158,7 @@ def test_stop_signals_save_print_the_command_that_resumes_and_resume_on_other_de
         assert f"{number.name}: saving after this generation" in err
         stopped, resume = err.splitlines()[-2:]
         rows = count_rows(run_dir)
-        assert stopped == f"stopped at generation {rows}; resume with"
+        assert stopped == f"stopped after {rows} generations; resume with"
         assert (run_dir / "checkpoints" / str(rows)).is_dir()
         assert read_card(run_dir / "objective.safetensors")["generations"] == rows
         program, *arguments = shlex.split(resume)
@@ -307,7 +309,7 @@ def test_a_run_directory_supplies_its_own_configuration_and_flags_go_over_it(cap
     assert (status, err) == (0, "")
     every = dataclasses.replace(config.checkpoint, every=3)
     # It was begun on a machine with more devices.
-    assert from_json(json.loads(out)) == dataclasses.replace(config, checkpoint=every, devices=None)
+    assert given_back(out) == dataclasses.replace(config, checkpoint=every, devices=None)
     assert read_config(run_dir) == config
 
 
@@ -325,15 +327,84 @@ def test_a_preset_that_is_not_the_runs_is_refused(capsys, tmp_path, spelling):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_print_config_is_the_configuration_as_json_and_runs_nothing(capsys, tmp_path, monkeypatch, preset):
+def test_print_config_can_be_given_back_and_runs_nothing(capsys, tmp_path, monkeypatch, preset):
     monkeypatch.chdir(tmp_path)
     flags = ["--preset", preset, "--es.sigma", "0.05", "--objective.shortest-horizon", "3", "--profile"]
     status, out, err = answer(capsys, *flags, "--print-config")
     assert (status, err) == (0, "")
-    config = from_json(json.loads(out))
+    config = given_back(out)
     assert (config.preset, config.es.sigma, config.objective.shortest_horizon) == (preset, 0.05, 3)
     assert config.es.pairs == PRESETS.find(preset).config.es.pairs
     assert not list(tmp_path.iterdir())
+    (tmp_path / "printed.toml").write_text(out)
+    assert answer(capsys, "--config", "printed.toml", "--print-config") == (0, out, "")
+
+
+def test_flags_go_over_a_file_and_a_file_over_its_preset(capsys, tmp_path):
+    path = tmp_path / "my.toml"
+    path.write_text('preset = "lpo-cpu"\nseed = 3\n[es]\npairs = 8\nsigma = 0.3\n[objective]\nclip = 0.3\n')
+    status, out, err = answer(capsys, "--config", path, "--es.pairs", "16", "--print-config")
+    assert (status, err) == (0, "")
+    base = PRESETS["lpo-cpu"].config
+    assert given_back(out) == dataclasses.replace(
+        base,
+        seed=3,
+        es=dataclasses.replace(base.es, pairs=16, sigma=0.3),
+        objective=base.objective.replace(clip=0.3),
+    )
+
+
+def test_a_file_that_works_only_with_a_flag_is_no_mistake(capsys, tmp_path):
+    path = tmp_path / "my.toml"
+    path.write_text('preset = "quickstart"\ntrainer = "meta_gradient"\n')
+    status, _, err = answer(capsys, "--config", path, "--print-config")
+    assert status == 2
+    assert "es.average_decay has no effect" in err
+    flags = ("--es.average-decay", "None", "--block-size", "8", "--print-config")
+    status, out, err = answer(capsys, "--config", path, *flags)
+    assert (status, err) == (0, "")
+    assert 'average_decay = "none"' in out
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[es]\nsgima = 1", "my.toml: es.sgima: no such field: did you mean 'sigma'?"),
+        ("generations = 0", "my.toml: generations: Input should be greater than 0, not 0"),
+        ("a =", "my.toml is no TOML file"),
+        ('preset = "lpo"', "my.toml is over the preset 'lpo', not 'quickstart'"),
+        ('plugins = ["no_such_module"]', "plug-in 'no_such_module' cannot be imported"),
+    ],
+)
+def test_a_file_that_makes_no_sense_is_one_line(capsys, tmp_path, text, words):
+    (tmp_path / "my.toml").write_text(text)
+    flags = ("--preset", "quickstart", "--config", tmp_path / "my.toml", "--run-dir", tmp_path / "run")
+    status, out, err = answer(capsys, *flags)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert words in err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("words", [("8,16",), ("8", "16"), ("8,", "16")])
+def test_lists_are_written_with_commas_or_spaces(capsys, words):
+    flags = ("--preset", "lpo", "--agent.hidden", *words, "--print-config")
+    assert given_back(answer(capsys, *flags)[1]).agent.hidden == (8, 16)
+
+
+def test_a_file_over_a_run_is_checked_like_flags(capsys, tmp_path):
+    RunDirectory(tmp_path / "run", PRESETS["lpg-cpu"].config).close()
+    path = tmp_path / "my.toml"
+    path.write_text("[checkpoint]\nevery = 3\n")
+    status, out, _ = answer(capsys, "--run-dir", tmp_path / "run", "--config", path, "--print-config")
+    config = PRESETS["lpg-cpu"].config
+    assert status == 0
+    assert given_back(out) == dataclasses.replace(
+        config, checkpoint=dataclasses.replace(config.checkpoint, every=3)
+    )
+    path.write_text('preset = "lpo"\n')
+    status, _, err = answer(capsys, "--run-dir", tmp_path / "run", "--config", path)
+    assert status == 2
+    assert "holds a run of preset 'lpg-cpu', not 'lpo'" in err
 
 
 @pytest.mark.parametrize(
@@ -360,23 +431,24 @@ def test_every_setting_of_every_rule_is_a_flag(capsys, tmp_path, monkeypatch, fl
     monkeypatch.chdir(tmp_path)
     status, out, err = answer(capsys, *flags.split(), "--print-config")
     assert (status, err) == (0, "")
-    found = json.loads(out)["objective"]
+    found = tomllib.loads(out)["objective"]
     assert {name: found[name] for name in expected} == expected
-    again = from_json(json.loads(out)).build_objective()
-    assert again.name == expected["kind"]
+    assert given_back(out).build_objective().name == expected["kind"]
 
 
 def helped(capsys, *arguments):
     """What the command explains."""
-    with pytest.raises(SystemExit, match="0"):
-        cli.main(["meta-train", *arguments])
-    return capsys.readouterr().out
+    status, out, err = answer(capsys, *arguments)
+    assert (status, err) == (0, "")
+    return out
 
 
-def test_help_is_the_essentials_and_says_where_the_rest_is(capsys):
+def test_help_is_the_essentials_on_two_screens_and_says_where_the_rest_is(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     out = helped(capsys, "--preset", "lpo-cpu", "--help")
     for flag in (
         "--preset",
+        "--config",
         "--run-dir",
         "--generations",
         "--objective.kind",
@@ -384,10 +456,23 @@ def test_help_is_the_essentials_and_says_where_the_rest_is(capsys):
         "--levels.horizon",
     ):
         assert f" {flag} " in out
+    for choice in (*PRESETS, "ta-ppo", "all_vrandlife", "learnability", "area_under_curve"):
+        assert choice in out
     assert "--agent.adam-epsilon" not in out
-    assert "Settings of lpo: --objective.schedule, " in out
+    assert "Settings of lpo, --objective.NAME: schedule, " in out
     assert "--help-all" in out
-    assert len(out.splitlines()) < 160
+    assert len(out.splitlines()) <= 60
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_help_shows_no_default_that_is_nothing_or_that_its_text_tells(capsys):
+    for command in ("evaluate", "analyse", "report", "export", "import-drift", "sweep", "bench", "status"):
+        with pytest.raises(SystemExit, match="0"):
+            cli.main([command, "--help"])
+    every = capsys.readouterr().out + helped(capsys, "--help-all")
+    for default in ("(default: )", "(default: None)", "(default: False)"):
+        assert default not in every
+    assert not re.search(r"\(default: [^)]*\)\W*\(default: ", every)
 
 
 def test_help_all_explains_every_flag_of_every_rule(capsys):
@@ -407,7 +492,7 @@ def test_a_run_that_diverges_is_exit_status_3_with_a_diagnosis_and_its_last_chec
     assert (status, out) == (3, "")
     line = err.splitlines()[-1]
     assert line.startswith("error: generation 1: no candidate had a finite fitness")
-    assert "the last good checkpoint is generation 1" in line
+    assert "the last good checkpoint is after 1 generation" in line
     assert len(metrics(tmp_path / "run")) == 1
     assert final_state(tmp_path / "run").generation == 1
     assert read_card(tmp_path / "run" / "objective.safetensors")["generations"] == 1

@@ -14,7 +14,15 @@ from rl_discovery.evaluation.report import facts
 from rl_discovery.evaluation.report.files import read_run
 from rl_discovery.meta.presets import PRESETS
 from rl_discovery.meta.runs.loop import RunOutcome
-from rl_discovery.scripts import analyse, evaluate, export, report, status, sweep
+from rl_discovery.scripts import (
+    analyse_arguments,
+    evaluate_arguments,
+    export_arguments,
+    report,
+    report_arguments,
+    status,
+    sweep,
+)
 from rl_discovery.scripts.arguments import parse
 from rl_discovery.scripts.meta_train import parse_arguments
 from tests.evaluation.report import tiny_run
@@ -96,10 +104,10 @@ def test_what_a_report_tells_to_run_can_be_pasted(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("module", "field", "more"),
     [
-        (evaluate, "out", ("a2c",)),
-        (analyse, "out", ("a2c",)),
-        (export, "evaluation", ("a2c", "a.safetensors")),
-        (report, "out", ("run",)),
+        (evaluate_arguments, "out", ("a2c",)),
+        (analyse_arguments, "out", ("a2c",)),
+        (export_arguments, "evaluation", ("a2c", "a.safetensors")),
+        (report_arguments, "out", ("run",)),
         (sweep, "dir", ()),
     ],
 )

@@ -37,7 +37,7 @@ def test_what_a_plug_in_registers_is_listed_and_configured(plugin, capsys, flag)
     asked = ("--preset", "quickstart", "--curriculum.score", "shortest", "--print-config")
     code, out, _ = called("meta-train", capsys, *flag, *asked)
     assert code == 0
-    assert '"score": "shortest"' in out
+    assert 'score = "shortest"' in out
 
 
 def test_a_place_on_the_command_line_is_enough(plugin, tmp_path, capsys):
@@ -46,7 +46,10 @@ def test_a_place_on_the_command_line_is_enough(plugin, tmp_path, capsys):
     asked = ("--preset", "quickstart", "--curriculum.score", "my_scores:LONGEST", "--print-config")
     code, out, err = called("meta-train", capsys, *asked)
     assert code == 0, err
-    assert '"score": "my_scores:LONGEST"' in out
+    assert 'score = "my_scores:LONGEST"' in out
+    assert 'plugins = ["my_scores"]' in " ".join(out.replace(",", "").split()).replace("[ ", "[").replace(
+        " ]", "]"
+    )
     assert registry.PLUGINS == ["my_scores"]  # commands that are printed have it
 
 
@@ -89,7 +92,7 @@ def test_an_environment_class_is_named_where_it_stands(plugin, tmp_path, capsys,
     asked = ("--levels.distribution", "my_poles:Pole", "--levels.horizon", "5", "--agent.network", "mlp")
     code, out, err = called("meta-train", capsys, "--preset", "lpo-cpu", *asked, "--print-config")
     assert code == 0, err
-    assert '"distribution": "my_poles:Pole"' in out
+    assert 'distribution = "my_poles:Pole"' in out
     for name, words in {
         "my_poles:Stick": "has no attribute 'Stick'",
         "no_poles:Pole": "No module named",

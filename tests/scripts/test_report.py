@@ -3,18 +3,17 @@
 import contextlib
 import dataclasses
 import importlib.util
-import json
 import shlex
 import shutil
 
 import pytest
 
 from rl_discovery.checkpoints import load_objective, save_objective
-from rl_discovery.meta.config import to_json
 from rl_discovery.meta.presets import PRESETS
 from rl_discovery.scripts import cli, report
 from tests.evaluation.report import tiny_run
 from tests.meta.tiny import tiny
+from tests.scripts.called import given_back
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next((path for path in map(shutil.which, BROWSERS) if path), None)
@@ -336,5 +335,5 @@ def test_the_command_makes_the_same_configuration(capsys):
     for config in changed:
         _, *words = shlex.split(report.reproduce(config, "runs/x"))
         assert cli.main([*words, "--print-config"]) == 0
-        made = json.loads(capsys.readouterr().out)
-        assert made | {"preset": config.preset} == json.loads(json.dumps(to_json(config)))
+        made = given_back(capsys.readouterr().out)
+        assert dataclasses.replace(made, preset=config.preset) == config

@@ -66,7 +66,7 @@ def test_a_signal_at_any_moment_ends_with_143_and_a_run_that_resumes_exactly(
         status, out, err = answer(capsys, *FLAGS, "--run-dir", run_dir)
     assert (status, out) == (143, ""), err
     assert "SIGTERM: saving after this generation" in err
-    assert f"stopped at generation {done}; resume with" in err
+    assert f"stopped after {done} generations; resume with" in err
     assert (run_dir / "checkpoints" / str(done)).is_dir()
     status, _, err = answer(capsys, *FLAGS, "--run-dir", run_dir)
     assert status == 0

@@ -117,7 +117,7 @@ def test_a_signal_to_one_stops_all_and_one_process_goes_on(cache, tmp_path):
         end_all(two)
     assert [status for status, _, _ in ends] == [143, 143], ends
     done = count_rows(run_dir)
-    assert f"stopped at generation {done}; resume with" in ends[1][2]
+    assert f"stopped after {done} generations; resume with" in ends[1][2]
     (alone,) = start("es", run_dir, cache, 1, 2, "--generations", str(done + 2))
     status, _, err = alone.finish()
     assert status == 0, err

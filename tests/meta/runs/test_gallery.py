@@ -116,7 +116,7 @@ def shown(path):
 
 def test_the_sheet_shows_the_highest_scores_in_order_with_the_buffers_numbers(gallery, program, monkeypatch):
     title, panels = panels_of(gallery, with_levels(program, SCORES), monkeypatch)
-    assert title == "tiny at generation 4: the 7 levels of highest regret"
+    assert title == "tiny after 4 generations: the 7 levels of highest regret"
     found = [panel.title.split()[-1] for panel in panels]
     assert found == ["9.00", "7.00", "3.00", "2.00", "1.00", "0.50", "−1.00"]
     assert panels[0].title == "1.  regret 9.00"
@@ -212,7 +212,7 @@ def test_a_draw_that_fails_costs_neither_the_checkpoint_nor_the_run(finished, tm
 
     monkeypatch.setattr(Gallery, "draw", fail)
     text = run(tmp_path / "run")
-    assert "no gallery at generation 2: RESOURCE_EXHAUSTED: no memory\n" in text
+    assert "no gallery after 2 generations: RESOURCE_EXHAUSTED: no memory\n" in text
     assert metrics(tmp_path / "run") == metrics(finished)
     assert read_card(tmp_path / "run" / "objective.safetensors")["generations"] == 6
     assert not (tmp_path / "run" / "gallery.png").exists()
@@ -223,7 +223,7 @@ def test_an_error_while_drawing_is_a_line_and_ends_no_run(tmp_path, monkeypatch)
         raise ZeroDivisionError
 
     monkeypatch.setattr(Gallery, "draw", fail)
-    assert "no gallery at generation 2: ZeroDivisionError\n" in run(tmp_path / "run")
+    assert "no gallery after 2 generations: ZeroDivisionError\n" in run(tmp_path / "run")
     assert int(restored(tmp_path / "run").generation) == 6
 
 

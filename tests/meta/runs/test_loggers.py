@@ -330,11 +330,13 @@ def test_events_of_generations_that_run_again_are_hidden(tmp_path, monkeypatch, 
     assert shown(tmp_path) == {n: [-1.0 if n < done else float(n)] for n in range(5)}
 
 
-def terminal_output(generations, done=0, tty=False):
-    text = io.StringIO()
-    terminal = Terminal(Console(file=text, force_terminal=tty, width=120), generations, done)
+def terminal_output(generations, done=0, tty=False, seconds=0.0, **more):
+    text, clock = io.StringIO(), [0.0]
+    console = Console(file=text, force_terminal=tty, width=120)
+    terminal = Terminal(console, generations, done, lambda: clock[0])
     for n in range(done, generations):
-        terminal.generation(row(n))
+        clock[0] += seconds
+        terminal.generation(row(n, generation_s=seconds or 0.5, **(more if n == 7 else {})))
     terminal.close()
     return text.getvalue()
 
@@ -342,15 +344,29 @@ def terminal_output(generations, done=0, tty=False):
 def test_without_a_terminal_about_20_plain_lines_are_printed_and_the_last_generation_is_one():
     lines = terminal_output(200).splitlines()
     assert 18 <= len(lines) <= 24
-    assert lines[0] == "generation 1/200  fitness 0.000  2.50M env steps/s  0:01:40 left"
-    assert lines[-1].startswith("generation 200/200")
-    assert lines[-1].endswith("0:00:00 left")
+    assert lines[0] == "1 of 200 generations  fitness 0.000  2.50M env steps/s  100 s left"
+    assert lines[-1].startswith("200 of 200 generations")
+    assert lines[-1].endswith(" 0 s left")
     assert "\x1b" not in "".join(lines)
+
+
+def test_without_a_terminal_nobody_waits_longer_than_ten_minutes_for_a_line():
+    lines = terminal_output(400, seconds=301.0).splitlines()
+    numbers = [int(line.split()[0]) for line in lines]
+    assert max(b - a for a, b in itertools.pairwise(numbers)) == 2
+    assert lines[0].endswith(" 33 h 22 min left")
+
+
+def test_without_a_terminal_every_held_out_evaluation_is_a_line_with_its_value():
+    lines = terminal_output(200, held_out_fitness=0.6254).splitlines()
+    (line,) = [line for line in lines if "held out" in line]
+    assert line.startswith("8 of 200 generations  fitness ")
+    assert "  held out 0.625  " in line
 
 
 def test_a_resumed_run_counts_on():
     lines = terminal_output(10, done=7).splitlines()
-    assert lines[0].startswith("generation 8/10")
+    assert lines[0].startswith("8 of 10 generations")
 
 
 def test_on_a_terminal_there_is_one_bar_with_the_issues_four_numbers():

@@ -98,7 +98,7 @@ def test_a_run_directory_has_everything_that_the_contract_names(finished):
     names = {"config.json", "metrics.jsonl", "checkpoints", "objective.safetensors", "train.log"}
     assert names <= {file.name for file in finished.iterdir()}
     assert sorted(int(step.name) for step in (finished / "checkpoints").iterdir()) == [2, 4, 6]
-    assert "checkpoint at generation 6" in (finished / "train.log").read_text()
+    assert "checkpoint after 6 generations" in (finished / "train.log").read_text()
 
 
 def test_metrics_have_the_contracts_fields_and_count_every_step(finished):
@@ -270,7 +270,7 @@ def test_a_generation_without_any_finite_fitness_stops_the_run_with_its_last_che
             run(copy, tiny(generations=9))
         message = str(caught.value)
         assert "generation 6: no candidate had a finite fitness" in message
-        assert f"the last good checkpoint is generation 6 in {copy}" in message
+        assert f"the last good checkpoint is after 6 generations in {copy}" in message
         assert "start again with a lower es.learning_rate or es.sigma" in message
         assert "sigma 0." in message
         assert "\n" not in message
