@@ -122,8 +122,12 @@ def family_of(name: str) -> Family:
     Raises:
         UnknownNameError: there is no such distribution, or several families have one.
     """
-    full = _full_name("level distribution", split_options(name)[0], dict(names()))
-    return FAMILIES.get(full.partition("/")[0], GYMNAX)
+    return family_at(_full_name("level distribution", split_options(name)[0], dict(names())))
+
+
+def family_at(full_name: str) -> Family:
+    """The family whose name a full name begins with; gymnax's where it begins with none."""
+    return FAMILIES.get(full_name.partition("/")[0], GYMNAX)
 
 
 def make(name: str, seed: int = 0, **options: Any) -> tuple[Environment, EnvParams]:

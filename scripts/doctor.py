@@ -8,7 +8,6 @@ import platform
 import re
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Literal
 
 from packaging.requirements import Requirement
 
+from rl_discovery.discovery.extras import bare, requirements
 from rl_discovery.scripts import output, runtime
 from rl_discovery.scripts.arguments import parse
 
@@ -30,6 +30,10 @@ VECTOR_FLAGS = {
 
 EXTRAS = {
     "brax": "continuous-control environments",
+    "navix": "MiniGrid's tasks in JAX",
+    "jumanji": "Jumanji's puzzles, packing and routing",
+    "craftax": "Craftax",
+    "playground": "the DeepMind Control Suite in MuJoCo Playground",
     "wandb": "logging to Weights & Biases",
     "analysis": "the formula that `analyse` finds",
     "report": "the page of `report`",
@@ -107,18 +111,6 @@ def software() -> Iterator[Check]:
     yield Check("system", "ok", f"{platform.system()} {platform.release()} {platform.machine()}")
 
 
-def requirements() -> list[Requirement]:
-    """What the package declares: installed metadata, or pyproject.toml in a checkout."""
-    try:
-        declared = metadata.requires("rl-discovery") or []
-    except metadata.PackageNotFoundError:
-        project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-        extra = project["optional-dependencies"].items()
-        optional = [f'{line}; extra == "{name}"' for name, lines in extra for line in lines]
-        declared = [*project["dependencies"], *optional]
-    return [Requirement(line) for line in declared]
-
-
 def packages(declared: Iterable[Requirement]) -> Iterator[Check]:
     """Required packages: there, and of a version that we support."""
     for requirement in declared:
@@ -131,7 +123,7 @@ def extras(declared: Sequence[Requirement]) -> Iterator[Check]:
     for extra, purpose in EXTRAS.items():
         wanted = [r for r in declared if r.marker and not r.marker.evaluate({"extra": ""})]
         wanted = [r for r in wanted if r.marker and r.marker.evaluate({"extra": extra})]
-        missing = [_bare(r) for r in wanted if _package(r).status == "broken"]
+        missing = [bare(r) for r in wanted if _package(r).status == "broken"]
         if missing:
             install = " ".join(f"'{name}'" for name in missing)
             yield Check(f"extra {extra}", "note", f"missing: {purpose}", f"pip install {install}")
@@ -203,20 +195,15 @@ def _package(requirement: Requirement) -> Check:
     try:
         version = metadata.version(requirement.name)
     except metadata.PackageNotFoundError:
-        return Check(requirement.name, "broken", "missing", f"pip install '{_bare(requirement)}'")
+        return Check(requirement.name, "broken", "missing", f"pip install '{bare(requirement)}'")
     if not requirement.specifier.contains(version, prereleases=True):
         return Check(
             requirement.name,
             "broken",
             f"{version}, needs {requirement.specifier}",
-            f"pip install '{_bare(requirement)}'",
+            f"pip install '{bare(requirement)}'",
         )
     return Check(requirement.name, "ok", version)
-
-
-def _bare(requirement: Requirement) -> str:
-    """The requirement as pip takes it, without the marker that names its extra."""
-    return str(requirement).partition(";")[0].strip()
 
 
 def _memory() -> str:
