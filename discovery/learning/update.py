@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Shaped
 
 from rl_discovery.discovery.agents.agent import Agent, AgentState
 from rl_discovery.discovery.objectives.base import Experience, Metrics, Objective
@@ -106,7 +106,7 @@ class _Visited(NamedTuple):
     position: Int[Array, " steps"]  # of the first step in the same state
 
     @classmethod
-    def of(cls, agent: Agent, observation: Int[Array, " steps"]) -> "_Visited | None":
+    def of(cls, agent: Agent, observation: Shaped[Array, "steps ..."]) -> "_Visited | None":
         """None where other rows change too, or there are as few."""
         states, steps = agent.observations.states, observation.shape[0]
         if states is None or states <= steps or not agent.is_sparse:
