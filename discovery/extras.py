@@ -9,22 +9,47 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
+NAME = "rl-discovery"
+
+
+@dataclass(frozen=True)
+class Extra:
+    """An extra and what tells whether it is installed.
+
+    Attributes:
+        name: of the extra in pyproject.toml.
+        module: one that is imported from its packages.
+    """
+
+    name: str
+    module: str
+
+    @property
+    def installed(self) -> bool:
+        """Whether the module can be found; it is not imported."""
+        return importlib.util.find_spec(self.module) is not None
+
+    @property
+    def command(self) -> str:
+        """What installs it: see `install`."""
+        return install(self.name)
+
 
 def requirements() -> list[Requirement]:
-    """What the package declares, extras included: installed metadata, or pyproject.toml in a checkout."""
-    try:
-        declared = metadata.requires("rl-discovery") or []
-    except metadata.PackageNotFoundError:
-        project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-        extra = project["optional-dependencies"].items()
-        optional = [f'{line}; extra == "{name}"' for name, lines in extra for line in lines]
-        declared = [*project["dependencies"], *optional]
-    return [Requirement(line) for line in declared]
+    """What the package declares, extras included: pyproject.toml in a clone, else the installed metadata."""
+    file = Path(__file__).parents[2] / "pyproject.toml"  # the metadata of a clone may be of an earlier commit
+    project = tomllib.loads(file.read_text()).get("project", {}) if file.is_file() else {}
+    if project.get("name") != NAME:
+        return [Requirement(line) for line in metadata.requires(NAME) or []]
+    extras = project["optional-dependencies"].items()
+    optional = [f'{line}; extra == "{name}"' for name, lines in extras for line in lines]
+    return [Requirement(line) for line in (*project["dependencies"], *optional)]
 
 
 def of_extra(extra: str, declared: Iterable[Requirement]) -> list[Requirement]:

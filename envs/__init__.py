@@ -7,12 +7,14 @@ Importing this package registers the families with gymnax, so that `gymnax.make`
 """
 
 from rl_discovery.discovery.registry import UnknownNameError
+from rl_discovery.envs.five_values import FiveValues
 from rl_discovery.envs.levels import Family, Level, LevelDistribution
 from rl_discovery.envs.registry import (
     FAMILIES,
     broken_modules,
     distribution,
     distributions,
+    family_at,
     family_of,
     make,
     names,
@@ -24,6 +26,7 @@ __all__ = [
     "FAMILIES",
     "SUITES",
     "Family",
+    "FiveValues",
     "Level",
     "LevelDistribution",
     "Suite",
@@ -31,6 +34,7 @@ __all__ = [
     "broken_modules",
     "distribution",
     "distributions",
+    "family_at",
     "family_of",
     "make",
     "names",

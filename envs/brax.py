@@ -6,13 +6,8 @@ first one began: a new initial state each time would cost as much as a step. Bra
 extra `brax`.
 """
 
-import contextlib
 import copy
 import functools
-import importlib.util
-import io
-import tempfile
-import warnings
 from typing import Any, Literal, get_args
 
 import jax
@@ -21,8 +16,9 @@ from flax import struct
 from gymnax.environments import environment, spaces
 from jaxtyping import Array, Bool, Float, Key
 
-from rl_discovery.discovery.extras import install
-from rl_discovery.envs.levels import EnvParams, Family, UnusableEnvironmentError
+from rl_discovery.discovery.extras import Extra
+from rl_discovery.envs.adapter import refuse_missing, silent, step_back_to, without_levels
+from rl_discovery.envs.levels import Family, UnusableEnvironmentError
 from rl_discovery.envs.suites import Suite
 
 Backend = Literal["generalized", "spring", "positional", "mjx"]
@@ -47,7 +43,7 @@ TASKS = {
     "walker2d": "a planar biped walks",
 }
 
-INSTALLED = importlib.util.find_spec("brax") is not None
+EXTRA = Extra("brax", module="brax")
 
 REFUSED = {"swimmer": "Brax 0.14 has it for one backend only, which fails on this JAX"}
 """What the installed Brax cannot run, and why."""
@@ -98,10 +94,7 @@ class BraxEnvironment(environment.Environment[BraxState, BraxParams]):
             raise UnusableEnvironmentError(
                 f"backend must be one of {', '.join(get_args(Backend))}, not {backend!r}"
             )
-        if type(action_repeat) is not int or action_repeat < 1:
-            raise UnusableEnvironmentError(
-                f"action_repeat must be a number of at least 1, not {action_repeat!r}"
-            )
+        check_action_repeat(action_repeat)
         if task in REFUSED:
             raise UnusableEnvironmentError(f"brax/{task} cannot be used: {REFUSED[task]}")
         self.task, self.backend, self.action_repeat = task, backend, action_repeat
@@ -188,14 +181,8 @@ class BraxEnvironment(environment.Environment[BraxState, BraxParams]):
         params: BraxParams | None = None,
     ) -> tuple[Any, BraxState, Array, Array, Array, dict[str, Array]]:
         """`step_env`, then a return to the worker's first state where the episode ends."""
-        params = self.default_params if params is None else params
-        observation, moved, reward, terminated, info = self.step_env(key, state, action, params)
-        truncated = self.is_truncated(moved, params)
         again = BraxState(time=jnp.int32(0), brax=state.first, first=state.first)
-        over = terminated | truncated
-        following = jax.tree.map(functools.partial(jnp.where, over), again, moved)
-        info = info | {"final_observation": observation}
-        return following.brax.obs, following, reward, terminated, truncated, info
+        return step_back_to((state.first.obs, again), self, key, state, action, params)
 
     def is_truncated(self, state: BraxState, params: BraxParams) -> Bool[Array, ""]:
         """Whether the time limit is reached."""
@@ -210,45 +197,41 @@ class BraxEnvironment(environment.Environment[BraxState, BraxParams]):
         return spaces.Box(-jnp.inf, jnp.inf, (self._inner.observation_size,))
 
 
+def check_action_repeat(action_repeat: Any) -> None:
+    """Refuses what is no whole number of at least 1.
+
+    Raises:
+        UnusableEnvironmentError: it is none.
+    """
+    if type(action_repeat) is not int or action_repeat < 1:
+        raise UnusableEnvironmentError(f"action_repeat must be a number of at least 1, not {action_repeat!r}")
+
+
 @functools.cache
 def load_task(task: str, backend: Backend) -> Any:
     """Brax's environment, made once: its model is read from a file."""
-    if not INSTALLED:
-        raise UnusableEnvironmentError(f"brax/{task} needs Brax, which is not installed: {install('brax')}")
-    # Importing Brax prints that it found no warp (not needed here) and is no longer developed; MuJoCo writes
-    # its warnings to a file in the working directory.
-    with (
-        tempfile.TemporaryDirectory() as elsewhere,
-        contextlib.chdir(elsewhere),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-        warnings.catch_warnings(action="ignore"),
-    ):
+    refuse_missing(EXTRA, f"brax/{task}", "Brax")
+    # Importing Brax prints that it found no warp (not needed here) and is no longer developed.
+    with silent():
         from brax import envs as brax_envs
 
         return brax_envs.get_environment(task, backend=backend)
-
-
-def _make(name: str, seed: int) -> tuple[BraxEnvironment, EnvParams]:
-    """The environment with its default options; every seed gives the same."""
-    del seed
-    env = BraxEnvironment(name)
-    return env, env.default_params
 
 
 def _description(task: str) -> str:
     """One line for `list envs`; says why, where the task cannot be used."""
     if task in REFUSED:
         return f"{TASKS[task]} (cannot be used: {REFUSED[task]})"
-    return TASKS[task] if INSTALLED else f"{TASKS[task]} (needs Brax: see `rl-discovery doctor`)"
+    return TASKS[task]
 
 
 FAMILY = Family(
     name="brax",
     description="continuous control with Brax",
     distributions={},
-    make=_make,
+    make=without_levels(BraxEnvironment),
     tasks={task: _description(task) for task in TASKS},
+    extra=EXTRA,
 )
 
 _SMALL = ("brax/inverted_pendulum", "brax/reacher", "brax/hopper")

@@ -16,6 +16,8 @@ from flax import struct
 from gymnax.environments.environment import Environment
 from jaxtyping import Array, Float, Int, Key
 
+from rl_discovery.discovery.extras import Extra
+
 EnvParams: TypeAlias = Any
 """Parameters of an environment: a pytree, gymnax's `EnvParams`."""
 
@@ -162,6 +164,7 @@ class Family:
         path: from a batch of environment states to what `render` takes as `path`; None where it takes none.
         tasks: names and descriptions of what `make` knows besides the distributions: environments
             that are not one of many levels.
+        extra: what brings the library that all of them need; None where it comes with this package.
     """
 
     name: str
@@ -172,6 +175,7 @@ class Family:
     render: Callable[..., Any] | None = None
     path: Callable[[Any], Array] | None = None
     tasks: Mapping[str, str] = field(default_factory=dict)
+    extra: Extra | None = None
 
     def exact_returns(self, env: Any, params: EnvParams) -> tuple[Array, Array] | None:
         """`expected_returns` of a batch of levels; None where the family or this environment has none."""

@@ -124,10 +124,12 @@ def family_of(name: str) -> Family:
         UnknownNameError: there is no such distribution, or several families have one.
     """
     plain = split_options(name)[0]
-    if is_place(plain):
-        return GYMNAX
-    full = _full_name("level distribution", plain)
-    return FAMILIES.get(full.partition("/")[0], GYMNAX)
+    return GYMNAX if is_place(plain) else family_at(_full_name("level distribution", plain))
+
+
+def family_at(full_name: str) -> Family:
+    """The family whose name a full name begins with; gymnax's where it begins with none."""
+    return FAMILIES.get(full_name.partition("/")[0], GYMNAX)
 
 
 def make(name: str, seed: int = 0, **options: Any) -> tuple[Environment, EnvParams]:

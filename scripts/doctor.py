@@ -31,6 +31,10 @@ VECTOR_FLAGS = {
 EXTRAS = {
     "brax": "continuous-control environments",
     "tensorboard": "to see a run's metrics with `tensorboard --logdir RUN`",
+    "navix": "MiniGrid's tasks in JAX",
+    "jumanji": "Jumanji's puzzles, packing and routing",
+    "craftax": "Craftax",
+    "playground": "the DeepMind Control Suite in MuJoCo Playground",
     "wandb": "logging to Weights & Biases",
     "notebooks": "the transfer notebooks",
 }

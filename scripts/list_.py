@@ -2,7 +2,9 @@
 
 import dataclasses
 import importlib
+import itertools
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -34,7 +36,8 @@ def main(argv: Sequence[str]) -> int:
     if arguments.json:
         output.print_json(found)
     else:
-        print(output.columns([[str(value) for value in _in_columns(entry)] for entry in found]))
+        text = _by_family(found) if arguments.kind == "envs" else _table(found)
+        print(text)
     for place, reason in skipped(arguments.kind).items():
         print(f"skipped {place}: {reason}", file=sys.stderr)
     return 0
@@ -46,10 +49,23 @@ def entries(kind: Kind) -> list[dict[str, Any]]:
 
 
 def environments() -> list[dict[str, Any]]:
-    """Everything that `envs.make` knows."""
+    """Everything that `envs.make` knows, and the extra that brings it, if it needs one."""
     from rl_discovery import envs
 
-    return [{"name": name, "description": description} for name, description in envs.names()]
+    entries = []
+    for name, description in envs.names():
+        family = envs.family_at(name)
+        extra = family.extra
+        entries.append(
+            {
+                "name": name,
+                "description": description,
+                "family": family.name,
+                "extra": extra.name if extra else None,
+                "installed": extra is None or extra.installed,
+            }
+        )
+    return entries
 
 
 def distributions() -> list[dict[str, Any]]:
@@ -140,6 +156,26 @@ def _registry(kind: Kind) -> Registry[Any]:
 
 def _described(registry: Registry[Any]) -> list[dict[str, Any]]:
     return [{"name": name, "description": entry.description} for name, entry in registry.items()]
+
+
+def _by_family(entries: Sequence[dict[str, Any]]) -> str:
+    """Environments in a table for each family, under its description and what installs it."""
+    from rl_discovery import envs
+
+    blocks = []
+    for _, group in itertools.groupby(entries, key=lambda entry: entry["family"]):
+        members = list(group)
+        family = envs.family_at(members[0]["name"])
+        heading = f"{family.name}: {family.description}"
+        if family.extra is not None:
+            missing = "" if family.extra.installed else f", not installed: {family.extra.command}"
+            heading += f" (extra {family.extra.name}{missing})"
+        blocks.append(f"{heading}\n{textwrap.indent(_table(members), '  ')}")
+    return "\n\n".join(blocks)
+
+
+def _table(entries: Sequence[dict[str, Any]]) -> str:
+    return output.columns([_in_columns(entry) for entry in entries])
 
 
 def _in_columns(entry: dict[str, Any]) -> tuple[str, str]:

@@ -140,8 +140,9 @@ def _unpacked(name: str, method: str, result: Any, expected: str) -> tuple[Any, 
     wanted = expected.count(",") + 1
     if not isinstance(result, tuple) or len(result) != wanted:
         returned = len(result) if isinstance(result, tuple) else f"a {type(result).__name__}"
+        older = "; rl_discovery.envs.FiveValues wraps environments of gymnax 0.x" if returned == 5 else ""
         raise InvalidEnvironmentError(
-            f"{name}: {method} returns {returned}, not the {wanted} of gymnax 1.0: {expected}"
+            f"{name}: {method} returns {returned}, not the {wanted} of gymnax 1.0: {expected}{older}"
         )
     return result
 

@@ -35,3 +35,8 @@ def test_without_pip_the_command_is_that_of_uv(monkeypatch):
 def test_every_extra_of_users_is_declared():
     names = {"brax", "wandb", "cuda", "tpu", "notebooks"}
     assert all(extras.of_extra(name, extras.requirements()) for name in names)
+
+
+def test_installed_is_whether_the_module_can_be_found():
+    assert extras.Extra("jax", module="jax").installed
+    assert not extras.Extra("jax", module="rl_discovery_absent").installed

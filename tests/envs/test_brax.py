@@ -1,7 +1,5 @@
 """Brax under gymnax's interface; what needs Brax's own code is skipped where the extra is not installed."""
 
-import importlib.util
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +10,9 @@ from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.envs import brax
 from rl_discovery.envs.brax import REFUSED, TASKS, BraxEnvironment
 from rl_discovery.envs.levels import UnusableEnvironmentError
+from tests.envs.libraries import needs
 
-needs_brax = pytest.mark.skipif(importlib.util.find_spec("brax") is None, reason="the extra brax")
+needs_brax = needs(brax.EXTRA)
 TASK = "brax/inverted_pendulum"
 
 
@@ -144,13 +143,6 @@ def test_what_brax_cannot_run_is_refused_and_said_so_in_the_list(task):
     with pytest.raises(ValueError, match=f"brax/{task} cannot be used: Brax"):
         envs.make(f"brax/{task}")
     assert "cannot be used" in dict(envs.names())[f"brax/{task}"]
-
-
-def test_without_brax_its_tasks_say_what_they_need(monkeypatch):
-    monkeypatch.setattr(brax, "INSTALLED", False)
-    brax.load_task.cache_clear()
-    with pytest.raises(ValueError, match=r"brax/ant needs Brax, .*pip install .*brax"):
-        envs.make("brax/ant")
 
 
 def test_every_task_is_known_by_name():

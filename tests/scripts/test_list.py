@@ -1,5 +1,6 @@
 """`rl-discovery list`: everything that is registered, and JSON that is nothing but JSON."""
 
+import dataclasses
 import json
 
 import jax
@@ -8,6 +9,7 @@ import pytest
 
 from rl_discovery import envs
 from rl_discovery.checkpoints import loading, save_objective
+from rl_discovery.discovery.extras import Extra
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.registry import RULES, make_objective
 from rl_discovery.meta.curriculum import SCORES
@@ -34,7 +36,27 @@ def test_table_has_a_line_for_each(capsys, kind):
     names = [entry["name"] for entry in listed(capsys, kind)]
     assert cli.main(["list", kind]) == 0
     lines = capsys.readouterr().out.splitlines()
+    if kind == "envs":  # indented under families
+        lines = [line for line in lines if line.startswith("  ")]
     assert [line.split()[0] for line in lines] == names
+
+
+def test_environments_stand_under_their_family_with_the_extra_that_brings_it(capsys, monkeypatch):
+    missing, there = Extra("navix", module="rl_discovery_absent"), Extra("brax", module="jax")
+    for name, extra in (("navix", missing), ("brax", there)):
+        family = dataclasses.replace(envs.FAMILIES[name], extra=extra)
+        monkeypatch.setitem(envs.FAMILIES, name, family)
+    entries = {entry["name"]: entry for entry in listed(capsys, "envs")}
+    told = {name: (entry["family"], entry["extra"], entry["installed"]) for name, entry in entries.items()}
+    assert told["navix/Empty-5x5-v0"] == ("navix", "navix", False)
+    assert told["brax/ant"] == ("brax", "brax", True)
+    assert told["gridworld/all"] == ("gridworld", None, True)
+    assert told["CartPole-v1"] == ("gymnax", None, True)
+    assert cli.main(["list", "envs"]) == 0
+    out = capsys.readouterr().out
+    assert "\n\nnavix: the tasks of MiniGrid in JAX (extra navix, not installed: " + missing.command in out
+    assert "brax: continuous control with Brax (extra brax)\n  brax/ant  " in out
+    assert "\n\ngymnax: gymnax's own environments\n  CartPole-v1" in out
 
 
 def test_lists_are_those_of_the_registries(capsys):

@@ -131,7 +131,7 @@ BAD = {
     ),
     "5 values": (
         stepping(lambda o, s, r, d, t, i: (o, s, r, d, i)),
-        "step returns 5, not the 6 of gymnax 1.0: obs",
+        "step returns 5, not the 6 of gymnax 1.0: obs.*FiveValues wraps",
     ),
     "3 values of reset": (
         line(reset=lambda self, *_: (0, 0, 0)),
