@@ -37,12 +37,12 @@ QUICK := tests/checkpoints tests/discovery tests/envs/gridworld tests/envs/test_
 	tests/meta/test_population.py::test_the_meta_gradient_is_that_of_central_finite_differences \
 	tests/evaluation/test_protocol.py::test_every_objective_meets_the_same_agents_and_random_numbers
 
-.PHONY: help setup setup-dev discover test test-quick test-slurm check format docs notebooks lock bench clean find-python
+.PHONY: help setup setup-dev discover test test-quick test-extras test-with-extras test-slurm check format docs notebooks lock bench clean find-python
 
 help: ## list the targets
 	@echo "rl-discovery: evolve reinforcement-learning objectives"
 	@echo
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  PYTHON=...      interpreter for .venv (default: first usable of $(PYTHONS))"
 	@echo "  ARGS=...        more arguments for pytest (make test) or the benchmark (make bench)"
@@ -68,6 +68,19 @@ test: setup-dev ## run the test suite
 
 test-quick: setup-dev ## run one case of each test of the parts, and a generation: two minutes
 	@$(BIN)/pytest -n 2 --dist worksteal --first-cases -m "not slow and not e2e" $(QUICK) $(ARGS)
+
+# Packages outside the locks, which must fit them. Where the newest torch would be a large build for a GPU, this one is not.
+EXTRAS ?= navix jumanji craftax playground
+TORCH ?= torch==2.13.0
+comma := ,
+test-extras: ## run the tests of other libraries' environments and of PyTorch, in an environment of their own
+	@$(MAKE) test-with-extras VENV=$(VENV)-extras
+test-with-extras: setup-dev
+	@$(BIN)/python -m pip freeze --exclude-editable > $(VENV)/constraints.txt
+	@$(PIP_INSTALL) --constraint $(VENV)/constraints.txt --no-build-isolation $(TORCH) gymnasium \
+		--editable ".[$(subst $() ,$(comma),$(strip $(EXTRAS)))]"
+	@$(BIN)/pytest -n 2 -m "not slow" tests/checkpoints/test_python_file.py tests/examples/test_pytorch_ppo.py \
+		$(EXTRAS:%=tests/envs/test_%.py) $(ARGS)
 
 test-slurm: setup ## run docs/cluster/slurm.sh on a Slurm of one node (needs slurm-wlm, munge and root)
 	@tests/slurm.sh

@@ -5,6 +5,8 @@ kept for whichever worker compiles the same one again. What a user's process com
 of their own (`tests.meta.processes`).
 """
 
+import importlib.util
+
 import jax
 import jaxtyping
 import matplotlib.pyplot  # noqa: F401 - see below
@@ -30,8 +32,15 @@ def pytest_addoption(parser):
     parser.addoption("--first-cases", action="store_true", help="of a parametrised test the first case only")
 
 
+def is_absent(mark):
+    return importlib.util.find_spec(mark.args[0]) is None
+
+
 def pytest_collection_modifyitems(config, items):
     """Slow tests first, so that no worker is left alone with one at the end."""
+    absent = [item for item in items if any(map(is_absent, item.iter_markers("needs")))]
+    config.hook.pytest_deselected(items=absent)
+    items[:] = [item for item in items if item not in absent]
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     if config.getoption("--first-cases"):
         first = {item.nodeid.partition("[")[0]: item for item in reversed(items)}

@@ -25,7 +25,7 @@ class Played(NamedTuple):
 
 
 def needs(extra):
-    return pytest.mark.skipif(not extra.installed, reason=f"the extra {extra.name}")
+    return pytest.mark.needs(extra.module)
 
 
 # Without optimisation, which would take most of the time.

@@ -1,5 +1,4 @@
 import functools
-import importlib.util
 import sys
 from collections.abc import Sequence
 
@@ -378,7 +377,7 @@ def test_a_gymnax_environment_is_a_distribution_of_one_level_without_a_horizon()
     assert "CartPole-v1" not in envs.distributions()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("brax") is None, reason="the extra brax")
+@pytest.mark.needs("brax")
 def test_a_brax_environment_is_a_distribution_of_one_level_too():
     found = envs.distribution("brax/inverted_pendulum", backend="spring")
     assert (found.name, found.env.backend, found.horizon) == ("brax/inverted_pendulum", "spring", None)
