@@ -96,9 +96,8 @@ from rl_discovery.discovery.sharding import make_mesh
 from rl_discovery.envs.suites import Suite
 from rl_discovery.evaluation.protocol import evaluate
 
-suite = Suite("test", "", ("gridworld/all",), (1,), levels_per_environment=12)
-objectives = {name: load_objective(name) for name in ("a2c", "ta-lpo")}
-print(evaluate(objectives, suite, (2, 50), range(3), mesh=make_mesh(), workers=4).to_json())
+suite = Suite("test", "", ("gridworld/small",), (1,), levels_per_environment=12)
+print(evaluate({"ta-lpo": load_objective("ta-lpo")}, suite, (2, 50), range(3), mesh=make_mesh(), workers=4).to_json())
 """
 
 

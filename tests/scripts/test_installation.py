@@ -72,6 +72,7 @@ def ran(command, project, *paths):
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(map(str, paths)),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
