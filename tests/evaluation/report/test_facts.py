@@ -11,7 +11,7 @@ from rl_discovery.evaluation.report import facts
 from rl_discovery.evaluation.report.files import read_card, read_run
 from rl_discovery.evaluation.results import Results, Tuned
 from rl_discovery.scripts.arguments import parse
-from rl_discovery.scripts.evaluate import Arguments
+from rl_discovery.scripts.evaluate_arguments import Arguments
 from tests.evaluation.report import tiny_run
 
 

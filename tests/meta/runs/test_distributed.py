@@ -93,7 +93,7 @@ def test_a_killed_one_of_four_is_noticed_and_two_others_end_the_run_as_one_would
         assert status == 1, err
         assert re.search(r"error: lost process 2 of 4: .* from its last checkpoint", err), err
     # Only the first one talks.
-    assert "generation 1/9" in ends[0][2]
+    assert "1 of 9 generations" in ends[0][2]
     assert not any("generation" in err for _, _, err in ends[1:])
     # It may have died between its generation and the others' knowing of it.
     assert count_rows(run_dir) < 9
