@@ -97,7 +97,8 @@ from rl_discovery.envs.suites import Suite
 from rl_discovery.evaluation.protocol import evaluate
 
 suite = Suite("test", "", ("gridworld/small",), (1,), levels_per_environment=12)
-print(evaluate({"ta-lpo": load_objective("ta-lpo")}, suite, (2, 50), range(3), mesh=make_mesh(), workers=4).to_json())
+objectives = {"ta-lpo": load_objective("ta-lpo")}
+print(evaluate(objectives, suite, (2, 50), range(3), mesh=make_mesh(), workers=4).to_json())
 """
 
 
