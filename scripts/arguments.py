@@ -12,6 +12,7 @@ import tyro
 
 from rl_discovery.checkpoints import spelling
 from rl_discovery.checkpoints.fields import nearest_field
+from rl_discovery.discovery.registry import did_you_mean
 
 T = TypeVar("T")
 
@@ -97,6 +98,10 @@ def parse(
         if option := re.match(r"Unrecognized options: (--[^\s,]+)", reason):
             fields = [*(field.name for field in dataclasses.fields(arguments)), *known]  # type: ignore[arg-type]
             raise UsageError(unknown_option(option[1], fields, f"see {see}")) from None
+        if choice := re.match(r"invalid choice '(.*?)' for argument '(.*?)'. Expected one of (.*)", reason):
+            known = re.findall(r"'([^']*)'", choice[3])
+            hint = did_you_mean(choice[1], known)
+            reason = f"{choice[2]} cannot be {choice[1]!r}: {hint}it is one of {', '.join(known)}"
         raise UsageError(f"{reason}; see {see}") from None
 
 
@@ -184,13 +189,12 @@ def check_horizons(horizons: Sequence[int]) -> None:
 
 
 def _first_paragraph(box: str) -> str:
-    """What tyro's box says before its first rule, on one line."""
+    """What tyro's box says between its title and its first rule, on one line. In ASCII it has no edges."""
     words: list[str] = []
-    for line in box.splitlines():
+    for line in box.splitlines()[1:]:
         text = line.strip("│╭╮╰╯─ ")
-        if not text:
-            if words:  # a rule or an edge below what was said
-                break
-        elif not line.startswith("╭"):
+        if text.strip("-"):
             words += text.split()
+        elif words:  # a rule or an edge below what was said
+            break
     return " ".join(words).rstrip(".") or "these arguments make no sense"

@@ -1,5 +1,9 @@
 """Bad arguments are refused in one line that names them, with exit status 2."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from rl_discovery.scripts.cli import main
@@ -32,3 +36,15 @@ def test_help_still_goes_to_standard_output(capsys):
         main(["list", "--help"])
     assert not stop.value.code
     assert "usage: rl-discovery list" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_complaint_is_the_same_in_terminals_of_all_encodings(encoding):
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0", "LC_ALL": "C"}
+    command = [sys.executable, "-m", "rl_discovery.scripts.cli", "list", "presetz"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: kind cannot be 'presetz': did you mean 'presets'? it is one of presets, envs, distributions, "
+        "suites, objectives, strategies, scores, fitness; see `rl-discovery list --help`\n"
+    )
