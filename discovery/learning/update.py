@@ -7,7 +7,7 @@ et al. 2017, arXiv 1707.06347, algorithm 1). The agent's settings decide which; 
 import dataclasses
 import functools
 import operator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,12 +64,28 @@ def update_agent(
         lambda leaf: leaf.reshape(steps, *leaf.shape[2:]), (rollout.observation, rollout.action, targets)
     )
 
-    tables = state.params
     visited = _Visited.of(agent, batch[0])
-    if visited is not None:
-        state = dataclasses.replace(state, params=visited.rows(tables))
-        batch = (visited.position, *batch[1:])
-        agent = agent.with_states(steps)
+    if visited is None:
+        return _epochs(objective, meta_params, agent, state, batch, progress, key, scale)
+    of_rows = dataclasses.replace(state, params=visited.rows(state.params))
+    batch = (visited.position, *batch[1:])
+    small = agent.with_states(steps)
+    after, metrics = _epochs(objective, meta_params, small, of_rows, batch, progress, key, scale)
+    return dataclasses.replace(after, params=visited.put_back(state.params, after.params)), metrics
+
+
+def _epochs(
+    objective: Objective,
+    meta_params: MetaParams,
+    agent: Agent,
+    state: AgentState,
+    batch: tuple[Array, Array, Any],
+    progress: Progress,
+    key: Key[Array, ""],
+    scale: Float[Array, ""] | None,
+) -> tuple[AgentState, Metrics]:
+    """PPO's loops over observations, actions and targets of a rollout's steps."""
+    steps = batch[0].shape[0]
 
     # Inner loop: one optimiser step per minibatch.
     def minibatch(state: AgentState, rows: Array) -> tuple[AgentState, Metrics]:
@@ -91,8 +107,6 @@ def update_agent(
         return jax.lax.scan(minibatch, state, shuffled(key, steps).reshape(agent.minibatches, -1))
 
     state, metrics = jax.lax.scan(epoch, state, jax.random.split(key, agent.epochs))
-    if visited is not None:
-        state = dataclasses.replace(state, params=visited.put_back(tables, state.params))
     return state, jax.tree.map(jnp.mean, metrics)
 
 
