@@ -196,6 +196,16 @@ def load_plugin(module: str) -> None:
         PLUGINS.append(module)
 
 
+def load_place(name: str) -> None:
+    """Imports the module of a name that says where an object is; other names need none.
+
+    Raises:
+        BrokenPluginError: the module cannot be imported.
+    """
+    if place := PLACE.fullmatch(name):
+        load_plugin(place[1])
+
+
 def at_place(kind: str, place: str, checked: Callable[[Any], T] = lambda thing: thing) -> T:
     """The object at `module:name`.
 

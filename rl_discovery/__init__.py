@@ -51,18 +51,11 @@ def make_env(name: str, seed: int = 0, **options: Any) -> "tuple[Environment, En
     Raises:
         UnknownNameError, UnusableEnvironmentError, BrokenPluginError: there is none, or it cannot be used.
     """
+    from rl_discovery.discovery.registry import load_place
     from rl_discovery.envs import make
 
-    _load_place(name)
+    load_place(name.partition(",")[0])
     return make(name, seed, **options)
-
-
-def _load_place(name: str) -> None:
-    """Imports the module of `module:name`."""
-    from rl_discovery.discovery.registry import PLACE, load_plugin
-
-    if place := PLACE.fullmatch(name.partition(",")[0]):
-        load_plugin(place[1])
 
 
 def evaluate(
@@ -93,13 +86,14 @@ def evaluate(
         UnknownObjectiveError, UnknownNameError: there is no such objective or suite.
     """
     from rl_discovery import checkpoints, discovery, envs, evaluation
+    from rl_discovery.discovery.registry import load_place
 
     if not isinstance(objectives, Mapping):
         objectives = {name: checkpoints.load_objective(name) for name in objectives}
     chosen = [suites] if isinstance(suites, str | envs.Suite) else suites
     for suite in chosen:
         if isinstance(suite, str):
-            _load_place(suite)
+            load_place(suite.partition(",")[0])
     known = [envs.suite(suite) if isinstance(suite, str) else suite for suite in chosen]
     if options.get("workers") is None:
         trained = objectives.values()

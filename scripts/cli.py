@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import Any, NamedTuple
 
 from rl_discovery.checkpoints import spelling
-from rl_discovery.discovery.registry import PLACE, did_you_mean, load_plugin
+from rl_discovery.discovery.registry import did_you_mean, load_place, load_plugin
 from rl_discovery.meta import config_file
 from rl_discovery.meta.errors import ConfigError
 from rl_discovery.scripts import index, runtime, streams
@@ -143,8 +143,7 @@ def _load_plugins(argv: list[str]) -> list[str]:
             load_plugin(module if equals else next(words, ""))
             continue
         rest.append(word)
-        if place := PLACE.fullmatch(module if equals else word):
-            load_plugin(place[1])
+        load_place(module if equals else word)
     return rest
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import tyro
 
 from rl_discovery.scripts import index
-from rl_discovery.scripts.index import FILES, SWITCH
+from rl_discovery.scripts.index import FILES, NAMED, SWITCH
 
 CANDIDATES = "candidates"
 """In place of a shell: `completion candidates -- WORDS...` prints what the last word may become."""
@@ -23,12 +23,8 @@ LISTINGS = {
     "--start-from": ("objectives",),
     "--objective.kind": ("objectives",),
     "--distribution": ("distributions",),
-    "--levels.distribution": ("distributions",),
     "--score": ("scores",),
-    "--curriculum.score": ("scores",),
-    "--es.strategy": ("strategies",),
-    "--fitness": ("fitness",),
-}
+} | {f"--{field}": listings[-1:] for field, (_, listings) in NAMED.items()}
 """Options that take names of these listings."""
 
 OBJECTIVES = ("evaluate", "analyse", "export", "report")
@@ -114,17 +110,14 @@ def candidates(words: Sequence[str]) -> Iterator[str]:
 
 
 def _fields(document: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    settings = {
-        f"objective.{name}": schema for rule in document["settings"].values() for name, schema in rule.items()
-    }
-    for name, schema in {**document["fields"], "objective.kind": {}, **settings}.items():
+    for name, schema in index.all_fields(document).items():
         flag = f"--{name.replace('_', '-')}"
         if schema.get("type") == "boolean":
             part, _, last = flag.removeprefix("--").rpartition(".")
             yield flag, SWITCH
             yield f"--{part}.no-{last}" if part else f"--no-{last}", SWITCH
         else:
-            yield flag, [value for part in schema.get("anyOf", [schema]) for value in part.get("enum", [])]
+            yield flag, index.enumerated(schema)
 
 
 def _values(flag: str, follows: Any, document: dict[str, Any]) -> list[str]:
@@ -132,7 +125,7 @@ def _values(flag: str, follows: Any, document: dict[str, Any]) -> list[str]:
     if flag == "--objective.kind":
         return list(document["learned"])
     if flag in LISTINGS:
-        return [name for listing in LISTINGS[flag] for name in document["names"][listing]]
+        return index.listed(document, *LISTINGS[flag])
     return [] if follows in (None, FILES, SWITCH) else list(map(str, follows))
 
 

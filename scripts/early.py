@@ -18,15 +18,7 @@ from rl_discovery.meta import config_file
 from rl_discovery.meta.errors import ConfigError
 from rl_discovery.scripts import index
 from rl_discovery.scripts.arguments import UsageError, unknown_option
-from rl_discovery.scripts.index import SWITCH
-
-NAMED = {
-    "levels.distribution": ("level distribution", ("envs", "distributions")),
-    "curriculum.score": ("score", ("scores",)),
-    "es.strategy": ("strategy", ("strategies",)),
-    "fitness": ("fitness", ("fitness",)),
-}
-"""Fields that hold a name: what it is the name of, and the listings that have it."""
+from rl_discovery.scripts.index import NAMED, SWITCH
 
 TYPES: dict[str, Any] = {"integer": int, "number": float, "string": str, "boolean": bool}
 
@@ -116,8 +108,7 @@ def check_field(name: str) -> None:
     document = index.to_check_by()
     if document is None:
         return
-    settings = {f"objective.{setting}" for rule in document["settings"].values() for setting in rule}
-    known = [*document["fields"], "objective.kind", *sorted(settings)]
+    known = list(index.all_fields(document))
     name = name.strip().lstrip("-").replace("-", "_")
     if name not in known and not name.startswith(("also.", "drift.")):
         raise UsageError(f"--grid: {unknown_field(name, known)}")
@@ -204,10 +195,10 @@ def _check_value(place: str, name: str, value: Any, schema: Mapping[str, Any]) -
         reason = error.errors()[0]["msg"]
         shown = value if isinstance(value, str) else repr(value)
         raise ConfigError(f"{place}: {reason}, not {one_line(shown)}") from None
-    if name in NAMED and isinstance(value, str):
+    document = index.to_check_by()
+    if document is not None and name in NAMED and isinstance(value, str):
         kind, listings = NAMED[name]
-        document = index.load() or {}
-        known = [name for listing in listings for name in document["names"][listing]]
+        known = index.listed(document, *listings)
         index.check_name(kind, listings[0], value.partition(",")[0], known)
 
 

@@ -8,7 +8,6 @@ is installed beside it has changed. Without one, commands find out themselves, l
 import contextlib
 import functools
 import hashlib
-import itertools
 import json
 import os
 import sys
@@ -25,6 +24,14 @@ from rl_discovery.scripts.runtime import cache_folder
 
 _MADE: dict[str, Any] = {}
 """The index that this process made, if it did."""
+
+NAMED = {
+    "levels.distribution": ("level distribution", ("envs", "distributions")),
+    "curriculum.score": ("score", ("scores",)),
+    "es.strategy": ("strategy", ("strategies",)),
+    "fitness": ("fitness", ("fitness",)),
+}
+"""Fields that hold a name: what it is the name of, and the listings that have it, the choices last."""
 
 FILES, SWITCH = "files", "switch"
 """What the index has for an option that takes a file's name, and for one that takes no value."""
@@ -94,8 +101,7 @@ def check_suite(name: str) -> None:
     """Refuses a suite, level distribution or environment that nothing is called; see `check_name`."""
     document = to_check_by()
     if document is not None and "," not in name:
-        listings = (document["names"][listing] for listing in ("suites", "envs", "distributions"))
-        known = list(itertools.chain(*listings))
+        known = listed(document, "suites", "envs", "distributions")
         note = ", `rl-discovery list envs` the environments"
         check_name("suite or environment", "suites", name, known, note)
 
@@ -134,6 +140,24 @@ def names(listing: str) -> list[str]:
         return []
     known = document["loadable"] if listing == "loadable" else document["names"][listing]
     return [name for name in known if "/" not in name or listing not in ("distributions", "envs")]
+
+
+def listed(document: dict[str, Any], *listings: str) -> list[str]:
+    """All names of some listings, with and without their families."""
+    return [name for listing in listings for name in document["names"][listing]]
+
+
+def all_fields(document: dict[str, Any]) -> dict[str, Any]:
+    """The fields of every configuration, whatever its objective, with their schemas."""
+    settings = {
+        f"objective.{name}": schema for rule in document["settings"].values() for name, schema in rule.items()
+    }
+    return {**document["fields"], "objective.kind": {}, **dict(sorted(settings.items()))}
+
+
+def enumerated(schema: dict[str, Any]) -> list[Any]:
+    """The values that a field's schema lists, if it does."""
+    return [value for part in schema.get("anyOf", [schema]) for value in part.get("enum", [])]
 
 
 def _path() -> Path | None:

@@ -35,9 +35,6 @@ ESSENTIALS = (
 )
 """Fields that `--help` explains."""
 
-LISTED = {"levels.distribution": "distributions", "curriculum.score": "scores", "fitness": "fitness"}
-"""Fields whose choices are the names of a listing."""
-
 WIDTH, INDENT = 100, 30
 """Columns at most, and where explanations begin."""
 
@@ -82,9 +79,9 @@ def _field(name: str, document: Mapping[str, Any], value: Any) -> tuple[str, str
     text = re.sub(r"^One of `list \w+`[:,] | \((?!default)[^)]*\)", "", schema["doc"])
     text = re.split(r"[;.](?:\s|$)(?![^(]*\))", text)[0].removesuffix(", or of `list envs`")
     text = text[:1].upper() + text[1:]
-    if name in LISTED:
-        text += ": " + ", ".join(index.names(LISTED[name]))
-    choices = [choice for part in schema.get("anyOf", [schema]) for choice in part.get("enum", [])]
+    if name in index.NAMED:
+        text += ": " + ", ".join(index.names(index.NAMED[name][1][-1]))
+    choices = index.enumerated(schema)
     types = [part.get("type", "") for part in schema.get("anyOf", [schema])]
     metavar = "{" + ",".join(choices) + "}" if choices else METAVARS.get(types[0], "NAME")
     shown = "" if value is None else f" ({setting(value)})"

@@ -33,7 +33,8 @@ def main(argv: Sequence[str]) -> int:
     out = arguments.out or _beside(paths)
     console = output.messages()
     with output.only_json():
-        sources = [_source(arguments, index, label) for index, label in enumerate(_labels(arguments, paths))]
+        labels = _labels(arguments, paths)
+        sources = [_source(arguments, i, path, labels[i]) for i, path in enumerate(paths)]
         check_writable(out.parent)
         document = report.gather(
             sources,
@@ -70,10 +71,10 @@ def _labels(arguments: Arguments, paths: Sequence[Path | None]) -> list[str]:
     ]
 
 
-def _source(arguments: Arguments, index: int, label: str) -> report.Source:
-    word, path = arguments.runs[index], find_path(arguments.runs[index])
+def _source(arguments: Arguments, number: int, path: Path | None, label: str) -> report.Source:
+    word = arguments.runs[number]
     results, analysis = (
-        given[index] if given else None for given in (arguments.evaluation, arguments.analysis)
+        given[number] if given else None for given in (arguments.evaluation, arguments.analysis)
     )
     if path is not None and _is_run(path):
         files = report.read_run(path, label, results, analysis)

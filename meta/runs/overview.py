@@ -10,6 +10,7 @@ from rl_discovery.checkpoints.provenance import versions
 from rl_discovery.discovery.formatting import setting
 from rl_discovery.discovery.objectives.registry import RULES
 from rl_discovery.meta.config import RunConfig, to_json
+from rl_discovery.meta.curriculum.scores import SCORES
 from rl_discovery.meta.errors import RunError
 from rl_discovery.meta.runs.clock import USES
 from rl_discovery.meta.runs.sweep import PLAN_FILE, read_plan
@@ -30,9 +31,6 @@ GLANCE = {
 
 SWEPT_METRICS = ("meta/fitness_mean", "meta/noise_ratio")
 """Tags that TensorBoard's tab HParams compares the trials of a sweep by, besides held-out fitness."""
-
-WITHOUT_REPLAY = ("random", "frozen")
-"""Scores of `CurriculumConfig` by which no level is replayed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +67,7 @@ def make_overview(config: RunConfig, directory: Path) -> Overview:
 
 def charts(config: RunConfig) -> dict[str, tuple[str, ...]]:
     """`GLANCE`, without the charts of a curriculum where the run has none."""
-    without = config.curriculum.score in WITHOUT_REPLAY
+    without = SCORES.find(config.curriculum.score).function is None
     return {
         title: tags
         for title, tags in GLANCE.items()
