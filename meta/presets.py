@@ -230,6 +230,93 @@ _LPO_MANY_CPU = dataclasses.replace(
     ),
 )
 
+# One setting of agents for all tasks but tables, so that nothing is tuned for one of them: small rollouts, for
+# many updates in little time.
+_SMALL_PPO = AgentConfig(
+    network="mlp",
+    hidden=(64, 64),
+    activation="tanh",
+    optimiser="adam",
+    policy_learning_rate=1e-3,
+    head_learning_rate=1e-3,
+    adam_epsilon=1e-5,
+    clip_together=True,
+    anneal=True,
+    epochs=4,
+    minibatches=4,
+    scale_observations=True,
+    scale_rewards=True,
+    workers=8,
+    rollout_steps=64,
+)
+
+
+def _also(
+    agent: AgentConfig, horizons: tuple[int, int], blocks: dict[str, int]
+) -> tuple[EnvironmentConfig, ...]:
+    """More environments, named with their block sizes; gridworlds are seen as planes."""
+    low, high = horizons
+    return tuple(
+        EnvironmentConfig(
+            levels=LevelsConfig(
+                distribution=name,
+                horizon=low,
+                longest_horizon=high,
+                observation="planes" if name.startswith("all") else None,
+            ),
+            agent=agent,
+            block_size=size,
+        )
+        for name, size in blocks.items()
+    )
+
+
+# What seven kinds of tasks agree on, over lifetimes of a factor of 30.
+_TA_PPO_MANY_CPU = dataclasses.replace(
+    _TA_PPO_CPU,
+    preset="ta-ppo-many-cpu",
+    generations=250,
+    es=dataclasses.replace(_TA_PPO_CPU.es, pairs=56),
+    levels=LevelsConfig(distribution="all_vrandlife", horizon=8, longest_horizon=240),
+    held_out=HeldOutConfig(every=50, levels=16),
+    also=_also(
+        _SMALL_PPO,
+        (8, 240),
+        {
+            "all_vrandlife": 4,
+            "chain/state_distraction": 4,
+            "CartPole-v1": 4,
+            "Acrobot-v1": 4,
+            "Pendulum-v1": 4,
+            "brax/inverted_pendulum": 4,
+        },
+    ),
+)
+
+# Five kinds of tasks, and agents that differ by the scale of their rewards and steps: what is learned must not
+# hang on either.
+_TA_LPG_MANY_CPU = dataclasses.replace(
+    _TA_LPG_A2C_CPU,
+    preset="ta-lpg-many-cpu",
+    generations=2_000,
+    agent=dataclasses.replace(_TA_LPG_A2C_CPU.agent, reward_range=10.0, step_range=4.0),
+    es=dataclasses.replace(_TA_LPG_A2C_CPU.es, pairs=60),
+    also=_also(
+        AgentConfig(
+            network="mlp",
+            hidden=(64, 64),
+            optimiser="adam",
+            policy_learning_rate=1e-3,
+            head_learning_rate=1e-3,
+            reward_range=10.0,
+            step_range=4.0,
+            workers=16,
+        ),
+        (10, 250),
+        {"all_vrandlife": 8, "chain/state_distraction": 8, "CartPole-v1": 8, "Acrobot-v1": 8},
+    ),
+)
+
 _TA_LPO_HORIZONS = dataclasses.replace(
     _aware(_LPO, "ta-lpo-horizons", horizon_inputs=True, longest_horizon=1220),
     es=dataclasses.replace(_LPO.es, group_size=16),
@@ -278,6 +365,14 @@ PRESETS = Registry(
         ),
         "ta-ppo-cpu": Preset(
             _TA_PPO_CPU, "PPO with a learned schedule of step size, entropy bonus and clip, on 2 CPU cores"
+        ),
+        "ta-ppo-many-cpu": Preset(
+            _TA_PPO_MANY_CPU,
+            "PPO with a learned schedule, evolved on gridworlds, chains, classic control and Brax at once",
+        ),
+        "ta-lpg-many-cpu": Preset(
+            _TA_LPG_MANY_CPU,
+            "ta-lpg-a2c-cpu on gridworlds, chains, CartPole and Acrobot at once, agents of any scale",
         ),
         "ta-lpg-meta-gradient-cpu": Preset(
             _TA_META_GRADIENT_CPU, "TA-LPG by meta-gradients: the first stage of ta-lpg-two-stage-cpu"
