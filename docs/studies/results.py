@@ -56,7 +56,7 @@ BASELINES = ("a2c", "ppo", "dpo")
 
 
 class Measured(NamedTuple):
-    """An evaluation of every arm it names: suite, lifetimes, seeds of agents, more flags."""
+    """An evaluation of every arm that it names: suite, lifetimes, seeds of agents, more flags."""
 
     suite: str
     horizons: tuple[int, ...]
@@ -84,6 +84,8 @@ EVALUATIONS = {
     "minatar": Measured("minatar", (640_000,), 5, ("--hidden", "64", "64"), ELSEWHERE),
 }
 
+ANALYSED = ("ta-lpg", "ta-lpg-meta-gradient", "residual", "ta-lpo")
+"""Arms whose agents are also trained with a wrong n/N."""
 
 QUESTIONS = {
     "1. Does knowing the horizon help?": (("ta-lpg", "lpg"),),
@@ -119,7 +121,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/results"), help="folder of unfinished runs")
     parser.add_argument("--record", type=Path, default=RECORD, help="folder of finished work")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="these alone")
-    parser.add_argument("--suites", nargs="*", default=list(EVALUATIONS), help="these alone, or none")
+    parser.add_argument(
+        "--suites", nargs="*", choices=EVALUATIONS, default=list(EVALUATIONS), help="these alone, or none"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(SEEDS)), help="of meta-training")
     parser.add_argument("--report", action="store_true", help="run nothing")
     arguments = parser.parse_args()
@@ -132,6 +136,8 @@ def main() -> None:
             measure_baselines(suite, arguments.out, record)
             for seed, name in itertools.product(arguments.seeds, arguments.arms):
                 measure(name, seed, suite, arguments.out, record)
+        for seed, name in itertools.product(arguments.seeds, arguments.arms):
+            analyse(name, seed, arguments.out, record)
     (record / "results.md").write_text(report(record))
 
 
@@ -184,6 +190,21 @@ def measure(name: str, seed: int, suite: str, out: Path, record: Path) -> None:
     folder = out / f"{name}-{seed}-{suite}"
     evaluate([file], folder, what.suite, what.horizons, what.seeds, *flags_of(what))
     append(record / "evaluations.jsonl", {"arm": name, "seed": seed} | result(folder, suite))
+    shutil.rmtree(folder)
+
+
+def analyse(name: str, seed: int, out: Path, record: Path) -> None:
+    """How much an objective changes with n/N, and what is lost when it is told a wrong one."""
+    known = {(row["arm"], row["seed"]) for row in rows_of(record / "analyses.jsonl")}
+    file = objective_file(record, name, seed)
+    if (name, seed) in known or name not in ANALYSED or not file.exists():
+        return
+    folder = out / f"{name}-{seed}-analysis"
+    command("analyse", file, "--out", folder, "--lifetime", 100)
+    found = json.loads((folder / "analysis.json").read_text())
+    views = {view["view"]: np.mean(view["scores"]) for view in found["lifetimes"]["views"]}
+    row = {"arm": name, "seed": seed, "distance": found["horizon_blind"]["overall"]}
+    append(record / "analyses.jsonl", row | {view: round(float(score), 4) for view, score in views.items()})
     shutil.rmtree(folder)
 
 
@@ -258,7 +279,7 @@ def means(rows: Sequence[dict[str, Any]], arm: str, suite: str) -> np.ndarray:
 
 
 def report(record: Path) -> str:
-    """A table of scores for each suite, and of differences for each question."""
+    """A table of scores for each suite, of differences for each question, and of wrong n/N."""
     rows = rows_of(record / "evaluations.jsonl")
     parts = []
     for suite, what in EVALUATIONS.items():
@@ -277,7 +298,26 @@ def report(record: Path) -> str:
             if len(first) > 1 and len(second):
                 lines.append(f"| {ours} - {theirs} | {suite} | {compared(first, second)} |")
         parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, wrong_progress(rows_of(record / "analyses.jsonl"))]) + "\n"
+
+
+def wrong_progress(rows: Sequence[dict[str, Any]]) -> str:
+    """How far objectives are from their mean over n/N, and what a wrong n/N costs their agents."""
+    views = ("fixed at 0", "fixed at 0.5", "shuffled")
+    lines = [
+        "## Told a wrong n/N",
+        "",
+        f"| arm | seeds | distance | plain | {' | '.join(views)} |",
+        "|---" * 7 + "|",
+    ]
+    for name in ANALYSED:
+        found = [row for row in rows if row["arm"] == name]
+        if len(found) > 1:
+            columns = {key: np.array([row[key] for row in found]) for key in ("distance", "plain", *views)}
+            losses = [str(Difference.of(columns[view] - columns["plain"], np.zeros(1))) for view in views]
+            start = f"{columns['distance'].mean():.2f} | {columns['plain'].mean():.3f}"
+            lines.append(f"| {name} | {len(found)} | {start} | {' | '.join(losses)} |")
+    return "\n".join(lines)
 
 
 def compared(ours: np.ndarray, theirs: np.ndarray) -> str:
