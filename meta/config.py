@@ -267,7 +267,7 @@ class RunConfig:
     block_size: PositiveInt = 1
     """Lanes that run side by side on a device. It decides results to the last bit and speed (small blocks
     stay in cache): on a CPU 1 is fastest with 64 workers, 4 to 8 with 16. A GPU works on one block at a time,
-    so give each the lanes over the number of GPUs (not measured)."""
+    so give each GPU all its lanes as one block."""
     devices: PositiveInt | None = None
     """Devices to use (default: all; on a CPU one per core). Results do not depend on it, except for
     rounding between one and several accelerators with meta-gradients."""
