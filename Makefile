@@ -37,7 +37,7 @@ QUICK := tests/checkpoints tests/discovery tests/envs/gridworld tests/envs/test_
 	tests/meta/test_population.py::test_the_meta_gradient_is_that_of_central_finite_differences \
 	tests/evaluation/test_protocol.py::test_every_objective_meets_the_same_agents_and_random_numbers
 
-.PHONY: help setup setup-dev discover test test-quick test-extras test-with-extras test-slurm check format docs notebooks lock bench clean find-python
+.PHONY: help setup setup-dev discover test test-slow test-quick test-extras test-with-extras test-slurm check format docs notebooks lock bench clean find-python
 
 help: ## list the targets
 	@echo "rl-discovery: evolve reinforcement-learning objectives"
@@ -63,8 +63,11 @@ discover: setup ## evolve an objective from scratch in a few minutes, evaluate i
 	@echo "  $(BIN)/rl-discovery evaluate $(QUICKSTART) --suite mazes --horizons 250 --levels 16 --out $(QUICKSTART)/mazes"
 	@echo "  $(BIN)/rl-discovery meta-train --preset ta-ppo-cpu --run-dir runs/mine    # a schedule for PPO, in minutes"
 
-test: setup-dev ## run the test suite
-	@$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+test: setup-dev ## run the tests: about ten minutes on two cores
+	@$(BIN)/pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
+
+test-slow: setup-dev ## run the slow tests: killed processes, other numbers of devices, notebooks, the site
+	@$(BIN)/pytest -n 2 --dist worksteal -m slow $(ARGS)
 
 test-quick: setup-dev ## run one case of each test of the parts, and a generation: two minutes
 	@$(BIN)/pytest -n 2 --dist worksteal --first-cases -m "not slow and not e2e" $(QUICK) $(ARGS)

@@ -5,6 +5,7 @@ lanes of an environment run through the same blocks as in meta-training (`evalua
 at a time, and what is finished is kept (`evaluation.store`). `scripts.evaluate` calls it.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from rl_discovery.evaluation.results import Cell, Outcome, Results, Tuned
 from rl_discovery.evaluation.runner import Runner, Work
 from rl_discovery.evaluation.store import Store
 from rl_discovery.evaluation.tasks import Experiment, prepare, updates_of
+from rl_discovery.evaluation.tuning import Settings
 
 LEVELS_SEED = 0
 """Seed of the suite's levels. All agents meet the same levels, so that seeds differ by learning alone."""
@@ -58,7 +60,9 @@ def evaluate(
     mesh: Mesh,
     baselines: Sequence[str] = (),
     tune: Sequence[str] = (),
+    grid: Sequence[Settings] = tuning.GRID,
     workers: int | Mapping[str, int | None] | None = None,
+    hidden: Sequence[int] = (),
     block_size: int | None = None,
     points: int = CURVE_POINTS,
     store: Store = NO_STORE,
@@ -73,10 +77,12 @@ def evaluate(
         seeds: one agent per seed and level.
         mesh: the devices; results do not depend on it.
         baselines: labels of the objectives that the others are to beat.
-        tune: labels of the hand-written objectives whose settings are searched for first, on seeds and
-            levels of their own (`evaluation.tuning`).
+        tune: labels of the objectives whose settings are searched for first, on seeds and levels of their
+            own.
+        grid: what is tried: `tuning.GRID`, for hand-written objectives, or `tuning.STEP_SIZES`, for all.
         workers: W of every agent, or that of each suite by its name (default: the published number for
             environment and rule).
+        hidden: widths of the hidden layers of agents with an MLP (default: those of environment and rule).
         block_size: lanes that run side by side; results depend on it in the last bits, which sampled
             actions amplify (default: `lanes.WORKERS_PER_BLOCK` environments).
         points: of the learning curves, the end included.
@@ -93,25 +99,25 @@ def evaluate(
         UnknownNameError: a suite names an environment that does not exist.
     """
     suites = [suites] if isinstance(suites, Suite) else list(suites)
-    _check(objectives, suites, horizons, seeds, workers, block_size, points)
-    if why := tuning.refusal(objectives, tune):
+    _check(objectives, suites, horizons, seeds, workers, hidden, block_size, points)
+    if why := tuning.refusal(objectives, tune, grid):
         raise EvaluationError(why)
     runner = Runner(mesh, block_size, points, store)
     work = [
         Work(experiment, horizon, updates_of(horizon, suite.unit, experiment.agent), seeds)
         for suite in suites
-        for experiment in _experiments(objectives, suite, _workers_on(suite, workers))
+        for experiment in _experiments(objectives, suite, _workers_on(suite, workers), hidden)
         for horizon in horizons or suite.horizons
     ]
     # All of them first: what cannot be trained is refused before anything is.
     for part in work:
         runner.ready(part.experiment)
     to_tune = [part for part in work if part.experiment.label in tune]
-    total = sum(part.env_steps for part in work) + sum(map(tuning.cost, to_tune))
+    total = sum(part.env_steps for part in work) + sum(tuning.cost(part, grid) for part in to_tune)
     report = _Reporter(progress, total)
     settings: list[Tuned] = []
     if to_tune:
-        work, settings = _tuned(work, tune, suites, runner, report)
+        work, settings = _tuned(work, tune, suites, runner, grid, report)
     cells: list[Cell] = []
     for part in work:
         outcomes = zip(seeds, runner.outcomes(part, report.of(part)), strict=True)
@@ -141,12 +147,15 @@ def _workers_on(suite: Suite, workers: int | Mapping[str, int | None] | None) ->
 
 
 def _experiments(
-    objectives: Mapping[str, TrainedObjective], suite: Suite, workers: int | None
+    objectives: Mapping[str, TrainedObjective], suite: Suite, workers: int | None, hidden: Sequence[int]
 ) -> Iterator[Experiment]:
     for environment in suite.levels(LEVELS_SEED):
         task = prepare(*environment)
         for label, objective in objectives.items():
-            yield Experiment(suite.name, task, label, objective, task.agent_for(objective, workers))
+            agent = task.agent_for(objective, workers)
+            if hidden and agent.network == "mlp":
+                agent = dataclasses.replace(agent, hidden=tuple(hidden))
+            yield Experiment(suite.name, task, label, objective, agent)
 
 
 class _Reporter:
@@ -173,7 +182,12 @@ def _stage(part: Work, done: float, end: float = 1.0) -> Stage:
 
 
 def _tuned(
-    work: Sequence[Work], labels: Sequence[str], suites: Sequence[Suite], runner: Runner, report: "_Reporter"
+    work: Sequence[Work],
+    labels: Sequence[str],
+    suites: Sequence[Suite],
+    runner: Runner,
+    grid: Sequence[Settings],
+    report: "_Reporter",
 ) -> tuple[list[Work], list[Tuned]]:
     levels = [(suite, environment) for suite in suites for environment in suite.levels(tuning.LEVELS_SEED)]
     tasks = {(suite.name, environment[0]): prepare(*environment) for suite, environment in levels}
@@ -186,7 +200,7 @@ def _tuned(
             parts += group
             continue
         for part, chosen in tuning.tuned(
-            group, tasks[experiment.suite, experiment.task.name], runner, report.of
+            group, tasks[experiment.suite, experiment.task.name], runner, grid, report.of
         ):
             parts.append(part)
             settings.append(chosen)
@@ -210,6 +224,7 @@ def _check(
     horizons: Sequence[int],
     seeds: Sequence[int],
     workers: int | Mapping[str, int | None] | None,
+    hidden: Sequence[int],
     block_size: int | None,
     points: int,
 ) -> None:
@@ -226,6 +241,8 @@ def _check(
             "horizons of these suites count different things, updates and environment steps: evaluate one "
             "kind at a time, or leave the horizons to the suites"
         )
+    if hidden and min(hidden) < 1:
+        raise EvaluationError(f"hidden layers must have at least 1 unit, not {tuple(hidden)}")
     if min(seeds) < 0:
         raise EvaluationError(f"seeds must not be negative, not {min(seeds)}")
     sizes: list[tuple[str, int | None]] = [("block_size", block_size), ("points", points)]

@@ -175,7 +175,7 @@ class Improvement(Placed):
 
 
 class Tuned(Placed):
-    """What a search chose for a hand-written objective before it was evaluated (`evaluation.tuning`)."""
+    """What a search chose for an objective before it was evaluated (`evaluation.tuning`)."""
 
     environment: str
     """Name of the environment."""
@@ -183,10 +183,10 @@ class Tuned(Placed):
     """The published step sizes, of policy and second head, times this."""
     policy_learning_rate: float
     """The policy's step size that follows."""
-    entropy_coef: float
-    """Weight of the entropy bonus."""
+    entropy_coef: Number = None
+    """Weight of the entropy bonus; None where it was not searched for."""
     discount: Number = None
-    """gamma; None in documents written before it was searched for."""
+    """gamma; None where it was not searched for."""
     candidates: Count
     """Settings that were tried."""
     seeds: Count

@@ -199,9 +199,9 @@ def _settings(results: Results, suite: str) -> Table:
         for entry in entries
     )
     unit = horizon_unit(results, suite).capitalize()
-    head = ("Baseline", "Environment", unit, "Step size", "Of published", "Entropy bonus", "Gamma")
+    head = ("Objective", "Environment", unit, "Step size", "Of published", "Entropy bonus", "Gamma")
     note = f"the best of {entries[0].candidates} by {plural(entries[0].seeds, 'seed')} that are not evaluated"
-    return Table(f"Settings of baselines on suite “{suite}”", head, rows, note, labels=2)
+    return Table(f"Settings chosen on suite “{suite}”", head, rows, note, labels=2)
 
 
 def _horizons(aggregates: Mapping[tuple[str, int], Any]) -> list[int]:

@@ -1,9 +1,10 @@
-"""A fair budget for hand-written baselines: each gets the same small search before it is evaluated.
+"""Fair settings: each rule gets the same small search before it is evaluated.
 
-Step sizes (policy and second head together) and the entropy bonus are multiplied by the factors below, and
-gamma is the rule's own or the one below; the published settings are one of the candidates. The search is per
-environment and horizon, with other seeds than the evaluation's, and on other levels wherever the environment
-draws levels. `protocol` calls it.
+`GRID` is for hand-written baselines: step sizes (policy and second head together) and the entropy bonus are
+multiplied by the factors below, and gamma is the rule's own or the one below. `STEP_SIZES` is for every
+rule, learned ones too, and leaves all but the step sizes alone. The published settings are one of the
+candidates. The search is per environment and horizon, with other seeds than the evaluation's, and on other
+levels wherever the environment draws levels. `protocol` calls it.
 """
 
 import dataclasses
@@ -46,56 +47,75 @@ GRID = tuple(
     Settings(steps, entropy, discount)
     for discount, steps, entropy in itertools.product(DISCOUNTS, STEP_FACTORS, ENTROPY_FACTORS)
 )
-"""Every candidate; the published settings are the first."""
+"""Every candidate for a hand-written rule; the published settings are the first."""
+
+STEP_SIZES = tuple(Settings(steps, 1.0) for steps in (1.0, 0.1, 0.3, 3.0, 10.0))
+"""Every candidate where step sizes alone are searched for; the published ones are the first."""
 
 PUBLISHED = GRID[0]
 
 
-def refusal(objectives: Mapping[str, TrainedObjective], labels: Sequence[str]) -> str | None:
+def refusal(
+    objectives: Mapping[str, TrainedObjective], labels: Sequence[str], grid: Sequence[Settings]
+) -> str | None:
     """Why these cannot be tuned, or None."""
     for label in labels:
         if label not in objectives:
             return f"cannot tune {label!r}: it is not evaluated"
-        if not tunable(objectives[label]):
-            return f"cannot tune {label!r}: only hand-written objectives with an entropy bonus are tuned"
+        if not tunable(objectives[label], grid):
+            why = (
+                "it has no step size"
+                if _steps_only(grid)
+                else "only hand-written objectives with an entropy bonus are tuned so"
+            )
+            return f"cannot tune {label!r}: {why}"
     return None
 
 
-def tunable(objective: TrainedObjective) -> bool:
-    """Whether it is hand-written, with an entropy bonus and gamma: not what was evolved, and not `random`."""
+def tunable(objective: TrainedObjective, grid: Sequence[Settings]) -> bool:
+    """Whether the grid's settings are the rule's.
+
+    All have step sizes but `random`; an entropy bonus and gamma are constants of hand-written ones alone.
+    """
+    if _steps_only(grid):
+        return objective.name != "random"
     searched = ("entropy_coef", "discount")
     return not objective.meta_params and all(hasattr(objective.rule, name) for name in searched)
 
 
-def cost(part: Work) -> int:
+def _steps_only(grid: Sequence[Settings]) -> bool:
+    return all(settings == Settings(settings.steps, 1.0) for settings in grid)
+
+
+def cost(part: Work, grid: Sequence[Settings]) -> int:
     """Environment steps that choosing the settings of a part takes."""
-    return len(GRID) * part._replace(seeds=SEEDS).env_steps
+    return len(grid) * part._replace(seeds=SEEDS).env_steps
 
 
 def with_settings(experiment: Experiment, settings: Settings) -> Experiment:
     """The experiment with other settings; the published ones are its own."""
     if settings == PUBLISHED:
         return experiment
-    rule: Any = experiment.objective.rule
     agent = dataclasses.replace(
         experiment.agent,
         policy_learning_rate=settings.steps * experiment.agent.policy_learning_rate,
         head_learning_rate=settings.steps * experiment.agent.head_learning_rate,
     )
-    rule = dataclasses.replace(
-        rule,
-        entropy_coef=settings.entropy * rule.entropy_coef,
-        discount=rule.discount if settings.discount is None else settings.discount,
-    )
-    return dataclasses.replace(
-        experiment, agent=agent, objective=dataclasses.replace(experiment.objective, rule=rule)
-    )
+    rule: Any = experiment.objective.rule
+    changes: dict[str, Any] = {}
+    if settings.entropy != 1.0:
+        changes["entropy_coef"] = settings.entropy * rule.entropy_coef
+    if settings.discount is not None:
+        changes["discount"] = settings.discount
+    objective = dataclasses.replace(experiment.objective, rule=dataclasses.replace(rule, **changes))
+    return dataclasses.replace(experiment, agent=agent, objective=objective)
 
 
 def tuned(
     parts: Sequence[Work],
     task: EvaluationTask,
     runner: Runner,
+    grid: Sequence[Settings],
     report: Callable[[Work], Callable[[float, float], None]],
 ) -> Iterator[tuple[Work, Tuned]]:
     """Each part with the settings that suit it best, and what they are.
@@ -104,23 +124,24 @@ def tuned(
         parts: one experiment at its horizons.
         task: the same environment with the levels for tuning.
         runner: how the evaluation is run.
+        grid: the candidates.
         report: from an attempt to what is called with the shares of it that are done and will be next.
     """
     # Of its own, so that the candidates' programs go when the choice is made.
     runner = dataclasses.replace(runner, trainers={})
     experiment = parts[0].experiment
     elsewhere = dataclasses.replace(experiment, task=task)
-    candidates = [with_settings(elsewhere, settings) for settings in GRID]
+    candidates = [with_settings(elsewhere, settings) for settings in grid]
     chosen: dict[Settings, Experiment] = {}
     for part in parts:
         outcomes = []
         for candidate in candidates:
             attempt = part._replace(experiment=candidate, seeds=SEEDS)
             outcomes.append(runner.outcomes(attempt, report(attempt)))
-        settings = GRID[best(outcomes)]
+        settings = grid[best(outcomes)]
         # One experiment for all horizons that chose it: an experiment is compiled once.
         chosen.setdefault(settings, with_settings(experiment, settings))
-        yield part._replace(experiment=chosen[settings]), _record(part, settings)
+        yield part._replace(experiment=chosen[settings]), _record(part, settings, grid)
 
 
 def best(outcomes: Sequence[Sequence[Outcome]]) -> int:
@@ -138,7 +159,7 @@ def _merit(outcomes: Sequence[Outcome]) -> float:
     return float(np.mean(np.array(values, np.float64)))
 
 
-def _record(part: Work, settings: Settings) -> Tuned:
+def _record(part: Work, settings: Settings, grid: Sequence[Settings]) -> Tuned:
     chosen = with_settings(part.experiment, settings)
     rule: Any = chosen.objective.rule
     return Tuned(
@@ -148,8 +169,8 @@ def _record(part: Work, settings: Settings) -> Tuned:
         horizon=part.horizon,
         step_factor=settings.steps,
         policy_learning_rate=chosen.agent.policy_learning_rate,
-        entropy_coef=rule.entropy_coef,
-        discount=rule.discount,
-        candidates=len(GRID),
+        entropy_coef=None if _steps_only(grid) else rule.entropy_coef,
+        discount=None if _steps_only(grid) else rule.discount,
+        candidates=len(grid),
         seeds=len(SEEDS),
     )

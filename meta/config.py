@@ -46,8 +46,8 @@ class EvolutionConfig:
     """Adam's step size at generation 0 (TA-LPG paper: 1e-2)."""
     learning_rate_schedule: Literal["exponential", "linear", "cosine"] = "exponential"
     """How it falls: by `learning_rate_decay` each generation (TA-LPG paper), or to `learning_rate_min` at the
-    run's last generation; then a finished run whose `generations` are raised goes on with another
-    schedule."""
+    run's last generation; in the latter case a finished run whose `generations` are raised goes on with
+    another schedule."""
     learning_rate_decay: Fraction = 0.999
     """Factor per generation of the exponential schedule (TA-LPG paper: 0.999)."""
     learning_rate_min: Annotated[float, Field(ge=0)] = 1e-5
@@ -63,10 +63,10 @@ class EvolutionConfig:
     """Where evolution starts: the objective's own initial meta-parameters, or zeros (the official code)."""
     average_decay: Fraction | None = None
     """Decay per generation of the running average of the means, which is then what is saved and evaluated;
-    None: no average, the last mean. The first means count alike until there are 1 / (1 - decay) of them."""
+    None: no average, the last mean. Until there are 1 / (1 - decay) means, all have the same weight."""
     sigma_per_part: bool = False
-    """Perturb each layer by sigma over the root of its inputs, and step accordingly, in place of all
-    alike."""
+    """Divide the perturbations and steps of each layer by the square root of its number of inputs, instead of
+    treating all alike."""
     sigma: PositiveFloat = 0.1
     """Standard deviation of the perturbations at generation 0 (TA-LPG paper: 0.1)."""
     sigma_decay: Fraction = 1.0
@@ -123,7 +123,7 @@ class Prioritisation:
 
     prioritisation: Literal["rank", "proportional"] = "rank"
     """Weight of a level: its score's rank to the power of -1 / temperature, or its score to the power of
-    1 / temperature, where scores below 0 count 0 (PLR paper and GROOVE's code: rank)."""
+    1 / temperature, where scores below 0 count as 0 (PLR paper and GROOVE's code: rank)."""
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """Towards 0 only the highest score counts, towards infinity all levels count alike (GROOVE's code:
     1.0; PLR paper: 0.1)."""
@@ -154,13 +154,13 @@ class CurriculumConfig(Prioritisation):
 
     @property
     def levels_before_replay(self) -> int:
-        """Levels in the buffer from which on it is drawn from."""
+        """Number of levels that the buffer must hold before any is replayed."""
         return max(1, math.ceil(self.minimum_fill * self.buffer_size))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MetaGradientConfig:
-    """Learning the objective by gradients through the agents' updates (section 3.4 of the design)."""
+    """Learning the objective by gradients through the agents' updates."""
 
     lanes: PositiveInt = 512
     """Agents that live side by side (GROOVE's code: 512)."""
@@ -185,13 +185,13 @@ class CheckpointConfig:
     """When the state of a run is saved."""
 
     every: PositiveInt = 20
-    """Generations between two checkpoints; those whose number it divides."""
+    """Generations between two checkpoints, counted from the start of the run."""
     minutes: PositiveFloat | None = 10.0
-    """Also when this many minutes have passed since the last checkpoint; None: by generations alone. What a
-    `kill -9` costs is bounded by it where generations are long."""
+    """Also when this many minutes have passed since the last checkpoint; None: by generations alone. It
+    limits what a `kill -9` costs where generations are long."""
     keep: Annotated[int, Field(ge=2)] = 3
     """Newest checkpoints kept; one is always spare in case the newest is damaged. The best by held-out
-    fitness stays besides."""
+    fitness is kept as well."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -199,15 +199,15 @@ class HeldOutConfig:
     """Evaluation of the current objective on levels that are held out from training."""
 
     every: NonNegativeInt = 0
-    """Generations between two evaluations; those whose number it divides. 0: none."""
+    """Generations between two evaluations, counted from the start of the run. 0: none."""
     levels: PositiveInt = 64
     """Levels, per environment: an agent's whole lifetime each. The same in every evaluation and run."""
     on_divergence: Literal["warn", "reduce", "stop"] = "warn"
     """What happens when held-out fitness has fallen (see `drop`, `patience`): a line says so; or also sigma
     and learning rate are halved; or the run stops with exit status 3."""
     drop: Fraction = 0.5
-    """Share of what was gained between the first and the best evaluation that must be lost for held-out
-    fitness to have fallen; two standard errors of the best one at least."""
+    """Held-out fitness has fallen when this share of the gain from the first to the best evaluation is lost,
+    and at least two standard errors of the best one."""
     patience: PositiveInt = 3
     """Evaluations in a row that must have fallen before anything happens."""
 
@@ -267,10 +267,10 @@ class RunConfig:
     block_size: PositiveInt = 1
     """Lanes that run side by side on a device. It decides results to the last bit and speed (small blocks
     stay in cache): on a CPU 1 is fastest with 64 workers, 4 to 8 with 16. A GPU works on one block at a time,
-    so give each the lanes over the number of GPUs (not measured)."""
+    so give each GPU all its lanes as one block."""
     devices: PositiveInt | None = None
-    """Devices to use (default: all; on a CPU one per core). Results do not depend on it, but for rounding
-    between one and several accelerators with meta-gradients."""
+    """Devices to use (default: all; on a CPU one per core). Results do not depend on it, except for
+    rounding between one and several accelerators with meta-gradients."""
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
     """Checkpoints."""
     held_out: HeldOutConfig = dataclasses.field(default_factory=HeldOutConfig)
@@ -329,7 +329,7 @@ class RunConfig:
 
 
 NOT_IDENTITY = ("preset", "generations", "devices", "checkpoint", "logging")
-"""What may change when a run resumes: how long, on what and how it is watched."""
+"""Fields that may change when a run resumes: its length, its devices, and how it is watched."""
 
 
 def to_json(config: RunConfig) -> dict[str, Any]:
@@ -340,9 +340,9 @@ def to_json(config: RunConfig) -> dict[str, Any]:
 def identity(config: RunConfig) -> dict[str, Any]:
     """What decides a run's results, and so must not change when it resumes."""
     document = {name: value for name, value in to_json(config).items() if name not in NOT_IDENTITY}
-    del document["curriculum"]["gallery"]  # a way to watch
+    del document["curriculum"]["gallery"]  # only shows the run
     if not config.held_out.reduces:
-        # Only looked at. What is compared with earlier evaluations must be of the same levels.
+        # Evaluations do not change the run; to be comparable with earlier ones, they need the same levels.
         document["held_out"] = {"levels": config.held_out.levels, "on_divergence": "not reduce"}
     return document
 

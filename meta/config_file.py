@@ -1,6 +1,6 @@
-"""Configurations as TOML files: any part of one, over a preset; a preset of one's own is such a file.
+"""Configurations as TOML files: any part of one, over a preset. Such a file is a preset of your own.
 
-    preset = "lpo-cpu"         # what the file does not say is as in this preset
+    preset = "lpo-cpu"         # fields that the file does not set are as in this preset
     plugins = ["my_module"]    # imported first, as with --plugin
     generations = 200
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rl_discovery.meta.config import RunConfig
 
 DEFAULT_PRESET = "ta-lpg-cpu"
-"""What a configuration begins with where no preset is named."""
+"""The preset where none is named."""
 
 NONE = "none"
 
@@ -61,7 +61,7 @@ class ConfigFile:
             kind = objective.get("kind") if isinstance(objective, dict) else None
             if isinstance(kind, str):
                 document["objective"] = objective_to_json(of_kind(base.objective, kind))
-        except ValueError as error:  # so are all that say what is impossible
+        except ValueError as error:  # all refusals are ValueErrors
             raise self._refusal(error) from None
         self.merge(document)
         try:
@@ -70,10 +70,10 @@ class ConfigFile:
             raise self._refusal(error) from None
 
     def merge(self, document: dict[str, Any]) -> None:
-        """Sets the fields in a nested document that has all there are.
+        """Sets the fields in a nested document that has every field of a configuration.
 
         Raises:
-            ConfigError: the file has others; it names the first.
+            ConfigError: the file has a field that does not exist; it names the first.
         """
         try:
             self._merge(document, self.fields, "")
@@ -102,16 +102,16 @@ def read(path: Path) -> ConfigFile:
     """Reads a file.
 
     Raises:
-        ConfigError: it cannot be read, is no TOML, or `preset` or `plugins` are none.
+        ConfigError: it cannot be read, is not TOML, or `preset` or `plugins` are not of the right type.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; --config takes a TOML file") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{path} is no TOML file: it is not UTF-8 text") from None
+        raise ConfigError(f"{path} is not a TOML file: it is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is no TOML file: {one_line(str(error))}") from None
+        raise ConfigError(f"{path} is not a TOML file: {one_line(str(error))}") from None
     preset, plugins = document.pop("preset", None), document.pop("plugins", [])
     if preset is not None and not isinstance(preset, str):
         raise ConfigError(f"{path}: preset: it must be one of `rl-discovery list presets`, not {preset!r}")
@@ -130,7 +130,7 @@ def preset_of(file: ConfigFile | None, asked: str | None) -> str | None:
         return asked
     if asked not in (None, file.preset):
         raise ConfigError(
-            f"{file.path} is over the preset {file.preset!r}, not {asked!r}: leave --preset out, "
+            f"{file.path} is based on the preset {file.preset!r}, not {asked!r}: leave --preset out, "
             "or the file's `preset`"
         )
     return file.preset
@@ -171,7 +171,7 @@ def to_toml(config: "RunConfig") -> str:
 
 
 def _without_null(document: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """The document without fields that have no value there either, and with "none" for the others."""
+    """The document without fields that are null in it and in `over`, with "none" for the other null ones."""
     fields: dict[str, Any] = {}
     for name, value in document.items():
         below = over.get(name)

@@ -15,7 +15,7 @@ POSITIVE = (
     *("workers", "rollout_steps", "epochs", "minibatches"),
     *("policy_learning_rate", "head_learning_rate", "max_grad_norm", "adam_epsilon"),
 )
-"""Numbers of an agent that are refused here, with the place of the environment in their names."""
+"""Fields of an agent that must be positive. They are checked here so that errors name the environment."""
 
 RESIDUAL_ONLY = ("schedule_discount", "discount", "gae_lambda", "entropy_coef", "value_coef", "clip")
 """Settings of LPG that its form `free` does not read."""
@@ -55,13 +55,13 @@ def check(config: "RunConfig") -> None:
 
 
 def _refuse_unused(config: "RunConfig") -> None:
-    """Settings that somebody would count on and that nothing in the run would read.
+    """Refuses settings that a user would rely on and that nothing in the run would read.
 
-    What another trainer leaves unread of a preset is no reason to refuse it.
+    Fields of a preset that the chosen trainer does not read are not refused for that.
     """
     es, settings = config.es, config.objective
     rule = settings.rule()
-    # Name, value, default, whether it is read, and where it would be.
+    # Name, value, default, whether it is read, and the condition for that.
     cases: list[tuple[str, Any, Any, bool, str]] = [
         ("es.average_decay", es.average_decay, None, config.trainer == "es", "trainer is es"),
         ("fitness", config.fitness, type(config).fitness, config.trainer == "es", "trainer is es"),
@@ -73,7 +73,7 @@ def _refuse_unused(config: "RunConfig") -> None:
             "trainer is es",
         ),
     ]
-    # Names of the objective's settings, whether they are read, and where they would be.
+    # Names of the objective's settings, whether they are read, and the condition for that.
     of_rule: list[tuple[tuple[str, ...], bool, str]] = []
     if rule is LPG:
         of_rule.append((RESIDUAL_ONLY, settings.form == "a2c_residual", "objective.form is a2c_residual"))

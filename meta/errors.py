@@ -14,4 +14,4 @@ class LeaderError(RuntimeError):
 
 
 class DivergedError(RuntimeError):
-    """A run cannot go on: nothing finite to learn from, or held-out fitness fell and was to stop it."""
+    """A run cannot go on: nothing finite to learn from, or held-out fitness fell and is set to stop it."""

@@ -65,7 +65,7 @@ class _HeldOutLevels:
 def held_out_levels(distribution: LevelDistribution, key: Key[Array, ""], count: int) -> Level:
     """Held-out levels, with horizons that are spread evenly on a log scale over the run's range.
 
-    Level i, but for its horizon, depends on the key and i alone. If a distribution has few levels (a named
+    Level i, except for its horizon, depends only on the key and i. If a distribution has few levels (a named
     environment has one), they occur in training too, and only the random numbers are held out.
     """
     levels = jax.vmap(distribution.sample)(keys_of(jax.random.fold_in(key, LEVELS), count))

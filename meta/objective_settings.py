@@ -1,8 +1,8 @@
-"""An objective in a configuration: its kind and the fields of the rule itself, declared there alone.
+"""An objective in a configuration: its kind, and the fields of its rule, which only the rule declares.
 
-`objective_settings(LPG, width=8)` has a field for each of the rule's, and `kind`, the name that the rule goes
-by with these settings. Flags (`--objective.clip 0.3`), config.json and the card of an exported file have
-these fields. Only the range of horizons that a rule knows may be None, which is that of the levels.
+`objective_settings(LPG, width=8)` has every field of the rule, and `kind`, the rule's name with these
+settings. Flags (`--objective.clip 0.3`), config.json and the card of an exported file have these fields. Only
+the range of horizons may be None: then it is that of the levels.
 """
 
 import contextlib
@@ -38,14 +38,14 @@ class ObjectiveSettings:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     kind: str
-    """One of `list objectives`: what is searched, and whose settings follow."""
+    """One of `list objectives`: what is searched. The other settings are its fields."""
 
     if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any: ...
 
     def __post_init__(self) -> None:
-        with contextlib.suppress(ConfigError):  # which `RunConfig.build_objective` tells
+        with contextlib.suppress(ConfigError):  # `RunConfig.build_objective` reports it
             object.__setattr__(self, "kind", self.build().name)
 
     @classmethod
@@ -59,7 +59,7 @@ class ObjectiveSettings:
         return tuple(field.name for field in dataclasses.fields(cls) if field.name != "kind")
 
     def build(self) -> Objective:
-        """The rule, which knows the default range of horizons where none is set.
+        """The rule; where no range of horizons is set, it has its default one.
 
         Raises:
             ConfigError: the rule refuses its settings.
@@ -95,7 +95,7 @@ def objective_settings(rule: str | type[Objective], **fields: Any) -> ObjectiveS
 
     Args:
         rule: its class, or one of `list objectives`.
-        fields: of the rule; the others are as the class or the name has them.
+        fields: of the rule; the others have the defaults of the class or the name.
 
     Raises:
         UnknownNameError, BrokenPluginError: no such name, or one that cannot be used.
@@ -108,10 +108,10 @@ def objective_settings(rule: str | type[Objective], **fields: Any) -> ObjectiveS
 
 
 def of_kind(settings: ObjectiveSettings, kind: str) -> ObjectiveSettings:
-    """The settings as those of another kind.
+    """The settings, changed to another kind.
 
-    Of the same rule, as with ta-lpo for lpo, only what the two names differ by changes; another rule begins
-    with its own defaults.
+    If both names belong to the same rule, as lpo and ta-lpo do, only the fields in which the names differ
+    change. Another rule starts with its own defaults.
     """
     cls, values = _defaults(kind)
     if cls is not type(settings) or settings.kind not in RULES:
@@ -121,7 +121,7 @@ def of_kind(settings: ObjectiveSettings, kind: str) -> ObjectiveSettings:
 
 
 def from_json(document: Any) -> ObjectiveSettings:
-    """Settings from JSON values; a field that is left out is as the kind has it.
+    """Settings from JSON values; a field that is left out has the kind's default.
 
     Raises:
         pydantic.ValidationError: impossible values.
@@ -157,7 +157,7 @@ def rule_name(cls: type[ObjectiveSettings]) -> str:
 
 
 def field_docs(rule: type[Any]) -> dict[str, str]:
-    """What the docstrings of a rule and its bases say of their fields ("Attributes:"), by name."""
+    """Descriptions of a rule's fields by name, from its docstring and those of its bases ("Attributes:")."""
     found: dict[str, str] = {}
     for cls in reversed(rule.__mro__):
         _, _, section = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:\n")
@@ -173,7 +173,7 @@ def _defaults(rule: str | type[Objective]) -> tuple[type[ObjectiveSettings], dic
     if not dataclasses.is_dataclass(type(made)):
         raise ConfigError(f"objective.kind {rule}: a rule must be a dataclass, whose fields are its settings")
     if isinstance(rule, str) and made.name not in RULES:
-        raise UnknownNameError("objective", made.name, RULES, "objectives", f"; {rule} calls itself so")
+        raise UnknownNameError("objective", made.name, RULES, "objectives", f"; {rule} has this name")
     cls = settings_class(type(made))
     unset = HORIZONS if isinstance(made, Scheduled) else {}
     return cls, {name: None if name in unset else getattr(made, name) for name in cls.names()}
@@ -184,7 +184,7 @@ def settings_class(rule: type[Objective]) -> type[ObjectiveSettings]:
     """The settings of a rule as a dataclass, made of the rule's own fields."""
     hints, scheduled = get_type_hints(rule, include_extras=True), issubclass(rule, Scheduled)
     fields: list[Any] = []
-    for field in dataclasses.fields(rule):  # type: ignore[arg-type]  # what is no dataclass was refused
+    for field in dataclasses.fields(rule):  # type: ignore[arg-type]  # others were refused before
         if scheduled and field.name in HORIZONS:
             fields.append((field.name, HORIZONS[field.name], dataclasses.field(default=None)))
         elif field.init:

@@ -284,7 +284,7 @@ class LivingLanes:
         flat = jax.vmap(lambda tree: ravel_pytree(tree)[0])(gradients)
         sound = jnp.all(jnp.isfinite(flat), axis=1)
         total = jnp.sum(jnp.where(sound[:, None], flat, 0.0), axis=0)
-        # 3. Evaluate agents whose lifetime ends. An agent of NaNs cannot learn any more and ends here, too.
+        # 3. Evaluate agents whose lifetime ends. An agent with NaN parameters cannot learn and ends, too.
         done = jnp.where(sound, jnp.minimum(progress.done + self.config.updates, horizon), horizon)
         finished = done >= horizon
         evaluate = functools.partial(

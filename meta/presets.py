@@ -36,8 +36,9 @@ class Preset:
 # what it costs there has not been measured.
 _TA_LPG = RunConfig(es=EvolutionConfig(adam_b1=0.99, initial_mean="zeros"))
 
-# Chosen by measurement (docs/studies): a narrow GRU and few workers buy generations; pihat of deviation 1 and
-# a learned step size are worth more than ten times the budget; the step sizes are those of a tuned A2C.
+# Chosen by measurement (docs/studies): a narrow GRU and few workers allow more generations; pihat of
+# deviation 1 and a learned step size are worth more than ten times the budget; the step sizes are those of a
+# tuned A2C.
 _TA_LPG_CPU = RunConfig(
     preset="ta-lpg-cpu",
     generations=13_200,
@@ -67,7 +68,7 @@ _TA_LPG_A2C_CPU = dataclasses.replace(
     es=dataclasses.replace(_TA_LPG_CPU.es, pairs=64),
 )
 
-# Nothing but a schedule: ten numbers.
+# Only a schedule: ten parameters.
 _TA_A2C_CPU = dataclasses.replace(
     _TA_LPG_A2C_CPU, preset="ta-a2c-cpu", generations=330, objective=objective_settings(A2C, schedule=True)
 )
@@ -98,7 +99,7 @@ _META_GRADIENT_CPU = dataclasses.replace(
     held_out=HeldOutConfig(every=500),
 )
 
-# First gradients, which find the way soon, then evolution, which does not stop where they do.
+# Meta-gradients first, which improve quickly, then evolution, which goes on improving where they stop.
 _TA_META_GRADIENT_CPU = dataclasses.replace(
     _META_GRADIENT_CPU,
     preset="ta-lpg-meta-gradient-cpu",
@@ -154,11 +155,11 @@ _LPO = RunConfig(
     checkpoint=CheckpointConfig(every=1),
 )
 
-# Ours: tabular gridworlds, where a PPO agent makes hundreds of thousands of steps a second, and lifetimes
-# short enough for PPO's clip to be in the way. Over longer ones drifts differ by less than noise, over
-# shorter ones evolution pays for the first updates with the later ones (docs/performance.md). Groups of 8
-# candidates meet a level, because levels differ more than candidates do. With the paper's width, sigma and
-# step size so few and noisy generations walk away from PPO at random.
+# Ours: tabular gridworlds, where a PPO agent makes hundreds of thousands of steps a second, and lifetimes so
+# short that PPO's clip limits it. Over longer ones drifts differ by less than noise; over shorter ones gains
+# over the first updates come at the expense of later ones (docs/performance.md). Groups of 8 candidates meet
+# a level, because levels differ more than candidates do. With the paper's width, sigma and step size, so few
+# and noisy generations move away from PPO at random.
 _DRIFTS_CPU = dataclasses.replace(
     _LPO,
     generations=600,
@@ -180,7 +181,7 @@ _DRIFTS_CPU = dataclasses.replace(
 )
 
 # A drift that does not know how long an agent will live is no better than PPO over 10 to 100 updates at once.
-# So it has one horizon, as in the paper, and lives that cost a quarter pay for four times the candidates.
+# So it has one horizon, as in the paper. Lifetimes at a quarter of the cost allow four times the candidates.
 _LPO_CPU = dataclasses.replace(
     _DRIFTS_CPU,
     preset="lpo-cpu",
@@ -199,7 +200,7 @@ def _aware(config: RunConfig, name: str, **inputs: Any) -> RunConfig:
     return dataclasses.replace(config, preset=name, objective=objective)
 
 
-# Nothing but a schedule: twenty numbers.
+# Only a schedule: twenty parameters.
 _TA_PPO_CPU = dataclasses.replace(
     _DRIFTS_CPU,
     preset="ta-ppo-cpu",
@@ -209,8 +210,8 @@ _TA_PPO_CPU = dataclasses.replace(
     levels=LevelsConfig(distribution="all_vrandlife"),
 )
 
-# A third of the candidates each: what suits tables only does not win. Gridworlds live as in ta-lpo-cpu, the
-# others for about 50,000 steps.
+# Each environment has a third of the candidates, so that a drift that suits only tables does not win. Agents
+# live on gridworlds as in ta-lpo-cpu, on the others for about 50,000 steps.
 _LPO_MANY_CPU = dataclasses.replace(
     _DRIFTS_CPU,
     preset="lpo-many-cpu",
@@ -230,6 +231,93 @@ _LPO_MANY_CPU = dataclasses.replace(
     ),
 )
 
+# One setting of agents for all tasks but tables, so that nothing is tuned for one of them: small rollouts, for
+# many updates in little time.
+_SMALL_PPO = AgentConfig(
+    network="mlp",
+    hidden=(64, 64),
+    activation="tanh",
+    optimiser="adam",
+    policy_learning_rate=1e-3,
+    head_learning_rate=1e-3,
+    adam_epsilon=1e-5,
+    clip_together=True,
+    anneal=True,
+    epochs=4,
+    minibatches=4,
+    scale_observations=True,
+    scale_rewards=True,
+    workers=8,
+    rollout_steps=64,
+)
+
+
+def _also(
+    agent: AgentConfig, horizons: tuple[int, int], blocks: dict[str, int]
+) -> tuple[EnvironmentConfig, ...]:
+    """More environments, named with their block sizes; gridworlds are seen as planes."""
+    low, high = horizons
+    return tuple(
+        EnvironmentConfig(
+            levels=LevelsConfig(
+                distribution=name,
+                horizon=low,
+                longest_horizon=high,
+                observation="planes" if name.startswith("all") else None,
+            ),
+            agent=agent,
+            block_size=size,
+        )
+        for name, size in blocks.items()
+    )
+
+
+# What seven kinds of tasks agree on, over lifetimes of a factor of 30.
+_TA_PPO_MANY_CPU = dataclasses.replace(
+    _TA_PPO_CPU,
+    preset="ta-ppo-many-cpu",
+    generations=250,
+    es=dataclasses.replace(_TA_PPO_CPU.es, pairs=56),
+    levels=LevelsConfig(distribution="all_vrandlife", horizon=8, longest_horizon=240),
+    held_out=HeldOutConfig(every=50, levels=16),
+    also=_also(
+        _SMALL_PPO,
+        (8, 240),
+        {
+            "all_vrandlife": 4,
+            "chain/state_distraction": 4,
+            "CartPole-v1": 4,
+            "Acrobot-v1": 4,
+            "Pendulum-v1": 4,
+            "brax/inverted_pendulum": 4,
+        },
+    ),
+)
+
+# Five kinds of tasks, and agents that differ by the scale of their rewards and steps: what is learned must not
+# hang on either.
+_TA_LPG_MANY_CPU = dataclasses.replace(
+    _TA_LPG_A2C_CPU,
+    preset="ta-lpg-many-cpu",
+    generations=2_000,
+    agent=dataclasses.replace(_TA_LPG_A2C_CPU.agent, reward_range=10.0, step_range=4.0),
+    es=dataclasses.replace(_TA_LPG_A2C_CPU.es, pairs=60),
+    also=_also(
+        AgentConfig(
+            network="mlp",
+            hidden=(64, 64),
+            optimiser="adam",
+            policy_learning_rate=1e-3,
+            head_learning_rate=1e-3,
+            reward_range=10.0,
+            step_range=4.0,
+            workers=16,
+        ),
+        (10, 250),
+        {"all_vrandlife": 8, "chain/state_distraction": 8, "CartPole-v1": 8, "Acrobot-v1": 8},
+    ),
+)
+
 _TA_LPO_HORIZONS = dataclasses.replace(
     _aware(_LPO, "ta-lpo-horizons", horizon_inputs=True, longest_horizon=1220),
     es=dataclasses.replace(_LPO.es, group_size=16),
@@ -241,7 +329,7 @@ _QUICKSTART = dataclasses.replace(
     _TA_LPG_A2C_CPU,
     preset="quickstart",
     generations=66,
-    # So short a run stops while it still gains: its rate falls by a third.
+    # So short a run ends while it is still improving: its learning rate falls by a third.
     es=dataclasses.replace(
         _TA_LPG_A2C_CPU.es,
         learning_rate_schedule="exponential",
@@ -259,7 +347,7 @@ PRESETS = Registry(
     {
         "quickstart": Preset(
             _QUICKSTART,
-            "TA-LPG from A2C on, ahead of A2C after 2 to 4 minutes on 2 CPU cores; what `make discover` runs",
+            "TA-LPG from A2C, ahead of A2C after 2 to 4 minutes on 2 CPU cores; what `make discover` runs",
         ),
         "ta-lpg-cpu": Preset(
             _TA_LPG_CPU,
@@ -278,6 +366,14 @@ PRESETS = Registry(
         ),
         "ta-ppo-cpu": Preset(
             _TA_PPO_CPU, "PPO with a learned schedule of step size, entropy bonus and clip, on 2 CPU cores"
+        ),
+        "ta-ppo-many-cpu": Preset(
+            _TA_PPO_MANY_CPU,
+            "PPO with a learned schedule, evolved on gridworlds, chains, classic control and Brax at once",
+        ),
+        "ta-lpg-many-cpu": Preset(
+            _TA_LPG_MANY_CPU,
+            "ta-lpg-a2c-cpu on gridworlds, chains, CartPole and Acrobot at once, agents of any scale",
         ),
         "ta-lpg-meta-gradient-cpu": Preset(
             _TA_META_GRADIENT_CPU, "TA-LPG by meta-gradients: the first stage of ta-lpg-two-stage-cpu"

@@ -50,7 +50,7 @@ class Scale:
 
     @property
     def exists(self) -> Bool[Array, "*levels"]:
-        """Whether optimal and random return differ enough to measure by."""
+        """Whether optimal and random return differ enough for a scale."""
         return self.optimal - self.random > MIN_SPAN  # False for NaN
 
     def score(self, returns: Float[Array, "*levels"]) -> Float[Array, "*levels"]:

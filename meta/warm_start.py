@@ -1,7 +1,7 @@
 """Warm start: meta-training that begins at another objective's meta-parameters.
 
-What fits is taken as it is. A rule that lacks only horizon inputs, or a schedule, of the one that is trained
-is widened with zeros, so that it does at first what it did before.
+Meta-parameters that fit are used unchanged. Where the other rule lacks only horizon inputs or a schedule, its
+meta-parameters are extended with zeros, so that at first it behaves as before.
 """
 
 import dataclasses
@@ -18,21 +18,21 @@ from rl_discovery.discovery.types import MetaParams
 from rl_discovery.meta.errors import ConfigError
 
 PRESET = "preset:"
-"""What `start_from` begins with where it names a run that is to be made first."""
+"""Prefix of a `start_from` that names a preset to be run first."""
 
 START = "start"
 """Folder of that run in the run directory."""
 
 WIDENED = {"horizon_inputs": False, "progress_inputs": False, "schedule": False, "schedule_discount": False}
-"""Settings that the other rule may lack, and what they are without: zeros stand for what they add."""
+"""Settings that the other rule may lack, with their values there; the meta-parameters that they add are 0."""
 
 FREE = ("encoding", "shortest_horizon", "longest_horizon", "precision")
-"""Settings that change no tensor; `encoding` and the range only where the other rule reads the horizon
+"""Settings that change no tensor. `encoding` and the range matter only where the other rule reads the horizon
 too."""
 
 
 def first_stage(name: str | None) -> str | None:
-    """The preset that `start_from` says is run first; None where it names an objective."""
+    """The preset that `start_from` names to be run first; None where it names an objective."""
     return name.removeprefix(PRESET) if name is not None and name.startswith(PRESET) else None
 
 
@@ -59,10 +59,10 @@ def starting_point(name: str | Path, rule: Objective) -> MetaParams:
 
 
 def fitted(found: TrainedObjective, rule: Objective, name: str) -> MetaParams:
-    """The meta-parameters of `found` as ones of `rule`; what `rule` has besides is 0.
+    """The meta-parameters of `found` as ones of `rule`; those that only `rule` has are 0.
 
     Raises:
-        ConfigError: they do not fit; `name` is what the other is called.
+        ConfigError: they do not fit; the message calls the other objective `name`.
     """
     if not jax.tree.leaves(found.meta_params):
         raise ConfigError(
@@ -82,7 +82,7 @@ def fitted(found: TrainedObjective, rule: Objective, name: str) -> MetaParams:
 
 
 def _differences(old: Any, new: Any) -> list[str]:
-    """Settings in which two rules of a kind differ so that tensors of the one mean nothing to the other."""
+    """Differences between two rules of a kind that make the tensors of the one useless for the other."""
     before, after = dataclasses.asdict(old), dataclasses.asdict(new)
     reads = any(before.get(name) for name in WIDENED)
     differ = []

@@ -21,8 +21,8 @@ from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.schedule import Scheduled, furthest_horizons
 from rl_discovery.discovery.sharding import make_mesh
 from rl_discovery.envs import suites
+from rl_discovery.evaluation import tuning
 from rl_discovery.evaluation.analysis.schedule import draw_factors
-from rl_discovery.evaluation.tuning import tunable
 from rl_discovery.scripts import output
 from rl_discovery.scripts.arguments import UsageError, check_devices
 from rl_discovery.scripts.evaluate_arguments import parse_arguments
@@ -44,7 +44,8 @@ def main(argv: Sequence[str]) -> int:
     console = output.messages()
     with output.only_json():
         objectives, baselines = load(arguments.objectives, arguments.baselines)
-        tune = _to_tune(objectives) if arguments.tune else []
+        grid = tuning.STEP_SIZES if arguments.tune_step_size else tuning.GRID
+        tune = _to_tune(objectives, grid) if arguments.tune or arguments.tune_step_size else []
         # Results of several objectives belong to none of them.
         paths = [find_path(name) for name in arguments.objectives]
         runs = [path for path in paths if path is not None and path.is_dir()]
@@ -61,8 +62,10 @@ def main(argv: Sequence[str]) -> int:
                 mesh=make_mesh(arguments.devices),
                 baselines=baselines,
                 tune=tune,
+                grid=grid,
                 workers=arguments.workers
                 or {suite.name: evaluation.trained_workers(objectives.values(), suite) for suite in chosen},
+                hidden=arguments.hidden,
                 block_size=arguments.block_size,
                 points=arguments.curve_points or evaluation.CURVE_POINTS,
                 store=evaluation.Store(None if arguments.no_cache else evaluation.default_folder()),
@@ -86,10 +89,12 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _to_tune(objectives: Mapping[str, TrainedObjective]) -> list[str]:
-    labels = [label for label, objective in objectives.items() if tunable(objective)]
-    if not labels:
+def _to_tune(objectives: Mapping[str, TrainedObjective], grid: Sequence[tuning.Settings]) -> list[str]:
+    labels = [label for label, objective in objectives.items() if tuning.tunable(objective, grid)]
+    if not labels and grid is tuning.GRID:
         raise UsageError("--tune: none of these objectives is hand-written and has an entropy bonus")
+    if not labels:
+        raise UsageError("--tune-step-size: none of these objectives has a step size")
     return labels
 
 

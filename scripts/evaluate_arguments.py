@@ -40,7 +40,11 @@ class Arguments:
     """Objectives to compare with, named as OBJECTIVE is."""
 
     tune: bool = False
-    """First choose the best of nine settings for each hand-written objective (step size, entropy bonus)."""
+    """First choose the best of 18 settings (step size, entropy bonus, gamma) for each hand-written
+    objective."""
+
+    tune_step_size: bool = False
+    """First choose the best of five step sizes for each objective, learned ones too."""
 
     levels: int | None = None
     """Levels drawn from each level distribution (default: the suite's own number)."""
@@ -48,6 +52,9 @@ class Arguments:
     workers: int | None = None
     """Workers (copies of the environment) per agent. Default: the published number on control suites;
     elsewhere the number that the first evolved objective was trained with."""
+
+    hidden: tuple[int, ...] = ()
+    """Widths of the hidden layers of agents with an MLP (default: those of the environment and rule)."""
 
     block_size: int | None = None
     """Agents trained side by side on a device (default: as many as have 128 workers together; a GPU needs
@@ -81,6 +88,10 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
         raise UsageError("which objective? (`rl-discovery evaluate --help` says what can be named)")
     check_positive(arguments, "seeds", "levels", "workers", "block_size", "curve_points", "devices")
     check_horizons(arguments.horizons)
+    if arguments.tune and arguments.tune_step_size:
+        raise UsageError("--tune and --tune-step-size are two searches: give one of them")
+    if arguments.hidden and min(arguments.hidden) < 1:
+        raise UsageError(f"--hidden must be positive, not {min(arguments.hidden)}")
     for name in arguments.suite:
         index.check_suite(name)
     for name in (*arguments.objectives, *arguments.baselines):

@@ -64,7 +64,7 @@ class Injection:
         patch: Python code that puts it in.
         promise: how the run ought to end.
         status: exit status that the command ought to have.
-        hits_scores: whether it changes which levels are replayed, and no candidate.
+        hits_scores: whether it affects which levels are replayed, and no candidate.
     """
 
     patch: str

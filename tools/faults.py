@@ -28,13 +28,13 @@ from tools.fault_runs import (
 )
 
 EARLY = 0.5
-"""Share of the kills that fall between the start and the first new generation; the others come after it."""
+"""Share of the kills between the start and the first new generation; the others come after it."""
 
 LATE_SECONDS = 1.5
 """How many seconds after the first new generation a later kill falls, at most."""
 
 TERMINATIONS = 5
-"""The campaign sends one SIGTERM for so many kills."""
+"""The campaign sends one SIGTERM for this many kills."""
 
 
 def kills(campaign: Campaign) -> Iterator[Finding]:
@@ -58,7 +58,7 @@ def terminations(campaign: Campaign) -> Iterator[Finding]:
 
 
 def _repeated_signals(campaign: Campaign, number: signal.Signals, times: int, promise: str) -> Finding:
-    """Sends a signal `times` times at random moments; a run that ends before is compared and begun anew."""
+    """Sends a signal `times` times at random moments; a run that ends before is compared and restarted."""
     fault = f"{'kill -9' if number == signal.SIGKILL else number.name} at random moments"
     run_dir, done, runs = campaign.folder / number.name, 0, 1
     start_up, longest = 6.0, 0.0
@@ -91,7 +91,7 @@ def _repeated_signals(campaign: Campaign, number: signal.Signals, times: int, pr
 
 
 def complaint_of(number: signal.Signals, status: int, line: str, run_dir: Path) -> str | None:
-    """What is wrong with the end of a run, after a signal or of itself; None where nothing is."""
+    """What is wrong with the end of a run, with or without a signal; None where nothing is."""
     if status == 0 or number == signal.SIGKILL == -status:
         return None
     # Before Python is up the signal itself ends the process; a shell reports that as 128 + number.
@@ -136,7 +136,7 @@ def damaged_checkpoints(campaign: Campaign) -> Iterator[Finding]:
 
 
 def truncate(campaign: Campaign, path: Path) -> None:
-    """Cuts a file off somewhere."""
+    """Truncates a file at a random place."""
     size = path.stat().st_size
     os.truncate(path, campaign.random.randrange(size))
 

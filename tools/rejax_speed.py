@@ -2,8 +2,8 @@
 
     python -m tools.rejax_speed
 
-rejax 0.1.3 wants gymnax 0.0.9 and so cannot share our environment: this makes a second one (a gigabyte) and
-times both sides one after the other, each with its environment in a process of its own. Counted are
+rejax 0.1.3 needs gymnax 0.0.9 and so cannot share our environment: this makes a second one (a gigabyte) and
+times both sides one after the other, each with its environment in a process of its own. The result is
 training steps over the time of training, without compiling and without evaluations. The figures are
 in docs/performance.md.
 """
@@ -215,7 +215,7 @@ def _our_training(task: dict[str, Any]) -> Any:
     learner = make_learner(env, level, config, PPO())
     agents = task["agents"]
     mesh = make_mesh(min(agents, len(jax.devices())))
-    # As in evaluation, but for no lanes of padding.
+    # As in evaluation, but without lanes of padding.
     size = min(default_block_size(config), agents // mesh.size)
 
     def block(key: Any, lanes: Any) -> Any:

@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
     if not 0 < arguments.every <= 60 * arguments.warm_up < 60 * arguments.minutes:
         raise UsageError("--every, --warm-up and --minutes must be above 0, each longer than the last")
     if arguments.run_dir.exists():
-        raise UsageError(f"{arguments.run_dir} exists: a soak begins with a run of its own")
+        raise UsageError(f"{arguments.run_dir} exists: a soak starts a new run")
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(
             [*child.COMMAND, "meta-train", *FLAGS, "--run-dir", str(arguments.run_dir)],

@@ -1,7 +1,7 @@
-"""Counts what crosses devices, from the compiled program: collectives and their bytes.
+"""Counts what is sent between devices, from the compiled program: collectives and their bytes.
 
 `python -m tools.traffic --preset ta-lpg-cpu --devices 8` counts those of one generation. docs/scaling.md
-builds its cost model on that, and a test holds it against what a generation must send.
+builds its cost model on that, and a test compares it with what a generation must send.
 """
 
 import argparse

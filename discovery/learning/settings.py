@@ -18,7 +18,7 @@ TABLES = AgentConfig()
 """Tabular agents (LPG paper, table 4)."""
 
 SMALL_MLP = AgentConfig(network="mlp", optimiser="adam", policy_learning_rate=1e-3, head_learning_rate=1e-3)
-"""All other agents of rules that update once per rollout (DESIGN 3.6: MLP(32), Adam 1e-3)."""
+"""All other agents of rules that update once per rollout."""
 
 
 def _ppo(learning_rate: float, **changes: Any) -> AgentConfig:

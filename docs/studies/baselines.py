@@ -1,4 +1,4 @@
-"""Whether the hand-written baselines reach the published figures, with seeds, intervals and learning curves.
+"""Do the hand-written baselines reach the published figures? With seeds, intervals and learning curves.
 
 Agents are trained one per core, each in a process of its own, on gymnax or on Brax; on Brax beside rejax
 with the same settings. Finished agents are kept: stop and start the script as you like.
@@ -69,7 +69,7 @@ class Job:
 
 
 def main() -> None:
-    """Trains who is missing, then writes the table and the figure."""
+    """Trains the agents that are missing, then writes the table and the figure."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -84,7 +84,7 @@ def main() -> None:
         help="hand-written objectives (default: ppo)",
     )
     parser.add_argument("--seeds", type=int, default=5, help="agents of each rule (default: 5)")
-    parser.add_argument("--share", type=float, default=1.0, help="of the step budgets (default: 1)")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the step budgets (default: 1)")
     parser.add_argument("--rejax-env", type=Path, help="rejax's environment (tools.rejax_speed makes it)")
     arguments = parser.parse_args()
     budgets = BUDGETS[arguments.suite]
@@ -147,10 +147,10 @@ def run(job: Job, folder: Path, rejax_env: Path | None, free: queue.Queue[int]) 
 
 
 def settings_for_rejax(job: Job) -> dict[str, Any]:
-    """Ours, in rejax's words.
+    """Our settings in rejax's terms.
 
-    What cannot be said in them: it clips every entry of a gradient where we clip the norm, takes a time
-    limit for a terminal state, and begins each episode anew.
+    Some differences remain: rejax clips every entry of a gradient where we clip the norm, treats a time limit
+    as a terminal state, and begins each episode in a new initial state.
     """
     from rl_discovery import envs
     from rl_discovery.discovery.learning.settings import default_config
@@ -181,7 +181,7 @@ def settings_for_rejax(job: Job) -> dict[str, Any]:
 
 
 def _plan(job: Job, steps_per_update: int) -> tuple[int, int]:
-    """Updates between evaluations and how many of these there are: rejax has them at equal distances only."""
+    """Updates between evaluations, and the number of evaluations; rejax has them at equal distances only."""
     evaluations = EVALUATIONS["brax" if job.environment.startswith("brax/") else "gymnax"]
     updates = job.env_steps // steps_per_update
     between = max(1, updates // evaluations)
@@ -205,7 +205,7 @@ def train_ours(job: Job) -> dict[str, list[float]]:
 
 
 def train_rejax(job: Job, settings: dict[str, Any]) -> dict[str, list[float]]:
-    """The same of one of rejax's, as many episodes per evaluation as ours."""
+    """The same for one of rejax's agents, with as many episodes per evaluation as ours."""
     import jax
     from rejax import PPO
     from rejax.evaluate import evaluate
@@ -223,7 +223,7 @@ def train_rejax(job: Job, settings: dict[str, Any]) -> dict[str, list[float]]:
 
 
 def interval(values: np.ndarray) -> str:
-    """Mean over seeds with its 95 % bootstrap interval, which fewer than three seeds do not have."""
+    """Mean over seeds with its 95 % bootstrap interval; without one for fewer than three seeds."""
     from rl_discovery.evaluation.statistics import mean_estimate
 
     mean, low, high = mean_estimate(values)
@@ -231,7 +231,7 @@ def interval(values: np.ndarray) -> str:
 
 
 def report(out: Path, folder: Path, jobs: Sequence[Job]) -> None:
-    """The table of last returns, the curves as numbers, and their figure."""
+    """The table of final returns, the curves as numbers, and their figure."""
     curves: dict[str, dict[str, list[dict[str, list[float]]]]] = {}
     for job in jobs:
         curve = json.loads((folder / job.file).read_text())

@@ -1,4 +1,4 @@
-"""What an environment step of meta-training teaches: the levers of evolution, one at a time.
+"""Sample efficiency of meta-training: the settings of evolution, changed one at a time.
 
 Three families of objectives, each with a base and arms that change one thing of it, on one budget of
 environment steps and several seeds. Scores are those of the `validation` suite, whose levels no run trains on
@@ -40,7 +40,8 @@ BASE = (
     " --es.average-decay 0.95 --objective.encoding scaled"
     " --agent.policy-learning-rate 80 --agent.head-learning-rate 4"
 )
-"""What the presets are now is what came of the study: its runs name all that they vary."""
+"""Flags of all runs. The presets have changed since, as a result of the study, so its runs set every field
+that they vary."""
 
 RESIDUAL = family(
     "ta-lpg-a2c-cpu",
@@ -139,12 +140,12 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs, tables and figures")
     parser.add_argument(
-        "--record", type=Path, default=RECORD, help=f"folder of what came out ({RECORD.name}/)"
+        "--record", type=Path, default=RECORD, help=f"folder of the results so far ({RECORD.name}/)"
     )
     parser.add_argument("--study", nargs="+", choices=STUDIES, default=list(STUDIES), help="families")
     parser.add_argument("--arms", nargs="+", help="of these families, these arms only (default: all)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each arm (default: 3)")
-    parser.add_argument("--report", action="store_true", help="write up what there is, run nothing")
+    parser.add_argument("--report", action="store_true", help="write up the results so far, run nothing")
     arguments = parser.parse_args()
     for study in arguments.study:
         arms, steps = STUDIES[study]
@@ -184,7 +185,7 @@ def scores_of(evaluation: Path, name: str | None = None) -> list[list[float]]:
 
 
 def rows_of(record: Path) -> list[dict[str, Any]]:
-    """What came out so far."""
+    """The results so far."""
     return [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
 
 

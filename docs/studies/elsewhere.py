@@ -1,4 +1,4 @@
-"""Objectives evolved on tables, on control tasks that they never saw.
+"""Tests objectives that were evolved on tables on control tasks that they never saw.
 
 Each objective and PPO train the same MLP with the same settings, seed by seed on the same random numbers.
 Writes results.json, and a table of returns with the paired differences to PPO.

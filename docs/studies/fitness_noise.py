@@ -1,4 +1,4 @@
-"""How often the sign of an antithetic pair is luck, and which way of measuring fitness is worth its price.
+"""How often the sign of an antithetic pair is luck, and which way of measuring fitness is worth its cost.
 
 Candidates are drawn and trained as a generation of evolution does. The same pairs are then evaluated again,
 trained again with other random numbers on the same levels, and trained on other levels. Every agent is
@@ -132,7 +132,7 @@ COLUMNS = {
 
 
 def cell(key: str, value: Any) -> str:
-    """Of the table."""
+    """A cell of the table."""
     if value is None:
         return ""
     if key == "cost":
@@ -166,7 +166,7 @@ SAME, TIE, OPPOSITE = "#0072B2", "#DDDDDD", "#D55E00"
 
 
 def draw(path: Path, found: Mapping[str, Found], ways: Mapping[str, Mapping[str, Any]]) -> None:
-    """What becomes of a sign, and what each way of measuring tells."""
+    """How often signs repeat, and how each way of measuring correlates with results on other levels."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -200,7 +200,7 @@ def draw(path: Path, found: Mapping[str, Found], ways: Mapping[str, Mapping[str,
 
 
 def draw_outcomes(ax: Any, found: Mapping[str, Found]) -> None:
-    """Bars of what a second measurement says of the first."""
+    """Bars that compare a second measurement of each sign with the first."""
     y, ticks, labels = 0.0, [], []
     for title, of_setting in found.items():
         ax.text(0.0, y - 0.65, title, fontsize=9, fontweight="bold", va="center")

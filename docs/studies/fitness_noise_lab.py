@@ -33,9 +33,9 @@ SETTINGS = {
 MANY_WORKERS = ("--agent.workers", "64", "--block-size", "2")
 SEED = 1
 BANDS = {"10 to 29": (10, 29), "30 to 85": (30, 85), "86 to 250": (86, 250)}
-"""Of horizons: thirds of their logarithm."""
+"""Bands of the horizon: thirds of its logarithm."""
 TRAININGS = {16: 12, 64: 4}
-"""Of the same pairs on the levels of generation 0, by workers."""
+"""Trainings of the same pairs on the levels of generation 0, by workers."""
 LEVEL_SETS = {16: 15, 64: 6}
 """Generations whose levels the pairs are trained on; with 16 workers twice on each."""
 AGAIN = 1000
@@ -64,11 +64,11 @@ class Repetition:
 
 
 Found = dict[Repetition, dict[str, np.ndarray]]
-"""What was measured of a setting."""
+"""The measurements of a setting."""
 
 
 def repetitions(workers: int) -> Iterator[Repetition]:
-    """All trainings with agents of so many workers."""
+    """All trainings of agents with this many workers."""
     for luck in range(TRAININGS[workers]):
         yield Repetition(workers, 0, luck)
     for levels in range(1, LEVEL_SETS[workers]):
@@ -85,7 +85,7 @@ def scales_of_levels() -> dict[str, np.ndarray]:
 
 
 def measured(arm: Arm, start: str | None, folder: Path) -> Found:
-    """All trainings of a setting, those that are not there yet included."""
+    """All trainings of a setting; runs those that are missing."""
     folder.mkdir(parents=True, exist_ok=True)
     found: Found = {}
     for workers in (16, 64) if start else (16,):
@@ -98,12 +98,12 @@ def measured(arm: Arm, start: str | None, folder: Path) -> Found:
 
 
 def measure(laboratory: Callable[[], "Laboratory"], part: Repetition) -> dict[str, np.ndarray]:
-    """One training, in a laboratory that is built where it is needed."""
+    """One training, in a laboratory that is built only when it is needed."""
     return laboratory().measure(part)
 
 
 class Laboratory:
-    """A generation's lanes, taken apart: training, and each way of judging what came of it.
+    """A generation's lanes, taken apart: training, and each way of evaluating its results.
 
     Args:
         config: of the run.
@@ -151,14 +151,14 @@ class Laboratory:
         return arrays | {f"seconds_{name}": np.float64(value) for name, value in seconds.items()}
 
     def _check(self, fitness: np.ndarray) -> None:
-        """The first training is the one that evolution itself would have done.
+        """Checks that the first training is the one that evolution itself would have done.
 
         Raises:
             RuntimeError: it is not.
         """
         keys = keys_of_generation(SEED, jnp.int32(0))
         own = jax.jit(self.lanes.run)(self.candidates, self._served(0), keys[LANES]).fitness
-        # Another program may round otherwise, which sampled actions amplify.
+        # Another program may round differently, which sampled actions amplify.
         same = np.mean(np.isclose(own, fitness, atol=1e-5))
         if same < 0.95:
             raise RuntimeError(
@@ -171,7 +171,7 @@ class Laboratory:
         return self.curriculum.serve(self.curriculum.init(), key, jnp.int32(0), everywhere)[1]
 
     def levels(self, generation: int) -> Level:
-        """What evolution would play in that generation."""
+        """The levels that evolution would serve in that generation."""
         return self._served(generation).levels
 
     def _run(self, task: Any, operands: Any, levels: Any) -> Any:
@@ -197,7 +197,7 @@ class Laboratory:
         return self._run(task, (candidates, levels, key), levels)
 
     def _judge_lanes(self, episodes: int, agents: Any, levels: Any, key: jax.Array) -> Any:
-        """Mean return of so many episodes of each agent."""
+        """Mean return of this many episodes of each agent."""
         agent = dataclasses.replace(self.learner.agent, workers=episodes)
         examiner = dataclasses.replace(self.learner, agent=agent)
 

@@ -1,4 +1,4 @@
-"""What repeated measurements of antithetic pairs say of the noise of fitness."""
+"""What repeated measurements of antithetic pairs say about the noise of fitness."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ MEASURES = {
     EXACT: "exact",
     "sign, reward while learning": "reward_per_step",
 }
-"""Of one training with 16 workers."""
+"""Measurements of one training with 16 workers."""
 TWICE = "sign, two trainings on the level"
 WORKERS_64 = "sign, 64 workers (and episodes)"
 APART = "sign, no common random numbers"
@@ -93,7 +93,7 @@ def resampled(statistic: Callable[[np.ndarray], np.ndarray], pairs: np.ndarray) 
 
 
 def ratio(columns: np.ndarray) -> np.ndarray:
-    """Of the sums of two columns."""
+    """Ratio of the sums of two columns."""
     above, below = np.moveaxis(columns.sum(axis=-2), -1, 0)
     return above / np.where(below > 0, below, np.nan)
 
@@ -155,14 +155,14 @@ def outcomes(compared: Compared, band: tuple[int, int] = (1, 1000)) -> dict[str,
 
 
 def true_signs(found: Found, without: Sequence[Repetition]) -> np.ndarray:
-    """Signs of the mean exact difference over the trainings on the levels of generation 0, but for some."""
+    """Signs of the mean exact difference over the trainings on the levels of generation 0, some left out."""
     parts = [part for part in by_levels(found)[0] if part not in without]
     difference = np.mean([found[part]["exact"][:, 0] - found[part]["exact"][:, 1] for part in parts], axis=0)
     return np.sign(difference)
 
 
 def correlation_with_truth(found: Found) -> dict[str, np.ndarray]:
-    """Of each way's signs with the true signs on the same levels: columns for `ratio`."""
+    """Correlation of each way's signs with the true signs on the same levels: columns for `ratio`."""
     same = by_levels(found)[0]
     pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for name, measure in MEASURES.items():
@@ -186,7 +186,7 @@ def correlation_with_truth(found: Found) -> dict[str, np.ndarray]:
 def score_differences(
     found: Found, scales: Mapping[int, np.ndarray], measure: str
 ) -> dict[int, list[np.ndarray]]:
-    """By how much the plus beats the minus in normalised return, by levels; 0 on levels without a scale."""
+    """By how much `+eps` beats `-eps` in normalised return, by levels; 0 on levels without a scale."""
     differences: dict[int, list[np.ndarray]] = {}
     for g, same in by_levels(found).items():
         optimal, random = scales[g]
@@ -198,7 +198,7 @@ def score_differences(
 def correlations_elsewhere(
     found: Found, scales: Mapping[int, np.ndarray]
 ) -> dict[str, dict[str, tuple[np.ndarray, float]]]:
-    """How what a pair shows on one level goes with what it is worth on others.
+    """How a pair's result on one level correlates with its results on others.
 
     Returns:
         By reference (who wins elsewhere, and by how much) and by way of measuring: for each pair the mean
@@ -235,9 +235,9 @@ def correlation(columns: np.ndarray, deviation: float) -> Estimate:
 
 
 def share_of_candidates(columns: np.ndarray) -> np.ndarray:
-    """The part of the variance of what a pair shows on a level that is the candidates' own.
+    """The share of the variance of a pair's result on a level that is due to the candidates.
 
-    With s what a pair shows on one level and e its exact sign on another, it is E[s e]^2 / (E[s^2] E[e e']):
+    With s a pair's result on one level and e its exact sign on another, it is E[s e]^2 / (E[s^2] E[e e']):
     evolution's squared signal-to-noise ratio along the true direction grows by it with every pair.
 
     Args:
@@ -248,10 +248,10 @@ def share_of_candidates(columns: np.ndarray) -> np.ndarray:
 
 
 def times_today(columns: np.ndarray) -> np.ndarray:
-    """What a pair tells of its candidates for its price, as a multiple of what it tells today.
+    """Information of a pair about its candidates per cost, as a multiple of today's.
 
     Args:
-        columns: s e and s^2 of pairs, the same of today's way, and the price, [..., pairs, 5].
+        columns: s e and s^2 of pairs, the same of today's way, and the cost, [..., pairs, 5].
     """
     mine, square, today, today_square, price = np.moveaxis(columns.mean(axis=-2), -1, 0)
     ratio_of_squares = np.maximum(mine, 0.0) ** 2 / np.maximum(today, 1e-6) ** 2
@@ -260,7 +260,7 @@ def times_today(columns: np.ndarray) -> np.ndarray:
 
 WAYS = (TODAY, "sign, 64 episodes", EXACT, TWICE, WORKERS_64, APART, "sign, reward while learning")
 WAYS += (SCORES_16, SCORES_EXACT)
-"""In the order of the tables."""
+"""Ways of measuring, in the order of the tables."""
 
 
 def summary(settings: Sequence[Found], scales: Mapping[int, np.ndarray]) -> dict[str, dict[str, Any]]:

@@ -1,8 +1,7 @@
-"""What the studies of meta-training share: arms on a budget of environment steps, their scores, and
-intervals.
+"""What the studies of meta-training share: arms on a budget of environment steps, scores, and intervals.
 
 An arm is a preset with flags. Every run resumes and finished work is kept, so that a study can be stopped and
-started as one likes; seeds come one after the other, so that an unfinished study is a balanced one.
+started at any time; seeds come one after the other, so that an unfinished study is a balanced one.
 """
 
 import dataclasses
@@ -29,7 +28,7 @@ class Arm:
     flags: tuple[str, ...] = ()
 
     def config(self) -> Any:
-        """The configuration that the flags make of the preset."""
+        """The configuration of the preset with the flags."""
         from rl_discovery.scripts.meta_train import parse_arguments
 
         return parse_arguments(["--preset", self.preset, *self.flags]).config
@@ -58,7 +57,7 @@ def generations(config: Any, env_steps: float) -> int:
 
 
 def train(arm: Arm, seed: int, run: Path, env_steps: float, evaluations: int = 12) -> None:
-    """One run on the budget, looking at held-out levels now and then; nothing to do where it is finished."""
+    """One run on the budget, with a few held-out evaluations; does nothing if it is finished."""
     count = generations(arm.config(), env_steps)
     every = max(1, count // evaluations)
     command(
@@ -71,7 +70,7 @@ def train(arm: Arm, seed: int, run: Path, env_steps: float, evaluations: int = 1
 def evaluate(
     objectives: Sequence[object], out: Path, suite: str, horizons: Sequence[int], seeds: int, *more: object
 ) -> None:
-    """Scores of objectives that can be compared pair by pair, once."""
+    """Evaluates objectives so that they can be compared pair by pair; does nothing if that is done."""
     if not (out / "results.json").exists():
         command(
             "evaluate", *objectives, "--suite", suite, "--horizons", *horizons, "--seeds", seeds,
@@ -89,8 +88,7 @@ def scores(
 ) -> np.ndarray:
     """Mean score over levels (or another number of the cells), by agent seed and horizon.
 
-    Of the objective that was named first in the evaluation, or of that named here; on its one environment,
-    or on that named.
+    The default is the first objective and the first environment of the evaluation.
     """
     cells = json.loads((out / "results.json").read_text())["cells"]
     name, place = objective or cells[0]["objective"], environment or cells[0]["environment"]
@@ -111,7 +109,7 @@ def curve(run: Path, metric: str = "held_out_score") -> tuple[np.ndarray, np.nda
 
 
 def kept(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Arrays by name, from the file where there is one."""
+    """Arrays by name: read from the file if there is one, else computed and saved there."""
     if not path.exists():
         print(f"computing {path.stem}", flush=True)
         arrays = {name: np.asarray(value) for name, value in compute().items()}
@@ -124,7 +122,7 @@ def kept(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, np.ndar
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A mean over meta-training seeds, or over what else is resampled, with its 95 % bootstrap interval."""
+    """A mean over meta-training seeds, or whatever is resampled, with its 95 % bootstrap interval."""
 
     mean: float
     low: float

@@ -1,7 +1,7 @@
-"""What A2C and PPO leave on the suite `unseen`: which levels hold the rest, and why.
+"""Headroom above A2C and PPO on the suite `unseen`: which levels hold it, and why.
 
 Every level is solved exactly and every trained agent evaluated exactly (`envs.gridworld.policy_evaluation`).
-The gap to the optimum is cut in four: what only a policy that knows the time left can have, what the
+The gap to the optimum is split into four: what only a policy that knows the time left can reach, what the
 discount costs, what the agent never tried, and what it tried and did not learn. Finished parts are kept:
 stop and start the script as you like.
 

@@ -39,7 +39,7 @@ def solve(task: EvaluationTask) -> dict[str, Any]:
 
 
 def study_agents(task: EvaluationTask, rule: str, updates: int, seed: int) -> dict[str, Any]:
-    """One agent per level: how it behaves, and the best that could be made of what it tried."""
+    """One agent per level: how it behaves, and the best policy made of the actions that it tried."""
     objective = load_objective(rule)
     learner = make_learner(task.env, task.level, task.agent_for(objective, WORKERS), objective.rule)
     keys = lane_keys([seed], task.count)

@@ -1,4 +1,4 @@
-"""Whether knowing the horizon helps evolution, and whether it helps meta-gradients (Jackson et al. 2024).
+"""Does knowing the horizon help evolution, and does it help meta-gradients (Jackson et al. 2024)?
 
 Four arms on one budget of environment steps: {ES, meta-gradients} x {LPG, TA-LPG}, several seeds each,
 then an evaluation on levels that none of them saw. Every run resumes, and finished work is kept: stop
@@ -41,7 +41,7 @@ class Arm(NamedTuple):
 
     @property
     def run(self) -> harness.Arm:
-        """As the studies share it. Without a schedule, which would tell the horizon as well."""
+        """As an arm of `harness`. Without a schedule, which would know the horizon as well."""
         switch = "--objective.horizon-inputs" if self.aware else "--objective.no-horizon-inputs"
         levels = ("--levels.distribution", "all_vrandlife")
         return harness.Arm(self.name, PRESETS[self.trainer], (*levels, "--objective.no-schedule", switch))
@@ -85,7 +85,7 @@ def report(out: Path, arms: Sequence[Arm], seeds: int) -> None:
         )
         for trainer in TRAINERS
     }
-    rows += ["", "What the horizon inputs bring, mean over horizons (TA-LPG minus LPG):", ""]
+    rows += ["", "Gain from the horizon inputs, mean over horizons (TA-LPG minus LPG):", ""]
     rows += [f"- {TRAINERS[trainer]}: {gain}" for trainer, gain in gains.items()]
     (out / "results.md").write_text("\n".join(rows) + "\n")
     document = {

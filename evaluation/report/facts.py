@@ -25,6 +25,7 @@ from rl_discovery.evaluation.report.figures import slug
 from rl_discovery.evaluation.report.files import RunFiles
 from rl_discovery.evaluation.results import Aggregate, Results
 from rl_discovery.evaluation.tables import Table
+from rl_discovery.evaluation.tuning import STEP_SIZES
 
 
 def verdict(run: RunFiles) -> str:
@@ -238,7 +239,9 @@ def _evaluate_words(results: Results, suite: str) -> list[str]:
     words = ["--suite", suite, "--horizons", *map(str, horizons)]
     words += ["--seeds", str(len({cell.seed for cell in cells}))]
     words += ["--levels", str(max(cell.levels for cell in cells))]
-    words += ["--tune"] if any(entry.suite == suite for entry in results.tuned) else []
+    tuned = [entry for entry in results.tuned if entry.suite == suite]
+    if tuned:
+        words.append("--tune-step-size" if tuned[0].candidates == len(STEP_SIZES) else "--tune")
     _, *others = dict.fromkeys(cell.objective for cell in results.cells)
     named = [label for label in others if is_named(label)]
     # Somebody may have a file or folder of that name here.

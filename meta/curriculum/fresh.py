@@ -81,7 +81,7 @@ class RandomLevels(_Memoryless):
 class FrozenLevels(_Memoryless):
     """A fixed set of `size` levels, drawn uniformly and without repetition within a generation.
 
-    The set is not stored: level i is sampled anew from a key that depends on `seed` and i.
+    The set is not stored: level i is sampled again from a key that depends on `seed` and i.
     """
 
     size: int

@@ -1,7 +1,7 @@
 """Where a run's wall time goes, on the host: the columns `wall_s` and `time_*_s` of metrics.jsonl.
 
 The host loop says what it is doing; time that it does not account for is idle. Where generations are short
-enough to be dispatched ahead, the devices work on during all of it but compilations.
+enough to be dispatched ahead, the devices keep working except during compilations.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ DIGITS = 3
 
 
 class Clock:
-    """Counts the seconds of a run over all its starts, the pauses between them left out.
+    """Counts the seconds of a run over all its starts, without the pauses between them.
 
     Args:
         now: seconds of a clock that is never set back.

@@ -30,7 +30,7 @@ class RunDirectory:
             that decides results.
 
     Attributes:
-        notes: what a user should know of how the run differs from what it was.
+        notes: lines for the user about how the run differs from before.
 
     Raises:
         RunError: not writable, in use by a live process, damaged, of a newer format, or with a link
@@ -151,15 +151,15 @@ def _new_schedule(old: RunConfig, new: RunConfig) -> list[str]:
     if new.trainer != "es" or schedule == "exponential" or old.generations == new.generations:
         return []
     return [
-        f"{new.generations} generations in place of {old.generations}: from here on its learning rate is "
-        f"that of a {schedule} schedule over as many, and rises where it had fallen further"
+        f"{new.generations} generations in place of {old.generations}: from here on its learning rate "
+        f"follows a {schedule} schedule over all of them, and rises where it had fallen further"
     ]
 
 
 def _refuse_switches(old: Any, path: Path) -> None:
     """Refuses a run that began with other switches of JAX; those that one side does not know are ignored."""
     if not isinstance(old, dict):
-        raise untrusted.RefusedError("holds switches of JAX that are none")
+        raise untrusted.RefusedError("holds switches of JAX that are not a table")
     new = numerics.identity()
     changed = [name for name in new if name in old and old[name] != new[name]]
     if changed:

@@ -1,10 +1,10 @@
-"""Several processes that make one run, through `jax.distributed`: meeting, leading, agreeing, losing one.
+"""Several processes for one run, through `jax.distributed`: they join, lead, agree, and notice a lost one.
 
 Every process runs the same host loop and the same programs over the devices of all. Process 0 leads: it alone
 reads and writes the run directory and prints. The others get from it what it read, and all of them act on
 what they agreed upon, so that none waits for a program that another does not run. With one process nothing
 here costs anything. `rl-discovery meta-train` calls `join` before anything asks JAX for devices; so this
-module imports what does ask (Orbax, gymnax) only inside the functions that need it.
+module imports packages that ask for them (Orbax, gymnax) only inside the functions that need them.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ ORDERLY = (ConfigError, RunError, LeaderError, DivergedError, CheckpointError)
 """Errors that end every one of several processes at the same point."""
 
 CHECK_SECONDS = 1.0
-"""Seconds between two checks of each process that all are alive."""
+"""Seconds between two checks, in each process, that all are alive."""
 
 HEARTBEAT_SECONDS = 10
 """Seconds of silence after which a process counts as lost."""
@@ -49,7 +49,7 @@ JOIN_SECONDS = 300
 """Seconds that the processes wait for each other at the start."""
 
 STEP_TASKS = {"SLURM_STEP_NUM_TASKS": "SLURM_PROCID", "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK"}
-"""Variables of the launchers that JAX knows: number of processes, and rank; outside `srun` not set."""
+"""Variables of the launchers that JAX knows: number of processes, and rank; not set outside of `srun`."""
 
 LEAVE_SECONDS = 3.0
 """Seconds that process 0, which holds the connections, gives the others to leave first."""
@@ -62,10 +62,10 @@ LOST = 1
 
 
 def join(coordinator: str | None, process_id: int | None, num_processes: int | None) -> bool:
-    """Makes this process one of several, if it is; before anything else asks JAX for devices.
+    """Joins the other processes of a run, if there are any; call it before anything asks JAX for devices.
 
-    What is not given is taken from `JAX_COORDINATOR_ADDRESS`, `JAX_PROCESS_ID` and `JAX_NUM_PROCESSES`, or
-    detected where `srun` or `mpirun` started several tasks.
+    Arguments that are None are taken from `JAX_COORDINATOR_ADDRESS`, `JAX_PROCESS_ID` and
+    `JAX_NUM_PROCESSES`, or detected where `srun` or `mpirun` started several tasks.
 
     Args:
         coordinator: HOST:PORT of process 0.
@@ -94,7 +94,7 @@ def join(coordinator: str | None, process_id: int | None, num_processes: int | N
         _check_settings(address, number, count)
         if count == 1:
             return False
-    # Stop signals are ours, and so is what happens when a process is missed: JAX would abort.
+    # We handle stop signals and lost processes ourselves; JAX would abort.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_enable_recoverability", True)
     try:
@@ -175,7 +175,7 @@ def lead(action: Callable[[], T]) -> T | None:
                 raise
             failure = error
             if not isinstance(error, ORDERLY):  # or it would end process 0 before the others have heard of it
-                logger.exception("process 0 failed in what it does for all")
+                logger.exception("process 0 failed")
                 failure = RunError(f"{type(error).__name__}: {error}")
     if several() and agree({"failed": failure is not None})["failed"].any():
         raise failure or LeaderError("process 0 could not go on; its message says why")
@@ -277,7 +277,7 @@ class Watch:
             self._thread.start()
 
     def leave(self) -> None:
-        """Waits for all processes and ends the checks; the last call of a run that ended in order."""
+        """Waits for all processes and ends the checks; the last call of a run that ended cleanly."""
         if not several():
             return
         # A check ends when every process checks, so all must agree on the last one; none is two ahead.
@@ -310,7 +310,7 @@ class Watch:
             self._checks += 1
 
     def _end(self, line: str) -> NoReturn:
-        # At once: what waits for the lost process cannot be ended in order.
+        # At once: what waits for the lost process cannot be ended in an orderly way.
         self._tell(line)
         sys.stderr.flush()
         if leads():  # or the others would report process 0 before they heard of the lost one

@@ -1,9 +1,9 @@
-"""Whether a run has diverged, by its held-out fitness alone: a fold over the evaluations so far.
+"""Whether a run has diverged, judged only by its held-out fitness: a fold over the evaluations so far.
 
 An evaluation has *fallen* when its fitness is below the best one so far by more than `drop` times what the
 best gained over the first, and by more than two standard errors of the best; or when it is not finite. A run
 has *diverged* at every `patience`-th evaluation in a row that has fallen. The trainer folds the rows of
-metrics.jsonl, so that a resumed run knows what an undisturbed one does.
+metrics.jsonl, so that a resumed run knows the same as an undisturbed one.
 """
 
 import dataclasses

@@ -2,7 +2,7 @@
 
 Each level is drawn twice: with the path of an agent that the objective trained, and with that of the
 antagonist. The host loop draws the sheet at each checkpoint, from the numbers in the level buffer and from
-agents that are trained for it from scratch; nothing of a run depends on that.
+agents that are trained for it from scratch; the run does not depend on it.
 """
 
 import functools
@@ -84,7 +84,7 @@ class Gallery:
         program: its static side.
         curriculum: its curriculum.
         render: of the family of environments, draws a level.
-        path: of the family, too: where an episode led.
+        path: of the family: the positions of an episode.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class Gallery:
 
         def run_block(meta_params: MetaParams, mine: Any, alive: Bool[Array, " L"]) -> Walk:
             levels, starts, keys = mine
-            # Padding has the last level: the loop must not run for it.
+            # Padding repeats the last level: the loop must not run for it.
             horizons = jnp.where(alive, levels.horizon, 0)
             shared = jax.tree.map(lambda x: jnp.broadcast_to(x, (alive.size, *x.shape)), meta_params)
             train_states = train_block(learner, shared, levels.params, horizons, keys[0])

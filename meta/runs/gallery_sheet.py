@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from rl_discovery.envs.gridworld import render as gridworld
 
 COLUMNS = 4
-# Okabe and Ito's blue, and their vermilion dark enough to be read.
+# Okabe and Ito's blue, and their vermilion, darkened for legibility.
 AGENT_COLOUR, ANTAGONIST_COLOUR = "#0072B2", "#B84A00"
 INK, FAINT = "#333333", "#777777"
 WIDTH, ROW, HEAD, FOOT = 13.6, 2.15, 1.05, 0.55  # inches

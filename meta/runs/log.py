@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 logger = logging.getLogger("rl_discovery")
-logger.addHandler(logging.NullHandler())  # or Python would print the warnings of processes without a log
+logger.addHandler(logging.NullHandler())  # or Python would print warnings of processes without a log
 
 
 class _RunLog(logging.FileHandler):

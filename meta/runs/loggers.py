@@ -53,7 +53,7 @@ PANELS = {
 """Groups in which TensorBoard and W&B show metrics whose names begin so; all others are under "meta"."""
 
 GLANCED = tuple(tag for tags in GLANCE.values() for tag in tags)
-"""Tags that W&B shows in a section of their own as well."""
+"""Tags that W&B also shows in a section of their own."""
 
 FLUSH_SECONDS = 10.0
 """Seconds between two flushes of the events, which TensorBoard sees only then."""
@@ -65,10 +65,10 @@ ID_BYTES = 64
 """Bytes of the file with the id of Weights & Biases that are read; ours have 17."""
 
 PACE_GENERATIONS = 200
-"""Newest generations whose mean time tells the hours to go: checkpoints and evaluations count in it."""
+"""Newest generations whose mean time, checkpoints and evaluations included, gives the hours to go."""
 
 LINE_SECONDS = 600.0
-"""Seconds after which there is a line of progress where there is no terminal."""
+"""Maximum of seconds between two lines of progress where there is no terminal."""
 
 
 class Logger(Protocol):
@@ -204,8 +204,9 @@ class Terminal:
 class TensorBoard:
     """An overview, scalars of every generation, and the level buffer at checkpoints, as TensorBoard events.
 
-    Events are written by the caller's thread: the queue of tensorboardX's own writer would hold the run for
-    ever once its thread had died of a full disk. A run goes on without events where they cannot be written.
+    Events are written by the caller's thread: the queue of tensorboardX's own writer would block the run for
+    ever once its thread had died because the disk was full. A run goes on without events where they cannot
+    be written.
 
     Args:
         directory: of the event files.
@@ -366,7 +367,7 @@ def _wandb_id(directory: Path) -> str:
     """
     path = directory / WANDB_ID
     if not path.exists():
-        # Ids were made of the path once: a run that began so goes on so.
+        # Ids used to be made from the path; a run that began with such an id keeps it.
         former = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
         began = any((directory / WANDB).glob(f"*run-*-{former}"))
         replace_file(path, f"{former if began else secrets.token_hex(8)}\n".encode())

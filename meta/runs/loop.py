@@ -2,7 +2,7 @@
 
 Where generations are short, the next one is dispatched before the metrics of the last are read, so
 that the devices never wait for the host. A run is exact: metrics are on disk before the checkpoint that
-counts on them, and everything after the checkpoint is computed again on resume.
+relies on them, and everything after the checkpoint is computed again on resume.
 """
 
 import dataclasses
@@ -42,10 +42,10 @@ LOOK_AHEAD_SECONDS = 2.0
 """Seconds; generations shorter than this are dispatched one ahead."""
 
 NOTHING_FINITE = {"es": "candidate had a finite fitness", "meta_gradient": "lane had a finite meta-gradient"}
-"""What no lane of a generation had, where nothing can be learned from it."""
+"""What a message says no lane had, where nothing can be learned from a generation."""
 
 STEP_SIZES = {"es": "es.learning_rate or es.sigma", "meta_gradient": "meta_gradient.learning_rate"}
-"""The fields to lower where a run diverges."""
+"""The fields to lower when a run diverges."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Run:
                 self._say(f"already done: {done} generations in {self.path}")
                 return RunOutcome(done, None)
             distributed.lead(lambda: self._record_history(done))
-            # Before the compilation, so that nobody waits for it to hear that wandb is not installed.
+            # Before the compilation, so that nobody waits for it only to learn that wandb is not installed.
             loggers = distributed.lead(lambda: make_loggers(self.config, self.path, self.console, done)) or []
             try:
                 step = self._compile(state)
@@ -215,7 +215,7 @@ class Run:
             raise RunError(line)
         if endless > 0 and not self.warned_endless:
             self.warned_endless = True
-            self._say(f"warning: {line}; such agents count as lost ({endless:.0%} of them)", logging.WARNING)
+            self._say(f"warning: {line}; such agents lose ({endless:.0%} of all)", logging.WARNING)
 
     def _record(self, row: dict[str, Any], loggers: list[Logger]) -> dict[str, Any]:
         """Writes a generation's metrics, with null for what is not finite."""
@@ -311,7 +311,7 @@ class Run:
     def _record_history(self, done: int) -> None:
         """Records on process 0 what computes the run from here on, and warns where that has changed."""
         if changes := self.directory.record_history(done):
-            text = f"warning: {'; '.join(changes)}: from generation {done} on results may be others"
+            text = f"warning: {'; '.join(changes)}: from generation {done} on results may differ"
             self._say(text, logging.WARNING)
 
     def _compile(self, state: Any) -> Any:
@@ -338,7 +338,7 @@ class Run:
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(mean)):
             raise self._diverged(f"generation {done - 1}: the meta-parameters are no longer finite")
         self.saver.save(state, self.env_steps, self.trend.best)
-        # Whoever asks for a stop waits for no pictures.
+        # After a stop signal nobody waits for pictures.
         if self.stopped is None and self._stop_signal() is None:
             self.saver.log_levels(state, loggers)
 

@@ -80,12 +80,12 @@ def _meta_train(config: RunConfig, run_dir: Path, console: Console, profile: boo
             )
         )
         stack.callback(stop.close)
-        notes = [] if stop.catches else ["not in the main thread: signals do not stop this run in order"]
+        notes = [] if stop.catches else ["not in the main thread: signals do not stop this run cleanly"]
         notes += stack.enter_context(_without_debugging())
         distributed.check_same(config)
         program = make_program(config)  # before the directory holds a configuration that cannot work
         if config.start_from is not None and not (run_dir / CONFIG).exists():
-            starting_point(source(config.start_from, run_dir), program.objective)  # likewise
+            starting_point(source(config.start_from, run_dir), program.objective)  # for the same reason
         directory = distributed.lead(lambda: RunDirectory(run_dir, config))
         if directory is not None:
             stack.callback(directory.close)
@@ -102,4 +102,4 @@ def _without_debugging() -> Iterator[list[str]]:
     with contextlib.ExitStack() as stack:
         for name in asked:
             stack.enter_context(NAN_SWITCHES[name](False))
-        yield [f"{name} is off in this run, in which NaN and inf are values like others" for name in asked]
+        yield [f"{name} is off in this run, where NaN and inf are ordinary values" for name in asked]

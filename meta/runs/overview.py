@@ -55,7 +55,7 @@ def make_overview(config: RunConfig, directory: Path) -> Overview:
 
     Args:
         config: of the run.
-        directory: of the run; a sweep's plan lies in the folder that it is in.
+        directory: of the run; the plan of a sweep is in its parent folder.
     """
     return Overview(
         charts=charts(config),
@@ -76,7 +76,7 @@ def charts(config: RunConfig) -> dict[str, tuple[str, ...]]:
 
 
 def swept(directory: Path) -> Mapping[str, Any]:
-    """The fields that the sweep of this trial varies, with the trial's values; empty where it is no trial."""
+    """The fields that the sweep of this trial varies, with the trial's values; empty if it is not a trial."""
     folder = directory.resolve().parent
     if not (folder / PLAN_FILE).exists():
         return {}

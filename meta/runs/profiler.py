@@ -1,4 +1,4 @@
-"""`meta-train --profile`: a trace of one generation by JAX's profiler, for people who look for lost time."""
+"""`meta-train --profile`: a trace of one generation by JAX's profiler, to find where time is lost."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ class Tracer:
         """Whether no later generation may be dispatched during this one: it is traced, or the next one is.
 
         Args:
-            count: of the generations of this call before this one.
+            count: generations of this call before this one.
         """
         return self._path is not None and count <= TRACED
 

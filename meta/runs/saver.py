@@ -1,7 +1,7 @@
 """Writes what a run leaves on disk at a checkpoint: its state, the current objective, the gallery.
 
-The host loop decides with `due` when that is. All of several processes call what is here; process 0 writes,
-once it has the parts of the state that the others hold.
+The host loop decides with `due` when that is. With several processes, all of them call these functions;
+process 0 writes, once it has the parts of the state that the others hold.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ from rl_discovery.meta.runs.loggers import Logger
 logger = logging.getLogger("rl_discovery")
 
 GALLERY_SECONDS = 600.0
-"""Least seconds between two galleries that are logged, for they are large; gallery.png is always new."""
+"""Minimum of seconds between two logged galleries, which are large; gallery.png is always new."""
 
 
 def due(done: int, seconds: float, config: CheckpointConfig) -> bool:

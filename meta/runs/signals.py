@@ -15,7 +15,7 @@ POLL_SECONDS = 0.005
 
 def wait_for(values: Any) -> Any:
     """Waits until arrays are computed, interruptible by signals, and returns them on the host."""
-    import jax  # here, so that whoever only stops in order starts at once
+    import jax  # here, so that processes that only need `StopRequest` start at once
 
     while not all(leaf.is_ready() for leaf in jax.tree.leaves(values)):
         time.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""The state of a run, read from its files alone: the command `status` shows it, `sweep` compares by it.
+"""The state of a run, read only from its files: `status` shows it, and `sweep` compares trials by it.
 
 Nothing is locked or written and JAX is not imported, so that it is instant and works on another machine, on
 a run that is being written and on a read-only copy.
@@ -31,14 +31,14 @@ State = Literal["running", "probably running", "stopped", "done"]
 Trend = Literal["rising", "falling", "flat"]
 
 WINDOW_SHARE = 0.1
-"""Part of a run, its newest, that running means and rates are taken over."""
+"""The newest share of a run, over which running means and rates are taken."""
 
 MIN_WINDOW = 5
 """Fewest generations that means and rates are taken over."""
 
 TREND_SHARE = 0.5
-"""Part of a run, its newest, that the trend of fitness is judged by: longer than the means', because a
-generation's fitness depends on its levels and a slope is lost in that noise sooner than a mean."""
+"""The newest share of a run, over which the trend of fitness is taken. It is longer than that of the means,
+because fitness varies with the levels, and that noise hides a slope sooner than a mean."""
 
 SIGNIFICANT = 2.0
 """Standard errors from zero at which a slope is a trend."""
@@ -47,10 +47,10 @@ CURVE_POINTS = 24
 """Points, at most, of the curve of fitness."""
 
 PATIENCE_SECONDS = 60.0
-"""Seconds, besides the time of three generations, that the last row of a live run may be old."""
+"""Maximum age in seconds of the last row of a live run, in addition to the time of three generations."""
 
 COMPILING_SECONDS = 600.0
-"""Seconds that the configuration of a live run without any generation may be old: programs compile."""
+"""Maximum age in seconds of the configuration of a live run without any generation: it may be compiling."""
 
 SHARED = ("nfs", "lustre", "gpfs", "ceph", "cifs", "smb", "beegfs", "afs", "9p", "virtiofs", "fuse")
 """Prefixes of the types of file systems whose locks other machines may hold."""
@@ -61,7 +61,7 @@ FIRST_NAMESPACE = "pid:[4026531836]"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunStatus:
-    """How a run goes.
+    """The progress of a run.
 
     Attributes:
         run: the directory.
@@ -83,13 +83,13 @@ class RunStatus:
         direction_correlation: mean over the window of how well the winners of pairs agree with the direction
             of the last generations, 0 being noise.
         held_out_fitness: the newest on fixed levels that are never trained on; None where there is none.
-        held_out_generation: the generation that it is of.
+        held_out_generation: the generation of that evaluation.
         held_out_best: the highest so far.
         curriculum: how levels are replayed: `replay_fraction`, `buffer_filled`, over the window's last row.
         env_steps: of training so far.
         env_steps_per_s: over the window.
         seconds: of running, without the pauses between resumes.
-        time_shares: what the time went into, by name, summing to 1; empty where runs do not say.
+        time_shares: shares of the time by use, summing to 1; empty where the metrics lack them.
         eta_s: seconds to go at the window's pace; None before the first generation.
         checkpoint: generations in the newest checkpoint; None before the first.
         age_s: seconds since metrics were last written; None before the first.
@@ -229,7 +229,7 @@ def least_squares_slope(values: Sequence[float | None]) -> tuple[float | None, f
 
 
 def trend_of(slope: float | None, error: float | None) -> Trend | None:
-    """What a slope with this standard error tells."""
+    """The trend that a slope with this standard error shows."""
     if slope is None or error is None:
         return None
     if abs(slope) <= SIGNIFICANT * error:
@@ -275,8 +275,8 @@ def _state(path: Path, done: int, total: int, age: float | None, generation_s: f
 def _lock_is_held(path: Path) -> bool | None:
     """Whether a live process has the run, or None where this machine cannot tell.
 
-    Linux lists who holds what. Trying to take the lock, even shared and for a moment, could make a start
-    fail that comes in that moment.
+    Linux lists the holders of locks. Trying to take the lock, even shared and for a moment, could make a run
+    fail that starts at that moment.
     """
     lock, locks = path / LOCK, Path("/proc/locks")
     try:

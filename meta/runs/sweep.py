@@ -89,7 +89,7 @@ class Plan:
 
     Attributes:
         preset: what they start from.
-        fixed: fields that all of them have another value of than the preset; JSON values.
+        fixed: fields in which all of them differ from the preset; JSON values.
         trials: in the order that they run in.
     """
 
@@ -133,7 +133,7 @@ def parse_axis(text: str, base: RunConfig) -> Axis:
     known = [field for field in flatten(to_json(base)) if field != "preset"]
     known += [field for field in _fields_of_rules() if field not in known]
     if not equals or not values.strip():
-        raise ConfigError(f"{text!r} is no FIELD=VALUE,... or FIELD=LOW..HIGH")
+        raise ConfigError(f"{text!r} is not FIELD=VALUE,... or FIELD=LOW..HIGH")
     if name.startswith("drift."):
         raise ConfigError(f"{name} is now {name.replace('drift', 'objective')}")
     if name not in known:
@@ -167,7 +167,7 @@ def points(axes: Sequence[Axis], count: int | None, seed: int) -> list[dict[str,
 
     Args:
         axes: the fields.
-        count: how many random combinations, all different; None: every one there is.
+        count: how many random combinations, all different; None: all of them.
         seed: of the random ones.
 
     Raises:
@@ -180,7 +180,7 @@ def points(axes: Sequence[Axis], count: int | None, seed: int) -> list[dict[str,
         raise ConfigError(f"{twice[0]} is named twice; give all its values at once")
     if count is None:
         if ranges := [axis.name for axis in axes if not axis.values]:
-            raise ConfigError(f"{ranges[0]} is a range, which only random points are drawn from: --random")
+            raise ConfigError(f"{ranges[0]} is a range, which needs random points: give --random")
         combinations = itertools.product(*(axis.values for axis in axes))
         return [dict(zip(names, values, strict=True)) for values in combinations]
     source, drawn = random.Random(seed), dict[tuple[str, ...], None]()
@@ -214,9 +214,9 @@ def make_plan(
             for name, text in texts.items():
                 _set(document, name, text)
             config = from_json(document)
-            # Built on this machine's devices, whatever the trial is to run on.
+            # Built on this machine's devices, whichever the trial will run on.
             make_program(dataclasses.replace(config, devices=None))
-        except ValueError as error:  # so are all that say what is impossible
+        except ValueError as error:  # all refusals are ValueErrors
             words = " ".join(f"{name}={text}" for name, text in texts.items())
             raise ConfigError(f"trial {number} ({words}) cannot work: {error}") from None
         values = flatten(to_json(config))
@@ -232,7 +232,7 @@ def make_plan(
 def write_plan(directory: Path, plan: Plan) -> None:
     """Writes a plan to its directory, whole or not at all; the same plan may be there already.
 
-    What may change when any run resumes, as its number of generations, may change here too; held-out
+    What may change when any run resumes, such as its number of generations, may change here too. Held-out
     evaluation may not, since whether a run allows it depends on the rest of its configuration.
 
     Raises:
@@ -269,13 +269,13 @@ def read_plan(directory: Path) -> Plan:
         document = untrusted.read_json(path, untrusted.PLAN)
         untrusted.check_version(document, FORMAT)
         trials = tuple(Trial(name=t["name"], overrides=dict(t["overrides"])) for t in document["trials"])
-        if not all(re.fullmatch(r"\d[\w.=+-]*", trial.name) for trial in trials):  # nowhere else
+        if not all(re.fullmatch(r"\d[\w.=+-]*", trial.name) for trial in trials):  # inside the folder
             raise ValueError("a trial is a directory in the sweep's")
         if not isinstance(document["preset"], str):
             raise TypeError("a preset is a name")
         return Plan(preset=document["preset"], fixed=dict(document["fixed"]), trials=trials)
     except FileNotFoundError:
-        raise RunError(f"{directory} is no sweep: it has no {PLAN_FILE}") from None
+        raise RunError(f"{directory} is not a sweep: it has no {PLAN_FILE}") from None
     except untrusted.RefusedError as error:
         raise RunError(f"{path} {one_line(str(error))}; restore it or delete it") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -292,7 +292,7 @@ def is_finished(run_dir: Path, config: RunConfig) -> bool:
 
 
 def compare(directory: Path, plan: Plan) -> list[Result]:
-    """Results of the trials: the finished ones first, among them the best.
+    """Results of the trials: the finished ones first, the best of them at the top.
 
     Better is a higher held-out fitness where all that ran have one, else a higher fitness.
     """

@@ -212,6 +212,17 @@ def test_each_suite_has_its_own_workers(untrained):
     assert [learner.workers for learner, *_ in untrained] == [7, 64]
 
 
+def test_layers_are_those_that_were_asked_for_where_there_are_any(untrained):
+    networks = {"network": "mlp", "hidden": (64, 64)}
+    for environment, expected in (("CartPole-v1", networks), ("gridworld/small", {"network": "tabular"})):
+        run(suite(environment), ("lpg", "a2c"), hidden=(64, 64))
+        for learner, *_ in untrained:
+            assert expected.items() <= vars(learner.agent.config).items()
+        untrained.clear()
+    with pytest.raises(EvaluationError, match=r"hidden layers must have at least 1 unit, not \(64, 0\)"):
+        run(suite("CartPole-v1"), hidden=(64, 0))
+
+
 def test_an_agent_that_diverged_is_a_failure_though_its_policy_acts():
     rule = make_objective("ta-lpg", width=4)
     meta_params = jax.tree.map(lambda leaf: leaf * jnp.nan, rule.init(jax.random.key(0)))

@@ -10,9 +10,9 @@ from rl_discovery.discovery.objectives.registry import RULES, make_objective
 from rl_discovery.discovery.sharding import make_mesh
 from rl_discovery.envs.suites import Suite
 from rl_discovery.evaluation import EvaluationError, evaluate, lanes, tuning
-from rl_discovery.evaluation.results import Outcome
+from rl_discovery.evaluation.results import Outcome, Results
 from rl_discovery.evaluation.tasks import Experiment, prepare
-from rl_discovery.evaluation.tuning import GRID, Settings, best, tunable, with_settings
+from rl_discovery.evaluation.tuning import GRID, STEP_SIZES, Settings, best, tunable, with_settings
 
 SUITE = Suite("test", "", ("gridworld/small",), (1,), levels_per_environment=3)
 
@@ -50,8 +50,9 @@ def outcome(score, return_=0.0):
 
 
 def test_the_published_settings_are_the_first_candidate_and_change_nothing():
-    assert GRID[0] == Settings(1.0, 1.0)
+    assert GRID[0] == STEP_SIZES[0] == Settings(1.0, 1.0)
     assert len(set(GRID)) == len(GRID) == 18
+    assert len(set(STEP_SIZES)) == len(STEP_SIZES) == 5
 
 
 @pytest.mark.parametrize("name", sorted(RULES))
@@ -59,7 +60,8 @@ def test_hand_written_objectives_with_an_entropy_bonus_are_tuned_and_no_others(n
     rule = make_objective(name)
     learned = name in ("lpg", "ta-lpg", "lpo", "ta-lpo")
     meta_params = {"w": np.zeros(1)} if learned else {}
-    assert tunable(TrainedObjective(rule, meta_params)) is not (learned or name == "random")
+    assert tunable(TrainedObjective(rule, meta_params), GRID) is not (learned or name == "random")
+    assert tunable(TrainedObjective(rule, meta_params), STEP_SIZES) is not (name == "random")
 
 
 def test_the_best_mean_score_wins_the_first_of_equal_ones_and_no_run_that_failed():
@@ -78,6 +80,17 @@ def test_a_baseline_gets_the_settings_that_suit_each_horizon(likes_longer_steps)
             # Behind the clip of gradients, so the factor shows in the step as it is.
             factor = {2: 1 / 3, 5: 3.0}[cell.horizon]
             assert cell.return_ == pytest.approx(factor * published[cell.horizon], rel=1e-5)
+
+
+def test_a_learned_objective_gets_the_step_size_that_suits_each_horizon(likes_longer_steps):
+    results = run(("lpg", "a2c"), horizons=(2, 5), tune=("lpg", "a2c"), grid=STEP_SIZES)
+    chosen = {(found.objective, found.horizon): found for found in results.tuned}
+    assert {key: found.step_factor for key, found in chosen.items()} == {
+        ("lpg", 2): 0.1, ("lpg", 5): 10.0, ("a2c", 2): 0.1, ("a2c", 5): 10.0,
+    }  # fmt: skip
+    assert {found.candidates for found in chosen.values()} == {5}
+    assert {found.entropy_coef for found in chosen.values()} == {None}
+    assert Results.from_json(results.to_json()) == results
 
 
 def test_settings_are_chosen_on_other_seeds_and_other_levels(likes_longer_steps):
@@ -111,19 +124,16 @@ def test_progress_counts_the_search(likes_longer_steps):
 
 
 @pytest.mark.parametrize(
-    ("names", "tune", "message"),
+    ("names", "tune", "grid", "message"),
     [
-        (("a2c",), ("ppo",), "cannot tune 'ppo': it is not evaluated"),
-        (
-            ("a2c", "random"),
-            ("random",),
-            "cannot tune 'random': only hand-written objectives",
-        ),
+        (("a2c",), ("ppo",), GRID, "cannot tune 'ppo': it is not evaluated"),
+        (("a2c", "random"), ("random",), GRID, "cannot tune 'random': only hand-written objectives"),
+        (("a2c", "random"), ("random",), STEP_SIZES, "cannot tune 'random': it has no step size"),
     ],
 )
-def test_what_cannot_be_tuned_is_refused(likes_longer_steps, names, tune, message):
+def test_what_cannot_be_tuned_is_refused(likes_longer_steps, names, tune, grid, message):
     with pytest.raises(EvaluationError, match=message):
-        run(names, tune=tune)
+        run(names, tune=tune, grid=grid)
     assert not likes_longer_steps
 
 

@@ -78,7 +78,7 @@ def test_without_a_preset_a_file_is_over_the_default_one(written):
         ("[objective]\nkind = 'lpo'\nwidht = 3", "objective.widht: no such field: did you mean 'width'?"),
         ("[objective]\nwidth = 'none'", "objective.width: Input should be a valid integer, not None"),
         ("[[also]]\nblock_size = 2", "also.0.levels: Field required"),
-        ("[es", " is no TOML file: "),
+        ("[es", " is not a TOML file: "),
         ("preset = 3", "preset: it must be one of `rl-discovery list presets`, not 3"),
         ("plugins = 'x'", "plugins: it must be a list of modules, not 'x'"),
     ],
@@ -94,7 +94,7 @@ def test_what_makes_no_sense_is_one_line_with_the_file_and_what_is_allowed(writt
 
 def test_files_that_are_none_are_one_line(tmp_path):
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    for name, words in (("nowhere", "No such file"), ("binary", "is no TOML file"), (".", "Is a directory")):
+    for name, words in (("nowhere", "No such file"), ("binary", "is not a TOML"), (".", "Is a directory")):
         with pytest.raises(ConfigError, match=words):
             config_file.load(tmp_path / name)
 
@@ -109,5 +109,5 @@ def test_an_unknown_preset_and_a_plugin_that_is_not_there_are_named(written):
 def test_a_file_and_a_flag_that_name_two_presets_are_refused(written):
     file = config_file.read(written("preset = 'lpo'"))
     assert config_file.preset_of(file, None) == config_file.preset_of(file, "lpo") == "lpo"
-    with pytest.raises(ConfigError, match="is over the preset 'lpo', not 'lpg'"):
+    with pytest.raises(ConfigError, match="is based on the preset 'lpo', not 'lpg'"):
         config_file.preset_of(file, "lpg")

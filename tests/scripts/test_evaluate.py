@@ -142,12 +142,20 @@ def test_tuned_baselines_say_what_was_chosen(untrained, tmp_path, capsys):
     arguments = [*TINY, "--baselines", "a2c", "random", "--tune", "--out", str(tmp_path)]
     assert cli.main(["evaluate", "ppo", *arguments]) == 0
     printed = capsys.readouterr()
-    assert "Settings of baselines on suite “small”" in printed.out
+    assert "Settings chosen on suite “small”" in printed.out
     assert "settings of a2c on gridworld/small, horizon 2" in printed.err
     found = Results.load(tmp_path / "results.json").tuned
     # All candidates return zero here: the published settings stay. `random` has none.
     expected = [(name, horizon, 1.0) for name in ("ppo", "a2c") for horizon in (2, 5)]
     assert [(t.objective, t.horizon, t.step_factor) for t in found] == expected
+
+
+def test_step_sizes_of_learned_objectives_are_tuned_too(untrained, tmp_path, capsys):
+    arguments = [*TINY, "--baselines", "a2c", "random", "--tune-step-size", "--out", str(tmp_path)]
+    assert cli.main(["evaluate", "ta-lpg", *arguments]) == 0
+    assert "the best of 5 by 2 seeds" in capsys.readouterr().out
+    found = Results.load(tmp_path / "results.json").tuned
+    assert {(t.objective, t.step_factor) for t in found} == {("ta-lpg", 1.0), ("a2c", 1.0)}
 
 
 def test_several_suites_have_their_tables_one_after_the_other(untrained, capsys):
@@ -228,6 +236,13 @@ def test_fewer_than_three_seeds_show_no_interval(untrained, capsys):
         (("a2c", "--baselines", "nothing-like-it"), 2, "nothing-like-it"),
         (("a2c", "--out", "file/out"), 1, "cannot write to file/out"),
         (("random", "--baselines", "random", "--tune"), 2, "--tune: none of these objectives"),
+        (
+            ("random", "--baselines", "random", "--tune-step-size"),
+            2,
+            "none of these objectives has a step size",
+        ),
+        (("ppo", "--tune", "--tune-step-size"), 2, "give one of them"),
+        (("ppo", "--hidden", "64", "0"), 2, "--hidden must be positive, not 0"),
     ],
 )
 def test_bad_usage_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys, arguments, status, message):

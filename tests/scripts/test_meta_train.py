@@ -371,8 +371,8 @@ def test_a_file_that_works_only_with_a_flag_is_no_mistake(capsys, tmp_path):
     [
         ("[es]\nsgima = 1", "my.toml: es.sgima: no such field: did you mean 'sigma'?"),
         ("generations = 0", "my.toml: generations: Input should be greater than 0, not 0"),
-        ("a =", "my.toml is no TOML file"),
-        ('preset = "lpo"', "my.toml is over the preset 'lpo', not 'quickstart'"),
+        ("a =", "my.toml is not a TOML file"),
+        ('preset = "lpo"', "my.toml is based on the preset 'lpo', not 'quickstart'"),
         ('plugins = ["no_such_module"]', "plug-in 'no_such_module' cannot be imported"),
     ],
 )

@@ -227,7 +227,7 @@ def test_the_table_fits_80_columns_and_needs_the_directory_only(tmp_path, capfd,
         ("--grid es.sigma=1 -- --es.piars 1", 2, "--es.piars"),
         ("--grid es.sigma=1 -- --run-dir x", 2, "neither --run-dir nor"),
         ("--grid es.sigma=1 -- --preset lpg", 2, "--preset and --config stand before the `--`"),
-        ("--table", 1, "is no sweep: it has no sweep.json"),
+        ("--table", 1, "is not a sweep: it has no sweep.json"),
     ],
 )
 def test_what_makes_no_sense_is_one_line_and_nothing_is_written(

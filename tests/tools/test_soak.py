@@ -82,7 +82,7 @@ def test_watching_ends_with_the_process():
     [
         (["--minutes", "1", "--warm-up", "2"], "must be above 0, each longer than the last"),
         (["--every", "0"], "must be above 0"),
-        ([], "exists: a soak begins with a run of its own"),
+        ([], "exists: a soak starts a new run"),
     ],
 )
 def test_a_soak_that_cannot_tell_anything_is_refused_with_one_line(tmp_path, capsys, arguments, words):

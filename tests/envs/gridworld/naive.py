@@ -1,6 +1,6 @@
 """The gridworld once more, in plain Python: the yardstick for the one in JAX.
 
-Written from the rules (section 3.6 of the design), with sets, dictionaries and loops, and no code
+Written from the rules, with sets, dictionaries and loops, and no code
 shared with `envs.gridworld`. Only two conventions are taken over from there, so that both can be
 driven by the same uniform numbers and compared number by number: which draw decides what, and how a
 draw picks one of the free cells (the free cells in order, each as likely as the others).

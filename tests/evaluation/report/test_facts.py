@@ -112,13 +112,14 @@ def test_labels_that_name_no_objective_are_left_out(run):
     assert found.baselines == ("ppo", "lpo")
 
 
-def test_what_was_tuned_is_tuned_again(run):
+@pytest.mark.parametrize(("candidates", "flag"), [(18, "tune"), (5, "tune_step_size")])
+def test_what_was_tuned_is_tuned_again(run, candidates, flag):
     tuned = Tuned(
         objective="ppo", suite="unseen", environment="gridworld/all", horizon=2, step_factor=1.0,
-        policy_learning_rate=0.1, entropy_coef=0.0, candidates=9, seeds=2,
+        policy_learning_rate=0.1, entropy_coef=0.0, candidates=candidates, seeds=2,
     )  # fmt: skip
     (found,) = evaluations(run, run.results.model_copy(update={"tuned": (tuned,)})).values()
-    assert found.tune
+    assert [name for name in ("tune", "tune_step_size") if getattr(found, name)] == [flag]
     assert found.baselines == ("ppo",)
 
 

@@ -178,7 +178,7 @@ def test_a_run_in_another_thread_is_the_same_and_says_once_that_signals_do_not_s
     handlers = [signal.getsignal(number) for number in STOPPING]
     with ThreadPoolExecutor(1) as pool:
         text = pool.submit(run, tmp_path / "run").result()
-    assert text.count("not in the main thread: signals do not stop this run in order") == 1
+    assert text.count("not in the main thread: signals do not stop this run cleanly") == 1
     assert same(tmp_path / "run", finished)
     assert [signal.getsignal(number) for number in STOPPING] == handlers
 
@@ -200,7 +200,7 @@ def test_versions_that_changed_between_two_starts_are_told_in_one_line_and_kept(
     monkeypatch.setattr("rl_discovery.meta.runs.history.versions", lambda: {"jax": "0.0.1"})
     lines = [line for line in run(tmp_path / "run", tiny(generations=3)).splitlines() if "warning" in line]
     assert lines == [
-        f"warning: jax was {jax.__version__}, now 0.0.1: from generation 2 on results may be others"
+        f"warning: jax was {jax.__version__}, now 0.0.1: from generation 2 on results may differ"
     ]
     assert lines[0] in (tmp_path / "run" / "train.log").read_text()
     kept = json.loads((tmp_path / "run" / "config.json").read_text())["history"]

@@ -85,13 +85,13 @@ def test_random_points_of_a_list_are_its_values():
         (["es.sgima=1"], None, "unknown field 'es.sgima': did you mean 'es.sigma'?"),
         (["preset=lpg"], None, "unknown field 'preset'"),
         (["es=1"], None, "unknown field 'es'"),
-        (["es.sigma"], None, "'es.sigma' is no FIELD=VALUE"),
-        (["es.sigma="], None, "is no FIELD=VALUE"),
+        (["es.sigma"], None, "'es.sigma' is not FIELD=VALUE"),
+        (["es.sigma="], None, "is not FIELD=VALUE"),
         (["es.sigma=1..0.1"], 2, "a range is LOW..HIGH with 0 < LOW < HIGH"),
         (["es.sigma=0..1"], 2, "a range is LOW..HIGH"),
         (["es.sigma=a..b"], 2, "a range is LOW..HIGH"),
         (["es.sigma=1..2..3"], 2, "a range is LOW..HIGH"),
-        (["es.sigma=0.1..1"], None, "es.sigma is a range, which only random points are drawn from: --random"),
+        (["es.sigma=0.1..1"], None, "es.sigma is a range, which needs random points: give --random"),
         (["es.sigma=0.1", "es.sigma=0.2"], None, "es.sigma is named twice"),
         (["es.sigma=0.1,0.2"], 3, "only 2 different combinations were found, not 3"),
         (
@@ -171,7 +171,7 @@ def test_a_damaged_plan_is_named_and_leads_nowhere_else(tmp_path, contents, word
 
 
 def test_a_directory_without_a_plan_is_no_sweep(tmp_path):
-    with pytest.raises(RunError, match=r"is no sweep: it has no sweep\.json"):
+    with pytest.raises(RunError, match=r"is not a sweep: it has no sweep\.json"):
         sweep.read_plan(tmp_path)
 
 

@@ -1,0 +1,332 @@
+"""The questions of the papers, each arm from five seeds of meta-training on one budget of environment steps.
+
+First the runs, then their evaluations, then the tables. Finished work stays in docs/studies/results/: the
+objectives, and a line of JSON for each run and each evaluation. The script goes on with what is missing, on
+any machine; --arms and --suites let several processes share the work. --report writes up what there is.
+
+    python docs/studies/results.py --out runs/results
+"""
+
+import argparse
+import itertools
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from harness import Arm, command, curve, evaluate, generations, scores, train
+from scipy import stats
+
+from rl_discovery.checkpoints.run_directory import read_metrics
+
+RECORD = Path(__file__).with_suffix("")
+WORKERS = 16
+SEEDS = 5
+ENV_STEPS = 1e9
+
+ANTAGONISTS = 1.25
+"""Cost of a generation with algorithmic regret: half of the levels are new, and each of them trains one
+antagonist beside its two agents."""
+
+FREE = "ta-lpg-cpu"
+OF_FREE = ("--objective.width", "8", "--objective.normalise-pihat")
+REPLAY = ("--curriculum.buffer-size", "1000", "--curriculum.score")
+
+ARMS = {
+    "ta-lpg": (FREE, ()),
+    "lpg": ("lpg-cpu", ()),
+    "ta-lpg-meta-gradient": ("ta-lpg-meta-gradient-cpu", (*OF_FREE, "--objective.schedule")),
+    "lpg-meta-gradient": ("lpg-meta-gradient-cpu", ("--levels.distribution", "all_vrandlife", *OF_FREE)),
+    "algorithmic-regret": (FREE, (*REPLAY, "algorithmic_regret")),
+    "learnability": (FREE, (*REPLAY, "learnability")),
+    "positive-value-loss": (FREE, (*REPLAY, "positive_value_loss")),
+    "residual": ("ta-lpg-a2c-cpu", ()),
+    "ta-lpo": ("ta-lpo-cpu", ()),
+    "lpo": ("lpo-cpu", ()),
+    "ta-a2c": ("ta-a2c-cpu", ()),
+    "ta-ppo": ("ta-ppo-cpu", ()),
+    "inputs-scaled": (FREE, ("--objective.no-schedule",)),
+    "inputs-paper": (FREE, ("--objective.no-schedule", "--objective.encoding", "paper")),
+}
+"""Preset and flags of each."""
+
+BASELINES = ("a2c", "ppo", "dpo")
+
+
+class Measured(NamedTuple):
+    """An evaluation of every arm that it names: suite, lifetimes, seeds of agents, more flags."""
+
+    suite: str
+    horizons: tuple[int, ...]
+    seeds: int
+    flags: tuple[str, ...] = ()
+    arms: tuple[str, ...] = tuple(ARMS)
+    baselines: tuple[str, ...] = BASELINES
+
+
+REPLAYED = ("ta-lpg", "algorithmic-regret", "learnability", "positive-value-loss")
+ELSEWHERE = (*REPLAYED, "residual", "ta-lpo", "lpo")
+EVALUATIONS = {
+    "unseen": Measured("unseen", (5, 10, 25, 50, 100, 250), 10),
+    "longer": Measured(
+        "unseen",
+        (500, 1000, 2000),
+        10,
+        ("--levels", "16"),
+        ("ta-lpg", "lpg", "ta-lpg-meta-gradient", "ta-lpo", "lpo", "ta-a2c", "ta-ppo"),
+    ),
+    "tabular": Measured("tabular", (250,), 5, (), ELSEWHERE),
+    "random": Measured("random", (250,), 5, (), ELSEWHERE),
+    "mazes": Measured("mazes", (250,), 5, (), ELSEWHERE),
+    "classic": Measured("classic", (320_000,), 5, ("--hidden", "64", "64"), ELSEWHERE),
+    "minatar": Measured("minatar", (640_000,), 5, ("--hidden", "64", "64"), ELSEWHERE),
+}
+
+ANALYSED = ("ta-lpg", "ta-lpg-meta-gradient", "residual", "ta-lpo")
+"""Arms whose agents are also trained with a wrong n/N."""
+
+QUESTIONS = {
+    "1. Does knowing the horizon help?": (("ta-lpg", "lpg"),),
+    "2. Evolution or meta-gradients?": (
+        ("ta-lpg", "ta-lpg-meta-gradient"),
+        ("ta-lpg-meta-gradient", "lpg-meta-gradient"),
+    ),
+    "3. Does replay of levels help?": tuple((arm, "ta-lpg") for arm in REPLAYED[1:]),
+    "4. Is a learned LPG better than a tuned A2C, and than PPO?": tuple(
+        itertools.product(("ta-lpg", "residual"), ("a2c", "ppo"))
+    ),
+    "5. Is TA-LPO better than LPO, PPO and DPO?": tuple(("ta-lpo", arm) for arm in ("lpo", "ppo", "dpo")),
+    "6. How much of it is a schedule?": (
+        ("ta-a2c", "a2c"),
+        ("ta-ppo", "ppo"),
+        ("residual", "ta-a2c"),
+        ("ta-lpo", "ta-ppo"),
+    ),
+    "7. Does the encoding of the horizon matter?": (
+        ("inputs-scaled", "inputs-paper"),
+        ("inputs-scaled", "lpg"),
+        ("ta-lpg", "inputs-scaled"),
+    ),
+}
+"""Which arm is held against which."""
+
+
+def main() -> None:
+    """Runs and evaluates what is missing, then writes the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/results"), help="folder of unfinished runs")
+    parser.add_argument("--record", type=Path, default=RECORD, help="folder of finished work")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="these alone")
+    parser.add_argument(
+        "--suites", nargs="*", choices=EVALUATIONS, default=list(EVALUATIONS), help="these alone, or none"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(SEEDS)), help="of meta-training")
+    parser.add_argument("--report", action="store_true", help="run nothing")
+    arguments = parser.parse_args()
+    record: Path = arguments.record
+    if not arguments.report:
+        # Seed by seed, so that an unfinished study is a balanced one.
+        for seed, name in itertools.product(arguments.seeds, arguments.arms):
+            meta_train(name, seed, arguments.out, record)
+        for suite in arguments.suites:
+            measure_baselines(suite, arguments.out, record)
+            for seed, name in itertools.product(arguments.seeds, arguments.arms):
+                measure(name, seed, suite, arguments.out, record)
+        for seed, name in itertools.product(arguments.seeds, arguments.arms):
+            analyse(name, seed, arguments.out, record)
+    (record / "results.md").write_text(report(record))
+
+
+def meta_train(name: str, seed: int, out: Path, record: Path) -> None:
+    """One run on the budget, unless it is on record; its objective and its curve are kept."""
+    if any((row["arm"], row["seed"]) == (name, seed) for row in rows_of(record / "runs.jsonl")):
+        return
+    preset, flags = ARMS[name]
+    steps = ENV_STEPS / (ANTAGONISTS if "algorithmic_regret" in flags else 1.0)
+    arm, run = Arm(name, preset, flags), out / f"{name}-{seed}"
+    train(arm, seed, run, steps)
+    file = objective_file(record, name, seed)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    command("export", run, file)
+    known = {"arm": name, "seed": seed, "preset": preset, "flags": " ".join(flags)}
+    append(record / "runs.jsonl", known | {"generations": generations(arm.config(), steps)} | curve_of(run))
+    shutil.rmtree(run)
+
+
+def curve_of(run: Path) -> dict[str, Any]:
+    """Held-out scores over environment steps, and how long it took."""
+    rows = read_metrics(run)
+    steps, held_out = curve(run)
+    return {
+        "hours": round(rows[-1]["wall_s"] / 3600, 3),
+        "env_steps": [int(count) for count in steps],
+        "held_out": np.round(held_out, 4).tolist(),
+    }
+
+
+def measure_baselines(suite: str, out: Path, record: Path) -> None:
+    """The hand-written rules, tuned, unless they are on record."""
+    what, found = EVALUATIONS[suite], rows_of(record / "evaluations.jsonl")
+    if any((row["suite"], row["seed"]) == (suite, None) for row in found):
+        return
+    folder = out / f"baselines-{suite}"
+    tune = "--tune" if what.suite == "unseen" else "--tune-step-size"
+    evaluate(what.baselines, folder, what.suite, what.horizons, what.seeds, *flags_of(what), tune)
+    for name in what.baselines:
+        append(record / "evaluations.jsonl", {"arm": name, "seed": None} | result(folder, suite, name))
+
+
+def measure(name: str, seed: int, suite: str, out: Path, record: Path) -> None:
+    """One evaluation of one objective, unless it is on record."""
+    what, found = EVALUATIONS[suite], rows_of(record / "evaluations.jsonl")
+    known = (name, seed, suite) in {(row["arm"], row["seed"], row["suite"]) for row in found}
+    file = objective_file(record, name, seed)
+    if known or name not in what.arms or not file.exists():
+        return
+    folder = out / f"{name}-{seed}-{suite}"
+    evaluate([file], folder, what.suite, what.horizons, what.seeds, *flags_of(what))
+    append(record / "evaluations.jsonl", {"arm": name, "seed": seed} | result(folder, suite))
+    shutil.rmtree(folder)
+
+
+def analyse(name: str, seed: int, out: Path, record: Path) -> None:
+    """How much an objective changes with n/N, and what is lost when it is told a wrong one."""
+    known = {(row["arm"], row["seed"]) for row in rows_of(record / "analyses.jsonl")}
+    file = objective_file(record, name, seed)
+    if (name, seed) in known or name not in ANALYSED or not file.exists():
+        return
+    folder = out / f"{name}-{seed}-analysis"
+    command("analyse", file, "--out", folder, "--lifetime", 100)
+    found = json.loads((folder / "analysis.json").read_text())
+    views = {view["view"]: np.mean(view["scores"]) for view in found["lifetimes"]["views"]}
+    row = {"arm": name, "seed": seed, "distance": found["horizon_blind"]["overall"]}
+    append(record / "analyses.jsonl", row | {view: round(float(score), 4) for view, score in views.items()})
+    shutil.rmtree(folder)
+
+
+def flags_of(what: Measured) -> Iterable[object]:
+    """Of the command: control tasks have published numbers of workers."""
+    on_control = "--tune-step-size" in what.flags or "--hidden" in what.flags
+    return (*what.flags, "--curve-points", 1, *(() if on_control else ("--workers", WORKERS)))
+
+
+def result(folder: Path, suite: str, name: str | None = None) -> dict[str, Any]:
+    """Scores and returns by environment, agent seed and horizon."""
+    cells = json.loads((folder / "results.json").read_text())["cells"]
+    places = dict.fromkeys(cell["environment"] for cell in cells)
+    horizons = EVALUATIONS[suite].horizons
+    return {
+        "suite": suite,
+        **{
+            number: {
+                place: np.round(scores(folder, horizons, name, number=number, environment=place), 4).tolist()
+                for place in places
+            }
+            for number in ("score", "return")
+        },
+    }
+
+
+def objective_file(record: Path, name: str, seed: int) -> Path:
+    """Where a run's objective is kept."""
+    return record / "objectives" / f"{name}-{seed}.safetensors"
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """Lines of JSON; none where there is no file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def append(path: Path, row: dict[str, Any]) -> None:
+    """One more line, in one write: other processes may write too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+class Difference(NamedTuple):
+    """Of the means of two arms over meta-training seeds, with Welch's 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, ours: np.ndarray, theirs: np.ndarray) -> "Difference":
+        """A hand-written rule is one value: then the interval is that of the mean of ours."""
+        mean = float(ours.mean() - theirs.mean())
+        if len(theirs) == 1:
+            low, high = stats.ttest_1samp(ours, theirs[0]).confidence_interval()
+        else:
+            low, high = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval()
+        shift = theirs[0] if len(theirs) == 1 else 0.0
+        return cls(mean, float(low - shift), float(high - shift))
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+
+def means(rows: Sequence[dict[str, Any]], arm: str, suite: str) -> np.ndarray:
+    """Mean score over environments and agents, by meta-training seed and horizon; no rows where none is."""
+    found = sorted(
+        (row["seed"] or 0, row["score"]) for row in rows if (row["arm"], row["suite"]) == (arm, suite)
+    )
+    return np.array([np.mean(list(by_place.values()), axis=(0, 1)) for _, by_place in found])
+
+
+def report(record: Path) -> str:
+    """A table of scores for each suite, of differences for each question, and of wrong n/N."""
+    rows = rows_of(record / "evaluations.jsonl")
+    parts = []
+    for suite, what in EVALUATIONS.items():
+        lines = [f"## {suite}", "", f"| arm | seeds | {' | '.join(map(str, what.horizons))} | mean |"]
+        lines.append("|---" * (len(what.horizons) + 3) + "|")
+        for name in (*what.arms, *what.baselines):
+            matrix = means(rows, name, suite)
+            if len(matrix):
+                numbers = [f"{x:.3f}" for x in (*matrix.mean(axis=0), matrix.mean())]
+                lines.append(f"| {name} | {len(matrix)} | {' | '.join(numbers)} |")
+        parts.append("\n".join(lines))
+    for question, pairs in QUESTIONS.items():
+        lines = [f"## {question}", "", "| arms | suite | by lifetime | mean | |", "|---|---|---|---|---|"]
+        for (ours, theirs), suite in itertools.product(pairs, EVALUATIONS):
+            first, second = (means(rows, arm, suite) for arm in (ours, theirs))
+            if len(first) > 1 and len(second):
+                lines.append(f"| {ours} - {theirs} | {suite} | {compared(first, second)} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join([*parts, wrong_progress(rows_of(record / "analyses.jsonl"))]) + "\n"
+
+
+def wrong_progress(rows: Sequence[dict[str, Any]]) -> str:
+    """How far objectives are from their mean over n/N, and what a wrong n/N costs their agents."""
+    views = ("fixed at 0", "fixed at 0.5", "shuffled")
+    lines = [
+        "## Told a wrong n/N",
+        "",
+        f"| arm | seeds | distance | plain | {' | '.join(views)} |",
+        "|---" * 7 + "|",
+    ]
+    for name in ANALYSED:
+        found = [row for row in rows if row["arm"] == name]
+        if len(found) > 1:
+            columns = {key: np.array([row[key] for row in found]) for key in ("distance", "plain", *views)}
+            losses = [str(Difference.of(columns[view] - columns["plain"], np.zeros(1))) for view in views]
+            start = f"{columns['distance'].mean():.2f} | {columns['plain'].mean():.3f}"
+            lines.append(f"| {name} | {len(found)} | {start} | {' | '.join(losses)} |")
+    return "\n".join(lines)
+
+
+def compared(ours: np.ndarray, theirs: np.ndarray) -> str:
+    """Cells of the table: the difference at each lifetime, their mean, and what follows."""
+    each = [Difference.of(*columns) for columns in zip(ours.T, theirs.T, strict=True)]
+    mean = Difference.of(ours.mean(axis=1), theirs.mean(axis=1))
+    verdict = "better" if mean.low > 0 else "worse" if mean.high < 0 else "not resolved"
+    return f"{', '.join(map(str, each))} | {mean} | {verdict}"
+
+
+if __name__ == "__main__":
+    main()
