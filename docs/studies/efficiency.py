@@ -171,7 +171,7 @@ def run_arm(arm: Arm, seed: int, steps: float, run: Path, record: Path) -> None:
             raise SystemExit(f"{record}: {arm.name} was run with other flags: {done[arm.name, seed]}")
         return
     train(arm, seed, run, steps)
-    evaluate([run], run / "evaluation", SUITE, HORIZONS, AGENT_SEEDS, "--workers", WORKERS)
+    evaluate([run], run / "evaluation", SUITE, HORIZONS, AGENT_SEEDS, "--baselines", "--workers", WORKERS)
     steps_seen, held_out = curve(run)
     row = {"arm": arm.name, "seed": seed, "preset": arm.preset, "flags": flags}
     row |= {"scores": scores_of(run / "evaluation")}

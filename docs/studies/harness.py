@@ -74,7 +74,7 @@ def evaluate(
     if not (out / "results.json").exists():
         command(
             "evaluate", *objectives, "--suite", suite, "--horizons", *horizons, "--seeds", seeds,
-            *more, "--out", out,
+            *more, "--curve-points", 1, "--out", out,
         )  # fmt: skip
 
 

@@ -175,7 +175,9 @@ def measure_baselines(suite: str, out: Path, record: Path) -> None:
         return
     folder = out / f"baselines-{suite}"
     tune = "--tune" if what.suite == "unseen" else "--tune-step-size"
-    evaluate(what.baselines, folder, what.suite, what.horizons, what.seeds, *flags_of(what), tune)
+    evaluate(
+        what.baselines, folder, what.suite, what.horizons, what.seeds, "--baselines", *flags_of(what), tune
+    )
     for name in what.baselines:
         append(record / "evaluations.jsonl", {"arm": name, "seed": None} | result(folder, suite, name))
 
@@ -188,7 +190,7 @@ def measure(name: str, seed: int, suite: str, out: Path, record: Path) -> None:
     if known or name not in what.arms or not file.exists():
         return
     folder = out / f"{name}-{seed}-{suite}"
-    evaluate([file], folder, what.suite, what.horizons, what.seeds, *flags_of(what))
+    evaluate([file], folder, what.suite, what.horizons, what.seeds, "--baselines", *flags_of(what))
     append(record / "evaluations.jsonl", {"arm": name, "seed": seed} | result(folder, suite))
     shutil.rmtree(folder)
 
@@ -211,7 +213,7 @@ def analyse(name: str, seed: int, out: Path, record: Path) -> None:
 def flags_of(what: Measured) -> Iterable[object]:
     """Of the command: control tasks have published numbers of workers."""
     on_control = "--tune-step-size" in what.flags or "--hidden" in what.flags
-    return (*what.flags, "--curve-points", 1, *(() if on_control else ("--workers", WORKERS)))
+    return (*what.flags, *(() if on_control else ("--workers", WORKERS)))
 
 
 def result(folder: Path, suite: str, name: str | None = None) -> dict[str, Any]:
