@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """What to measure; what is left out comes from the preset."""
+    """Measure the throughput of whole generations, counted as the official code's is: environment steps of
+    training over the time of a generation. What is left out comes from the preset.
+
+    docs/performance.md explains the figures and keeps the history.
+    """
 
     preset: Annotated[str, tyro.conf.arg(metavar=index.choices("presets"))] = "ta-lpg"
     """The preset that everything else comes from."""
@@ -47,7 +51,7 @@ class Arguments:
     """Level score of a curriculum; replay starts with the first timed generation."""
     block_size: int | None = None
     """Lanes that run side by side on a device."""
-    devices: tuple[str, ...] = ()
+    devices: Annotated[tuple[str, ...], tyro.conf.arg(metavar="INT ...")] = ()
     """Devices to use (default: all; on a CPU one per core). 1,2,4,8: weak scaling, with pairs growing."""
     repeats: int = 3
     """Timed generations, after one to warm up."""
@@ -61,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit status."""
     from rl_discovery.meta.errors import ConfigError
 
-    arguments = parse(Arguments, argv, "bench", __doc__)
+    arguments = parse(Arguments, argv, "bench")
 
     if arguments.repeats < 1:
         raise ConfigError(f"repeats must be at least 1, not {arguments.repeats}")

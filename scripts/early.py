@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
 from rl_discovery.checkpoints import spelling
-from rl_discovery.checkpoints.errors import one_line
+from rl_discovery.checkpoints.errors import refusal
 from rl_discovery.checkpoints.fields import flatten, unknown_field, unknown_setting
 from rl_discovery.checkpoints.run_directory import CONFIG, read_document
 from rl_discovery.meta import config_file
@@ -192,9 +192,8 @@ def _check_value(place: str, name: str, value: Any, schema: Mapping[str, Any]) -
     try:
         TypeAdapter(_type(schema)).validate_python(value)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"]
         shown = value if isinstance(value, str) else repr(value)
-        raise ConfigError(f"{place}: {reason}, not {one_line(shown)}") from None
+        raise ConfigError(refusal(place, error.errors()[0]["msg"], shown)) from None
     document = index.to_check_by()
     if document is not None and name in NAMED and isinstance(value, str):
         kind, listings = NAMED[name]

@@ -17,7 +17,7 @@ class Arguments:
     """Write a report on a run or an objective as one HTML file that opens offline: results, curves,
     evaluation, analysis, agents, levels, configuration, provenance. Several are compared on one page.
 
-    `evaluate` and `analyse` fill their sections: run them first.
+    Run `evaluate` and `analyse` first: they fill their sections.
     """
 
     runs: tyro.conf.Positional[tuple[str, ...]]

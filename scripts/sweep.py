@@ -52,7 +52,7 @@ class Arguments:
     config: Path | None = None
     """TOML file with any part of the configuration, over the preset, for all trials (see `meta-train`)."""
 
-    grid: tuple[str, ...] = ()
+    grid: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=A,B ...")] = ()
     """FIELD=A,B,... for each field, dotted (es.sigma=0.05,0.1); with --random also FIELD=LOW..HIGH, which
     is drawn log-uniformly (es.sigma=0.01..0.3), as an integer if both ends are written as integers."""
 

@@ -64,11 +64,11 @@ def test_every_field_of_every_preset_has_a_flag_that_is_let_through(name, indexe
         ("--generations", UsageError, "--generations takes one value, not none"),
         ("--generations 1 2", UsageError, "--generations takes one value, not 1 2"),
         ("stray", UsageError, "unknown option stray"),
-        ("--es.pairs many", ConfigError, "--es.pairs: Input should be a valid integer"),
-        ("--es.pairs=0", ConfigError, "--es.pairs: Input should be greater than 0, not 0"),
-        ("--agent.hidden 64,x", ConfigError, "--agent.hidden: Input should be a valid integer"),
-        ("--trainer es2", ConfigError, "--trainer: Input should be 'es' or 'meta_gradient', not es2"),
-        ("--objective.discount 2", ConfigError, "Input should be less than or equal to 1, not 2"),
+        ("--es.pairs many", ConfigError, "--es.pairs must be a valid integer"),
+        ("--es.pairs=0", ConfigError, "--es.pairs must be greater than 0, not 0"),
+        ("--agent.hidden 64,x", ConfigError, "--agent.hidden must be a valid integer"),
+        ("--trainer es2", ConfigError, "--trainer must be 'es' or 'meta_gradient', not es2"),
+        ("--objective.discount 2", ConfigError, "must be less than or equal to 1, not 2"),
         ("--objective.widht 3", ConfigError, "objective.widht: ta-lpg has no such setting: did you mean 'wi"),
         ("--drift.width 3", UsageError, "--drift.width is now --objective.width"),
         ("--preset quikstart", UnknownNameError, "unknown preset 'quikstart': did you mean 'quickstart'?"),
@@ -108,7 +108,7 @@ def test_a_file_is_checked_with_its_own_objective(indexed, tmp_path):
     path.write_text('[objective]\nkind = "lpo"\nclip = 0.3\n')
     early.check(["--config", str(path)], resume=False)
     path.write_text('[objective]\nkind = "lpo"\nclip = -1\n')
-    with pytest.raises(ConfigError, match=r"my.toml: objective.clip: Input should be greater than 0, not -1"):
+    with pytest.raises(ConfigError, match=r"my.toml: objective.clip must be greater than 0, not -1"):
         early.check(["--config", str(path)], resume=False)
     path.write_text("[es]\nsgima = 1\n")
     with pytest.raises(ConfigError, match=r"my.toml: es.sgima: no such field: did you mean 'sigma'"):
