@@ -7,6 +7,7 @@ import functools
 import inspect
 import io
 import itertools
+import os
 import re
 import textwrap
 from collections.abc import Collection, Sequence
@@ -58,6 +59,10 @@ def _integers(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.Pr
 
 class UsageError(ValueError):
     """Arguments that make no sense."""
+
+
+class PlaceError(RuntimeError):
+    """A file that is to be read is not there, or a folder cannot be written."""
 
 
 def parse(
@@ -132,6 +137,7 @@ def described(arguments: Any) -> Any:
     """
     cls = arguments if isinstance(arguments, type) else type(arguments)
     hints, plain = get_type_hints(cls, include_extras=True), get_type_hints(cls)
+    texts = functools.cache(functools.partial(field_texts, cls))
     fields, values = list[Any](), dict[str, Any]()
     for field in dataclasses.fields(cls):
         name, value, hint = field.name, getattr(arguments, field.name, field.default), hints[field.name]
@@ -140,8 +146,10 @@ def described(arguments: Any) -> Any:
             hint = type(value)
         else:
             silent = value is None or value is False or value in ((), "") or _is_words(field, plain[name])
+            text: Any = lambda name=name: texts().get(name)  # noqa: E731 - asked for by `--help` only
             shown = tyro.conf.arg(
-                help=_text(cls, name),
+                # tyro keeps the line breaks of texts below fields, not those in the docstring
+                help=None if "Attributes:" in (cls.__doc__ or "") else text,
                 help_behavior_hint="" if silent else None,
                 metavar=_metavar(name, hint, plain[name]),
             )
@@ -172,7 +180,7 @@ def _required(arguments: Any) -> list[str]:
 
 
 def _is_positional(hint: Any) -> bool:
-    return {*getattr(hint, "__metadata__", ())} >= {*tyro.conf.Positional[Any].__metadata__}
+    return tyro.conf.Positional in getattr(hint, "__metadata__", ())
 
 
 def _metavar(name: str, hint: Any, plain: Any) -> str | None:
@@ -198,14 +206,6 @@ def _metavar(name: str, hint: Any, plain: Any) -> str | None:
 METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}
 
 
-def _text(cls: type[Any], name: str) -> Any:
-    """What stands below a field, for tyro to ask for: the lines of its own text end where the source's do."""
-    if "Attributes:" in (cls.__doc__ or ""):
-        return None  # tyro joins these lines
-    return lambda: field_texts(cls).get(name)
-
-
-@functools.cache
 def field_texts(cls: type[Any]) -> dict[str, str]:
     """The string below each field of a dataclass and its bases."""
     texts: dict[str, str] = {}
@@ -238,6 +238,19 @@ def check_positive(arguments: Any, *names: str) -> None:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+
+
+def check_folder(folder: Path) -> None:
+    """Refuses a folder in which nothing can be written; makes none.
+
+    Raises:
+        PlaceError: says why.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise PlaceError(f"cannot write to {folder}: {there} is a file")
+    if not os.access(there, os.W_OK):
+        raise PlaceError(f"cannot write to {folder}: no permission to write in {there}")
 
 
 def check_devices(devices: int | None) -> None:

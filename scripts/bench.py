@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from rl_discovery.scripts import bench_scaling, index, output, runtime
-from rl_discovery.scripts.arguments import parse
+from rl_discovery.scripts.arguments import UsageError, check_positive, parse
 
 if TYPE_CHECKING:
     from rl_discovery.meta.build import Program
@@ -63,12 +63,11 @@ class Arguments:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit status."""
-    from rl_discovery.meta.errors import ConfigError
-
     arguments = parse(Arguments, argv, "bench")
 
-    if arguments.repeats < 1:
-        raise ConfigError(f"repeats must be at least 1, not {arguments.repeats}")
+    check_positive(
+        arguments, "pairs", "workers", "rollout_steps", "horizon", "gru_width", "block_size", "repeats"
+    )
     counts = bench_scaling.device_counts(arguments.devices)
     index.check_name("preset", "presets", arguments.preset)
     for kind, listing, name in (
@@ -87,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
             result = bench_scaling.measure(counts, config.es.pairs, argv, runtime.cores())
             show = bench_scaling.show
         else:
-            raise ConfigError("weak scaling is measured with evolution: choose a preset of another trainer")
+            raise UsageError("weak scaling is measured with evolution: choose a preset of another trainer")
     if arguments.json:
         output.print_json(result)
     else:
