@@ -23,7 +23,8 @@ from rl_discovery.discovery.lazy import lazy
 if TYPE_CHECKING:
     from rl_discovery.checkpoints.agent_file import load_agent, save_agent
     from rl_discovery.checkpoints.loading import load_objective, shipped
-    from rl_discovery.checkpoints.objective_file import read_card, read_objective, save_objective
+    from rl_discovery.checkpoints.objective_card import read_card
+    from rl_discovery.checkpoints.objective_file import read_objective, save_objective
     from rl_discovery.checkpoints.published_drift import import_drift
     from rl_discovery.checkpoints.python_file import save_python
 
@@ -52,7 +53,7 @@ __getattr__ = lazy(
         "import_drift": "published_drift",
         "load_agent": "agent_file",
         "load_objective": "loading",
-        "read_card": "objective_file",
+        "read_card": "objective_card",
         "read_objective": "objective_file",
         "save_agent": "agent_file",
         "save_objective": "objective_file",

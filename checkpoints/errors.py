@@ -48,6 +48,18 @@ def one_line(text: str) -> str:
     return text if len(text) <= 200 else text[:199] + "…"
 
 
+def refusal(place: str, message: str, shown: str) -> str:
+    """Why a value is refused, in one line.
+
+    Args:
+        place: what the value is of.
+        message: pydantic's.
+        shown: the value.
+    """
+    message = message.partition(", unable to parse")[0].replace("Input should", "must")
+    return f"{place}{' ' if message.startswith('must') else ': '}{message}, not {one_line(shown)}"
+
+
 def errno_of(error: BaseException) -> int | None:
     """The errno of an operating system's error, also inside the errors of storage libraries; or None."""
     if isinstance(error, OSError):

@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 
-from rl_discovery.checkpoints import spelling, untrusted
-from rl_discovery.checkpoints.errors import AmbiguousObjectiveError, ObjectiveFileError, UnknownObjectiveError
-from rl_discovery.checkpoints.objective_file import is_learned, read_card, read_objective
-from rl_discovery.checkpoints.run_directory import OBJECTIVE
+from rl_discovery.checkpoints import spelling
+from rl_discovery.checkpoints.errors import AmbiguousObjectiveError, UnknownObjectiveError
+from rl_discovery.checkpoints.objective_card import file_of, read_card
+from rl_discovery.checkpoints.objective_file import is_learned, read_objective
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.registry import RULES, make_objective
 
@@ -35,10 +35,8 @@ def load_objective(name_or_path: str | Path) -> TrainedObjective:
     path = find_path(name_or_path)
     if path is None:
         return _read_named(str(name_or_path).removeprefix(spelling.SHIPPED))
-    if path.is_dir():
-        return _read_run(path)
     if path.exists():
-        return read_objective(path)
+        return read_objective(file_of(path))
     raise UnknownObjectiveError(_nothing_called(str(name_or_path)))
 
 
@@ -102,18 +100,6 @@ def _read_named(name: str) -> TrainedObjective:
     # As a real file, should the package be imported from an archive.
     with resources.as_file(_folder() / f"{name}.safetensors") as path:
         return read_objective(path)
-
-
-def _read_run(path: Path) -> TrainedObjective:
-    if not (path / OBJECTIVE).exists():
-        raise UnknownObjectiveError(
-            f"{path} has no {OBJECTIVE}: it is no run directory, or its run has not reached a checkpoint yet"
-        )
-    try:
-        untrusted.check_within(path / OBJECTIVE, path)
-    except untrusted.RefusedError as error:
-        raise ObjectiveFileError(f"{path / OBJECTIVE} {error}") from None
-    return read_objective(path / OBJECTIVE)
 
 
 def _nothing_called(name: str) -> str:

@@ -12,50 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pydantic
-from pydantic import JsonValue, NonNegativeInt
 
-from rl_discovery.checkpoints import untrusted
 from rl_discovery.checkpoints.arrays import named
-from rl_discovery.checkpoints.errors import ObjectiveFileError, one_line, reason
-from rl_discovery.checkpoints.tensor_file import SEPARATOR, Kind, Shapes, opened, problem, read, shapes, write
+from rl_discovery.checkpoints.errors import ObjectiveFileError, reason
+from rl_discovery.checkpoints.objective_card import CARD_KEY, FORMAT, KIND, Card, parse_card
+from rl_discovery.checkpoints.tensor_file import SEPARATOR, Shapes, opened, problem, read, shapes, write
 from rl_discovery.discovery.objectives.base import Objective, TrainedObjective
 from rl_discovery.discovery.objectives.registry import RULES, make_objective
-
-FORMAT = 1
-"""Version of the card; a higher one is refused."""
-
-CARD_KEY = "card"
-"""Where the file's metadata holds the card."""
-
-KIND = Kind(
-    name="an exported objective",
-    owner="its card's objective",
-    limit=untrusted.OBJECTIVE,
-    error=ObjectiveFileError,
-)
-
-
-class ObjectiveCard(pydantic.BaseModel, frozen=True, extra="forbid"):
-    """Which rule it is: a registered type and its settings."""
-
-    type: str
-    settings: dict[str, JsonValue]
-
-
-class Card(pydantic.BaseModel, frozen=True, strict=True, extra="allow", allow_inf_nan=False):
-    """Describes the objective in a file; all but the first three fields are provenance."""
-
-    format: int
-    objective: ObjectiveCard
-    inputs: list[str]
-    preset: str | None = None
-    config: dict[str, JsonValue] | None = None
-    generations: NonNegativeInt | None = None
-    env_steps: NonNegativeInt | None = None
-    seed: int | None = None
-    versions: dict[str, str] = {}
-    evaluation: JsonValue = None
-    held_out_fitness: float | None = None
 
 
 def save_objective(path: Path | str, objective: TrainedObjective) -> None:
@@ -80,7 +43,7 @@ def save_objective(path: Path | str, objective: TrainedObjective) -> None:
         text = json.dumps(dict(objective.card) | described)
     except (TypeError, ValueError) as error:
         raise ObjectiveFileError(f"cannot write {path}: its card is no JSON: {reason(error)}") from None
-    card = _parse_card(text, path)
+    card = parse_card(text, path)
     expected = _expected(_rule(card, path), path)
     text = json.dumps(card.model_dump(mode="json", exclude_unset=True))
     write(path, KIND, named(objective.meta_params, SEPARATOR), expected, {CARD_KEY: text})
@@ -100,25 +63,13 @@ def read_objective(path: Path | str) -> TrainedObjective:
     """
     path = Path(path)
     with opened(path, KIND) as file:
-        card = _parse_card((file.metadata() or {}).get(CARD_KEY), path)
+        card = parse_card((file.metadata() or {}).get(CARD_KEY), path)
         rule = _rule(card, path)
         expected = _expected(rule, path)
         tensors = read(file, path, KIND, expected)
     structure = jax.tree.structure(_abstract(rule))
     meta_params = jax.tree.unflatten(structure, [jnp.asarray(tensors[name]) for name in expected])
     return TrainedObjective(rule, meta_params, card.model_dump(mode="json", exclude_unset=True))
-
-
-def read_card(path: Path | str) -> dict[str, Any]:
-    """The card alone, without building the rule.
-
-    Raises:
-        ObjectiveFileError: as `read_objective`.
-    """
-    path = Path(path)
-    with opened(path, KIND) as file:
-        card = _parse_card((file.metadata() or {}).get(CARD_KEY), path)
-    return card.model_dump(mode="json", exclude_unset=True)
 
 
 def is_learned(rule: Objective) -> bool:
@@ -136,26 +87,6 @@ def _settings(rule: Objective) -> dict[str, Any]:
 def _abstract(rule: Objective) -> Any:
     """Shapes and dtypes of the rule's meta-parameters; nothing is computed."""
     return jax.eval_shape(lambda: rule.init(jax.random.key(0)))
-
-
-def _parse_card(text: str | None, path: Path) -> Card:
-    if text is None:
-        raise ObjectiveFileError(f"{path} is not an exported objective: it has no card")
-    try:
-        document = untrusted.parse_json(text)
-        version = document.get("format") if isinstance(document, dict) else None
-        if type(version) is int and version > FORMAT:  # before anything else, which may have changed by then
-            raise ObjectiveFileError(
-                f"{path} has format {version}, newer than {FORMAT}: install a newer rl-discovery"
-            )
-        card = Card.model_validate(document)
-    except pydantic.ValidationError as error:
-        raise ObjectiveFileError(f"the card of {path} is damaged: {problem(error)}") from None
-    except untrusted.RefusedError as error:
-        raise ObjectiveFileError(f"the card of {path} {one_line(str(error))}") from None
-    if card.format != FORMAT:
-        raise ObjectiveFileError(f"the card of {path} is damaged: format {card.format} never existed")
-    return card
 
 
 def _rule(card: Card, path: Path) -> Objective:

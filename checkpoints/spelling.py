@@ -37,11 +37,12 @@ def nothing_called(name: str, known: Collection[str]) -> str:
         name: as it was typed.
         known: the names of those that can.
     """
-    listing = "`rl-discovery list objectives` shows them all; or give a run directory or a .safetensors"
+    listing = "`rl-discovery list objectives` shows"
     name = name.removeprefix(SHIPPED)
     if Path(name).name != name or name.endswith(".safetensors"):
-        return f"no file or run directory {name} ({listing})"
-    return f"unknown objective {name!r}: {did_you_mean(name, known)}{listing}"
+        return f"no file or run directory {name}; {listing} what has a name"
+    paths = "or give a run directory or a .safetensors file"
+    return f"unknown objective {name!r}: {did_you_mean(name, known)}{listing} them all; {paths}"
 
 
 def word(path: Path | str) -> str:

@@ -1,6 +1,6 @@
 """Reads files that are not trusted: limits on size, depth and numbers, no links out of their folder.
 
-Every loader reads through this module (`objective_file`, `run_directory`, `runs`, `evaluation`) and turns
+Every loader reads through this module (`objective_card`, `run_directory`, `runs`, `evaluation`) and turns
 `RefusedError` into its own documented error. docs/security.md lists the limits with their reasons.
 """
 

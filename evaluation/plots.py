@@ -7,6 +7,7 @@ differ as well.
 
 import functools
 import io
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,7 @@ def set_style(ax: Axes, title: str) -> None:
 
 def set_title(figure: Figure, text: str) -> None:
     """What the whole figure shows."""
+    text = textwrap.fill(text, int(9 * figure.get_figwidth()))  # characters that an inch holds
     figure.suptitle(text, fontsize=12, fontweight="bold", color=INK, x=0.01, ha="left")
 
 

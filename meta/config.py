@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import jax
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from rl_discovery.checkpoints.errors import one_line
+from rl_discovery.checkpoints.errors import one_line, refusal
 from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.objectives.base import Objective
 from rl_discovery.discovery.objectives.lpg import LPG
@@ -387,4 +387,4 @@ _ADAPTER = TypeAdapter(RunConfig)
 
 def _complaint(detail: Any, *prefix: str) -> str:
     place = one_line(".".join(str(part) for part in (*prefix, *detail["loc"])))
-    return f"{place}: {detail['msg']}, not {one_line(repr(detail['input']))}"
+    return refusal(place, detail["msg"], repr(detail["input"]))

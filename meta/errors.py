@@ -1,5 +1,8 @@
 """Errors of a run that a user can act on: one clear line each."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from rl_discovery.checkpoints.errors import RunError
 
 __all__ = ["ConfigError", "DivergedError", "LeaderError", "RunError"]
@@ -15,3 +18,8 @@ class LeaderError(RuntimeError):
 
 class DivergedError(RuntimeError):
     """A run cannot go on: nothing finite to learn from, or held-out fitness fell and is set to stop it."""
+
+
+def other_configuration(run_dir: Path, differ: Sequence[str]) -> str:
+    """Why a run cannot be resumed: how what is asked for differs from what it began with."""
+    return f"{run_dir} holds a run of another configuration ({'; '.join(differ)}); choose another --run-dir"

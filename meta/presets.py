@@ -1,10 +1,11 @@
 """Named configurations: what each costs, what it should reach and the command that runs it."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 from rl_discovery.discovery.agents.config import AgentConfig
-from rl_discovery.discovery.learning.settings import PPO_SETTINGS, PPO_TABLES
+from rl_discovery.discovery.learning.settings import PPO_SETTINGS, PPO_SMALL, PPO_TABLES, SMALL_MLP
 from rl_discovery.discovery.objectives.a2c import A2C
 from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.discovery.objectives.lpo import LPO
@@ -231,45 +232,16 @@ _LPO_MANY_CPU = dataclasses.replace(
     ),
 )
 
-# One setting of agents for all tasks but tables, so that nothing is tuned for one of them: small rollouts, for
-# many updates in little time.
-_SMALL_PPO = AgentConfig(
-    network="mlp",
-    hidden=(64, 64),
-    activation="tanh",
-    optimiser="adam",
-    policy_learning_rate=1e-3,
-    head_learning_rate=1e-3,
-    adam_epsilon=1e-5,
-    clip_together=True,
-    anneal=True,
-    epochs=4,
-    minibatches=4,
-    scale_observations=True,
-    scale_rewards=True,
-    workers=8,
-    rollout_steps=64,
-)
-
 
 def _also(
-    agent: AgentConfig, horizons: tuple[int, int], blocks: dict[str, int]
-) -> tuple[EnvironmentConfig, ...]:
-    """More environments, named with their block sizes; gridworlds are seen as planes."""
+    agent: AgentConfig, horizons: tuple[int, int], block_size: int, *names: str
+) -> Iterator[EnvironmentConfig]:
+    """More environments for the same agents; gridworlds are seen as planes."""
     low, high = horizons
-    return tuple(
-        EnvironmentConfig(
-            levels=LevelsConfig(
-                distribution=name,
-                horizon=low,
-                longest_horizon=high,
-                observation="planes" if name.startswith("all") else None,
-            ),
-            agent=agent,
-            block_size=size,
-        )
-        for name, size in blocks.items()
-    )
+    for name in names:
+        planes: Any = "planes" if name.startswith("all") else None
+        levels = LevelsConfig(distribution=name, horizon=low, longest_horizon=high, observation=planes)
+        yield EnvironmentConfig(levels=levels, agent=agent, block_size=block_size)
 
 
 # What seven kinds of tasks agree on, over lifetimes of a factor of 30.
@@ -280,41 +252,32 @@ _TA_PPO_MANY_CPU = dataclasses.replace(
     es=dataclasses.replace(_TA_PPO_CPU.es, pairs=56),
     levels=LevelsConfig(distribution="all_vrandlife", horizon=8, longest_horizon=240),
     held_out=HeldOutConfig(every=50, levels=16),
-    also=_also(
-        _SMALL_PPO,
-        (8, 240),
-        {
-            "all_vrandlife": 4,
-            "chain/state_distraction": 4,
-            "CartPole-v1": 4,
-            "Acrobot-v1": 4,
-            "Pendulum-v1": 4,
-            "brax/inverted_pendulum": 4,
-        },
+    also=tuple(
+        _also(
+            PPO_SMALL,
+            (8, 240),
+            4,
+            *("all_vrandlife", "chain/state_distraction", "CartPole-v1", "Acrobot-v1", "Pendulum-v1"),
+            "brax/inverted_pendulum",
+        )
     ),
 )
 
-# Five kinds of tasks, and agents that differ by the scale of their rewards and steps: what is learned must not
-# hang on either.
+# Five kinds of tasks, and agents that differ by the scale of their rewards and steps: what is learned must
+# not depend on either.
 _TA_LPG_MANY_CPU = dataclasses.replace(
     _TA_LPG_A2C_CPU,
     preset="ta-lpg-many-cpu",
     generations=2_000,
     agent=dataclasses.replace(_TA_LPG_A2C_CPU.agent, reward_range=10.0, step_range=4.0),
     es=dataclasses.replace(_TA_LPG_A2C_CPU.es, pairs=60),
-    also=_also(
-        AgentConfig(
-            network="mlp",
-            hidden=(64, 64),
-            optimiser="adam",
-            policy_learning_rate=1e-3,
-            head_learning_rate=1e-3,
-            reward_range=10.0,
-            step_range=4.0,
-            workers=16,
-        ),
-        (10, 250),
-        {"all_vrandlife": 8, "chain/state_distraction": 8, "CartPole-v1": 8, "Acrobot-v1": 8},
+    also=tuple(
+        _also(
+            dataclasses.replace(SMALL_MLP, hidden=(64, 64), reward_range=10.0, step_range=4.0, workers=16),
+            (10, 250),
+            8,
+            *("all_vrandlife", "chain/state_distraction", "CartPole-v1", "Acrobot-v1"),
+        )
     ),
 )
 

@@ -8,8 +8,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from rl_discovery import evaluation
-from rl_discovery.checkpoints import load_objective, save_objective
-from rl_discovery.checkpoints.loading import find_path
+from rl_discovery.checkpoints import load_objective, save_objective, spelling
 from rl_discovery.discovery.formatting import number, percent
 from rl_discovery.discovery.sharding import make_mesh
 from rl_discovery.envs import suites
@@ -18,8 +17,8 @@ from rl_discovery.evaluation.analysis.charts import fit_table, lifetimes_table
 from rl_discovery.evaluation.analysis.record import Analysis, Drift, Response
 from rl_discovery.evaluation.tables import Table
 from rl_discovery.scripts import output
-from rl_discovery.scripts.analyse_arguments import Arguments, parse_arguments
-from rl_discovery.scripts.arguments import UsageError, check_devices
+from rl_discovery.scripts.analyse_arguments import parse_arguments
+from rl_discovery.scripts.arguments import check_devices
 from rl_discovery.scripts.evaluate import check_writable
 from rl_discovery.scripts.tables import draw
 
@@ -32,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     check_devices(arguments.devices)
     suite = dataclasses.replace(suites.suite(arguments.suite), levels_per_environment=arguments.levels)
     console = output.messages()
-    out = _folder(arguments)
+    out = arguments.out or spelling.path_of(arguments.objective) / "analysis"
     with output.only_json():
         objective = load_objective(arguments.objective)
         setting = analysis.Setting(
@@ -63,15 +62,6 @@ def main(argv: Sequence[str]) -> int:
     for line in (*findings.notes, *(f"wrote {path}" for path in written)):
         console.print(line, soft_wrap=True)
     return 0
-
-
-def _folder(arguments: Arguments) -> Path:
-    if arguments.out is not None:
-        return arguments.out
-    path = find_path(arguments.objective)
-    if path is not None and path.is_dir():
-        return path / "analysis"
-    raise UsageError("where to? give --out DIR")
 
 
 def save(findings: analysis.Findings, out: Path) -> list[Path]:
@@ -125,7 +115,7 @@ def _response_table(analysed: Analysis, response: Response) -> Table:
     half_way = "" if not analysed.objective.sees_horizon else " at n/N = 0.5"
     curves = {sweep.input: sweep.curves for sweep in response.sweeps}
     columns = [("reward", 0, "reward -1"), ("reward", 20, "0"), ("reward", 40, "+1")]
-    columns += [("steps to a reward", k, f"+1 in {k} steps") for k in (1, 5, 10, 15)]
+    columns += [("steps to a reward", k, f"+1 in {k} step{'s' * (k > 1)}") for k in (1, 5, 10, 15)]
     rows = tuple(
         (
             "any" if curve.horizon is None else f"{curve.horizon:,}",

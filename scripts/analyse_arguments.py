@@ -7,8 +7,9 @@ from typing import Annotated
 
 import tyro
 
+from rl_discovery.checkpoints import spelling
 from rl_discovery.scripts import index
-from rl_discovery.scripts.arguments import UsageError, check_horizons, check_positive, parse
+from rl_discovery.scripts.arguments import UsageError, check_folder, check_horizons, check_positive, parse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +63,7 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
     """The arguments.
 
     Raises:
-        UsageError, UnknownNameError, UnknownObjectiveError: they make no sense; one line.
+        UsageError, PlaceError, UnknownNameError, CheckpointError: they make no sense; one line.
     """
     arguments = parse(Arguments, argv, "analyse")
     if not arguments.objective:
@@ -71,4 +72,8 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
     check_horizons(arguments.horizons)
     index.check_suite(arguments.suite)
     index.check_objective(arguments.objective)
+    path = spelling.path_of(arguments.objective)
+    if arguments.out is None and not path.is_dir():
+        raise UsageError("where to? give --out DIR for an objective that is no run")
+    check_folder(arguments.out or path)
     return arguments

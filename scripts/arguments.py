@@ -1,12 +1,18 @@
 """Command-line arguments by tyro, with its complaints as one line like all others."""
 
+import ast
 import contextlib
 import dataclasses
+import functools
+import inspect
 import io
+import itertools
+import os
 import re
+import textwrap
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -55,6 +61,10 @@ class UsageError(ValueError):
     """Arguments that make no sense."""
 
 
+class PlaceError(RuntimeError):
+    """A file that is to be read is not there, or a folder cannot be written."""
+
+
 def parse(
     arguments: type[T],
     argv: Sequence[str],
@@ -79,13 +89,14 @@ def parse(
         SystemExit: after `--help`.
     """
     complaint = io.StringIO()
+    paragraphs = inspect.cleandoc(description or arguments.__doc__ or "").split("\n\n")
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(
                 described(arguments),
                 prog=f"rl-discovery {command}",
                 args=list(argv),
-                description=description,
+                description="\n\n".join(" ".join(text.split()) for text in paragraphs),
                 registry=CONSTRUCTORS,
                 config=() if negative_switches else (tyro.conf.FlagCreatePairsOff,),
             )
@@ -95,6 +106,10 @@ def parse(
         if not stop.code:
             raise
         see, reason = f"`rl-discovery {command} --help`", _first_paragraph(complaint.getvalue())
+        if reason.startswith("Missing from"):
+            reason = f"{command} needs {' and '.join(_required(arguments))}"
+        for pattern, words in PHRASES.items():
+            reason = re.sub(pattern, words, reason)
         if option := re.match(r"Unrecognized options: (--[^\s,]+)", reason):
             fields = [*(field.name for field in dataclasses.fields(arguments)), *known]  # type: ignore[arg-type]
             raise UsageError(unknown_option(option[1], fields, f"see {see}")) from None
@@ -105,21 +120,40 @@ def parse(
         raise UsageError(f"{reason}; see {see}") from None
 
 
+PHRASES = {
+    r"Error parsing (\S+): invalid literal for int\(\) with base 10: ('.*')": r"\1: \2 is no integer",
+    r"Error parsing (\S+): could not convert string to float: ('.*')": r"\1: \2 is no number",
+    r"Missing value for argument '(\S+)'.*": r"\1 needs a value",
+    r"Unrecognized options: ([^-\s,][^\s,]*).*": r"unexpected word '\1'",
+}
+"""What tyro says, and how it is said here."""
+
+
 def described(arguments: Any) -> Any:
-    """The same dataclass or instance, but tyro's help shows no default where that is None, empty or false.
+    """The same dataclass or instance, but tyro's help calls values by short names, has whole paragraphs, and
+    shows no default where that is None, empty or false.
 
     The text of such a field says what happens without it.
     """
     cls = arguments if isinstance(arguments, type) else type(arguments)
     hints, plain = get_type_hints(cls, include_extras=True), get_type_hints(cls)
+    texts = functools.cache(functools.partial(field_texts, cls))
     fields, values = list[Any](), dict[str, Any]()
     for field in dataclasses.fields(cls):
         name, value, hint = field.name, getattr(arguments, field.name, field.default), hints[field.name]
-        if value is None or value is False or value == () or _is_words(field, plain[name]):
-            hint = Annotated[hint, tyro.conf.arg(help_behavior_hint="", metavar=_metavar(hint))]
-        elif cls is not arguments and dataclasses.is_dataclass(value):
+        if cls is not arguments and dataclasses.is_dataclass(value):
             value = described(value)
             hint = type(value)
+        else:
+            silent = value is None or value is False or value in ((), "") or _is_words(field, plain[name])
+            text: Any = lambda name=name: texts().get(name)  # noqa: E731 - asked for by `--help` only
+            shown = tyro.conf.arg(
+                # tyro keeps the line breaks of texts below fields, not those in the docstring
+                help=None if "Attributes:" in (cls.__doc__ or "") else text,
+                help_behavior_hint="" if silent else None,
+                metavar=_metavar(name, hint, plain[name]),
+            )
+            hint = Annotated[hint, shown]
         values[name] = value
         fields.append((name, hint, field if cls is arguments else dataclasses.field(default=value)))
     made: Any = dataclasses.make_dataclass(
@@ -133,15 +167,58 @@ def _is_words(field: dataclasses.Field[Any], hint: Any) -> bool:
     return field.default is dataclasses.MISSING and get_origin(hint) is tuple
 
 
-def _metavar(hint: Any) -> str | None:
-    """What a value is called that may be left out: INT, where tyro writes {None}|INT."""
-    rest = [kind for kind in get_args(hint) if kind is not type(None)]
-    if type(None) not in get_args(hint) or len(rest) != 1:
+def _required(arguments: Any) -> list[str]:
+    """What cannot be left out, as the help has it."""
+    hints, plain = get_type_hints(arguments, include_extras=True), get_type_hints(arguments)
+    found = []
+    for field in dataclasses.fields(arguments):
+        if field.default is dataclasses.MISSING and not _is_words(field, plain[field.name]):
+            metavar = _metavar(field.name, hints[field.name], plain[field.name])
+            flag = "" if _is_positional(hints[field.name]) else f"--{field.name.replace('_', '-')} "
+            found.append(f"{flag}{metavar}")
+    return found
+
+
+def _is_positional(hint: Any) -> bool:
+    return tyro.conf.Positional in getattr(hint, "__metadata__", ())
+
+
+def _metavar(name: str, hint: Any, plain: Any) -> str | None:
+    """What a value is called: INT and RUN ..., where tyro writes {None}|INT and [STR [STR ...]].
+
+    None where the hint says it, and for what is no value.
+    """
+    if any(getattr(part, "metavar", None) for part in getattr(hint, "__metadata__", ())):
         return None
-    return METAVARS.get(getattr(rest[0], "__origin__", rest[0]))  # of Annotated[int, ...] too
+    kinds = [kind for kind in get_args(plain) if kind is not type(None)]
+    kind = kinds[0] if len(kinds) == 1 and type(None) in get_args(plain) else plain
+    many = get_origin(kind) is tuple and get_args(kind)[1:] == (...,)
+    kind = get_args(kind)[0] if many else kind
+    if get_origin(kind) is Literal:
+        word = "{" + ",".join(map(str, get_args(kind))) + "}"
+    elif _is_positional(hint):
+        word = name.removesuffix("s").upper()
+    else:
+        word = METAVARS.get(kind, "")
+    return (f"{word} ..." if many else word) or None
 
 
-METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}
+METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}
+
+
+def field_texts(cls: type[Any]) -> dict[str, str]:
+    """The string below each field of a dataclass and its bases."""
+    texts: dict[str, str] = {}
+    for base in reversed(cls.__mro__[:-1]):
+        if base.__module__ == "types":  # made by dataclasses.make_dataclass
+            continue
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        for field, below in itertools.pairwise(getattr(tree, "body", [])):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                match below:
+                    case ast.Expr(value=ast.Constant(value=str() as text)):
+                        texts[field.target.id] = " ".join(text.split())
+    return texts
 
 
 def unknown_option(flag: str, fields: Collection[str], advice: str) -> str:
@@ -161,6 +238,19 @@ def check_positive(arguments: Any, *names: str) -> None:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+
+
+def check_folder(folder: Path) -> None:
+    """Refuses a folder in which nothing can be written; makes none.
+
+    Raises:
+        PlaceError: says why.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise PlaceError(f"cannot write to {folder}: {there} is a file")
+    if not os.access(there, os.W_OK):
+        raise PlaceError(f"cannot write to {folder}: no permission to write in {there}")
 
 
 def check_devices(devices: int | None) -> None:

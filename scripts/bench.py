@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from rl_discovery.scripts import bench_scaling, index, output, runtime
-from rl_discovery.scripts.arguments import parse
+from rl_discovery.scripts.arguments import UsageError, check_positive, parse
 
 if TYPE_CHECKING:
     from rl_discovery.meta.build import Program
@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """What to measure; what is left out comes from the preset."""
+    """Measure the throughput of whole generations, counted as the official code's is: environment steps of
+    training over the time of a generation. What is left out comes from the preset.
+
+    docs/performance.md explains the figures and keeps the history.
+    """
 
     preset: Annotated[str, tyro.conf.arg(metavar=index.choices("presets"))] = "ta-lpg"
     """The preset that everything else comes from."""
@@ -47,7 +51,7 @@ class Arguments:
     """Level score of a curriculum; replay starts with the first timed generation."""
     block_size: int | None = None
     """Lanes that run side by side on a device."""
-    devices: tuple[str, ...] = ()
+    devices: Annotated[tuple[str, ...], tyro.conf.arg(metavar="INT ...")] = ()
     """Devices to use (default: all; on a CPU one per core). 1,2,4,8: weak scaling, with pairs growing."""
     repeats: int = 3
     """Timed generations, after one to warm up."""
@@ -59,12 +63,11 @@ class Arguments:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit status."""
-    from rl_discovery.meta.errors import ConfigError
+    arguments = parse(Arguments, argv, "bench")
 
-    arguments = parse(Arguments, argv, "bench", __doc__)
-
-    if arguments.repeats < 1:
-        raise ConfigError(f"repeats must be at least 1, not {arguments.repeats}")
+    check_positive(
+        arguments, "pairs", "workers", "rollout_steps", "horizon", "gru_width", "block_size", "repeats"
+    )
     counts = bench_scaling.device_counts(arguments.devices)
     index.check_name("preset", "presets", arguments.preset)
     for kind, listing, name in (
@@ -83,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
             result = bench_scaling.measure(counts, config.es.pairs, argv, runtime.cores())
             show = bench_scaling.show
         else:
-            raise ConfigError("weak scaling is measured with evolution: choose a preset of another trainer")
+            raise UsageError("weak scaling is measured with evolution: choose a preset of another trainer")
     if arguments.json:
         output.print_json(result)
     else:

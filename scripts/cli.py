@@ -55,7 +55,11 @@ COMMANDS: dict[str, Command] = {
         "write a run's objective to one file, also for PyTorch or NumPy",
         arguments="export_arguments",
     ),
-    "import-drift": Command("import_drift", "make an objective of an LPO drift that other code has saved"),
+    "import-drift": Command(
+        "import_drift",
+        "make an objective of an LPO drift that other code has saved",
+        arguments="import_drift_arguments",
+    ),
     "bench": Command("bench", "measure throughput", names=True),
     "list": Command("list_", "presets, envs, distributions, suites, objectives, strategies, scores"),
     "doctor": Command("doctor", "versions, devices, what is missing and how to install it"),

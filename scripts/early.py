@@ -11,18 +11,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
 from rl_discovery.checkpoints import spelling
-from rl_discovery.checkpoints.errors import one_line
-from rl_discovery.checkpoints.fields import flatten, unknown_field, unknown_setting
+from rl_discovery.checkpoints.errors import refusal
+from rl_discovery.checkpoints.fields import differences, flatten, unknown_field, unknown_setting
 from rl_discovery.checkpoints.run_directory import CONFIG, read_document
 from rl_discovery.meta import config_file
-from rl_discovery.meta.errors import ConfigError
+from rl_discovery.meta.errors import ConfigError, other_configuration
 from rl_discovery.scripts import index
-from rl_discovery.scripts.arguments import UsageError, unknown_option
+from rl_discovery.scripts.arguments import UsageError, check_folder, unknown_option
 from rl_discovery.scripts.index import NAMED, SWITCH
 
 TYPES: dict[str, Any] = {"integer": int, "number": float, "string": str, "boolean": bool}
 
 SEE = "`rl-discovery meta-train --help-all` explains all"
+
+IDENTITY = ("objective", "agent", "es", "meta_gradient", "levels", "seed", "trainer", "fitness", "block_size")
+"""Parts of a configuration that a run keeps when it is resumed; see `meta.config.identity`. Names of things
+may be spelled in several ways: they are compared later."""
 
 BOUNDS = {"minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le", "exclusiveMaximum": "lt"}
 
@@ -65,7 +69,7 @@ def check(argv: Sequence[str], *, resume: bool) -> None:
         resume: whether the configuration of a run directory would be gone on with.
 
     Raises:
-        UsageError, ConfigError, UnknownNameError, RunError: in one line.
+        UsageError, ConfigError, UnknownNameError, RunError, CheckpointError, PlaceError: in one line.
     """
     document = index.to_check_by()
     if document is None:
@@ -79,7 +83,10 @@ def check(argv: Sequence[str], *, resume: bool) -> None:
     index.check_name("preset", "presets", name)
     base = document["presets"].get(name)
     run_dir = asked.run_dir or Path("runs", name)
-    if resume and (run_dir / CONFIG).exists():
+    resumed = resume and (run_dir / CONFIG).exists()
+    if resume:
+        check_folder(run_dir)
+    if resumed:
         base = flatten(read_document(run_dir)["config"])
         refuse_other_preset(run_dir, base.get("preset"), preset)
     kinds = [
@@ -95,8 +102,17 @@ def check(argv: Sequence[str], *, resume: bool) -> None:
     check_settings(argv, kind, settings)
     if file is not None:
         _check_file(file, fields)
+    given = dict[str, Any]()
     for flag, words in _flags(argv):
-        _check_flag(flag, words, fields, document["commands"]["meta-train"])
+        given |= _check_flag(flag, words, fields, document["commands"]["meta-train"])
+    if resumed and base:
+        fixed = {
+            name: value
+            for name, value in given.items()
+            if name in base and name.partition(".")[0] in IDENTITY and name not in (*NAMED, "objective.kind")
+        }
+        if differ := differences({name: base[name] for name in fixed}, fixed):
+            raise ConfigError(other_configuration(run_dir, differ))
 
 
 def check_field(name: str) -> None:
@@ -145,26 +161,37 @@ def _flags(argv: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
         words = [value] if equals else []
 
 
-def _check_flag(flag: str, words: list[str], fields: Mapping[str, Any], others: Mapping[str, Any]) -> None:
+def _check_flag(
+    flag: str, words: list[str], fields: Mapping[str, Any], others: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The field that a flag sets, and its value, if it sets one and the value can be told here."""
     name = flag.removeprefix("--").replace("-", "_")
     own = "--" + name.replace("_", "-")
     if (own in others and (words or others[own] == SWITCH)) or name.startswith("also."):
-        return  # tyro's to check
+        return {}  # tyro's to check
     switch = _without_no(name)
     if name not in fields and fields.get(switch, {}).get("type") == "boolean":
         name, words = switch, [*words, "False"]
     if name not in fields and own not in others:
         known = [*fields, *(other.removeprefix("--") for other in others)]
-        raise UsageError(unknown_option(flag or words[0], known, SEE))
+        raise UsageError(unknown_option(flag, known, SEE) if flag else _superfluous(words[0]))
     schema = fields.get(name, {})
     if schema.get("type") == "boolean" and not words:
-        return
+        return {name: True}
     if schema.get("type") == "array":
-        _check_value(flag, name, [part for word in words for part in word.split(",")], schema)
+        value = _check_value(flag, name, [part for word in words for part in word.split(",")], schema)
     elif len(words) != 1:
         raise UsageError(f"{flag} takes one value, not {' '.join(words) or 'none'}; {SEE}")
     else:
-        _check_value(flag, name, None if words == ["None"] else words[0], schema)
+        value = _check_value(flag, name, None if words == ["None"] else words[0], schema)
+    return {name: value} if name in fields else {}
+
+
+def _superfluous(word: str) -> str:
+    """Why a word cannot stand where no flag is before it."""
+    document = index.to_check_by()
+    preset = document is not None and word in document["presets"]
+    return f"unexpected word {word!r}: {f'did you mean --preset {word}? ' if preset else ''}{SEE}"
 
 
 def _without_no(name: str) -> str:
@@ -186,20 +213,22 @@ def _check_file(file: config_file.ConfigFile, fields: Mapping[str, Any]) -> None
             _check_value(f"{file.path}: {name}", name, value, fields[name])
 
 
-def _check_value(place: str, name: str, value: Any, schema: Mapping[str, Any]) -> None:
+def _check_value(place: str, name: str, value: Any, schema: Mapping[str, Any]) -> Any:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        TypeAdapter(_type(schema)).validate_python(value)
+        value = TypeAdapter(_type(schema)).validate_python(value)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"]
         shown = value if isinstance(value, str) else repr(value)
-        raise ConfigError(f"{place}: {reason}, not {one_line(shown)}") from None
+        raise ConfigError(refusal(place, error.errors()[0]["msg"], shown)) from None
     document = index.to_check_by()
     if document is not None and name in NAMED and isinstance(value, str):
         kind, listings = NAMED[name]
         known = index.listed(document, *listings)
         index.check_name(kind, listings[0], value.partition(",")[0], known)
+    if name == "start_from" and isinstance(value, str) and not value.startswith("preset:"):
+        index.check_objective(value)
+    return value
 
 
 def _type(schema: Mapping[str, Any]) -> Any:

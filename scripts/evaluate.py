@@ -24,14 +24,10 @@ from rl_discovery.envs import suites
 from rl_discovery.evaluation import tuning
 from rl_discovery.evaluation.analysis.schedule import draw_factors
 from rl_discovery.scripts import output
-from rl_discovery.scripts.arguments import UsageError, check_devices
+from rl_discovery.scripts.arguments import PlaceError, UsageError, check_devices
 from rl_discovery.scripts.evaluate_arguments import parse_arguments
 from rl_discovery.scripts.progress import progress_of_evaluation
 from rl_discovery.scripts.tables import tables
-
-
-class OutputError(RuntimeError):
-    """The results cannot be written where they were asked for."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -105,7 +101,7 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OutputError(f"cannot write to {folder}: {error.strerror}") from error
+        raise PlaceError(f"cannot write to {folder}: {error.strerror}") from error
 
 
 def load(names: Sequence[str], baselines: Sequence[str]) -> tuple[dict[str, TrainedObjective], list[str]]:

@@ -9,7 +9,7 @@ import tyro
 
 from rl_discovery.checkpoints import spelling
 from rl_discovery.scripts import index
-from rl_discovery.scripts.arguments import UsageError, check_horizons, check_positive, parse
+from rl_discovery.scripts.arguments import UsageError, check_folder, check_horizons, check_positive, parse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +81,7 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
     """The arguments.
 
     Raises:
-        UsageError, UnknownNameError, UnknownObjectiveError: they make no sense; one line.
+        UsageError, PlaceError, UnknownNameError, CheckpointError: they make no sense; one line.
     """
     arguments = parse(Arguments, argv, "evaluate")
     if not arguments.objectives:
@@ -92,6 +92,8 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
         raise UsageError("--tune and --tune-step-size are two searches: give one of them")
     if arguments.hidden and min(arguments.hidden) < 1:
         raise UsageError(f"--hidden must be positive, not {min(arguments.hidden)}")
+    if arguments.out is not None:
+        check_folder(arguments.out)
     for name in arguments.suite:
         index.check_suite(name)
     for name in (*arguments.objectives, *arguments.baselines):

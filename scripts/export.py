@@ -1,29 +1,22 @@
 """`rl-discovery export RUN FILE`: the objective of a run as one file, for us or for another framework."""
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rl_discovery.checkpoints import ObjectiveFileError, load_objective, read_card, save_objective, spelling
+from rl_discovery.checkpoints import load_objective, read_card, save_objective, spelling
 from rl_discovery.checkpoints.loading import is_named
 from rl_discovery.checkpoints.python_file import save_python
-from rl_discovery.checkpoints.python_parts import FRAMEWORKS
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.evaluation.results import Results
 from rl_discovery.scripts import output
-from rl_discovery.scripts.export_arguments import Arguments, parse_arguments
-
-
-class ExportTargetError(ValueError):
-    """The file to write is not named as one."""
+from rl_discovery.scripts.export_arguments import Arguments, ExportTargetError, parse_arguments
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command."""
     arguments = parse_arguments(argv)
-    _check(arguments)
     with output.only_json():
         objective = load_objective(arguments.run)
         card = _write(objective, arguments)
@@ -36,32 +29,6 @@ def main(argv: Sequence[str]) -> int:
     with output.of_finished_work():
         print(f"{arguments.file}: {what}{after}, {arguments.file.stat().st_size:,} bytes")
     return 0
-
-
-def _check(arguments: Arguments) -> None:
-    """Refuses what cannot be written before anything is loaded."""
-    file = arguments.file
-    check_target(file, ".safetensors" if arguments.to is None else ".py")
-    if arguments.to is not None and not file.stem.isidentifier():
-        name = re.sub(r"\W|^(?=\d)", "_", file.stem)
-        raise ExportTargetError(f"Python cannot import {file.name}: call it {name}.py")
-    if arguments.to is not None and file.stem in ("math", *FRAMEWORKS):
-        raise ExportTargetError(f"{file.name} would hide Python's {file.stem}: call it drift.py")
-    if arguments.to is not None and arguments.evaluation is not None:
-        raise ExportTargetError("--evaluation is quoted on the card of a .safetensors file: leave out --to")
-
-
-def check_target(file: Path, suffix: str) -> None:
-    """Refuses a file to write that has another suffix, or no folder to be in.
-
-    Raises:
-        ExportTargetError, ObjectiveFileError: says which.
-    """
-    if file.suffix != suffix:
-        hint = " (for a Python file, say --to torch or --to numpy)" if file.suffix == ".py" else ""
-        raise ExportTargetError(f"{file} does not end in {suffix}{hint}")
-    if not file.parent.is_dir():
-        raise ObjectiveFileError(f"cannot write {file}: no folder {file.parent}")
 
 
 def _write(objective: TrainedObjective, arguments: Arguments) -> dict[str, Any]:

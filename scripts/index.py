@@ -19,6 +19,7 @@ from typing import Any
 from rl_discovery.checkpoints import spelling
 from rl_discovery.checkpoints.atomic import replace_file
 from rl_discovery.checkpoints.errors import CheckpointError, UnknownObjectiveError
+from rl_discovery.checkpoints.run_directory import read_document
 from rl_discovery.discovery.registry import PLUGINS, UnknownNameError
 from rl_discovery.scripts.runtime import cache_folder
 
@@ -107,22 +108,39 @@ def check_suite(name: str) -> None:
 
 
 def check_objective(name: str) -> None:
-    """Refuses an objective that is neither a name nor there; see `check_name`.
+    """Refuses an objective that is neither a name nor a file or run of one; see `check_name`.
 
     Raises:
         UnknownObjectiveError: says what there is.
+        ObjectiveFileError: the file is none, or is damaged.
     """
     document = to_check_by()
-    if document is not None and is_nowhere(name, document):
+    if document is None or is_objective(name) or ":" in name.removeprefix(spelling.SHIPPED):
+        return
+    path = spelling.path_of(name)
+    if name.startswith(spelling.SHIPPED) or not path.exists():
         raise UnknownObjectiveError(spelling.nothing_called(name, document["loadable"]))
+    from rl_discovery.checkpoints.objective_card import file_of, read_card
+
+    read_card(file_of(path))
 
 
-def is_nowhere(name: str, document: dict[str, Any]) -> bool:
-    """Whether an objective or a run is neither known by this name nor at this path."""
-    bare = name.removeprefix(spelling.SHIPPED)
-    if ":" in bare or name.startswith("~") or bare in document["names"]["objectives"]:
-        return False
-    return name != bare or not Path(name).exists()
+def check_run(name: str) -> None:
+    """Refuses what is neither the name or the file of an objective nor a run directory; see `check_name`.
+
+    Raises:
+        RunError, UnknownObjectiveError, ObjectiveFileError: says what is wrong.
+    """
+    if name.startswith(spelling.SHIPPED) or name.endswith(".safetensors"):
+        check_objective(name)
+    elif to_check_by() is not None and ":" not in name and not is_objective(name):
+        read_document(spelling.path_of(name))
+
+
+def is_objective(name: str) -> bool:
+    """Whether an objective is known by this name, if there is an index that can tell."""
+    document = to_check_by()
+    return document is not None and name.removeprefix(spelling.SHIPPED) in document["names"]["objectives"]
 
 
 def choices(listing: str) -> str:

@@ -1,11 +1,7 @@
 """The contents of the index: see `index`. Imports everything, so it is imported only to make one."""
 
-import ast
 import dataclasses
 import importlib
-import inspect
-import itertools
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -19,6 +15,7 @@ from rl_discovery.meta.config import RunConfig, to_json
 from rl_discovery.meta.objective_settings import ObjectiveSettings, field_docs, objective_settings
 from rl_discovery.meta.presets import PRESETS
 from rl_discovery.scripts import list_
+from rl_discovery.scripts.arguments import field_texts
 from rl_discovery.scripts.index import FILES, SWITCH
 
 
@@ -53,7 +50,7 @@ def _names(kind: list_.Kind) -> Iterator[tuple[str, str]]:
 
 
 def _fields(cls: type[Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    docs = _docs(cls)
+    docs = field_texts(cls)
     for name, hint in get_type_hints(cls, include_extras=True).items():
         if name.startswith("__") or hint is ObjectiveSettings:
             continue
@@ -74,20 +71,6 @@ def _schema(hint: Any) -> dict[str, Any]:
         return TypeAdapter(hint).json_schema()
     except Exception:  # a type of somebody's own: its values are checked later
         return {}
-
-
-def _docs(cls: type[Any]) -> dict[str, str]:
-    """The string below each field of a dataclass and its bases."""
-    docs: dict[str, str] = {}
-    for base in reversed(cls.__mro__[:-1]):
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
-        statements = getattr(tree, "body", [])
-        for field, below in itertools.pairwise(statements):
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                match below:
-                    case ast.Expr(value=ast.Constant(value=str() as text)):
-                        docs[field.target.id] = " ".join(text.split())
-    return docs
 
 
 def commands() -> dict[str, dict[str, Any]]:

@@ -35,8 +35,8 @@ class Arguments:
     """Print the resolved configuration as TOML, which --config takes, and stop."""
     profile: bool = False
     """Write a trace of this call's second generation to profile/ in the run directory."""
-    coordinator: str | None = None
-    """HOST:PORT of process 0, where several processes make one run (detected under srun and mpirun)."""
+    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
+    """Address of process 0, where several processes make one run (detected under srun and mpirun)."""
     process_id: int | None = None
     """Rank of this process; only rank 0 writes files and prints."""
     num_processes: int | None = None
@@ -84,7 +84,7 @@ def parse_arguments(argv: Sequence[str], *, resume: bool = False) -> Request:
     from rl_discovery.meta.config import RunConfig, to_json, validate
     from rl_discovery.meta.objective_settings import objective_settings, of_kind
     from rl_discovery.meta.presets import PRESETS
-    from rl_discovery.scripts.meta_train_help import after_all
+    from rl_discovery.scripts.meta_train_help import DESCRIPTION, after_all
 
     base = PRESETS.find(preset or config_file.DEFAULT_PRESET).config
     if resume:
@@ -102,7 +102,7 @@ def parse_arguments(argv: Sequence[str], *, resume: bool = False) -> Request:
     words = [HELP[0] if word == HELP_ALL else word for word in argv]
     try:
         arguments = parse(
-            whole, words, "meta-train", __doc__, negative_switches=True, known=flatten(to_json(base))
+            whole, words, "meta-train", DESCRIPTION, negative_switches=True, known=flatten(to_json(base))
         )
     except SystemExit:
         print(after_all(base.objective))

@@ -18,6 +18,8 @@ from rl_discovery.scripts import index
 if TYPE_CHECKING:
     from rl_discovery.meta.objective_settings import ObjectiveSettings
 
+DESCRIPTION = "Evolve an objective, or go on where a run was stopped."
+
 OWN = {
     "preset": ("NAME", "Where the defaults come from (`rl-discovery list presets` says more):"),
     "config": ("FILE", "TOML file with any part of the configuration, over the preset."),
@@ -58,7 +60,7 @@ def essentials(asked: argparse.Namespace) -> str:
     lines = [
         "usage: rl-discovery meta-train [--preset NAME] [--config FILE] [--run-dir DIR] [--FIELD VALUE ...]",
         "",
-        "Evolve an objective, or go on where a run was stopped.",
+        DESCRIPTION,
         "",
     ]
     for name, (metavar, text) in OWN.items():

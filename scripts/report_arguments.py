@@ -7,9 +7,8 @@ from pathlib import Path
 import tyro
 
 from rl_discovery.checkpoints import spelling
-from rl_discovery.checkpoints.run_directory import read_document
 from rl_discovery.scripts import index
-from rl_discovery.scripts.arguments import UsageError, parse
+from rl_discovery.scripts.arguments import PlaceError, UsageError, check_folder, parse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +16,7 @@ class Arguments:
     """Write a report on a run or an objective as one HTML file that opens offline: results, curves,
     evaluation, analysis, agents, levels, configuration, provenance. Several are compared on one page.
 
-    `evaluate` and `analyse` fill their sections: run them first.
+    Run `evaluate` and `analyse` first: they fill their sections.
     """
 
     runs: tyro.conf.Positional[tuple[str, ...]]
@@ -44,7 +43,7 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
     """The arguments.
 
     Raises:
-        UsageError, RunError: they make no sense; one line.
+        UsageError, PlaceError, RunError, CheckpointError: they make no sense; one line.
     """
     arguments = parse(Arguments, argv, "report")
     runs = arguments.runs
@@ -63,13 +62,12 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
     for name in ("evaluation", "analysis"):
         if len(given := getattr(arguments, name)) not in (0, len(runs)):
             raise UsageError(f"--{name} takes one path for each RUN: {len(runs)}, not {len(given)}")
-    document = index.to_check_by()
+        if missing := [path for path in given if not path.exists()]:
+            raise PlaceError(f"--{name}: there is no {missing[0]}")
     for name in runs:
-        if document is not None and is_path(name) and index.is_nowhere(name, document):
-            read_document(Path(name))  # which says what is missing
+        index.check_run(name)
+    beside = spelling.path_of(runs[0])
+    if arguments.out is None and (beside.is_file() or index.is_objective(runs[0])):
+        raise UsageError("where to? give --out FILE.html for an objective that is no run")
+    check_folder(beside if arguments.out is None else arguments.out.parent)
     return arguments
-
-
-def is_path(name: str) -> bool:
-    """Whether it is the path of a run, not of a file, nor `shipped:NAME`."""
-    return not name.startswith(spelling.SHIPPED) and not name.endswith(".safetensors")

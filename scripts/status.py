@@ -174,9 +174,10 @@ def _signal(status: RunStatus) -> str | None:
 def _held_out(status: RunStatus) -> RenderableType | None:
     if status.held_out_fitness is None:
         return None
-    when = f"at generation {status.held_out_generation:,}"
+    held = status.held_out_generation
+    when = "" if held is None else f" after {held + 1:,} generations"
     best = number(status.held_out_best, 3)
-    return Text.assemble((number(status.held_out_fitness, 3), "bold"), f" {when}, best {best}")
+    return Text.assemble((number(status.held_out_fitness, 3), "bold"), f"{when}, best {best}")
 
 
 def _curriculum(status: RunStatus) -> str | None:
@@ -190,7 +191,7 @@ def _curriculum(status: RunStatus) -> str | None:
 
 
 def _steps(status: RunStatus) -> str:
-    rate = "" if status.env_steps_per_s is None else f", {count(status.env_steps_per_s)} a second"
+    rate = "" if status.env_steps_per_s is None else f", {count(status.env_steps_per_s)} a second lately"
     return f"{count(status.env_steps)} in {duration(status.seconds)}{rate}"
 
 

@@ -16,10 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from rl_discovery.checkpoints import spelling
+from rl_discovery.checkpoints.errors import RunError
 from rl_discovery.discovery.formatting import count, duration, number
 from rl_discovery.meta.runs.signals import StopRequest
 from rl_discovery.scripts import child, early, index, output
-from rl_discovery.scripts.arguments import UsageError, check_positive, parse
+from rl_discovery.scripts.arguments import UsageError, check_folder, check_positive, parse
 from rl_discovery.scripts.flags import flag
 from rl_discovery.scripts.meta_train import parse_arguments
 from rl_discovery.scripts.status import STYLES
@@ -52,7 +53,7 @@ class Arguments:
     config: Path | None = None
     """TOML file with any part of the configuration, over the preset, for all trials (see `meta-train`)."""
 
-    grid: tuple[str, ...] = ()
+    grid: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=A,B ...")] = ()
     """FIELD=A,B,... for each field, dotted (es.sigma=0.05,0.1); with --random also FIELD=LOW..HIGH, which
     is drawn log-uniformly (es.sigma=0.01..0.3), as an integer if both ends are written as integers."""
 
@@ -142,6 +143,9 @@ def _check(arguments: Arguments) -> int | None:
         raise UsageError(f"choose one of {' and '.join(f'--{name}' for name in actions)}")
     if not arguments.grid and not arguments.seeds and not arguments.table:
         raise UsageError("what is to be searched? give --grid FIELD=A,B ... or --seeds (see --help)")
+    if arguments.table and not (arguments.dir / "sweep.json").is_file():
+        raise RunError(f"{arguments.dir} is no sweep: it has no sweep.json")
+    check_folder(arguments.dir)
     check_positive(arguments, "random")
     if len(set(arguments.seeds)) < len(arguments.seeds):
         raise UsageError(f"--seeds must differ from each other, not {arguments.seeds}")
@@ -168,7 +172,10 @@ def _check_fields(arguments: Arguments, common: list[str]) -> None:
     """Refuses misspelt names before JAX is imported; see `early`."""
     early.check([*_start(arguments), *common], resume=False)
     for text in arguments.grid:
-        early.check_field(text.partition("=")[0])
+        name, equals, _ = text.partition("=")
+        early.check_field(name)
+        if not equals:
+            raise UsageError(f"--grid: {text!r} is no FIELD=VALUE,... or FIELD=LOW..HIGH")
 
 
 def _plan(arguments: Arguments, common: list[str]) -> tuple["Plan", list["RunConfig"]]:

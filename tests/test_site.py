@@ -95,6 +95,14 @@ def test_equations_are_mathml_without_commands_that_nobody_understood(site):
     assert not [page for page in site.glob("**/*.html") if "arithmatex" in page.read_text()]
 
 
+def test_commands_wrap_between_words_and_intervals_do_not(site):
+    text = (site / "quickstart.html").read_text()
+    assert '<pre class="command"><span></span><code><span class="word">rl-discovery</span> export' in text
+    assert '<code><span class="word">--config</span></code>' in text
+    assert "[0.51,&nbsp;0.55]" in (site / "results.html").read_text()
+    assert "+0.040 ±&nbsp;0.016" in (site / "studies" / "efficiency.html").read_text()
+
+
 def test_links_to_source_files_are_their_paths(site):
     text = (site / "architecture.html").read_text()
     assert "<code>meta/evolve.py</code>" in text

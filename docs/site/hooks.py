@@ -13,6 +13,11 @@ from latex2mathml.converter import convert
 LINK = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+[^)#\s]+)\)")
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.S)
 FUNCTION = re.compile(r"<mi>(log|tanh)</mi>")
+COMMAND = re.compile(r"<pre>(?=<span></span><code>(?:rl-discovery|make|\.venv/bin/\w+|pip) )")
+CODE = re.compile(r"<code>[^<]*</code>")
+WORD = re.compile(r"(?<=[\s>])[^\s<>]{0,20}-[^\s<>]{0,20}(?=[\s<])")
+CELL = re.compile(r"<td[^<]*</td>")
+INTERVAL = re.compile(r"(\[[-−+.\d]+,) (?=[-−+.\d]+\])")
 SPACE = '<mspace width="0.17em"/>'
 
 
@@ -36,7 +41,20 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """TeX becomes MathML, which browsers show without help."""
+    """TeX becomes MathML, which browsers show without help; commands and numbers say how they may be broken.
+
+    A command has several lines where the screen is narrow. A name with hyphens, an interval and a standard
+    error have one.
+    """
+
+    def unbroken(match: re.Match[str]) -> str:
+        return INTERVAL.sub(r"\1&nbsp;", match[0].replace("± ", "±&nbsp;"))
+
+    def words(match: re.Match[str]) -> str:
+        return WORD.sub(r'<span class="word">\g<0></span>', match[0])
+
+    content = COMMAND.sub('<pre class="command">', CELL.sub(unbroken, content))
+    content = CODE.sub(words, content)
 
     def mathml(match: re.Match[str]) -> str:
         tag, tex = match.groups()

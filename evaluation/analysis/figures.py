@@ -2,6 +2,7 @@
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rl_discovery.evaluation.analysis import drift_figures
 from rl_discovery.evaluation.analysis.charts import schedule_charts, trace_charts, view_name
@@ -80,7 +81,7 @@ def schedule_figure(analysis: Analysis) -> Figure:
     for ax, chart in zip(axes.ravel(), charts, strict=True):
         draw_chart(ax, chart, legend=False)
     name = analysis.objective.name
-    set_title(figure, f"{name}: what its schedule makes of its constants over a lifetime of N updates")
+    set_title(figure, f"{name}: its constants over a lifetime of N updates")
     lines = axes[0, 0].get_lines()
     figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), frameon=False, fontsize=9)
     return figure
@@ -93,6 +94,7 @@ def lifetimes_figure(analysis: Analysis) -> Figure:
     *traces, reached, blind = axes.ravel()
     for ax, chart in zip(traces, trace_charts(analysis), strict=True):
         draw_chart(ax, chart, legend=False)
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     _draw_results(reached, lives.views)
     draw_horizon_blind(blind, analysis.horizon_blind)
     set_title(
@@ -122,7 +124,8 @@ def _draw_results(ax: Axes, views: tuple[Lifetime, ...]) -> None:
             va="center", fontsize=9, color=INK,
         )  # fmt: skip
     set_style(ax, "What they reach")
-    ax.set_xticks(range(len(views)), [view.view.replace("fixed at", "fixed\nat") for view in views])
+    words = [view_name(view).replace("n/N", "").strip() for view in views]
+    ax.set_xticks(range(len(views)), [word.replace("fixed at", "fixed\nat") for word in words])
     ax.set_xlim(-0.5, len(views) - 0.3)
     intervals = any(view.return_.low is not None for view in views)
     measure = "score (IQM" if scored else "return (mean"

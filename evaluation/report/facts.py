@@ -176,11 +176,11 @@ def provenance(run: RunFiles, card: Mapping[str, Any]) -> Table:
     rows: list[tuple[str, str]] = [("Seed of meta-training", str(run.config.get("seed")))]
     if isinstance(done := last["generations"], int):
         rows.append(("Generations", f"{done:,}"))
-    for name, label in (("env_steps", "Environment steps"), ("wall_s", "Wall time")):
-        if isinstance(value := last.get(name), int | float):
-            rows.append(
-                (label, f"{value:,}" if name == "env_steps" else f"{duration(value)} ({value:,.0f} s)")
-            )
+    if isinstance(steps := last.get("env_steps"), int | float):
+        rows.append(("Environment steps", f"{steps:,}"))
+    if isinstance(seconds := last.get("wall_s"), int | float):
+        words, exact = duration(seconds), f"{seconds:,.0f} s"
+        rows.append(("Wall time", words if words == exact else f"{words} ({exact})"))
     if run.objective_sha256 is not None:
         generation = card.get("generations")
         at = f" after {generation:,} generations" if isinstance(generation, int) else ""
@@ -194,7 +194,8 @@ def provenance(run: RunFiles, card: Mapping[str, Any]) -> Table:
     stages |= {} if run.analysis is None else {"analysis": run.analysis.versions}
     stages["this report"] = versions()
     for packages, names in _grouped(stages).items():
-        rows.append((f"Versions of {' and '.join(names)}", packages))
+        listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+        rows.append((f"Versions of {listed}", packages))
     return Table(f"Provenance of {run.name}", ("What", "Value"), tuple(rows), labels=2)
 
 

@@ -17,7 +17,7 @@ from rl_discovery.checkpoints.fields import differences
 from rl_discovery.checkpoints.provenance import versions
 from rl_discovery.checkpoints.run_directory import CONFIG, LOCK, METRICS, Document, HistoryEntry, Row
 from rl_discovery.meta.config import RunConfig, from_json, identity, to_json
-from rl_discovery.meta.errors import ConfigError, RunError
+from rl_discovery.meta.errors import ConfigError, RunError, other_configuration
 from rl_discovery.meta.runs import history
 
 
@@ -140,9 +140,7 @@ def _config_of(document: Document, run_dir: Path) -> RunConfig:
 
 def _refuse_changes(old: RunConfig, new: RunConfig, path: Path) -> None:
     if differ := differences(identity(old), identity(new)):
-        raise ConfigError(
-            f"{path} holds a run of another configuration ({'; '.join(differ)}); choose another --run-dir"
-        )
+        raise ConfigError(other_configuration(path, differ))
 
 
 def _new_schedule(old: RunConfig, new: RunConfig) -> list[str]:

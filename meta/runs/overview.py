@@ -113,4 +113,4 @@ def _table(values: Mapping[str, Any]) -> str:
     bar = r"\|"
     texts = {name: value if isinstance(value, str) else setting(value) for name, value in values.items()}
     rows = (f"| {name} | {text.replace('|', bar)} |" for name, text in texts.items())
-    return "\n".join(["| | |", "|---|---|", *rows])
+    return "\n".join(["| field | value |", "|---|---|", *rows])

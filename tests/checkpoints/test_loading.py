@@ -143,7 +143,7 @@ def test_unknown_name_lists_what_there_is_with_the_closest(shelf):
 
 @pytest.mark.parametrize("path", ["absent.safetensors", "runs/absent"])
 def test_missing_path_is_called_a_path(shelf, path):
-    with pytest.raises(UnknownObjectiveError, match=f"no file or run directory {path} "):
+    with pytest.raises(UnknownObjectiveError, match=f"no file or run directory {path};"):
         load_objective(path)
 
 

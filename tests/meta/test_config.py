@@ -189,7 +189,7 @@ def test_kind_follows_the_settings():
             "objective.cilp: lpo has no such setting: did you mean 'clip'? it has ",
         ),
         ({"kind": "ta-ppo", "bins": 3}, "objective.bins: ta-ppo has no such setting: it has schedule, "),
-        ({"kind": "lpo", "clip": -1.0}, "objective.clip: Input should be greater than 0, not -1.0"),
+        ({"kind": "lpo", "clip": -1.0}, "objective.clip must be greater than 0, not -1.0"),
         (
             {"kind": "closed-form-drift", "terms": ["r"]},
             "objective: terms must be of the basis, and 'r' is not",

@@ -42,7 +42,7 @@ def test_a_run_that_was_begun_with_it_goes_on_and_its_file_is_as_of_today_then(p
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"drift": {"width": 0}}, "objective.width: Input should be greater than 0, not 0"),
+        ({"drift": {"width": 0}}, "objective.width must be greater than 0, not 0"),
         ({"drift": 3}, "drift"),
         ({"objective": {"kind": ["lpo"]}}, "objective"),
     ],

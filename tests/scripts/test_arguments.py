@@ -1,12 +1,15 @@
 """Bad arguments are refused in one line that names them, with exit status 2."""
 
+import importlib
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
-from rl_discovery.scripts.cli import main
+from rl_discovery.scripts.arguments import field_texts
+from rl_discovery.scripts.cli import COMMANDS, main
 
 
 @pytest.mark.parametrize(
@@ -16,8 +19,13 @@ from rl_discovery.scripts.cli import main
         (["meta-train", "--generations", "1.5"], "1.5"),
         (["bench", "--precision", "float8"], "float8"),
         (["list", "nothing"], "nothing"),
-        (["list"], "Missing"),
-        (["export", "run"], "Missing"),
+        (["list"], "list needs {presets,envs,"),
+        (["export", "run"], "export needs RUN and FILE"),
+        (["sweep", "--grid", "es.sigma=1"], "sweep needs --dir PATH"),
+        (["export", "ta-lpo", "a.py", "--to"], "--to needs a value"),
+        (["evaluate", "ta-lpo", "--horizons", "25,x"], "--horizons: 'x' is no integer"),
+        (["import-drift", "a", "b", "--clip", "x"], "--clip: 'x' is no number"),
+        (["doctor", "please"], "unexpected word 'please'"),
         (["doctor", "--nothing"], "--nothing"),
     ],
 )
@@ -29,6 +37,18 @@ def test_a_bad_argument_is_named_in_one_line(argv: list[str], named: str, capsys
     assert captured.err.startswith("error: ")
     assert named in captured.err
     assert f"rl-discovery {argv[0]} --help" in captured.err
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "meta-train"])
+def test_help_calls_values_by_names_and_has_whole_paragraphs(command, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "400")
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    shown = capsys.readouterr().out
+    assert not re.search(r"\bSTR\b|None\b|\[\[|''|\n\n\n", shown)
+    module = COMMANDS[command].arguments or COMMANDS[command].module
+    for text in field_texts(importlib.import_module(f"rl_discovery.scripts.{module}").Arguments).values():
+        assert text in shown
 
 
 def test_help_still_goes_to_standard_output(capsys):

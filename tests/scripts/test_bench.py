@@ -67,7 +67,7 @@ def test_flop_per_env_step_of_the_papers_width_is_mostly_the_gru(horizon_inputs,
     [
         ("--preset nope", "unknown preset 'nope'"),
         ("--repeats 0", "repeats must be at least 1, not 0"),
-        ("--gru-width 0", "objective.width"),
+        ("--gru-width 0", "--gru-width must be at least 1"),
         ("--distribution nope", "unknown level distribution 'nope'"),
         ("--devices 1000", "devices must be between 1 and"),
     ],

@@ -46,7 +46,7 @@ def test_json_is_one_document_with_the_card(saved, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("source", "target", "status", "message"),
     [
-        ("absent.npy", "out.safetensors", 1, "cannot read"),
+        ("absent.npy", "out.safetensors", 1, "there is no"),
         ("curr_param_1024.npy", "out.npz", 2, "does not end in .safetensors"),
         ("curr_param_1024.npy", "absent/out.safetensors", 1, "no folder"),
         ("curr_param_1024.npy", "out.safetensors --clip -1", 1, "clip: input should be greater than 0"),

@@ -1,15 +1,17 @@
 """Mistakes are answered without JAX, by an index that is made from the registries."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 
-from rl_discovery.checkpoints.errors import UnknownObjectiveError
+from rl_discovery.checkpoints.errors import CheckpointError, UnknownObjectiveError
 from rl_discovery.checkpoints.fields import flatten
 from rl_discovery.discovery.registry import UnknownNameError
-from rl_discovery.meta.config import to_json
+from rl_discovery.meta.config import NOT_IDENTITY, to_json
 from rl_discovery.meta.errors import ConfigError
 from rl_discovery.meta.presets import PRESETS
 from rl_discovery.scripts import early, index
@@ -63,12 +65,14 @@ def test_every_field_of_every_preset_has_a_flag_that_is_let_through(name, indexe
         ("--run-dir", UsageError, "--run-dir takes one value, not none"),
         ("--generations", UsageError, "--generations takes one value, not none"),
         ("--generations 1 2", UsageError, "--generations takes one value, not 1 2"),
-        ("stray", UsageError, "unknown option stray"),
-        ("--es.pairs many", ConfigError, "--es.pairs: Input should be a valid integer"),
-        ("--es.pairs=0", ConfigError, "--es.pairs: Input should be greater than 0, not 0"),
-        ("--agent.hidden 64,x", ConfigError, "--agent.hidden: Input should be a valid integer"),
-        ("--trainer es2", ConfigError, "--trainer: Input should be 'es' or 'meta_gradient', not es2"),
-        ("--objective.discount 2", ConfigError, "Input should be less than or equal to 1, not 2"),
+        ("stray", UsageError, "unexpected word 'stray'"),
+        ("quickstart", UsageError, "did you mean --preset quickstart?"),
+        ("--start-from ta-lgp", UnknownObjectiveError, "did you mean 'ta-lpg'"),
+        ("--es.pairs many", ConfigError, "--es.pairs must be a valid integer"),
+        ("--es.pairs=0", ConfigError, "--es.pairs must be greater than 0, not 0"),
+        ("--agent.hidden 64,x", ConfigError, "--agent.hidden must be a valid integer"),
+        ("--trainer es2", ConfigError, "--trainer must be 'es' or 'meta_gradient', not es2"),
+        ("--objective.discount 2", ConfigError, "must be less than or equal to 1, not 2"),
         ("--objective.widht 3", ConfigError, "objective.widht: ta-lpg has no such setting: did you mean 'wi"),
         ("--drift.width 3", UsageError, "--drift.width is now --objective.width"),
         ("--preset quikstart", UnknownNameError, "unknown preset 'quikstart': did you mean 'quickstart'?"),
@@ -108,7 +112,7 @@ def test_a_file_is_checked_with_its_own_objective(indexed, tmp_path):
     path.write_text('[objective]\nkind = "lpo"\nclip = 0.3\n')
     early.check(["--config", str(path)], resume=False)
     path.write_text('[objective]\nkind = "lpo"\nclip = -1\n')
-    with pytest.raises(ConfigError, match=r"my.toml: objective.clip: Input should be greater than 0, not -1"):
+    with pytest.raises(ConfigError, match=r"my.toml: objective.clip must be greater than 0, not -1"):
         early.check(["--config", str(path)], resume=False)
     path.write_text("[es]\nsgima = 1\n")
     with pytest.raises(ConfigError, match=r"my.toml: es.sgima: no such field: did you mean 'sigma'"):
@@ -117,16 +121,36 @@ def test_a_file_is_checked_with_its_own_objective(indexed, tmp_path):
 
 def test_objectives_and_suites_by_name_or_path(indexed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine").mkdir()
-    for name in ("ta-lpg", "shipped:ppo", "mine", "./mine", "lpg", "my_module:RULE", "~/x"):
+    shutil.copy(ROOT / "checkpoints/shipped/ta-lpo.safetensors", tmp_path / "mine/objective.safetensors")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "damaged").write_bytes(b"nothing")
+    for name in ("ta-lpg", "shipped:ppo", "mine", "./mine", "~/mine", "lpg", "my_module:RULE"):
         index.check_objective(name)
-    for name, words in (("ta-lgp", "did you mean 'ta-lpg'"), ("runs/x", "no file or run directory runs/x")):
-        with pytest.raises(UnknownObjectiveError, match=words):
+    for name, words in (
+        ("ta-lgp", "did you mean 'ta-lpg'"),
+        ("runs/x", "no file or run directory runs/x"),
+        ("empty", "empty has no objective.safetensors"),
+        ("damaged", "damaged is not an exported objective"),
+    ):
+        with pytest.raises(CheckpointError, match=words):
             index.check_objective(name)
     for name in ("unseen", "gridworld/dense", "dense", "CartPole-v1", "brax/ant,backend=spring"):
         index.check_suite(name)
     with pytest.raises(UnknownNameError, match="did you mean 'unseen'"):
         index.check_suite("unsen")
+
+
+def test_a_run_is_not_gone_on_with_by_other_settings(indexed, tmp_path):
+    (tmp_path / "config.json").write_text(
+        json.dumps({"format": 1, "config": to_json(PRESETS["quickstart"].config)})
+    )
+    for words in ("--generations 7", "--es.pairs 64", "--held-out.every 3", "--levels.distribution all"):
+        early.check(["--run-dir", str(tmp_path), *words.split()], resume=True)
+    with pytest.raises(ConfigError, match=r"another configuration \(es.pairs was 64, now 8\)"):
+        early.check(["--run-dir", str(tmp_path), "--es.pairs", "8"], resume=True)
+    assert not {*early.IDENTITY} & {*NOT_IDENTITY}
 
 
 def test_nothing_is_refused_without_an_index_or_with_a_plug_in(monkeypatch, indexed):
@@ -147,6 +171,8 @@ def test_after_one_mistake_mistakes_and_help_need_no_jax(tmp_path):
             command, env=where | more, cwd=ROOT, capture_output=True, text=True, check=False
         )
 
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(b"nothing")
     first = run("meta-train", "--sgima", "1", script=ANY)
     assert first.returncode == 2
     assert "unknown option --sgima: did you mean --es.sigma?" in first.stderr
@@ -158,11 +184,20 @@ def test_after_one_mistake_mistakes_and_help_need_no_jax(tmp_path):
         ("evaluate", "ta-lgp"),
         ("evaluate", "a2c", "--suite", "unsen"),
         ("analyse", "a2c", "--horizons", "0"),
+        ("evaluate", str(damaged)),
+        ("evaluate", "a2c", "--out", str(damaged)),
+        ("analyse", "a2c"),
         ("report", "runs/nowhere"),
+        ("report", "ta-lpo"),
+        ("export", "ta-lpo", "x.txt"),
+        ("import-drift", "nowhere.npy", "x.safetensors"),
+        ("meta-train", "--run-dir", str(damaged)),
         ("bench", "--distribution", "smal"),
+        ("bench", "--pairs", "0"),
     ):
         done = run(*words)
-        status = 1 if words[0] == "report" else 2
+        failed = str(damaged) in words or words[1] in ("runs/nowhere", "nowhere.npy")
+        status = 1 if failed else 2  # a failure, or bad usage
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (status, "", 1), done.stderr
     for command in ("meta-train", "sweep", "evaluate", "analyse", "report", "bench"):
         done = run(command, "--help")

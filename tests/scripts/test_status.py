@@ -44,9 +44,9 @@ def test_a_run_is_shown_within_80_columns(tmp_path, capsys, monkeypatch):
         "3%  39 min to go",
         "0.870, mean of the last 5",
         "rising, +1.000 ± 0.000 per 100 generations",
-        "0.625 at generation 39, best 0.625",
+        "0.625 after 40 generations, best 0.625",
         "48% of the levels replayed, 3,200 in the buffer",
-        "4,000 in 80 s, 50 a second",
+        "4,000 in 80 s, 50 a second lately",
         "lanes 80%, evaluation 15%, compile 5%",
         "after 30 generations, 10 behind",
     ):

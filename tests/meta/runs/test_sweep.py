@@ -97,10 +97,10 @@ def test_random_points_of_a_list_are_its_values():
         (
             ["es.sigma=0.1,-1"],
             None,
-            "trial 1 (es.sigma=-1) cannot work: es.sigma: Input should be greater than 0",
+            "trial 1 (es.sigma=-1) cannot work: es.sigma must be greater than 0",
         ),
-        (["es.sigma=0.1,,0.2"], None, "es.sigma: Input should be a valid number"),
-        (["es.sigma=nan"], None, "es.sigma: Input should be a finite number"),
+        (["es.sigma=0.1,,0.2"], None, "es.sigma must be a valid number"),
+        (["es.sigma=nan"], None, "es.sigma must be a finite number"),
         (["es.sigma=0.001"], None, "es.sigma_min (0.01) exceeds es.sigma (0.001)"),
         (["agent.workers=x"], None, "agent.workers"),
         (["es.strategy=open-es"], None, "did you mean 'open_es'"),
