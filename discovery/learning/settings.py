@@ -114,8 +114,8 @@ PPO_TABLES = dataclasses.replace(
 PPO_SMALL = _scaled(
     1e-3, adam_epsilon=1e-5, anneal=True, scale_rewards=True, workers=8, rollout_steps=64, minibatches=4
 )
-"""One setting for tasks of many kinds, ours: small rollouts, for many updates in little time. After 33,000 steps
-Acrobot has -97 and brax/inverted_pendulum 964 (four seeds each)."""
+"""One setting for tasks of many kinds, ours: small rollouts, for many updates in little time. After 33,000
+steps Acrobot has -97 and brax/inverted_pendulum 964 (four seeds each)."""
 
 
 def default_config(env: Environment, level: Any, rule: Objective | None = None) -> AgentConfig:
