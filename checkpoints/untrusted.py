@@ -152,7 +152,7 @@ def metrics_row(line: bytes) -> dict[str, Any]:
         raise RefusedError("is no generation")
     for name, value in row.items():
         if value is not None and not isinstance(value, int | float):
-            raise RefusedError(f"has a {name} that is no number")
+            raise RefusedError(f"has a {name} that is not a number")
     return row
 
 

@@ -47,7 +47,7 @@ def test_a_torn_last_line_is_left_out(tmp_path, torn):
         (b"[3]\n", "is no generation"),
         (b'{"step": 1}\n', "is no generation"),
         (b'{"generation": 1, "fitness_mean": NaN}\n', "NaN is not finite"),
-        (b'{"generation": 1, "fitness_mean": "high"}\n', "has a fitness_mean that is no number"),
+        (b'{"generation": 1, "fitness_mean": "high"}\n', "has a fitness_mean that is not a number"),
         (b" " * 70_000 + b"\n", "has a line of more than"),
     ],
 )
