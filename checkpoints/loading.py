@@ -30,7 +30,7 @@ def load_objective(name_or_path: str | Path) -> TrainedObjective:
     Raises:
         UnknownObjectiveError: nothing has this name; the message lists what there is.
         AmbiguousObjectiveError: an objective has this name, and so has a file or folder here.
-        ObjectiveFileError: the file is no objective of ours, or is damaged.
+        ObjectiveFileError: the file is not an objective of ours, or is damaged.
     """
     path = find_path(name_or_path)
     if path is None:

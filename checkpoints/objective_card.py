@@ -63,7 +63,7 @@ def file_of(path: Path) -> Path:
     file = path / OBJECTIVE
     if not file.exists():
         raise UnknownObjectiveError(
-            f"{path} has no {OBJECTIVE}: it is no run directory, or its run has not reached a checkpoint yet"
+            f"{path} has no {OBJECTIVE}: it is not a run directory, or its run has no checkpoint yet"
         )
     try:
         untrusted.check_within(file, path)

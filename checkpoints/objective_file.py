@@ -59,7 +59,7 @@ def read_objective(path: Path | str) -> TrainedObjective:
         The rule with its meta-parameters and card.
 
     Raises:
-        ObjectiveFileError: it is no objective of ours, damaged, or of a newer format.
+        ObjectiveFileError: it is not an objective of ours, damaged, or of a newer format.
     """
     path = Path(path)
     with opened(path, KIND) as file:

@@ -90,7 +90,7 @@ def read_document(run_dir: Path) -> Document:
         raise RunError(f"{run_dir}: {'this is a file' if run_dir.exists() else 'no such directory'}")
     if not path.is_file():
         raise RunError(
-            f"{run_dir} is no run directory: it has no {CONFIG} (`rl-discovery meta-train` makes one)"
+            f"{run_dir} is not a run directory: it has no {CONFIG} (`rl-discovery meta-train` makes one)"
         )
     try:
         document = untrusted.read_json(path, untrusted.CONFIG)

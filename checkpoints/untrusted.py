@@ -66,7 +66,7 @@ class RefusedError(Exception):
 
 
 class UnreadableError(RefusedError):
-    """A file is not opened at all: it is no regular file, or has more bytes than are read."""
+    """A file is not opened at all: it is not a regular file, or has more bytes than are read."""
 
 
 def open_file(path: Path, limit: int) -> BinaryIO:
@@ -82,7 +82,7 @@ def open_file(path: Path, limit: int) -> BinaryIO:
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(status.st_mode):
-            raise UnreadableError("is no regular file")
+            raise UnreadableError("is not a regular file")
         if status.st_size > limit:
             raise UnreadableError(f"has {status.st_size} bytes, more than the {limit} that are read")
     except BaseException:
@@ -152,7 +152,7 @@ def metrics_row(line: bytes) -> dict[str, Any]:
         raise RefusedError("is no generation")
     for name, value in row.items():
         if value is not None and not isinstance(value, int | float):
-            raise RefusedError(f"has a {name} that is no number")
+            raise RefusedError(f"has a {name} that is not a number")
     return row
 
 

@@ -74,6 +74,6 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
     index.check_objective(arguments.objective)
     path = spelling.path_of(arguments.objective)
     if arguments.out is None and not path.is_dir():
-        raise UsageError("where to? give --out DIR for an objective that is no run")
+        raise UsageError("where to? give --out DIR for an objective that is not a run")
     check_folder(arguments.out or path)
     return arguments

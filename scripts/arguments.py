@@ -121,8 +121,8 @@ def parse(
 
 
 PHRASES = {
-    r"Error parsing (\S+): invalid literal for int\(\) with base 10: ('.*')": r"\1: \2 is no integer",
-    r"Error parsing (\S+): could not convert string to float: ('.*')": r"\1: \2 is no number",
+    r"Error parsing (\S+): invalid literal for int\(\) with base 10: ('.*')": r"\1: \2 is not an integer",
+    r"Error parsing (\S+): could not convert string to float: ('.*')": r"\1: \2 is not a number",
     r"Missing value for argument '(\S+)'.*": r"\1 needs a value",
     r"Unrecognized options: ([^-\s,][^\s,]*).*": r"unexpected word '\1'",
 }

@@ -55,7 +55,7 @@ def _is_run(path: Path | None) -> bool:
 def _beside(paths: Sequence[Path | None]) -> Path:
     (path,) = paths
     if path is None or not _is_run(path):
-        raise UsageError("where to? give --out FILE.html for an objective that is no run")
+        raise UsageError("where to? give --out FILE.html for an objective that is not a run")
     return path / "report.html"
 
 

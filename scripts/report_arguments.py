@@ -68,6 +68,6 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
         index.check_run(name)
     beside = spelling.path_of(runs[0])
     if arguments.out is None and (beside.is_file() or index.is_objective(runs[0])):
-        raise UsageError("where to? give --out FILE.html for an objective that is no run")
+        raise UsageError("where to? give --out FILE.html for an objective that is not a run")
     check_folder(beside if arguments.out is None else arguments.out.parent)
     return arguments

@@ -144,7 +144,7 @@ def _check(arguments: Arguments) -> int | None:
     if not arguments.grid and not arguments.seeds and not arguments.table:
         raise UsageError("what is to be searched? give --grid FIELD=A,B ... or --seeds (see --help)")
     if arguments.table and not (arguments.dir / "sweep.json").is_file():
-        raise RunError(f"{arguments.dir} is no sweep: it has no sweep.json")
+        raise RunError(f"{arguments.dir} is not a sweep: it has no sweep.json")
     check_folder(arguments.dir)
     check_positive(arguments, "random")
     if len(set(arguments.seeds)) < len(arguments.seeds):

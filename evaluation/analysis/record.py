@@ -186,7 +186,7 @@ class Response(Record):
             if any(len(curve.pihat) != len(sweep.values) for curve in sweep.curves) or not sweep.values:
                 raise ValueError(f"the sweep of {sweep.input} has not one answer to each value")
             if None in sweep.values:
-                raise ValueError(f"the sweep of {sweep.input} has a value that is no number")
+                raise ValueError(f"the sweep of {sweep.input} has a value that is not a number")
         return self
 
 

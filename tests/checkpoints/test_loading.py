@@ -149,7 +149,7 @@ def test_missing_path_is_called_a_path(shelf, path):
 
 def test_directory_without_an_objective_says_so(shelf):
     with pytest.raises(
-        UnknownObjectiveError, match=r"has no objective\.safetensors: it is no run directory, or"
+        UnknownObjectiveError, match=r"has no objective\.safetensors: it is not a run directory, or"
     ):
         load_objective(shelf)
 

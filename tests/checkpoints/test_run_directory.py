@@ -47,7 +47,7 @@ def test_a_torn_last_line_is_left_out(tmp_path, torn):
         (b"[3]\n", "is no generation"),
         (b'{"step": 1}\n', "is no generation"),
         (b'{"generation": 1, "fitness_mean": NaN}\n', "NaN is not finite"),
-        (b'{"generation": 1, "fitness_mean": "high"}\n', "has a fitness_mean that is no number"),
+        (b'{"generation": 1, "fitness_mean": "high"}\n', "has a fitness_mean that is not a number"),
         (b" " * 70_000 + b"\n", "has a line of more than"),
     ],
 )
@@ -67,12 +67,12 @@ def test_a_damaged_line_is_named_and_ends_what_is_intact(tmp_path, damage, why):
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / METRICS)
-    with pytest.raises(RunError, match="is no regular file"):
+    with pytest.raises(RunError, match="is not a regular file"):
         list(intact_metrics(tmp_path))
 
 
 def test_a_directory_without_a_configuration_is_no_run(tmp_path):
-    with pytest.raises(RunError, match="no run directory: it has no config"):
+    with pytest.raises(RunError, match="not a run directory: it has no config"):
         read_document(tmp_path)
     with pytest.raises(RunError, match="no such directory"):
         read_document(tmp_path / "nowhere")

@@ -98,7 +98,7 @@ def test_a_file_larger_than_the_limit_is_refused_before_it_is_read(tmp_path):
 def test_a_pipe_or_device_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", "/dev/zero"):
-        with pytest.raises(ObjectiveFileError, match="is no regular file"):
+        with pytest.raises(ObjectiveFileError, match="is not a regular file"):
             read_objective(path)
 
 

@@ -166,11 +166,11 @@ def test_meta_gradients_start_where_they_are_told_too():
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"objective": {"form": "ppo_residual"}}, r"objective\.form: .*'ppo_residual'"),
-        ({"es": {"average_decay": 1.5}}, r"es\.average_decay: .*1\.5"),
-        ({"es": {"adam_b1": 1.0}}, r"es\.adam_b1: .*1\.0"),
-        ({"es": {"weight_decay": -1.0}}, r"es\.weight_decay: .*-1"),
-        ({"es": {"learning_rate_schedule": "steps"}}, r"es\.learning_rate_schedule: .*'steps'"),
+        ({"objective": {"form": "ppo_residual"}}, r"objective\.form .*'ppo_residual'"),
+        ({"es": {"average_decay": 1.5}}, r"es\.average_decay .*1\.5"),
+        ({"es": {"adam_b1": 1.0}}, r"es\.adam_b1 .*1\.0"),
+        ({"es": {"weight_decay": -1.0}}, r"es\.weight_decay .*-1"),
+        ({"es": {"learning_rate_schedule": "steps"}}, r"es\.learning_rate_schedule .*'steps'"),
     ],
 )
 def test_impossible_levers_are_refused_by_name(changes, match):
