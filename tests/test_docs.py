@@ -102,6 +102,7 @@ def plugin_installed(tmp_path_factory, monkeypatch):
         registry.refresh()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", SCRIPTS, ids=lambda block: f"{block.page}-{block.number}")
 def test_python_of_the_docs_runs(block: Block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -141,6 +142,7 @@ def test_the_table_of_references_is_that_of_the_code():
     assert table == REFERENCES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_of_the_docs_are_accepted(command: str, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

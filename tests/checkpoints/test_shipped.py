@@ -28,6 +28,7 @@ def test_card_says_where_it_comes_from(name: str):
     assert command in COMMANDS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_quoted_evaluation_is_computed_again(name: str):
     """One cell of the card: on the machine that made it the same bits, elsewhere the same up to luck."""

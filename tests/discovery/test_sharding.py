@@ -98,6 +98,7 @@ def results(tmp_path_factory):
     return dict(np.load(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [2, 4, 8])
 @pytest.mark.parametrize("name", ["sound-agents", "broken-agents", "sound-updates", "born-agents"])
 def test_results_have_the_same_bits_on_any_number_of_devices(results, name, devices):

@@ -48,6 +48,7 @@ def test_episodes_end_by_brax_or_by_the_time_limit_and_begin_where_the_first_one
     np.testing.assert_array_equal(np.flatnonzero(truncated), [2, 5, 8])
 
 
+@pytest.mark.slow
 @needs_brax
 def test_a_step_is_braxs_own_and_a_repeated_action_is_several_of_them():
     from brax import envs as brax_envs
@@ -69,6 +70,7 @@ def test_a_step_is_braxs_own_and_a_repeated_action_is_several_of_them():
     np.testing.assert_allclose(reward, [sum(rewards[:2]), sum(rewards[2:])], rtol=1e-5)
 
 
+@pytest.mark.slow
 @needs_brax
 @pytest.mark.parametrize("task", sorted(set(TASKS) - set(REFUSED)))
 def test_every_task_can_be_stepped(task):
@@ -82,6 +84,7 @@ def test_every_task_can_be_stepped(task):
     assert jax.tree.map(lambda leaf: leaf.shape, moved) == jax.tree.map(lambda leaf: leaf.shape, state)
 
 
+@pytest.mark.slow
 @needs_brax
 def test_ppo_trains_on_it_with_everything_scaled_and_squashed_and_one_body():
     env, level = envs.make(TASK)

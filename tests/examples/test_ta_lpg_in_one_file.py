@@ -132,6 +132,7 @@ def test_candidates_reach_the_same_fitness_as_the_librarys(histories):
         np.testing.assert_allclose(fitness, expected, rtol=1e-5, err_msg=f"generation {number}")
 
 
+@pytest.mark.slow
 def test_theta_moves_as_the_librarys(histories):
     for number, ((_, theta), (_, expected)) in enumerate(zip(*histories, strict=True)):
         assert np.linalg.norm(expected) > 0.05

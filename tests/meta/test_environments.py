@@ -6,6 +6,7 @@ import io
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from rich.console import Console
 
 from rl_discovery.discovery.agents.config import AgentConfig
@@ -36,6 +37,7 @@ TA_LPO = {
 KEY = jax.random.key(3)
 
 
+@pytest.mark.slow
 def test_an_environments_lanes_are_the_ones_of_the_same_groups_in_a_run_on_one():
     one, two = make_program(tiny(**MANY)), make_program(tiny(**MANY, also=(SMALL,)))
     assert [(lanes.first_group, lanes.groups) for lanes in two.lanes] == [(0, 2), (2, 2)]
@@ -106,6 +108,7 @@ def test_fitness_is_standardised_within_each_environment_and_shown_as_it_is():
     assert found["updates"].tolist() == [2 * 2 * 3, 2 * 2 * 2]
 
 
+@pytest.mark.slow
 def test_a_run_on_two_environments_counts_its_steps_and_goes_on_as_if_it_had_been_one_run(tmp_path):
     config = tiny(es={"pairs": 4}, also=(CARTPOLE,), checkpoint={"every": 1}, **TA_LPO)
 

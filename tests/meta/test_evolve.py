@@ -62,6 +62,7 @@ def test_fitness_is_that_of_a_naive_loop_over_lanes(program, run):
             np.testing.assert_allclose(fitness[group, sign], expected, rtol=1e-5, err_msg=f"{group} {sign}")
 
 
+@pytest.mark.slow
 def test_inner_metrics_are_logged_where_they_are_asked_for_and_change_nothing_else():
     programs = (make_program(tiny(logging={"inner_metrics": on})) for on in (False, True))
     (_, plain), (_, metrics) = (jax.jit(program.step)(program.init()) for program in programs)
@@ -183,6 +184,7 @@ class Overheard(Lanes):
         return results
 
 
+@pytest.mark.slow
 def test_the_pairs_side_of_the_regret_is_the_mean_of_its_members():
     curriculum = {"score": "algorithmic_regret", "buffer_size": 3, "minimum_fill": 1.0}
     program = make_program(tiny(curriculum=curriculum, es={"sigma": 3.0}, levels={"horizon": 8}))

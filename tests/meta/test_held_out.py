@@ -58,6 +58,7 @@ def checkpoints_of(path):
     return sorted(int(step.name) for step in (path / "checkpoints").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_with_held_out_evaluations_is_the_same_run_and_resumes_to_the_same_values(case, tmp_path):
     config = tiny(**CASES[case], **HELD_OUT)
@@ -196,6 +197,7 @@ def test_the_best_checkpoint_and_objective_are_those_of_the_highest_held_out_fit
     assert all(np.array_equal(a, b) for a, b in zip(mean, best, strict=True))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_still_knows_what_is_best(told, tmp_path):
     told(1.0, 5.0, 3.0, 4.0, 4.0, 4.0, 4.0, 5.0, 6.0)
     run(tmp_path / "run", watched(generations=5))
@@ -226,6 +228,7 @@ def test_a_fall_is_one_line_and_a_line_in_the_log_and_changes_nothing(told, tmp_
     assert without_evaluations(metrics(tmp_path / "run")) == metrics(tmp_path / "calm")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["es", "meta_gradient"])
 def test_a_fall_halves_sigma_and_learning_rate_from_there_on_and_resumes_exactly(case, told, tmp_path):
     told(0.0, 10.0, 3.0, 4.0, 9.0, 9.0)
@@ -269,6 +272,7 @@ def test_a_strategy_that_cannot_be_reduced_is_refused_before_there_is_a_director
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_when_checkpoints_fall(tmp_path):
     config = tiny(checkpoint={"every": 5, "minutes": 1e-9, "keep": 9})
     run(tmp_path / "run", dataclasses.replace(config, generations=4))
@@ -279,6 +283,7 @@ def test_results_do_not_depend_on_when_checkpoints_fall(tmp_path):
     assert checkpoints_of(tmp_path / "run") == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_the_times_of_every_generation_add_up_to_its_wall_time(tmp_path):
     config = tiny(held_out={"every": 2, "levels": 4})
     run(tmp_path / "run", dataclasses.replace(config, generations=3))

@@ -33,6 +33,7 @@ def states_of(program, generations, start=None):
     return states
 
 
+@pytest.mark.slow
 def test_the_average_is_that_of_the_means_alike_at_first_and_by_decay_later():
     decay = 0.75
     program = make_program(tiny(es={"average_decay": decay}))
@@ -49,6 +50,7 @@ def test_the_average_is_that_of_the_means_alike_at_first_and_by_decay_later():
     assert not np.allclose(expected, means[-1])
 
 
+@pytest.mark.slow
 def test_the_search_does_not_know_that_it_is_averaged():
     plain, averaged = (make_program(tiny(es={"average_decay": decay})) for decay in (None, 0.9))
     one, other = (states_of(program, 3)[-1] for program in (plain, averaged))
@@ -125,6 +127,7 @@ def test_an_unknown_fitness_is_one_line_with_what_there_is():
         make_program(tiny(fitness="final_retrn"))
 
 
+@pytest.mark.slow
 def test_held_out_score_is_the_mean_of_exactly_scaled_returns():
     config = tiny(held_out={"every": 1, "levels": 6})
     program = make_program(config)
@@ -145,6 +148,7 @@ def test_held_out_score_is_the_mean_of_exactly_scaled_returns():
     assert found["held_out_score"] == pytest.approx(scores.mean(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_meta_gradients_start_where_they_are_told_too():
     config = tiny(
         trainer="meta_gradient",

@@ -177,6 +177,7 @@ def stepped():
     return found, lanes, level, meta_params
 
 
+@pytest.mark.slow
 def test_a_meta_step_in_blocks_is_the_one_of_all_lanes_at_once(stepped):
     whole, blocks = stepped[0][4], stepped[0][2]
     for (gradient, advanced), (expected, same) in zip(blocks, whole, strict=True):

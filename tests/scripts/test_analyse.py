@@ -50,6 +50,7 @@ def run_directory(tmp_path, name, **settings):
     return folder
 
 
+@pytest.mark.slow
 def test_a_learned_drift_has_figures_numbers_and_a_formula(tmp_path, monkeypatch, capsys):
     out = tmp_path / "new" / "folder"
     assert cli.main(["analyse", "ta-lpo", *TINY, "--out", str(out), "--json"]) == 0
@@ -103,6 +104,7 @@ def test_lpg_has_a_response_and_a_run_directory_keeps_it(untrained, tmp_path, ca
     assert found.lifetimes.workers == 3
 
 
+@pytest.mark.slow
 def test_with_too_few_points_for_a_formula_all_else_is_written(untrained, tmp_path, capsys):
     least = ("--levels", "1", "--seeds", "1", "--lifetime", "1", "--horizons", "10")
     assert cli.main(["analyse", "lpo", *least, "--out", str(tmp_path)]) == 0

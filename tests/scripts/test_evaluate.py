@@ -59,6 +59,7 @@ def test_a_run_is_compared_with_its_baselines_and_keeps_the_results(run_dir):
         assert matplotlib.image.imread(run_dir / name).size > 0
 
 
+@pytest.mark.slow
 @pytest.mark.e2e
 def test_an_evaluation_that_was_killed_goes_on_where_it_was(tmp_path):
     command = ["evaluate", "a2c", "ppo", "dpo", *TINY, "--baselines", "random", "--json"]
@@ -158,6 +159,7 @@ def test_step_sizes_of_learned_objectives_are_tuned_too(untrained, tmp_path, cap
     assert {(t.objective, t.step_factor) for t in found} == {("ta-lpg", 1.0), ("a2c", 1.0)}
 
 
+@pytest.mark.slow
 def test_several_suites_have_their_tables_one_after_the_other(untrained, capsys):
     arguments = ["--suite", "small", "tabular", "--seeds", "1", "--levels", "2"]
     assert cli.main(["evaluate", "a2c", *arguments, "--baselines", "random"]) == 0

@@ -161,6 +161,7 @@ def test_nothing_is_refused_without_an_index_or_with_a_plug_in(monkeypatch, inde
     early.check(["--sgima", "1"], resume=False)
 
 
+@pytest.mark.slow
 @pytest.mark.e2e
 def test_after_one_mistake_mistakes_and_help_need_no_jax(tmp_path):
     where = {**environment(), "XDG_CACHE_HOME": str(tmp_path)}

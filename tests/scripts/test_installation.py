@@ -93,6 +93,7 @@ def test_folders_of_a_project_do_not_hide_the_command_line(site, project, argume
     assert ran(command, project, project, site)
 
 
+@pytest.mark.slow
 def test_a_program_in_such_a_project_uses_the_library(site, project):
     code = (
         "import rl_discovery as rld\n"

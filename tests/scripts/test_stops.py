@@ -55,6 +55,7 @@ def interrupt(monkeypatch, name):
     monkeypatch.setattr(name, interrupted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_signal_at_any_moment_ends_with_143_and_a_run_that_resumes_exactly(
     moment, whole, tmp_path, capsys, monkeypatch

@@ -126,6 +126,7 @@ def play(buffer, naive, generation, operation):
     return refresh(buffer, jnp.array(slots), jnp.array(mask), **measures(rest[0], names))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(candidates, candidates), max_size=1), st.lists(operations, min_size=1, max_size=20))
 def test_any_sequence_of_operations_leaves_what_a_naive_buffer_holds(first, sequence):

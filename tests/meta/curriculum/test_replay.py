@@ -200,6 +200,7 @@ masks = st.lists(st.booleans(), min_size=4, max_size=4)
 scores = st.lists(st.sampled_from([-1.0, 0.0, 1.0, 2.0, 3.0, NAN]), min_size=4, max_size=4)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.tuples(masks, masks, scores), min_size=4, max_size=15),

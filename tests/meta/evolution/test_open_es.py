@@ -117,6 +117,7 @@ def test_fitness_is_maximised_even_with_adam_against_the_gradient_of_evosax():
     assert problems.distance(mean) < 0.2 < problems.distance(problems.START)
 
 
+@pytest.mark.slow
 def test_the_state_is_bit_identical_on_1_2_4_and_8_devices(tmp_path):
     run_script(problems.__file__, tmp_path / "states.npz", devices=8)
     states = np.load(tmp_path / "states.npz")

@@ -130,6 +130,7 @@ def test_a_signal_to_one_stops_all_and_one_process_goes_on(cache, tmp_path):
     assert [row["generation"] for row in metrics(run_dir)] == list(range(done + 2))
 
 
+@pytest.mark.slow
 @pytest.mark.e2e
 def test_what_the_first_process_cannot_do_ends_the_others_with_one_line(cache, tmp_path):
     run_dir = tmp_path / "run"
@@ -144,6 +145,7 @@ def test_what_the_first_process_cannot_do_ends_the_others_with_one_line(cache, t
     assert "process 0 could not go on" in ends[1][2]
 
 
+@pytest.mark.slow
 @pytest.mark.e2e
 @pytest.mark.parametrize("flag", ["--seed", "--generations"])
 def test_processes_of_different_configurations_are_told_apart(flag, cache, tmp_path):

@@ -144,6 +144,7 @@ def test_another_score_is_named_and_its_optimum_is_not_said_to_be_the_antagonist
     assert panels[0].antagonist.label == "antagonist"
 
 
+@pytest.mark.slow
 def test_a_score_on_the_exact_scale_shows_the_optimum_that_is_kept_with_the_level(monkeypatch):
     config = tiny(curriculum=REPLAY | {"score": "optimality_gap"})
     program = make_program(config)
@@ -184,6 +185,7 @@ def test_a_draw_is_a_png_of_sane_size_and_the_same_again_and_leaves_the_state_as
     assert 10_000 < len(picture) < 500_000
 
 
+@pytest.mark.slow
 def test_the_sheet_is_written_at_each_checkpoint_and_shown_in_tensorboard_now_and_then(
     finished, gallery, program
 ):

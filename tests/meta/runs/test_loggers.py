@@ -247,6 +247,7 @@ def test_hours_to_go_are_those_at_the_mean_pace_of_the_newest_generations():
     assert forgotten == pytest.approx(0.01)
 
 
+@pytest.mark.slow
 def test_the_tab_at_a_glance_shows_only_what_runs_write(tmp_path):
     replay = {"score": "algorithmic_regret", "buffer_size": 4}
     config = tiny(curriculum=replay, held_out={"every": 2, "levels": 2}, generations=2)

@@ -168,6 +168,7 @@ def test_a_generation_is_dispatched_ahead_only_where_that_returns_at_once(monkey
     assert max(ahead[1:-1]) == min(ahead[1:-1]) == (0 if blocks else 1)
 
 
+@pytest.mark.slow
 def test_raising_the_generations_goes_on_as_if_it_had_been_one_run(finished, tmp_path):
     run(tmp_path / "run", tiny(generations=3))
     assert "resumed at generation 3" in run(tmp_path / "run")

@@ -21,6 +21,7 @@ def traced(tmp_path):
     return path, run(path, profile=True)
 
 
+@pytest.mark.slow
 def test_a_profile_of_the_second_generation_is_written_once_and_changes_nothing(traced, tmp_path):
     path, text = traced
     assert list((path / "profile").rglob("*.xplane.pb"))
