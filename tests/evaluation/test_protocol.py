@@ -140,6 +140,7 @@ def test_environments_without_ends_of_a_score_have_returns_alone(untrained, envi
     assert [aggregate.iqm for aggregate in results.aggregate] == [None]
 
 
+@pytest.mark.slow
 def test_a_gymnax_environment_is_trained_on():
     (cell,) = run(suite("CartPole-v1", levels=1, unit="env_steps"), horizons=(200,), seeds=(0,)).cells
     assert (cell.updates, cell.env_steps) == (2, 160)
@@ -320,6 +321,7 @@ def test_efficiency_is_the_mean_of_the_curve_with_its_beginning_flat():
     assert efficiency([10, 30], np.array([2.0, 4.0])) == pytest.approx(80 / 30)
 
 
+@pytest.mark.slow
 def test_the_final_return_does_not_depend_on_the_points_of_the_curve():
     one = run(suite("gridworld/small"), ("a2c",), points=1).cells
     three = run(suite("gridworld/small"), ("a2c",), points=3).cells

@@ -73,6 +73,7 @@ def test_inner_metrics_are_logged_where_they_are_asked_for_and_change_nothing_el
     jax.tree.map(np.testing.assert_array_equal, {name: metrics[name] for name in plain}, plain)
 
 
+@pytest.mark.slow
 def test_candidates_that_are_all_but_equal_tie_whichever_block_they_run_in():
     # Blocks of three lanes: the members of a pair sit in different places of different blocks.
     config = tiny(es={"sigma": 1e-12, "sigma_min": 1e-12, "pairs": 4}, block_size=3)

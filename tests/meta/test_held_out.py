@@ -122,6 +122,7 @@ def test_an_evaluation_is_the_mean_over_fixed_levels_of_agents_trained_from_scra
     assert found["held_out_error"] == pytest.approx(np.std(values, ddof=1) / np.sqrt(3), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_several_environments_have_a_fitness_each_and_count_alike():
     config = tiny(es={"pairs": 4}, also=(CARTPOLE,), **HELD_OUT)
     program = make_program(config)
@@ -180,6 +181,7 @@ def watched(on_divergence="warn", generations=6, **changes):
     return tiny(held_out=settings, checkpoint=checkpoint, generations=generations, **changes)
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_and_objective_are_those_of_the_highest_held_out_fitness(told, tmp_path):
     told(1.0, 5.0, 3.0, 4.0, float("nan"), 4.5)
     run(tmp_path / "run", watched())

@@ -209,6 +209,7 @@ def scaled(levels):
     return np.asarray(levels.params.gain) > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("score", SCORES)
 def test_no_curriculum_serves_a_fitness_that_reads_the_scale_a_level_without(score):
     chosen, all_of_them, _ = runs(score)
@@ -303,6 +304,7 @@ def sparse(monkeypatch):
     monkeypatch.setattr(LevelsConfig, "build", lambda self: half_empty(build(self)))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sparse")
 def test_normalised_return_is_the_return_on_the_exact_scale_of_a_level_that_has_one():
     program = make_program(tiny(fitness="normalised_return", es={"pairs": 8, "sigma": 3.0}))

@@ -181,6 +181,7 @@ def summing(config):
     return dataclasses.replace(make_learner(ENV, LEVEL, config, A2C()), sums_rewards=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loop", [{}, {"epochs": 2, "minibatches": 2, "anneal": True}])
 def test_varied_agents_are_those_of_levels_with_other_rewards_and_of_other_step_sizes(loop):
     config = dataclasses.replace(CONFIG, policy_learning_rate=2.0, head_learning_rate=0.5, **loop)

@@ -118,6 +118,7 @@ def test_the_frames_of_a_walk_are_its_episode(histories):
     assert "best policy" in shown.facts
 
 
+@pytest.mark.slow
 def test_objects_that_move_are_followed():
     reported = subject_of(distribution="rand_small", horizon=2, observation="planes")
     agent = dataclasses.replace(reported.agent, network="mlp", hidden=(4,))

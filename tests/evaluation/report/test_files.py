@@ -98,7 +98,7 @@ def test_an_analysis_of_nothing_is_refused(run):
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(ReportError, match="no run directory: it has no config"):
+    with pytest.raises(ReportError, match="not a run directory: it has no config"):
         read_run(tmp_path)
 
 

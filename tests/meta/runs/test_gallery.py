@@ -114,6 +114,7 @@ def shown(path):
     return found
 
 
+@pytest.mark.slow
 def test_the_sheet_shows_the_highest_scores_in_order_with_the_buffers_numbers(gallery, program, monkeypatch):
     title, panels = panels_of(gallery, with_levels(program, SCORES), monkeypatch)
     assert title == "tiny after 4 generations: the 7 levels of highest regret"
@@ -169,6 +170,7 @@ def test_a_score_on_the_exact_scale_shows_the_optimum_that_is_kept_with_the_leve
     assert panels[0].antagonist.label == "antagonist"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainer", ["es", "meta_gradient"])
 def test_a_draw_is_a_png_of_sane_size_and_the_same_again_and_leaves_the_state_as_it_was(trainer, request):
     config = dataclasses.replace(CONFIG, trainer=trainer, meta_gradient=MetaGradientConfig(lanes=4))

@@ -328,6 +328,7 @@ def fill(disk, free):
     os.truncate(disk / "filler", size - free)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("free", [0, 32 * 1024])
 def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_when_there_is_space(
     small_disk, finished, capfd, free
