@@ -5,7 +5,6 @@ lanes of an environment run through the same blocks as in meta-training (`evalua
 at a time, and what is finished is kept (`evaluation.store`). `scripts.evaluate` calls it.
 """
 
-import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -152,9 +151,7 @@ def _experiments(
     for environment in suite.levels(LEVELS_SEED):
         task = prepare(*environment)
         for label, objective in objectives.items():
-            agent = task.agent_for(objective, workers)
-            if hidden and agent.network == "mlp":
-                agent = dataclasses.replace(agent, hidden=tuple(hidden))
+            agent = task.agent_for(objective, workers, hidden)
             yield Experiment(suite.name, task, label, objective, agent)
 
 

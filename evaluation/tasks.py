@@ -1,6 +1,7 @@
 """What is evaluated: an environment with the ends of its score, and an objective on it."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -53,10 +54,20 @@ class EvaluationTask:
         """Which levels have a score."""
         return np.asarray(self.optimal - self.random > MIN_SPAN)  # False for NaN
 
-    def agent_for(self, objective: TrainedObjective, workers: int | None) -> AgentConfig:
-        """The settings of agents that learn this task with an objective, with so many workers if given."""
+    def agent_for(
+        self, objective: TrainedObjective, workers: int | None, hidden: Sequence[int] = ()
+    ) -> AgentConfig:
+        """The settings of agents that learn this task with an objective.
+
+        Args:
+            objective: decides them, with the task.
+            workers: W, if it is to be another.
+            hidden: widths of the hidden layers of an MLP, if they are to be others.
+        """
         config = default_config(self.env, self.level, objective.rule)
         config = with_trained_rates(config, objective.card)
+        if hidden and config.network == "mlp":
+            config = dataclasses.replace(config, hidden=tuple(hidden))
         return config if workers is None else dataclasses.replace(config, workers=workers)
 
     def scores(self, returns: Float[np.ndarray, "*batch levels"]) -> Float[np.ndarray, "*batch levels"]:

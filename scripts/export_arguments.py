@@ -4,13 +4,15 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import tyro
 
 from rl_discovery.checkpoints.errors import ObjectiveFileError
 from rl_discovery.scripts import index
 from rl_discovery.scripts.arguments import PlaceError, check_folder, parse
+
+Framework = Literal["torch", "numpy"]
 
 
 class ExportTargetError(ValueError):
@@ -30,7 +32,7 @@ class Arguments:
     file: tyro.conf.Positional[Path]
     """The file to write; replaced if it is there."""
 
-    to: Literal["torch", "numpy"] | None = None
+    to: Framework | None = None
     """Write a Python file that needs this framework only."""
 
     evaluation: Path | None = None
@@ -58,7 +60,7 @@ def _check(arguments: Arguments) -> None:
     if arguments.to is not None and not file.stem.isidentifier():
         name = re.sub(r"\W|^(?=\d)", "_", file.stem)
         raise ExportTargetError(f"Python cannot import {file.name}: call it {name}.py")
-    if arguments.to is not None and file.stem in ("math", "numpy", "torch"):
+    if arguments.to is not None and file.stem in ("math", *get_args(Framework)):
         raise ExportTargetError(f"{file.name} would hide Python's {file.stem}: call it drift.py")
     if arguments.to is not None and arguments.evaluation is not None:
         raise ExportTargetError("--evaluation is quoted on the card of a .safetensors file: leave out --to")

@@ -11,14 +11,13 @@ families.
 
 import argparse
 import itertools
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import Arm, Estimate, curve, evaluate, scores, train
+from harness import Arm, Estimate, append, curve, evaluate, rows_of, scores, train
 
 HORIZONS = (5, 10, 25, 50, 100, 250)
 AGENT_SEEDS = 4
@@ -182,18 +181,6 @@ def run_arm(arm: Arm, seed: int, steps: float, run: Path, record: Path) -> None:
 def scores_of(evaluation: Path, name: str | None = None) -> list[list[float]]:
     """Mean score over levels, by agent seed and horizon."""
     return np.round(scores(evaluation, HORIZONS, name), 4).tolist()
-
-
-def rows_of(record: Path) -> list[dict[str, Any]]:
-    """The results so far."""
-    return [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
-
-
-def append(record: Path, row: dict[str, Any]) -> None:
-    """One more line of the record."""
-    record.parent.mkdir(parents=True, exist_ok=True)
-    with record.open("a") as file:
-        file.write(json.dumps(row) + "\n")
 
 
 def report(rows: Sequence[dict[str, Any]], out: Path, arms: Sequence[str]) -> None:

@@ -120,6 +120,18 @@ def kept(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, np.ndar
         return dict(file)
 
 
+def rows_of(record: Path) -> list[dict[str, Any]]:
+    """The results so far, from lines of JSON; none where there is no file."""
+    return [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
+
+
+def append(record: Path, row: dict[str, Any]) -> None:
+    """One more line of the record, in one write: other processes may write too."""
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with record.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
 @dataclasses.dataclass(frozen=True)
 class Estimate:
     """A mean over meta-training seeds, or whatever is resampled, with its 95 % bootstrap interval."""

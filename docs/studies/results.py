@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from harness import Arm, command, curve, evaluate, generations, scores, train
+from harness import Arm, append, command, curve, evaluate, rows_of, scores, train
 from scipy import stats
 
 from rl_discovery.checkpoints.run_directory import read_metrics
@@ -147,13 +147,13 @@ def meta_train(name: str, seed: int, out: Path, record: Path) -> None:
         return
     preset, flags = ARMS[name]
     steps = ENV_STEPS / (ANTAGONISTS if "algorithmic_regret" in flags else 1.0)
-    arm, run = Arm(name, preset, flags), out / f"{name}-{seed}"
-    train(arm, seed, run, steps)
+    run = out / f"{name}-{seed}"
+    train(Arm(name, preset, flags), seed, run, steps)
     file = objective_file(record, name, seed)
     file.parent.mkdir(parents=True, exist_ok=True)
     command("export", run, file)
     known = {"arm": name, "seed": seed, "preset": preset, "flags": " ".join(flags)}
-    append(record / "runs.jsonl", known | {"generations": generations(arm.config(), steps)} | curve_of(run))
+    append(record / "runs.jsonl", known | curve_of(run))
     shutil.rmtree(run)
 
 
@@ -162,6 +162,7 @@ def curve_of(run: Path) -> dict[str, Any]:
     rows = read_metrics(run)
     steps, held_out = curve(run)
     return {
+        "generations": len(rows),
         "hours": round(rows[-1]["wall_s"] / 3600, 3),
         "env_steps": [int(count) for count in steps],
         "held_out": np.round(held_out, 4).tolist(),
@@ -212,8 +213,7 @@ def analyse(name: str, seed: int, out: Path, record: Path) -> None:
 
 def flags_of(what: Measured) -> Iterable[object]:
     """Of the command: control tasks have published numbers of workers."""
-    on_control = "--tune-step-size" in what.flags or "--hidden" in what.flags
-    return (*what.flags, *(() if on_control else ("--workers", WORKERS)))
+    return what.flags if "--hidden" in what.flags else (*what.flags, "--workers", WORKERS)
 
 
 def result(folder: Path, suite: str, name: str | None = None) -> dict[str, Any]:
@@ -236,18 +236,6 @@ def result(folder: Path, suite: str, name: str | None = None) -> dict[str, Any]:
 def objective_file(record: Path, name: str, seed: int) -> Path:
     """Where a run's objective is kept."""
     return record / "objectives" / f"{name}-{seed}.safetensors"
-
-
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    """Lines of JSON; none where there is no file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def append(path: Path, row: dict[str, Any]) -> None:
-    """One more line, in one write: other processes may write too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
 
 
 class Difference(NamedTuple):
