@@ -5,6 +5,7 @@ kept for whichever worker compiles the same one again. What a user's process com
 of their own (`tests.meta.processes`).
 """
 
+import gc
 import importlib.util
 
 import jax
@@ -21,6 +22,9 @@ from tests import quick, shape_checks
 jaxtyping.install_import_hook(
     ["rl_discovery.discovery", "rl_discovery.envs"], f"{shape_checks.__name__}.functions"
 )
+
+# Tracing makes many objects that live long; the collector looked at all of them again and again.
+gc.set_threshold(50_000, 20, 20)
 
 with pytest.MonkeyPatch.context() as patch:
     # Read by the first backend, which is made here; not for processes that tests start.

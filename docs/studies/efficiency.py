@@ -68,34 +68,33 @@ RESIDUAL = family(
 
 FREE = family(
     "ta-lpg-cpu",
-    f"{BASE} --es.learning-rate-decay 0.997 --objective.width 32"
-    " --objective.no-normalise-pihat --objective.no-schedule",
+    f"{BASE} --es.learning-rate-schedule cosine --es.learning-rate-min 0 --es.pairs 32 --es.sigma 0.2"
+    " --objective.normalise-pihat --objective.schedule --objective.width 8",
     {
-        "normalised-pihat": "--objective.normalise-pihat --objective.schedule",
-        "normalised-pihat-alone": "--objective.normalise-pihat",
-        "normalised-pihat-gru-16": "--objective.normalise-pihat --objective.schedule --objective.width 16"
-        " --es.learning-rate-schedule cosine --es.learning-rate-min 0",
-        "paper-encoding": "--objective.encoding paper",
-        "gru-8": "--objective.width 8",
+        "no-schedule": "--objective.no-schedule",
+        "no-normalised-pihat": "--objective.no-normalise-pihat",
+        "neither": "--objective.no-schedule --objective.no-normalise-pihat",
+        "paper-encoding": "--objective.no-schedule --objective.encoding paper",
+        "no-horizon-inputs": "--objective.no-schedule --objective.no-horizon-inputs",
         "gru-16": "--objective.width 16",
+        "gru-32": "--objective.width 32",
         "b1-0.99": "--es.adam-b1 0.99",
         "zero-mean": "--es.initial-mean zeros",
         "weight-decay": "--es.weight-decay 0.1",
-        "constant": "--es.learning-rate-decay 1.0",
-        "cosine": "--es.learning-rate-schedule cosine --es.learning-rate-min 0",
+        "constant": "--es.learning-rate-schedule exponential --es.learning-rate-decay 1.0",
         "no-average": "--es.average-decay None",
-        "sigma-0.2": "--es.sigma 0.2",
+        "sigma-0.1": "--es.sigma 0.1",
+        "sigma-0.4": "--es.sigma 0.4",
         "sigma-per-part": "--es.sigma-per-part",
-        "learning-rate-0.1": "--es.learning-rate 0.1",
-        "pairs-16": "--es.pairs 16",
+        "pairs-64": "--es.pairs 64",
         "pairs-256": "--es.pairs 256",
         "area-under-curve": "--fitness area_under_curve",
         "scaled-rewards": "--agent.scale-rewards",
         "rates-40-4": "--agent.policy-learning-rate 40",
         "rates-80-12": "--agent.head-learning-rate 12",
-        "meta-gradients-first": "--start-from preset:ta-lpg-meta-gradient-cpu",
     },
 )
+FREE.append(Arm("meta-gradients-first", "ta-lpg-two-stage-cpu"))
 
 SCHEDULES = [
     *family(

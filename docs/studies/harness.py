@@ -41,7 +41,15 @@ def command(*words: object) -> None:
 
 
 def generations(config: Any, env_steps: float) -> int:
-    """How many generations cost the budget on average."""
+    """How many generations cost the budget on average; a preset that the run starts from is part of it."""
+    if config.start_from and config.start_from.startswith("preset:"):
+        first = Arm("first", config.start_from.removeprefix("preset:")).config()
+        env_steps -= first.generations * steps_per_generation(first)
+    return round(env_steps / steps_per_generation(config))
+
+
+def steps_per_generation(config: Any) -> float:
+    """Environment steps on average over the lengths of lifetimes."""
     steps = 0.0
     for task in config.tasks:
         low, high = task.levels.build().horizon
@@ -53,7 +61,7 @@ def generations(config: Any, env_steps: float) -> int:
             meta_steps = np.ceil(numbers / config.meta_gradient.updates)
             per_lane = float((numbers + meta_steps) @ shares / (meta_steps @ shares))
         steps += task.lanes * per_lane * task.agent.steps_per_update
-    return round(env_steps / steps)
+    return steps
 
 
 def train(arm: Arm, seed: int, run: Path, env_steps: float, evaluations: int = 12) -> None:
