@@ -171,6 +171,7 @@ def damages(data):
     yield "zeroed", bytes(len(data))
 
 
+@pytest.mark.slow
 def test_every_damage_to_the_newest_is_harmless_or_falls_back_to_the_one_before(three, tmp_path):
     fell_back = set()
     files = [path.relative_to(three) for path in sorted((three / "3").rglob("*")) if path.is_file()]

@@ -105,6 +105,7 @@ def test_results_have_the_same_bits_on_any_number_of_devices(results, name, devi
     assert results[f"{name}/{devices}"].tobytes() == results[f"{name}/1"].tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 8])
 def test_a_lane_that_is_not_finite_stays_alone(results, devices):
     sound, broken = (results[f"{name}-agents/{devices}"] for name in ("sound", "broken"))
@@ -114,6 +115,7 @@ def test_a_lane_that_is_not_finite_stays_alone(results, devices):
     assert np.all(np.isfinite(sound))
 
 
+@pytest.mark.slow
 def test_the_lanes_of_that_comparison_differ(results):
     assert np.unique(results["sound-agents/1"], axis=0).shape[0] == many_devices.LANES
     assert np.unique(results["sound-updates/1"]).size > many_devices.LANES // 2

@@ -35,6 +35,7 @@ def play(env, level, steps, push=PUSH, key=0):
     return first, [np.asarray(part) for part in record]
 
 
+@pytest.mark.slow
 @needs_brax
 def test_episodes_end_by_brax_or_by_the_time_limit_and_begin_where_the_first_one_did():
     env, level = envs.make(TASK)

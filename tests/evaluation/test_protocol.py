@@ -71,6 +71,7 @@ def aggregates(results):
     return {(a.objective, a.horizon): a for a in results.aggregate}
 
 
+@pytest.mark.slow
 def test_the_random_policy_scores_zero_however_long_it_lives():
     found = aggregates(on_small())
     assert abs(found["random", 2].iqm) < 0.05
@@ -225,6 +226,7 @@ def test_layers_are_those_that_were_asked_for_where_there_are_any(untrained):
         run(suite("CartPole-v1"), hidden=(64, 0))
 
 
+@pytest.mark.slow
 def test_an_agent_that_diverged_is_a_failure_though_its_policy_acts():
     rule = make_objective("ta-lpg", width=4)
     meta_params = jax.tree.map(lambda leaf: leaf * jnp.nan, rule.init(jax.random.key(0)))
@@ -235,6 +237,7 @@ def test_an_agent_that_diverged_is_a_failure_though_its_policy_acts():
     assert [(found.failures, found.iqm is None) for found in results.aggregate] == [(2, True), (0, False)]
 
 
+@pytest.mark.slow
 def test_an_episode_that_does_not_end_is_one_line_and_no_return(monkeypatch):
     monkeypatch.setattr(rollout, "LONGEST_EPISODE", 20)
     with pytest.raises(EvaluationError, match=r"^an episode of gridworld/dense did not end within 20 steps"):

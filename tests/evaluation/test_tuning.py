@@ -71,6 +71,7 @@ def test_the_best_mean_score_wins_the_first_of_equal_ones_and_no_run_that_failed
     assert best([[outcome(None, 3.0)], [outcome(None, 4.0)]]) == 1
 
 
+@pytest.mark.slow
 def test_a_baseline_gets_the_settings_that_suit_each_horizon(likes_longer_steps):
     results = run(("a2c", "random"), horizons=(2, 5), tune=("a2c",))
     assert [(found.horizon, found.step_factor) for found in results.tuned] == [(2, 1 / 3), (5, 3.0)]

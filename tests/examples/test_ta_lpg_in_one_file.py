@@ -183,6 +183,7 @@ def test_a_lifetime_ends_with_the_same_agent(lifetimes):
     np.testing.assert_allclose(fitness, expected_fitness, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_agent_of_nans_has_no_fitness(lifetimes):
     (agent, _, fitness), (_, _, expected) = lifetimes(np.nan)
     assert np.isnan(agent.policy).any()
@@ -195,6 +196,7 @@ def test_fitness_is_shaped_as_the_librarys():
     np.testing.assert_array_equal(example.shape_fitness(fitness), pair_ranks(fitness))
 
 
+@pytest.mark.slow
 def test_it_prints_the_fitness_of_each_generation(capsys, histories):
     example.main(CONFIG)
     lines = capsys.readouterr().out.splitlines()

@@ -94,6 +94,7 @@ def test_levels_are_the_same_for_every_seed_and_generation_and_no_generations():
     assert len(data) == 1 + 9 * len(keys_of_generation(0, jnp.int32(0))), "no key is used twice"
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_the_mean_over_fixed_levels_of_agents_trained_from_scratch():
     from rl_discovery.discovery.learning.lifetime import evaluate_block, train_block
 
@@ -135,6 +136,7 @@ def test_several_environments_have_a_fitness_each_and_count_alike():
     assert found["held_out_fitness"] == pytest.approx(np.mean(each), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_an_objective_of_nans_is_worth_nothing():
     config = tiny(**HELD_OUT)
     program = make_program(config)
@@ -217,6 +219,7 @@ def test_without_held_out_evaluations_there_is_no_best(tmp_path):
     assert not (tmp_path / "run" / BEST_OBJECTIVE).exists()
 
 
+@pytest.mark.slow
 def test_a_fall_is_one_line_and_a_line_in_the_log_and_changes_nothing(told, tmp_path):
     told(0.0, 10.0, 3.0, 4.0, 9.0, 9.0)
     text = run(tmp_path / "run", watched())
@@ -251,6 +254,7 @@ def test_a_fall_halves_sigma_and_learning_rate_from_there_on_and_resumes_exactly
         assert metrics(tmp_path / "parts") == rows
 
 
+@pytest.mark.slow
 def test_a_fall_stops_the_run_with_its_last_checkpoint_and_again_if_it_is_tried_again(told, tmp_path):
     told(0.0, 10.0, 3.0, 4.0, 9.0, 9.0)
     for _ in range(2):

@@ -88,6 +88,7 @@ def test_the_range_of_horizons_that_a_rule_knows_is_that_of_its_levels():
     assert (rule.shortest_horizon, rule.longest_horizon) == (3, 500)
 
 
+@pytest.mark.slow
 def test_area_under_the_curve_is_the_mean_reward_of_all_updates():
     program = make_program(tiny(fitness="area_under_curve"))
     learner = program.lanes[0].learner

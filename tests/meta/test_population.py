@@ -78,6 +78,7 @@ def test_the_meta_gradient_is_that_of_central_finite_differences(n):
     assert np.mean(np.abs(expected) > 1e-5) > 0.5, "ReLUs may sleep, but most meta-parameters matter"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_each_regulariser_has_its_sign_and_weight(name):
     learner, level, meta_params, train_state, key = problem(2)
@@ -106,6 +107,7 @@ def test_each_regulariser_has_its_sign_and_weight(name):
     assert abs(term) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("horizon_inputs", [False, True])
 def test_the_meta_gradient_depends_on_n_only_with_horizon_inputs(horizon_inputs):
     learner, level, meta_params, train_state, key = problem(3, horizon_inputs=horizon_inputs)
@@ -121,6 +123,7 @@ def test_the_meta_gradient_depends_on_n_only_with_horizon_inputs(horizon_inputs)
     assert np.array_equal(early, late) == (not horizon_inputs)
 
 
+@pytest.mark.slow
 def test_the_critic_takes_a_step_with_every_update():
     # In the official code the critic's gradient is zero in this trainer.
     learner, level, meta_params, train_state, key = problem(4)
@@ -186,6 +189,7 @@ def test_a_meta_step_in_blocks_is_the_one_of_all_lanes_at_once(stepped):
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-4, atol=1e-5), advanced, same)
 
 
+@pytest.mark.slow
 def test_lanes_end_at_their_own_horizon_and_begin_anew(stepped):
     (_, first), (_, second) = stepped[0][2]
     # N = 3, 9, 5, 4 and K = 3: lane 0 ends with the first step, 2 and 3 in the middle of the second.
@@ -221,6 +225,7 @@ def test_a_lane_is_one_agent_that_learns_alone(stepped):
     assert np.abs(ravel_pytree(total)[0]).max() > 0
 
 
+@pytest.mark.slow
 def test_a_lane_without_a_finite_gradient_is_left_out_and_replaced():
     lanes, level = lanes_of(2)
     population = population_of(lanes, level, [9, 9, 9, 9])

@@ -72,6 +72,7 @@ def naive_episodes(train_state, discount):
     return np.array(totals)
 
 
+@pytest.mark.slow
 def test_fitness_is_the_mean_return_and_regret_the_reference_minus_it(train_state, results):
     fitness = naive_episodes(train_state, 1.0).mean()
     assert fitness != 0

@@ -169,6 +169,7 @@ def test_where_no_level_has_a_scale_the_last_try_is_served():
     np.testing.assert_array_equal(scale.score(jnp.array([3.0, -3.0])), 0.0)
 
 
+@pytest.mark.slow
 def test_only_levels_that_are_wanted_are_planned(monkeypatch):
     monkeypatch.setattr(module, "PLANNING_BLOCK", 2)
     limits = []
@@ -222,6 +223,7 @@ def test_no_curriculum_serves_a_fitness_that_reads_the_scale_a_level_without(sco
         assert all(scaled(state.levels)[state.filled].all() for _, state in chosen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("score", SCORES)
 def test_the_scale_of_a_level_stays_with_it(score):
     for level_batch, state in runs(score)[0] + runs(score)[1]:
@@ -332,6 +334,7 @@ def test_normalised_return_is_the_return_on_the_exact_scale_of_a_level_that_has_
     assert np.abs(results.fitness - returns).max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sparse")
 @pytest.mark.parametrize("trainer", ["es", pytest.param("meta_gradient", marks=pytest.mark.slow)])
 def test_the_optimality_gap_of_a_level_is_what_agents_lack_of_its_exact_optimum(trainer):

@@ -90,6 +90,7 @@ def test_a_learned_drift_has_figures_numbers_and_a_formula(tmp_path, monkeypatch
     assert "closed-form-drift" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_lpg_has_a_response_and_a_run_directory_keeps_it(untrained, tmp_path, capsys):
     folder = run_directory(tmp_path, "ta-lpg", width=4)
     assert cli.main(["analyse", str(folder), *TINY]) == 0
@@ -114,6 +115,7 @@ def test_with_too_few_points_for_a_formula_all_else_is_written(untrained, tmp_pa
     assert files(tmp_path) == pictures("drift", "drift_map", "drift_range", "lifetimes") | {"analysis.json"}
 
 
+@pytest.mark.slow
 def test_a_hand_written_drift_has_no_formula(untrained, tmp_path, capsys):
     assert cli.main(["analyse", "ppo", *TINY, "--horizons", "10", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr()

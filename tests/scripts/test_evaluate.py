@@ -42,6 +42,7 @@ def run_dir(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.e2e
 def test_a_run_is_compared_with_its_baselines_and_keeps_the_results(run_dir):
     arguments = [sys.executable, "-m", "rl_discovery.scripts.cli", "evaluate", str(run_dir), *TINY]
@@ -129,6 +130,7 @@ def test_a_suite_of_several_environments_has_a_row_for_each(untrained, tmp_path,
     assert "ppo over random" in printed
 
 
+@pytest.mark.slow
 def test_a_suite_without_ends_of_a_score_has_returns_alone(untrained, tmp_path, capsys):
     arguments = ["--suite", "random", "--seeds", "2", "--out", str(tmp_path)]
     assert cli.main(["evaluate", "ppo", *arguments, "--baselines", "random"]) == 0
@@ -139,6 +141,7 @@ def test_a_suite_without_ends_of_a_score_has_returns_alone(untrained, tmp_path, 
     assert not (tmp_path / "profiles.png").exists()
 
 
+@pytest.mark.slow
 def test_tuned_baselines_say_what_was_chosen(untrained, tmp_path, capsys):
     arguments = [*TINY, "--baselines", "a2c", "random", "--tune", "--out", str(tmp_path)]
     assert cli.main(["evaluate", "ppo", *arguments]) == 0

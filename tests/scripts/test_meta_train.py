@@ -81,6 +81,7 @@ def assert_same(run_dir, undisturbed):
     assert cards[0]["env_steps"] == cards[1]["env_steps"]
 
 
+@pytest.mark.slow
 @pytest.mark.e2e
 def test_a_run_shows_its_progress_and_what_to_do_next(undisturbed):
     run_dir, err = undisturbed
@@ -485,6 +486,7 @@ def test_help_all_explains_every_flag_of_every_rule(capsys):
         assert f"with --objective.kind {kind}:" in out
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_is_exit_status_3_with_a_diagnosis_and_its_last_checkpoint(capsys, tmp_path):
     # A legal step size that blows up every objective at once.
     flags = [*FLAGS, "--es.learning-rate", "1e38", "--checkpoint.every", "1", "--devices", "1"]

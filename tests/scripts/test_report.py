@@ -210,6 +210,7 @@ def test_two_runs_are_laid_over_each_other(tmp_path, browser, capsys):
         assert tab.get_by_label("Progress n/N").first.input_value() == "0"
 
 
+@pytest.mark.slow
 def test_the_report_of_a_run_lies_beside_it_and_is_replaced(page, capsys):
     first = page.read_text()
     assert "<title>mine · rl-discovery report</title>" in first

@@ -148,6 +148,7 @@ LPG_ALONE = make_learner(ENV, LEVEL, CONFIG, LPG(bins=3, width=4))
 LPG_WATCHED = dataclasses.replace(LPG_ALONE, critic=A2C_WATCHED.critic)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learners", [(LPG_ALONE, LPG_WATCHED), (A2C_ALONE, A2C_WATCHED)], ids=["lpg", "a2c"])
 def test_an_agent_is_bit_for_bit_the_same_with_a_critic_beside_it(learners):
     meta_params = learners[0].objective.init(KEY)
@@ -168,6 +169,7 @@ def test_a_critic_and_its_workers_stay_as_they_are_past_their_lanes_horizon():
     assert not is_same(lane(short.critic.params, 1), lane(long.critic.params, 1))
 
 
+@pytest.mark.slow
 def test_beside_an_agent_that_scales_it_learns_from_what_the_agent_sees():
     level = CARTPOLE.default_params
     config = AgentConfig(

@@ -63,6 +63,7 @@ def assert_close(one, other):
     )
 
 
+@pytest.mark.slow
 def test_lanes_of_a_block_end_as_they_do_alone():
     theta = stack(candidate(0), candidate(1), candidate(2))
     levels, ends, seeds = stack(LEVEL, LATE, LEVEL), horizons(6, 1, 3), keys(0, 1, 2)

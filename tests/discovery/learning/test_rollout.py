@@ -180,6 +180,7 @@ def test_default_settings_are_the_papers_64_workers_and_20_steps():
     assert (AgentConfig().workers, AgentConfig().rollout_steps) == (64, 20)
 
 
+@pytest.mark.slow
 def test_what_the_agent_said_is_what_it_would_say_again():
     env, level, agent, params = world("mlp")
     state = agent_of(params)

@@ -62,6 +62,7 @@ def test_a2c_on_a_gridworld():
     np.testing.assert_allclose(shares, trained.policy(np.int32(0)), atol=0.04)
 
 
+@pytest.mark.slow
 def test_a2c_on_cartpole():
     trained, history = discovery.train(
         "a2c", CARTPOLE, LEVEL_OF_CARTPOLE, 3, config=CARTPOLE_CONFIG, evaluations=1
@@ -114,6 +115,7 @@ def test_unknown_names_and_continuous_actions_for_a_discrete_rule_are_refused():
         discovery.train(a_learned_objective(), *gymnax.make("Pendulum-v1"), 5)
 
 
+@pytest.mark.slow
 def test_seeds_train_together_what_each_of_them_trains_alone():
     objective, (env, level) = a_learned_objective(), small_grid()
     settings = {"config": GRID_CONFIG, "evaluations": 2}
@@ -195,6 +197,7 @@ def test_a_rule_that_cannot_be_hashed_trains_all_the_same():
 # ---- agents that cannot be measured
 
 
+@pytest.mark.slow
 def test_the_return_of_an_agent_that_is_not_finite_is_no_number():
     rule = LPG(bins=4, width=8)
     dead = jax.tree.map(lambda leaf: leaf * np.nan, rule.init(jax.random.key(0)))

@@ -96,6 +96,7 @@ def test_a2c_solves_a_two_armed_bandit():
     assert trained.policy(jnp.asarray(level.start + 9 * 3))[2] > 0.8  # left, both doors shut
 
 
+@pytest.mark.slow
 def test_a2c_learns_the_dense_gridworld():
     env, level = envs.make("gridworld/dense")
     level = level.replace(max_steps_in_episode=jnp.int32(100))

@@ -398,6 +398,7 @@ def test_targets_are_what_was_known_when_the_rollout_was_collected():
     np.testing.assert_allclose(targets.log_prob, chosen, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_before_any_update_all_drifts_have_the_same_gradient():
     rng = np.random.default_rng(0)
     agent, params, observe = some_agent(rng, "tabular", 1)

@@ -139,6 +139,7 @@ def test_walls_are_added_and_removed_down_to_none():
     assert np.all(walls <= free)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["all", "crowded"])
 def test_a_compiled_batch_is_edited_as_one_level_at_a_time_is(name):
     spec = SPECS[name]

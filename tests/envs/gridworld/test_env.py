@@ -231,6 +231,7 @@ def step_both_ways(env, key, state, action, level):
     return env.step(key, state, action, level), bare, env.reset(reset_key, level), inside
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tabular", "random"])
 def test_gymnax_step_resets_by_itself_and_keeps_the_last_observation(name):
     env, rng = ENVS[name], np.random.default_rng(1)

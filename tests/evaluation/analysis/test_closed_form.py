@@ -76,6 +76,7 @@ def test_points_off_the_grid_are_left_out_and_counted():
     assert (record.fitted_points, record.held_out_points) == (900, 600)
 
 
+@pytest.mark.slow
 def test_a_network_that_gives_nothing_has_a_formula_of_nothing():
     rule = LPO(width=4)
     record, formula = closed_form.fit(

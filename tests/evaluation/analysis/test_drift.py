@@ -82,6 +82,7 @@ def test_what_moving_costs_at_no_advantage_is_reported():
     assert [surface.objective for surface in record.surfaces] == ["closed-form-drift", "ppo", "dpo"]
 
 
+@pytest.mark.slow
 def test_a_drift_that_sees_the_horizon_has_a_surface_per_moment():
     record, outputs = analyse_drift(checkpoints.load_objective("ta-lpo"), moments((10, 100)))
     assert [(s.horizon, s.progress) for s in record.surfaces[:10]] == [

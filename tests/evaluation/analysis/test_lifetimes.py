@@ -49,6 +49,7 @@ def test_views_tell_what_they_say():
     assert (float(misled.fraction), int(misled.horizon)) == (0.5, 8)
 
 
+@pytest.mark.slow
 def test_who_does_not_see_the_progress_cannot_be_misled():
     plain, *others = found("lpo").values()
     for other in others:
@@ -56,6 +57,7 @@ def test_who_does_not_see_the_progress_cannot_be_misled():
             np.testing.assert_array_equal(plain[trace], other[trace])
 
 
+@pytest.mark.slow
 def test_who_sees_it_can():
     plain, *others = found("ta-lpo").values()
     for other in others:
@@ -145,6 +147,7 @@ def test_what_agents_meet_comes_from_every_update():
     assert np.ptp(met.log_ratio) > 0.05
 
 
+@pytest.mark.slow
 def test_what_agents_meet_is_of_their_own_rollouts():
     objective = checkpoints.load_objective("lpo")
     met, learner = sample_rollouts(objective, setting()), setting().learner(objective)

@@ -24,6 +24,7 @@ def histories():
     return reported, train_agents(reported, reported.levels(0, 2), 0)
 
 
+@pytest.mark.slow
 def test_an_agent_learns_for_its_levels_lifetime(histories):
     _, found = histories
     assert [history.horizon for history in found] == [12, 12]
@@ -75,6 +76,7 @@ def test_a_long_lifetime_is_cut_and_said_to_be(monkeypatch):
     assert history.updates[-1] == 3
 
 
+@pytest.mark.slow
 def test_an_environment_that_cannot_be_drawn_has_returns_alone():
     reported = subject_of(distribution="SimpleBandit-bsuite", horizon=2)
     agent = dataclasses.replace(reported.agent, network="mlp", hidden=(4,))

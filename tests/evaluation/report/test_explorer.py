@@ -36,6 +36,7 @@ def test_each_stop_shows_the_surface_of_its_moment(drift):
     assert found.states[0][2]["figures"] != found.states[1][2]["figures"]
 
 
+@pytest.mark.slow
 def test_every_change_belongs_to_a_trace(drift, response):
     for found in (drift_explorer("a", drift.drift, "ta-lpo"), response_explorer("b", response.response)):
         specs = {figure.name: figure.spec for figure in found.figures}

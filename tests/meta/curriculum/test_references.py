@@ -60,6 +60,7 @@ def returns(levels):
     return returns
 
 
+@pytest.mark.slow
 def test_an_antagonist_is_an_a2c_agent_trained_alone_for_the_levels_lifetime(levels, returns):
     config = tiny()
     # Tables: A2C's own step sizes, and everything else as for the agents.

@@ -78,6 +78,7 @@ def test_centred_ranks_do_not_let_a_level_of_large_returns_dominate():
     assert ranks[:, 0].max() < ranks[:, 1].min() <= ranks[:, 1].max() < ranks[:, 2].min()
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     value=st.floats(-1e6, 1e6, width=32),

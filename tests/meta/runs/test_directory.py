@@ -94,6 +94,7 @@ def test_the_files_are_as_readable_as_any_other_new_file(path):
     assert len(set(modes.values())) == 1, modes
 
 
+@pytest.mark.slow
 def test_a_directory_in_use_by_a_live_process_is_refused_until_that_dies(path):
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, path],

@@ -126,6 +126,7 @@ def test_the_sheet_shows_the_highest_scores_in_order_with_the_buffers_numbers(ga
     assert panels[0].antagonist.label == "antagonist 9.25"
 
 
+@pytest.mark.slow
 def test_no_more_than_sixteen_levels_are_shown_and_none_while_there_is_none(gallery, program, monkeypatch):
     assert gallery.draw(with_levels(program, [])) is None
     title, panels = panels_of(gallery, with_levels(program, np.arange(18.0)), monkeypatch)
@@ -201,6 +202,7 @@ def test_the_sheet_is_written_at_each_checkpoint_and_shown_in_tensorboard_now_an
     assert (finished / "gallery.png").read_bytes() == expected
 
 
+@pytest.mark.slow
 def test_the_gallery_changes_no_bit_of_a_run(finished, tmp_path):
     config = tiny(curriculum=REPLAY | {"gallery": False}, logging={"tensorboard": True})
     run(tmp_path / "run", config)
@@ -210,6 +212,7 @@ def test_the_gallery_changes_no_bit_of_a_run(finished, tmp_path):
     assert set(shown(tmp_path / "run")) == {"curriculum/score", "curriculum/age"}
 
 
+@pytest.mark.slow
 def test_a_draw_that_fails_costs_neither_the_checkpoint_nor_the_run(finished, tmp_path, monkeypatch):
     def fail(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: no memory\nand more")
@@ -222,6 +225,7 @@ def test_a_draw_that_fails_costs_neither_the_checkpoint_nor_the_run(finished, tm
     assert not (tmp_path / "run" / "gallery.png").exists()
 
 
+@pytest.mark.slow
 def test_an_error_while_drawing_is_a_line_and_ends_no_run(tmp_path, monkeypatch):
     def fail(*_):
         raise ZeroDivisionError

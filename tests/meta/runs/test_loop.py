@@ -94,6 +94,7 @@ def damage(path, step):
         os.truncate(file, file.stat().st_size // 2)
 
 
+@pytest.mark.slow
 def test_a_run_directory_has_everything_that_the_contract_names(finished):
     names = {"config.json", "metrics.jsonl", "checkpoints", "objective.safetensors", "train.log"}
     assert names <= {file.name for file in finished.iterdir()}
@@ -175,6 +176,7 @@ def test_raising_the_generations_goes_on_as_if_it_had_been_one_run(finished, tmp
     assert same(tmp_path / "run", finished)
 
 
+@pytest.mark.slow
 def test_a_run_in_another_thread_is_the_same_and_says_once_that_signals_do_not_stop_it(finished, tmp_path):
     handlers = [signal.getsignal(number) for number in STOPPING]
     with ThreadPoolExecutor(1) as pool:
@@ -196,6 +198,7 @@ def test_a_run_goes_on_where_jax_is_asked_to_end_at_nan_and_says_so(finished, tm
     assert same(tmp_path / "run", finished)
 
 
+@pytest.mark.slow
 def test_versions_that_changed_between_two_starts_are_told_in_one_line_and_kept(tmp_path, monkeypatch):
     run(tmp_path / "run", tiny(generations=2))
     monkeypatch.setattr("rl_discovery.meta.runs.history.versions", lambda: {"jax": "0.0.1"})
@@ -348,6 +351,7 @@ def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_when_there_is_space(
     assert not leftovers
 
 
+@pytest.mark.slow
 def test_a_run_whose_agents_do_not_end_their_episodes_stops_with_a_message(tmp_path, monkeypatch):
     monkeypatch.setattr(rollout, "LONGEST_EPISODE", 20)
     config = tiny(levels={"distribution": "MountainCar-v0"}, agent={"network": "mlp"})
