@@ -52,7 +52,7 @@ from tests.meta.tiny import TINY
 TIMES = int(os.environ.get("RL_DISCOVERY_FUZZ", "1"))
 
 INPUTS = {
-    **{"config": 500, "metrics": 1200, "intact_metrics": 700, "results": 1500, "outcome": 1300},
+    **{"config": 1500, "metrics": 1200, "intact_metrics": 700, "results": 1500, "outcome": 1300},
     **{"report_config": 500, "report_metrics": 700, "report_results": 500, "report_analysis": 900},
     **{"objective": 500, "card": 700, "run_objective": 500},
     **{"status_config": 300, "status_metrics": 500, "sweep": 500},
@@ -375,6 +375,7 @@ def test_enough_is_tried():
     assert sum(INPUTS.values()) + STEPS >= 10_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INPUTS)
 def test_only_the_documented_error_leaves_a_loader(name, loaders, tmp_path):
     loader, tried, read = loaders[name], 0, 0

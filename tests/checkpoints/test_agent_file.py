@@ -54,6 +54,7 @@ def through_a_file(trained, path):
     return load_agent(path / "agent.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AGENTS)
 @pytest.mark.parametrize("seeds", [None, (3, 5)])
 @pytest.mark.parametrize(

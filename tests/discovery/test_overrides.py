@@ -179,6 +179,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_every_environment_acts_as_gymnaxs_own_path_says(name, kind):
     env, level = (FAMILIES | BOXES)[name]()

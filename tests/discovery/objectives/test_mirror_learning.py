@@ -261,6 +261,7 @@ def numbers_of(dtype, count, sign):
     return bits.map(view)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("argument", ["ratio", "log_ratio"])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", MIRRORS)

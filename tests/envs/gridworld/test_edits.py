@@ -78,6 +78,7 @@ def naive_check(spec, level):
             assert np.float32(low) <= value <= np.float32(high)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPECS)
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))

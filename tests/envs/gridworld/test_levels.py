@@ -68,6 +68,7 @@ def test_the_tables_cover_every_distribution():
     assert set(DISTRIBUTIONS) == {*FIXED, *SAMPLED}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_agent_and_objects_are_on_distinct_free_cells(name):
     levels = sampled(name).params

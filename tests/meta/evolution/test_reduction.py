@@ -24,6 +24,7 @@ def generation(strategy, problem, scale):
     return np.asarray(flat), np.asarray(ravel_pytree(strategy.mean(after))[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_half_the_scale_is_half_the_distance_of_candidates_and_steps_for_every_strategy(name):
     problem = problems.make_problem(groups=8, sigma=0.1)
@@ -36,6 +37,7 @@ def test_half_the_scale_is_half_the_distance_of_candidates_and_steps_for_every_s
     assert np.abs(whole[1] - start).max() > 0.01, "the mean must move for this to tell"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_scale_of_one_changes_no_bit(name):
     problem = problems.make_problem(groups=4, sigma=0.1)
