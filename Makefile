@@ -30,10 +30,13 @@ EVALUATION := --suite unseen --horizons 10 25 100 250 --seeds 4 --baselines a2c 
 BENCH := --preset ta-lpg --pairs 8 --workers 64 --rollout-steps 20 --horizon 20 --distribution all --repeats 3
 ARGS ?=
 # What `make test-quick` runs: objectives, agents, environments and files, and one compilation of each kind of program.
-QUICK := tests/checkpoints tests/discovery tests/envs/gridworld tests/envs/test_chains.py tests/envs/test_levels.py \
-	tests/envs/test_registry.py tests/envs/test_suites.py tests/meta/test_config.py tests/meta/test_presets.py \
-	tests/meta/curriculum/test_scores.py tests/meta/evolution/test_strategies.py tests/scripts/test_list.py \
-	tests/meta/test_evolve.py::test_fitness_is_that_of_a_naive_loop_over_lanes \
+QUICK := tests/checkpoints/test_objective_file.py tests/checkpoints/test_loading.py tests/checkpoints/test_shipped.py \
+	tests/discovery/agents tests/discovery/objectives tests/discovery/learning/test_lifetime.py \
+	tests/discovery/learning/test_probes.py tests/discovery/learning/test_rollout.py \
+	tests/discovery/learning/test_update.py tests/discovery/test_registry.py tests/envs/gridworld/test_env.py \
+	tests/envs/gridworld/test_levels.py tests/envs/test_levels.py tests/envs/test_registry.py tests/meta/test_config.py \
+	tests/meta/test_presets.py tests/meta/curriculum/test_scores.py tests/meta/evolution/test_strategies.py \
+	tests/scripts/test_list.py tests/meta/test_evolve.py::test_fitness_is_that_of_a_naive_loop_over_lanes \
 	tests/meta/test_population.py::test_the_meta_gradient_is_that_of_central_finite_differences \
 	tests/evaluation/test_protocol.py::test_every_objective_meets_the_same_agents_and_random_numbers
 

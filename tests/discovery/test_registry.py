@@ -68,6 +68,7 @@ def test_an_objective_has_what_the_interface_asks_for(name):
     assert rule == make_objective(name)
 
 
+@pytest.mark.slow
 @EVERY
 @pytest.mark.parametrize("world", WORLDS)
 def test_an_objective_learns_from_a_real_rollout_with_finite_numbers(name, world):

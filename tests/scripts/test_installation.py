@@ -87,6 +87,7 @@ def test_a_wheel_ships_one_package_with_its_data_and_nothing_beside_it(wheel):
     assert any(name.startswith("rl_discovery/evaluation/report/page/") for name in names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [("--version",), ("list", "presets"), ("list", "envs"), ("doctor",)])
 def test_folders_of_a_project_do_not_hide_the_command_line(site, project, arguments):
     command = [sys.executable, site / "bin" / "rl-discovery", *arguments]
@@ -106,6 +107,7 @@ def test_a_program_in_such_a_project_uses_the_library(site, project):
     assert count == "1"
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported_in_such_a_project(site, project):
     code = (
         "import importlib, pkgutil, rl_discovery\n"
