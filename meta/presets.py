@@ -100,23 +100,18 @@ _META_GRADIENT_CPU = dataclasses.replace(
     held_out=HeldOutConfig(every=500),
 )
 
-# Meta-gradients first, which improve quickly, then evolution, which goes on improving where they stop.
+# Meta-gradients first, which improve quickly, then evolution, which goes on improving where they stop. Both
+# stages have the objective and the agents of ta-lpg-cpu.
 _TA_META_GRADIENT_CPU = dataclasses.replace(
     _META_GRADIENT_CPU,
     preset="ta-lpg-meta-gradient-cpu",
     generations=1_660,
-    objective=objective_settings(LPG, encoding="scaled", width=32),
-    levels=LevelsConfig(distribution="all_vrandlife"),
-    meta_gradient=MetaGradientConfig(lanes=64, learning_rate=1e-3),
+    objective=_TA_LPG_CPU.objective,
+    agent=_TA_LPG_CPU.agent,
+    levels=_TA_LPG_CPU.levels,
 )
 _TWO_STAGE_CPU = dataclasses.replace(
-    _TA_LPG_CPU,
-    preset="ta-lpg-two-stage-cpu",
-    generations=6_600,
-    objective=objective_settings(LPG, encoding="scaled", width=32),
-    agent=_TA_META_GRADIENT_CPU.agent,
-    es=dataclasses.replace(_TA_LPG_CPU.es, pairs=64, sigma=EvolutionConfig.sigma),
-    start_from="preset:ta-lpg-meta-gradient-cpu",
+    _TA_LPG_CPU, preset="ta-lpg-two-stage-cpu", start_from="preset:ta-lpg-meta-gradient-cpu"
 )
 _REGRET_CPU = dataclasses.replace(_REGRET, buffer_size=1000)
 

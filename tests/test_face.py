@@ -31,6 +31,7 @@ def test_evaluate_trains_agents_with_the_workers_that_the_objective_was_evolved_
     assert {cell.env_steps for cell in results.cells} == {2 * 5 * 20}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("given", "expected"), [({}, 16), ({"workers": 5}, 5)])
 def test_analyse_trains_agents_with_the_workers_that_the_objective_was_evolved_with(
     monkeypatch, given, expected

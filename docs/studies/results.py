@@ -37,7 +37,8 @@ REPLAY = ("--curriculum.buffer-size", "1000", "--curriculum.score")
 ARMS = {
     "ta-lpg": (FREE, ()),
     "lpg": ("lpg-cpu", ()),
-    "ta-lpg-meta-gradient": ("ta-lpg-meta-gradient-cpu", (*OF_FREE, "--objective.schedule")),
+    "two-stage": ("ta-lpg-two-stage-cpu", ()),
+    "ta-lpg-meta-gradient": ("ta-lpg-meta-gradient-cpu", ()),
     "lpg-meta-gradient": ("lpg-meta-gradient-cpu", ("--levels.distribution", "all_vrandlife", *OF_FREE)),
     "algorithmic-regret": (FREE, (*REPLAY, "algorithmic_regret")),
     "learnability": (FREE, (*REPLAY, "learnability")),
@@ -94,8 +95,9 @@ QUESTIONS = {
         ("ta-lpg-meta-gradient", "lpg-meta-gradient"),
     ),
     "3. Does replay of levels help?": tuple((arm, "ta-lpg") for arm in REPLAYED[1:]),
-    "4. Is a learned LPG better than a tuned A2C, and than PPO?": tuple(
-        itertools.product(("ta-lpg", "residual"), ("a2c", "ppo"))
+    "4. Is a learned LPG better than a tuned A2C, and than PPO, and does a warm start help?": (
+        *itertools.product(("ta-lpg", "residual", "two-stage"), ("a2c", "ppo")),
+        ("two-stage", "ta-lpg"),
     ),
     "5. Is TA-LPO better than LPO, PPO and DPO?": tuple(("ta-lpo", arm) for arm in ("lpo", "ppo", "dpo")),
     "6. How much of it is a schedule?": (

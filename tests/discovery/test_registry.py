@@ -96,6 +96,7 @@ def test_an_objective_learns_from_a_real_rollout_with_finite_numbers(name, world
     assert any(np.any(leaf) for leaf in jax.tree.leaves(grads)) == (name != "random")
 
 
+@pytest.mark.slow
 @EVERY
 def test_an_objective_uses_progress_if_and_only_if_it_says_so(name):
     learner, level = learner_of(name, "gridworld")

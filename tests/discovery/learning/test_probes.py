@@ -50,7 +50,13 @@ def trained(name):
     return rule, returns, jax.nn.softmax(outputs.parameters), outputs.head
 
 
-@pytest.mark.parametrize("name", LEARN)
+def cases(names):
+    """Three of PPO's loop are enough for every day."""
+    drifts = {"lpo", "ta-lpo", "dpo"}
+    return [pytest.param(name, marks=pytest.mark.slow if name in drifts else ()) for name in names]
+
+
+@pytest.mark.parametrize("name", cases(LEARN))
 def test_an_agent_does_what_is_rewarded(name):
     _, returns, policies, _ = trained(name)
     assert returns[probes.CONSTANT] == returns[probes.DELAYED] == 1
@@ -66,7 +72,7 @@ def test_the_random_rule_learns_nothing():
     np.testing.assert_allclose(policies, 0.5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [name for name in LEARN if make_objective(name).head_size == 1])
+@pytest.mark.parametrize("name", cases(name for name in LEARN if make_objective(name).head_size == 1))
 def test_a_value_head_knows_what_is_to_come(name):
     rule, _, _, values = trained(name)
     values = values[..., 0]

@@ -242,6 +242,7 @@ class Endless(CartPole):
         return jnp.array(False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env", [Endless(), Pendulum()], ids=["no end at all", "a far time limit"])
 def test_episodes_that_do_not_end_are_given_up_with_a_message(env, monkeypatch):
     monkeypatch.setattr(rollout, "LONGEST_EPISODE", 40)

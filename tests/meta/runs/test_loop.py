@@ -141,6 +141,7 @@ def test_an_objective_that_was_not_written_before_a_kill_is_there_after_the_next
     assert tensors(copy) == tensors(finished)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocks", [False, True])
 def test_a_generation_is_dispatched_ahead_only_where_that_returns_at_once(monkeypatch, tmp_path, blocks):
     begun, ahead = [], []
@@ -186,6 +187,7 @@ def test_a_run_in_another_thread_is_the_same_and_says_once_that_signals_do_not_s
     assert [signal.getsignal(number) for number in STOPPING] == handlers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("switch", ["jax_debug_nans", "jax_debug_infs"])
 def test_a_run_goes_on_where_jax_is_asked_to_end_at_nan_and_says_so(finished, tmp_path, switch):
     jax.config.update(switch, True)
