@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from rl_discovery.checkpoints.run_directory import read_metrics
+from rl_discovery.meta.warm_start import first_stage
 
 RESAMPLES = 10_000
 
@@ -42,8 +43,8 @@ def command(*words: object) -> None:
 
 def generations(config: Any, env_steps: float) -> int:
     """How many generations cost the budget on average; a preset that the run starts from is part of it."""
-    if config.start_from and config.start_from.startswith("preset:"):
-        first = Arm("first", config.start_from.removeprefix("preset:")).config()
+    if preset := first_stage(config.start_from):
+        first = Arm("first", preset).config()
         env_steps -= first.generations * steps_per_generation(first)
     return round(env_steps / steps_per_generation(config))
 

@@ -31,7 +31,6 @@ ANTAGONISTS = 1.25
 antagonist beside its two agents."""
 
 FREE = "ta-lpg-cpu"
-OF_FREE = ("--objective.width", "8", "--objective.normalise-pihat")
 REPLAY = ("--curriculum.buffer-size", "1000", "--curriculum.score")
 
 ARMS = {
@@ -39,7 +38,10 @@ ARMS = {
     "lpg": ("lpg-cpu", ()),
     "two-stage": ("ta-lpg-two-stage-cpu", ()),
     "ta-lpg-meta-gradient": ("ta-lpg-meta-gradient-cpu", ()),
-    "lpg-meta-gradient": ("lpg-meta-gradient-cpu", ("--levels.distribution", "all_vrandlife", *OF_FREE)),
+    "lpg-meta-gradient": (
+        "ta-lpg-meta-gradient-cpu",
+        ("--objective.no-horizon-inputs", "--objective.no-schedule"),
+    ),
     "algorithmic-regret": (FREE, (*REPLAY, "algorithmic_regret")),
     "learnability": (FREE, (*REPLAY, "learnability")),
     "positive-value-loss": (FREE, (*REPLAY, "positive_value_loss")),

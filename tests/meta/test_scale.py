@@ -336,7 +336,7 @@ def test_normalised_return_is_the_return_on_the_exact_scale_of_a_level_that_has_
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("sparse")
-@pytest.mark.parametrize("trainer", ["es", pytest.param("meta_gradient", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("trainer", ["es", "meta_gradient"])
 def test_the_optimality_gap_of_a_level_is_what_agents_lack_of_its_exact_optimum(trainer):
     config = tiny(
         trainer=trainer,

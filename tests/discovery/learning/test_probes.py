@@ -51,7 +51,7 @@ def trained(name):
 
 
 def cases(names):
-    """Three of PPO's loop are enough for every day."""
+    """The drifts, which take longest, are left to `make test-slow`; others use the same loop."""
     drifts = {"lpo", "ta-lpo", "dpo"}
     return [pytest.param(name, marks=pytest.mark.slow if name in drifts else ()) for name in names]
 
