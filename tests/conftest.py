@@ -52,13 +52,11 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quick_compilation(tmp_path_factory):
-    """XLA without its costly passes, and one compilation cache for all workers of the session."""
-    # A worker's own folder is one level below the session's.
-    below = tmp_path_factory.getbasetemp()
-    session = below.parent if below.name.startswith("popen-") else below
+def quick_compilation(pytestconfig):
+    """XLA without its costly passes, and one compilation cache for all workers and for the next session."""
     jax.config.update("jax_disable_most_optimizations", True)
-    jax.config.update("jax_compilation_cache_dir", str(session / "xla"))
+    jax.config.update("jax_compilation_cache_dir", str(pytestconfig.cache.mkdir("xla")))
+    jax.config.update("jax_compilation_cache_max_size", 2**30)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     compilation_cache.reset_cache()
 

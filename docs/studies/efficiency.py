@@ -73,9 +73,7 @@ FREE = family(
     {
         "no-schedule": "--objective.no-schedule",
         "no-normalised-pihat": "--objective.no-normalise-pihat",
-        "neither": "--objective.no-schedule --objective.no-normalise-pihat",
         "paper-encoding": "--objective.no-schedule --objective.encoding paper",
-        "no-horizon-inputs": "--objective.no-schedule --objective.no-horizon-inputs",
         "gru-16": "--objective.width 16",
         "gru-32": "--objective.width 32",
         "b1-0.99": "--es.adam-b1 0.99",
@@ -84,8 +82,6 @@ FREE = family(
         "constant": "--es.learning-rate-schedule exponential --es.learning-rate-decay 1.0",
         "no-average": "--es.average-decay None",
         "sigma-0.1": "--es.sigma 0.1",
-        "sigma-0.4": "--es.sigma 0.4",
-        "sigma-per-part": "--es.sigma-per-part",
         "pairs-64": "--es.pairs 64",
         "pairs-256": "--es.pairs 256",
         "area-under-curve": "--fitness area_under_curve",
