@@ -6,6 +6,7 @@ started at any time; seeds come one after the other, so that an unfinished study
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -36,9 +37,14 @@ class Arm:
 
 
 def command(*words: object) -> None:
-    """One command of this project, in a process of its own."""
+    """One command of this project, in a process of its own that finds plug-ins in this folder."""
     print("rl-discovery", *words, flush=True)
-    subprocess.run([sys.executable, "-m", "rl_discovery.scripts.cli", *map(str, words)], check=True)
+    path = os.pathsep.join([str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    subprocess.run(
+        [sys.executable, "-m", "rl_discovery.scripts.cli", *map(str, words)],
+        env=os.environ | {"PYTHONPATH": path},
+        check=True,
+    )
 
 
 def generations(config: Any, env_steps: float) -> int:

@@ -1,8 +1,9 @@
 """The questions of the papers, each arm from five seeds of meta-training on one budget of environment steps.
 
-First the runs, then their evaluations, then the tables. Finished work stays in docs/studies/results/: the
-objectives, and a line of JSON for each run and each evaluation. The script goes on with what is missing, on
-any machine; --arms and --suites let several processes share the work. --report writes up what there is.
+First the runs, then their evaluations, then tables and figures (`results_report`). Finished work stays in
+docs/studies/results/: the objectives, and a line of JSON for each run and each evaluation. The script goes on
+with what is missing, on any machine; --arms and --suites let several processes share the work. All of it
+takes about twenty hours of one core. --report writes up what there is, in seconds.
 
     python docs/studies/results.py --out runs/results
 """
@@ -11,13 +12,13 @@ import argparse
 import itertools
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from harness import Arm, append, command, curve, evaluate, rows_of, scores, train
-from scipy import stats
+from results_report import ANALYSED, write_up
 
 from rl_discovery.checkpoints.run_directory import read_metrics
 
@@ -56,6 +57,7 @@ ARMS = {
 """Preset and flags of each."""
 
 BASELINES = ("a2c", "ppo", "dpo")
+ANNEALED = (*BASELINES, "a2c-annealed")
 
 
 class Measured(NamedTuple):
@@ -72,7 +74,7 @@ class Measured(NamedTuple):
 REPLAYED = ("ta-lpg", "algorithmic-regret", "learnability", "positive-value-loss")
 ELSEWHERE = (*REPLAYED, "residual", "ta-lpo", "lpo")
 EVALUATIONS = {
-    "unseen": Measured("unseen", (5, 10, 25, 50, 100, 250), 10),
+    "unseen": Measured("unseen", (5, 10, 25, 50, 100, 250), 10, baselines=ANNEALED),
     "longer": Measured(
         "unseen",
         (500, 1000, 2000),
@@ -86,35 +88,6 @@ EVALUATIONS = {
     "classic": Measured("classic", (320_000,), 5, ("--hidden", "64", "64"), ELSEWHERE),
     "minatar": Measured("minatar", (640_000,), 5, ("--hidden", "64", "64"), ELSEWHERE),
 }
-
-ANALYSED = ("ta-lpg", "ta-lpg-meta-gradient", "residual", "ta-lpo")
-"""Arms whose agents are also trained with a wrong n/N."""
-
-QUESTIONS = {
-    "1. Does knowing the horizon help?": (("ta-lpg", "lpg"),),
-    "2. Evolution or meta-gradients?": (
-        ("ta-lpg", "ta-lpg-meta-gradient"),
-        ("ta-lpg-meta-gradient", "lpg-meta-gradient"),
-    ),
-    "3. Does replay of levels help?": tuple((arm, "ta-lpg") for arm in REPLAYED[1:]),
-    "4. Is a learned LPG better than a tuned A2C, and than PPO, and does a warm start help?": (
-        *itertools.product(("ta-lpg", "residual", "two-stage"), ("a2c", "ppo")),
-        ("two-stage", "ta-lpg"),
-    ),
-    "5. Is TA-LPO better than LPO, PPO and DPO?": tuple(("ta-lpo", arm) for arm in ("lpo", "ppo", "dpo")),
-    "6. How much of it is a schedule?": (
-        ("ta-a2c", "a2c"),
-        ("ta-ppo", "ppo"),
-        ("residual", "ta-a2c"),
-        ("ta-lpo", "ta-ppo"),
-    ),
-    "7. Does the encoding of the horizon matter?": (
-        ("inputs-scaled", "inputs-paper"),
-        ("inputs-scaled", "lpg"),
-        ("ta-lpg", "inputs-scaled"),
-    ),
-}
-"""Which arm is held against which."""
 
 
 def main() -> None:
@@ -142,7 +115,7 @@ def main() -> None:
                 measure(name, seed, suite, arguments.out, record)
         for seed, name in itertools.product(arguments.seeds, arguments.arms):
             analyse(name, seed, arguments.out, record)
-    (record / "results.md").write_text(report(record))
+    write_up(record, EVALUATIONS)
 
 
 def meta_train(name: str, seed: int, out: Path, record: Path) -> None:
@@ -240,86 +213,6 @@ def result(folder: Path, suite: str, name: str | None = None) -> dict[str, Any]:
 def objective_file(record: Path, name: str, seed: int) -> Path:
     """Where a run's objective is kept."""
     return record / "objectives" / f"{name}-{seed}.safetensors"
-
-
-class Difference(NamedTuple):
-    """Of the means of two arms over meta-training seeds, with Welch's 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, ours: np.ndarray, theirs: np.ndarray) -> "Difference":
-        """A hand-written rule is one value: then the interval is that of the mean of ours."""
-        mean = float(ours.mean() - theirs.mean())
-        if len(theirs) == 1:
-            low, high = stats.ttest_1samp(ours, theirs[0]).confidence_interval()
-        else:
-            low, high = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval()
-        shift = theirs[0] if len(theirs) == 1 else 0.0
-        return cls(mean, float(low - shift), float(high - shift))
-
-    def __str__(self) -> str:
-        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
-
-
-def means(rows: Sequence[dict[str, Any]], arm: str, suite: str) -> np.ndarray:
-    """Mean score over environments and agents, by meta-training seed and horizon; no rows where none is."""
-    found = sorted(
-        (row["seed"] or 0, row["score"]) for row in rows if (row["arm"], row["suite"]) == (arm, suite)
-    )
-    return np.array([np.mean(list(by_place.values()), axis=(0, 1)) for _, by_place in found])
-
-
-def report(record: Path) -> str:
-    """A table of scores for each suite, of differences for each question, and of wrong n/N."""
-    rows = rows_of(record / "evaluations.jsonl")
-    parts = []
-    for suite, what in EVALUATIONS.items():
-        lines = [f"## {suite}", "", f"| arm | seeds | {' | '.join(map(str, what.horizons))} | mean |"]
-        lines.append("|---" * (len(what.horizons) + 3) + "|")
-        for name in (*what.arms, *what.baselines):
-            matrix = means(rows, name, suite)
-            if len(matrix):
-                numbers = [f"{x:.3f}" for x in (*matrix.mean(axis=0), matrix.mean())]
-                lines.append(f"| {name} | {len(matrix)} | {' | '.join(numbers)} |")
-        parts.append("\n".join(lines))
-    for question, pairs in QUESTIONS.items():
-        lines = [f"## {question}", "", "| arms | suite | by lifetime | mean | |", "|---|---|---|---|---|"]
-        for (ours, theirs), suite in itertools.product(pairs, EVALUATIONS):
-            first, second = (means(rows, arm, suite) for arm in (ours, theirs))
-            if len(first) > 1 and len(second):
-                lines.append(f"| {ours} - {theirs} | {suite} | {compared(first, second)} |")
-        parts.append("\n".join(lines))
-    return "\n\n".join([*parts, wrong_progress(rows_of(record / "analyses.jsonl"))]) + "\n"
-
-
-def wrong_progress(rows: Sequence[dict[str, Any]]) -> str:
-    """How far objectives are from their mean over n/N, and what a wrong n/N costs their agents."""
-    views = ("fixed at 0", "fixed at 0.5", "shuffled")
-    lines = [
-        "## Told a wrong n/N",
-        "",
-        f"| arm | seeds | distance | plain | {' | '.join(views)} |",
-        "|---" * 7 + "|",
-    ]
-    for name in ANALYSED:
-        found = [row for row in rows if row["arm"] == name]
-        if len(found) > 1:
-            columns = {key: np.array([row[key] for row in found]) for key in ("distance", "plain", *views)}
-            losses = [str(Difference.of(columns[view] - columns["plain"], np.zeros(1))) for view in views]
-            start = f"{columns['distance'].mean():.2f} | {columns['plain'].mean():.3f}"
-            lines.append(f"| {name} | {len(found)} | {start} | {' | '.join(losses)} |")
-    return "\n".join(lines)
-
-
-def compared(ours: np.ndarray, theirs: np.ndarray) -> str:
-    """Cells of the table: the difference at each lifetime, their mean, and what follows."""
-    each = [Difference.of(*columns) for columns in zip(ours.T, theirs.T, strict=True)]
-    mean = Difference.of(ours.mean(axis=1), theirs.mean(axis=1))
-    verdict = "better" if mean.low > 0 else "worse" if mean.high < 0 else "not resolved"
-    return f"{', '.join(map(str, each))} | {mean} | {verdict}"
 
 
 if __name__ == "__main__":
