@@ -17,7 +17,15 @@ POSITIVE = (
 )
 """Fields of an agent that must be positive. They are checked here so that errors name the environment."""
 
-RESIDUAL_ONLY = ("schedule_discount", "discount", "gae_lambda", "entropy_coef", "value_coef", "clip")
+RESIDUAL_ONLY = (
+    "schedule_discount",
+    "schedule_clip",
+    "discount",
+    "gae_lambda",
+    "entropy_coef",
+    "value_coef",
+    "clip",
+)
 """Settings of LPG that its form `free` does not read."""
 
 
@@ -80,7 +88,8 @@ def _refuse_unused(config: "RunConfig") -> None:
     if issubclass(rule, LearnedDrift):
         of_rule.append((("clip",), settings.form == "ppo_residual", "objective.form is ppo_residual"))
     if issubclass(rule, Scheduled):
-        of_rule.append((("schedule_discount",), settings.schedule, "objective.schedule is on"))
+        bent = ("schedule_discount", *(("schedule_clip",) if rule is LPG else ()))
+        of_rule.append((bent, settings.schedule, "objective.schedule is on"))
     for names, read, where in of_rule:
         for name in names:
             default = getattr(type(settings), name)

@@ -20,8 +20,8 @@ from rl_discovery.discovery.objectives.a2c import A2C
 from rl_discovery.discovery.objectives.base import Experience, Metrics
 from rl_discovery.discovery.objectives.bounds import LINEAR, bounded_log_ratio
 from rl_discovery.discovery.objectives.gae import advantages, deviation
-from rl_discovery.discovery.objectives.ppo import clip_drift
-from rl_discovery.discovery.objectives.schedule import Encoding, Scheduled, scaled_progress
+from rl_discovery.discovery.objectives.ppo import CLIPPED, clip_drift
+from rl_discovery.discovery.objectives.schedule import Encoding, Scales, Scheduled, scaled_progress
 from rl_discovery.discovery.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, UnitInterval
 from rl_discovery.discovery.types import MetaParams, Outputs, Progress
 
@@ -155,7 +155,8 @@ class LPG(Scheduled):
     reads V and the GAE advantage A. With `Ahat = A exp(a) - delta` and `r = pi/pi_old` the agent minimises
     `-mean[min(r Ahat, clip(r) Ahat)] - c_H mean[exp(b) H(pi)] + c_V mean[(V - target)^2] + alpha_y mean KL(y
     || yhat)`; a, b and delta start at 0. With one gradient per rollout r is 1, and the rule starts as A2C
-    with `pihat = -Ahat`. In PPO's loop it starts as PPO, but with A2C's lambda, entropy bonus and value loss.
+    with `pihat = -Ahat`. In PPO's loop it starts as PPO, but with A2C's lambda, entropy bonus and value loss,
+    and the schedule may bend the clip too.
 
     Attributes:
         bins: M, width of the agent's prediction y (GROOVE's code: 8; the LPG paper: 30).
@@ -175,6 +176,7 @@ class LPG(Scheduled):
         entropy_coef: c_H, weight of the entropy bonus (A2C's).
         value_coef: c_V, weight of the value loss (A2C's).
         clip: eps, how far the ratio may move from 1 in PPO's loop (PPO's).
+        schedule_clip: let the residual form's schedule bend both sides of the clip, as `ta-ppo` does.
     """
 
     bins: Annotated[int, Field(ge=2)] = 8
@@ -192,6 +194,7 @@ class LPG(Scheduled):
     entropy_coef: NonNegativeFloat = 0.02
     value_coef: NonNegativeFloat = 0.5
     clip: PositiveFloat = 0.2
+    schedule_clip: bool = False
 
     discrete_only = True  # the input pi(a|s) is a probability
 
@@ -232,7 +235,9 @@ class LPG(Scheduled):
 
     @property
     def _constants(self) -> tuple[str, ...]:
-        return ("step_size", "entropy") if self.is_residual else ("step_size",)
+        if not self.is_residual:
+            return ("step_size",)
+        return CLIPPED if self.schedule_clip else ("step_size", "entropy")
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -350,8 +355,9 @@ class LPG(Scheduled):
             loss = policy_loss = jnp.mean(outputs.log_prob(action) * pihat)
             more: Metrics = {}
         else:
-            policy_loss = self._clipped_policy_loss(outputs, action, pihat, targets.residual.log_prob)
-            entropy_coef = self.entropy_coef * self.scales(meta_params, progress).entropy
+            scales = self.scales(meta_params, progress)
+            policy_loss = self._clipped_policy_loss(outputs, action, pihat, targets.residual.log_prob, scales)
+            entropy_coef = self.entropy_coef * scales.entropy
             entropy = outputs.entropy()
             bonus = jnp.mean(jnp.exp(targets.residual.log_entropy) * entropy)
             value_loss = jnp.mean((outputs.head[..., -1] - targets.residual.value_target) ** 2)
@@ -378,10 +384,11 @@ class LPG(Scheduled):
         action: Int[Array, "*batch"],
         pihat: Float[Array, "*batch"],
         old_log_prob: Float[Array, "*batch"],
+        scales: Scales,
     ) -> Float[Array, ""]:
         """PPO's surrogate for the advantage `-pihat`, to be minimised."""
         log_ratio = bounded_log_ratio(outputs.log_prob(action) - old_log_prob, LINEAR)
-        drift = clip_drift(log_ratio, -pihat, self.clip, self.clip)
+        drift = clip_drift(log_ratio, -pihat, self.clip * scales.clip_below, self.clip * scales.clip_above)
         return jnp.mean(drift + jnp.exp(log_ratio) * pihat)
 
 

@@ -396,6 +396,12 @@ UNUSED = {
         "objective.form is a2c_residual",
     ),
     "discount of the free form": ("ta-lpg-cpu", "objective.discount", 0.9, "objective.form is a2c_residual"),
+    "clip of the free form": (
+        "ta-lpg-cpu",
+        "objective.schedule_clip",
+        True,
+        "objective.form is a2c_residual",
+    ),
     "discount without a schedule": (
         "ta-lpo-cpu",
         "objective.schedule_discount",

@@ -70,6 +70,10 @@ class SilentPPO(Silent, PPO):
     """PPO with such agents."""
 
 
+# Half of the squared error is PPO's; its values are not clipped here.
+A2CS = {"gae_lambda": 0.9, "entropy_coef": 0.02, "value_coef": 1.0, "value_clip": 1e9}
+
+
 def value_alone(outputs):
     return dataclasses.replace(outputs, head=outputs.head[..., -1:])
 
@@ -140,10 +144,19 @@ def test_at_zero_heads_every_update_is_a2cs(network, zero_heads):
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_in_ppos_loop_it_starts_as_ppo_with_a2cs_constants(network, zero_heads):
-    # Half of the squared error is PPO's; its values are not clipped here.
-    rule = SilentPPO(gae_lambda=0.9, entropy_coef=0.02, value_coef=1.0, value_clip=1e9)
     ours = trained(RULE, zero_heads, network, config=PPO_LOOP)
-    assert_close(ours, trained(rule, {}, network, config=PPO_LOOP))
+    assert_close(ours, trained(SilentPPO(**A2CS), {}, network, config=PPO_LOOP))
+
+
+def test_in_ppos_loop_its_schedule_bends_the_clip_as_ta_ppos(zero_heads):
+    bent, ta_ppo = dataclasses.replace(RULE, schedule_clip=True), SilentPPO(schedule=True, **A2CS)
+    assert bent.scheduled == ta_ppo.scheduled
+    schedule = randomised(np.random.default_rng(5), jax.eval_shape(ta_ppo.init, jax.random.key(0)), 0.5)
+    ours = trained(bent, zero_heads | schedule, "tabular", config=PPO_LOOP)
+    assert_close(ours, trained(ta_ppo, schedule, "tabular", config=PPO_LOOP))
+    narrow = {"schedule": schedule["schedule"] - np.array([0, 0, 3, 3], np.float32)}
+    other = trained(bent, zero_heads | narrow, "tabular", config=PPO_LOOP)
+    assert np.abs(other["policy"]["rows"] - ours["policy"]["rows"]).max() > 1e-4
 
 
 def test_whole_lifetimes_at_zero_heads_are_a2cs(zero_heads):

@@ -1,0 +1,100 @@
+"""The runs behind the shipped objectives: each is one resumable command, evaluated and exported at its end.
+
+    python docs/studies/shipped.py --out runs/shipped ta-lpg
+
+Where several runs are candidates for a name, the one with the highest last held-out score is exported; the
+suites that are reported play no part in the choice.
+"""
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple
+
+from harness import Arm, command, curve, train
+
+from rl_discovery import checkpoints
+
+FOLDER = Path(checkpoints.__file__).parent / "shipped"
+HORIZONS = (5, 10, 25, 50, 100, 250)
+
+MANY_PAIRS = "--es.pairs 256"
+REPLAY = "--curriculum.buffer-size 1000 --curriculum.score algorithmic_regret"
+EPOCHS = (
+    "--agent.epochs 4 --agent.minibatches 4 --agent.anneal"
+    " --agent.policy-learning-rate 30 --agent.head-learning-rate 2"
+)
+"""PPO's loop on tables."""
+
+
+class Recipe(NamedTuple):
+    """How an objective is made: runs that compete, on one budget, and what its card is measured against."""
+
+    candidates: tuple[Arm, ...]
+    env_steps: float
+    baselines: tuple[str, ...]
+
+
+def one(name: str, preset: str, flags: str = "") -> tuple[Arm]:
+    """The only candidate for a name."""
+    return (Arm(name, preset, tuple(flags.split())),)
+
+
+RECIPES = {
+    "ta-lpg": Recipe(one("ta-lpg", "ta-lpg-cpu", MANY_PAIRS), 2e10, ("a2c", "random")),
+    "lpg": Recipe(one("lpg", "lpg-cpu", MANY_PAIRS), 2e10, ("a2c", "random")),
+    # The budget counts antagonists: half of the levels are new, and have one beside the two agents.
+    "ta-lpg-groove": Recipe(
+        one("ta-lpg-groove", "ta-lpg-cpu", f"{MANY_PAIRS} {REPLAY}"), 2e10 / 1.25, ("a2c", "random")
+    ),
+    "ta-lpg-a2c": Recipe(
+        one("ta-lpg-a2c", "ta-lpg-a2c-cpu", MANY_PAIRS)
+        + one("ta-lpg-a2c-epochs", "ta-lpg-a2c-cpu", f"{MANY_PAIRS} {EPOCHS}"),
+        1e10,
+        ("a2c", "ppo"),
+    ),
+    "ta-a2c": Recipe(one("ta-a2c", "ta-ppo-many-cpu", "--objective.kind ta-a2c"), 5e9, ("a2c", "ppo")),
+    "ta-ppo": Recipe(one("ta-ppo", "ta-ppo-many-cpu"), 5e9, ("ppo", "a2c")),
+    "lpg-meta-gradient": Recipe(
+        one(
+            "lpg-meta-gradient",
+            "ta-lpg-meta-gradient-cpu",
+            "--objective.no-horizon-inputs --objective.no-schedule",
+        ),
+        2e9,
+        ("a2c", "random"),
+    ),
+    "ta-lpg-many": Recipe(one("ta-lpg-many", "ta-lpg-many-cpu"), 1e10, ("a2c", "ppo")),
+}
+
+
+def main() -> None:
+    """Trains, evaluates and exports what is named."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="+", choices=RECIPES, help="objectives to make")
+    parser.add_argument("--out", type=Path, default=Path("runs/shipped"), help="folder of the runs")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--train-only", action="store_true", help="stop before evaluation and export")
+    arguments = parser.parse_args()
+    for name in arguments.names:
+        recipe = RECIPES[name]
+        runs = [arguments.out / arm.name for arm in recipe.candidates]
+        for arm, run in zip(recipe.candidates, runs, strict=True):
+            train(arm, arguments.seed, run, recipe.env_steps, evaluations=40)
+        if not arguments.train_only:
+            ship(name, max(runs, key=lambda run: curve(run)[1][-1]), recipe.baselines)
+
+
+def ship(name: str, run: Path, baselines: tuple[str, ...]) -> None:
+    """Evaluates a run's objective and writes it, with the numbers on its card."""
+    out = run / "evaluation"
+    command(
+        "evaluate", run, "--suite", "unseen", "--horizons", *HORIZONS, "--seeds", 5,
+        "--baselines", *baselines, "--out", out,
+    )  # fmt: skip
+    command("export", run, FOLDER / f"{name}.safetensors", "--evaluation", out / "results.json")
+
+
+if __name__ == "__main__":
+    main()
