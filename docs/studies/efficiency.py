@@ -17,13 +17,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import Arm, Estimate, append, curve, evaluate, rows_of, scores, train
+from harness import Arm, append, curve, evaluate, fill, rows_of, scores, train
+from scipy import stats
+
+from rl_discovery.evaluation.plots import (
+    COLOURS,
+    DASHES,
+    INK,
+    RANDOM_COLOUR,
+    panels,
+    save_figure,
+    set_style,
+)
 
 HORIZONS = (5, 10, 25, 50, 100, 250)
 AGENT_SEEDS = 4
 WORKERS = 16
 SUITE = "validation"
 RECORD = Path(__file__).with_suffix("")
+PAGE = RECORD.with_suffix(".md")
+IMAGES = PAGE.parents[1] / "images"
 HAND_WRITTEN = ("a2c", "ppo")
 
 
@@ -128,11 +141,11 @@ STUDIES = {
 
 
 def main() -> None:
-    """Runs what is missing, then writes tables and figures."""
+    """Runs what is missing, then fills the tables of efficiency.md and draws its figures."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs, tables and figures")
+    parser.add_argument("--out", type=Path, required=True, help="folder of unfinished runs")
     parser.add_argument(
         "--record", type=Path, default=RECORD, help=f"folder of the results so far ({RECORD.name}/)"
     )
@@ -143,17 +156,20 @@ def main() -> None:
     arguments = parser.parse_args()
     for study in arguments.study:
         arms, steps = STUDIES[study]
-        arms = [arm for arm in arms if arguments.arms is None or arm.name in arguments.arms]
+        chosen = [arm for arm in arms if arguments.arms is None or arm.name in arguments.arms]
         record, out = arguments.record / f"{study}.jsonl", arguments.out / study
-        out.mkdir(parents=True, exist_ok=True)
         if not arguments.report:
             if not any(row["arm"] in HAND_WRITTEN for row in rows_of(record)):
                 evaluate(HAND_WRITTEN, out / "baselines", SUITE, HORIZONS, AGENT_SEEDS, "--workers", WORKERS)
                 for name in HAND_WRITTEN:
                     append(record, {"arm": name, "scores": scores_of(out / "baselines", name)})
-            for seed, arm in itertools.product(range(arguments.seeds), arms):
+            for seed, arm in itertools.product(range(arguments.seeds), chosen):
                 run_arm(arm, seed, steps, out / f"{arm.name}-{seed}", record)
-        report(rows_of(record), out, [arm.name for arm in arms])
+    tables = {
+        study: report(rows_of(arguments.record / f"{study}.jsonl"), study, [arm.name for arm in arms])
+        for study, (arms, _) in STUDIES.items()
+    }
+    fill(PAGE, tables)
 
 
 def run_arm(arm: Arm, seed: int, steps: float, run: Path, record: Path) -> None:
@@ -178,70 +194,84 @@ def scores_of(evaluation: Path, name: str | None = None) -> list[list[float]]:
     return np.round(scores(evaluation, HORIZONS, name), 4).tolist()
 
 
-def report(rows: Sequence[dict[str, Any]], out: Path, arms: Sequence[str]) -> None:
-    """The table and the curves of what is on record."""
-    means = {name: [np.mean(row["scores"], axis=0) for row in rows if row["arm"] == name] for name in arms}
-    found = {name: np.stack(runs) for name, runs in means.items() if runs}
+def report(rows: Sequence[dict[str, Any]], study: str, arms: Sequence[str]) -> str:
+    """The figures of what is on record, and its table."""
+    runs = {name: [row for row in rows if row["arm"] == name] for name in arms}
+    found = {
+        name: np.stack([np.mean(row["scores"], axis=0) for row in of]) for name, of in runs.items() if of
+    }
+    if "base" not in found:
+        return ""
+    order = sorted(found, key=lambda name: -found[name].mean())
+    draw_differences(IMAGES / f"efficiency_{study}.png", rows, [name for name in order if name != "base"])
+    if study == "free":  # the others start near where they end
+        draw_curves(IMAGES / "efficiency_curves.png", {name: runs[name] for name in order})
     lines = [f"| arm | seeds | {' | '.join(map(str, HORIZONS))} | mean | minus base |"]
     lines.append("|---" * (len(HORIZONS) + 4) + "|")
     for row in rows:
         if row["arm"] in HAND_WRITTEN:
             mean = np.mean(row["scores"], axis=0)
-            lines.append(f"| {row['arm']} | | {' | '.join(f'{x:.3f}' for x in mean)} | {mean.mean():.3f} | |")
-    for name, matrix in sorted(found.items(), key=lambda item: -item[1].mean()):
-        columns = " | ".join(f"{x:.3f}" for x in matrix.mean(axis=0))
-        difference = paired(rows, name) if name != "base" else ""
-        lines.append(
-            f"| {name} | {len(matrix)} | {columns} | {Estimate.of(matrix.mean(axis=1))} | {difference} |"
-        )
-    (out / "results.md").write_text("\n".join(lines) + "\n")
-    draw(
-        out / "curves.png",
-        {
-            name: [
-                (np.array(row["env_steps"]), np.array(row["held_out"])) for row in rows if row["arm"] == name
-            ]
-            for name in found
-        },
-    )
-    print("\n".join(lines))
+            columns = " | ".join(f"{x:.3f}" for x in (*mean, mean.mean()))
+            lines.append(f"| {row['arm'].upper()} | | {columns} | |")
+    for name in order:
+        matrix, difference = found[name], paired(rows, name)
+        columns = " | ".join(f"{x:.3f}" for x in (*matrix.mean(axis=0), matrix.mean()))
+        change = f"{difference.mean():+.3f} ± {half_width(difference):.3f}" if len(difference) > 1 else ""
+        lines.append(f"| {name} | {len(matrix)} | {columns} | {change} |")
+    return "\n".join(lines)
 
 
-def paired(rows: Sequence[dict[str, Any]], name: str) -> str:
-    """Mean score minus that of the base, seed by seed: mean and standard error over meta-training seeds."""
+def paired(rows: Sequence[dict[str, Any]], name: str) -> np.ndarray:
+    """Mean scores minus those of the base with the same seed of meta-training; none of the base itself."""
     means = {(row["arm"], row.get("seed")): np.mean(row["scores"]) for row in rows}
-    seeds = [seed for arm, seed in means if arm == name and ("base", seed) in means]
-    if len(seeds) < 2:
-        return ""
-    differences = np.array([means[name, seed] - means["base", seed] for seed in seeds])
-    return f"{differences.mean():+.3f} ± {differences.std(ddof=1) / len(seeds) ** 0.5:.3f}"
+    return np.array(
+        [
+            mean - means["base", seed]
+            for (arm, seed), mean in means.items()
+            if arm == name != "base" and ("base", seed) in means
+        ]
+    )
 
 
-def draw(path: Path, curves: dict[str, list[tuple[np.ndarray, np.ndarray]]]) -> None:
+def half_width(values: np.ndarray) -> float:
+    """Of the 95 % interval of a mean (Student's t)."""
+    return float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+
+
+def draw_differences(path: Path, rows: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
+    """Every arm minus the base: means with intervals, and single seeds."""
+    figure, axes = panels(1, 1, 6.4, 0.8 + 0.27 * len(names), margin=(0.0, 0.0))
+    ax = axes[0, 0]
+    ax.axvline(0, color=INK, linewidth=0.9, linestyle=DASHES)
+    for y, name in enumerate(reversed(names)):
+        found = paired(rows, name)
+        ax.plot(found, np.full(len(found), y), "o", color=COLOURS[5], markersize=3.5, zorder=1.5)
+        if len(found) > 1:
+            ax.hlines(y, found.mean() - half_width(found), found.mean() + half_width(found), color=COLOURS[0])
+            ax.plot(found.mean(), y, "o", color=COLOURS[0], markersize=6, markeredgecolor="white")
+    set_style(ax, "Score minus the base's, paired by seed")
+    ax.grid(axis="x", color="#E8E8E8", linewidth=0.8)
+    ax.set_yticks(range(len(names)), names[::-1])
+    ax.set_xlabel("Mean over lifetimes (95 % interval; light: single seeds)")
+    save_figure(figure, path)
+
+
+def draw_curves(path: Path, runs: dict[str, list[dict[str, Any]]]) -> None:
     """Score on held-out levels over environment steps, a panel for each arm beside the base."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    others = [name for name in curves if name != "base"]
-    if "base" not in curves or not others:
-        return
+    others = [name for name in runs if name != "base"]
     columns = min(4, len(others))
-    lines = -(-len(others) // columns)
-    figure = Figure(figsize=(3.0 * columns, 2.3 * lines), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
-    for ax, name in zip(panels.flat, others, strict=False):
-        for of, colour in (("base", "#999999"), (name, "#0072B2")):
-            for steps, score in curves[of]:
-                ax.plot(steps / 1e6, score, color=colour, linewidth=1.2)
-        ax.set_title(name, loc="left", fontsize=10)
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.grid(axis="y", color="#E8E8E8")
-    for ax in panels.flat[len(others) :]:
-        ax.set_visible(False)
-    figure.supxlabel("million environment steps of meta-training", fontsize=10)
-    figure.supylabel("score on held-out levels", fontsize=10)
-    figure.savefig(path, dpi=130)
+    figure, axes = panels(-(-len(others) // columns), columns, 3.0, 2.3)
+    for ax, name in zip(axes.flat, others, strict=False):
+        for of, colour in (("base", RANDOM_COLOUR), (name, COLOURS[0])):
+            for run in runs[of]:
+                ax.plot(np.array(run["env_steps"]) / 1e6, run["held_out"], color=colour, linewidth=1.2)
+        set_style(ax, name)
+        ax.sharey(axes[0, 0])
+    for ax in axes.flat[len(others) :]:
+        ax.remove()
+    figure.supxlabel("Million environment steps of meta-training", fontsize=10)
+    figure.supylabel("Score on held-out levels (grey: base)", fontsize=10)
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

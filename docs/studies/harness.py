@@ -7,9 +7,10 @@ started at any time; seeds come one after the other, so that an unfinished study
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,17 @@ def append(record: Path, row: dict[str, Any]) -> None:
     record.parent.mkdir(parents=True, exist_ok=True)
     with record.open("a") as file:
         file.write(json.dumps(row) + "\n")
+
+
+def fill(page: Path, blocks: Mapping[str, str]) -> None:
+    """Replaces what stands between each `<!-- results: NAME -->` and `<!-- end -->` of a page."""
+    text = re.sub(
+        r"(<!-- results: (.+?) -->\n).*?(<!-- end -->)",
+        lambda match: f"{match[1]}\n{blocks[match[2]]}\n\n{match[3]}",
+        page.read_text(),
+        flags=re.S,
+    )
+    page.write_text(text)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,13 +5,12 @@ number: then the interval is that of the mean of the learned ones.
 """
 
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from harness import rows_of
+from harness import fill, rows_of
 from scipy import stats
 
 from rl_discovery.evaluation.charts import Chart, Series
@@ -123,17 +122,7 @@ def write_up(record: Path, suites: Mapping[str, Suite], page: Path = PAGE, image
         if found:
             draw(question, charts_of(found), images / f"question_{number}.png")
     blocks["wrong n/N"] = wrong_progress(rows_of(record / "analyses.jsonl"))
-    page.write_text(filled(page.read_text(), blocks))
-
-
-def filled(text: str, blocks: Mapping[str, str]) -> str:
-    """The page with what stands between each `<!-- results: NAME -->` and `<!-- end -->` replaced."""
-    return re.sub(
-        r"(<!-- results: (.+?) -->\n).*?(<!-- end -->)",
-        lambda match: f"{match[1]}\n{blocks[match[2]]}\n\n{match[3]}",
-        text,
-        flags=re.S,
-    )
+    fill(page, blocks)
 
 
 def means(rows: Sequence[Mapping[str, Any]], arm: str, suite: str) -> np.ndarray:
