@@ -21,7 +21,7 @@ from rl_discovery.discovery.objectives.base import Experience, Metrics
 from rl_discovery.discovery.objectives.bounds import LINEAR, bounded_log_ratio
 from rl_discovery.discovery.objectives.gae import advantages, deviation
 from rl_discovery.discovery.objectives.ppo import CLIPPED, clip_drift
-from rl_discovery.discovery.objectives.schedule import Encoding, Scales, Scheduled, scaled_progress
+from rl_discovery.discovery.objectives.schedule import Encoding, Scheduled, scaled_progress
 from rl_discovery.discovery.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, UnitInterval
 from rl_discovery.discovery.types import MetaParams, Outputs, Progress
 
@@ -356,7 +356,10 @@ class LPG(Scheduled):
             more: Metrics = {}
         else:
             scales = self.scales(meta_params, progress)
-            policy_loss = self._clipped_policy_loss(outputs, action, pihat, targets.residual.log_prob, scales)
+            # PPO's surrogate for the advantage -pihat, to be minimised.
+            log_ratio = bounded_log_ratio(outputs.log_prob(action) - targets.residual.log_prob, LINEAR)
+            eps = self.clip * scales.clip_below, self.clip * scales.clip_above
+            policy_loss = jnp.mean(clip_drift(log_ratio, -pihat, *eps) + jnp.exp(log_ratio) * pihat)
             entropy_coef = self.entropy_coef * scales.entropy
             entropy = outputs.entropy()
             bonus = jnp.mean(jnp.exp(targets.residual.log_entropy) * entropy)
@@ -377,19 +380,6 @@ class LPG(Scheduled):
             return targets.pihat
         advantage, log_advantage = targets.residual.advantage, targets.residual.log_advantage
         return targets.pihat - _normalise(advantage) * jnp.exp(log_advantage)
-
-    def _clipped_policy_loss(
-        self,
-        outputs: Outputs,
-        action: Int[Array, "*batch"],
-        pihat: Float[Array, "*batch"],
-        old_log_prob: Float[Array, "*batch"],
-        scales: Scales,
-    ) -> Float[Array, ""]:
-        """PPO's surrogate for the advantage `-pihat`, to be minimised."""
-        log_ratio = bounded_log_ratio(outputs.log_prob(action) - old_log_prob, LINEAR)
-        drift = clip_drift(log_ratio, -pihat, self.clip * scales.clip_below, self.clip * scales.clip_above)
-        return jnp.mean(drift + jnp.exp(log_ratio) * pihat)
 
 
 def _normalise(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
