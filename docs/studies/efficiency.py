@@ -165,11 +165,10 @@ def main() -> None:
                     append(record, {"arm": name, "scores": scores_of(out / "baselines", name)})
             for seed, arm in itertools.product(range(arguments.seeds), chosen):
                 run_arm(arm, seed, steps, out / f"{arm.name}-{seed}", record)
-    tables = {
-        study: report(rows_of(arguments.record / f"{study}.jsonl"), study, [arm.name for arm in arms])
-        for study, (arms, _) in STUDIES.items()
-    }
-    fill(PAGE, tables)
+    found = {study: rows_of(arguments.record / f"{study}.jsonl") for study in STUDIES}
+    for study, rows in found.items():
+        draw(rows, study)
+    fill(PAGE, {study: table(rows, study) for study, rows in found.items()})
 
 
 def run_arm(arm: Arm, seed: int, steps: float, run: Path, record: Path) -> None:
@@ -194,18 +193,18 @@ def scores_of(evaluation: Path, name: str | None = None) -> list[list[float]]:
     return np.round(scores(evaluation, HORIZONS, name), 4).tolist()
 
 
-def report(rows: Sequence[dict[str, Any]], study: str, arms: Sequence[str]) -> str:
-    """The figures of what is on record, and its table."""
-    runs = {name: [row for row in rows if row["arm"] == name] for name in arms}
+def by_score(rows: Sequence[dict[str, Any]], study: str) -> dict[str, np.ndarray]:
+    """Scores of each arm by seed and lifetime, the best arm first; empty where the base was not run."""
     found = {
-        name: np.stack([np.mean(row["scores"], axis=0) for row in of]) for name, of in runs.items() if of
+        arm.name: np.array([np.mean(row["scores"], axis=0) for row in rows if row["arm"] == arm.name])
+        for arm in STUDIES[study][0]
     }
-    if "base" not in found:
-        return ""
-    order = sorted(found, key=lambda name: -found[name].mean())
-    draw_differences(IMAGES / f"efficiency_{study}.png", rows, [name for name in order if name != "base"])
-    if study == "free":  # the others start near where they end
-        draw_curves(IMAGES / "efficiency_curves.png", {name: runs[name] for name in order})
+    known = {name: matrix for name, matrix in found.items() if len(matrix)}
+    return dict(sorted(known.items(), key=lambda item: -item[1].mean())) if "base" in known else {}
+
+
+def table(rows: Sequence[dict[str, Any]], study: str) -> str:
+    """Of what is on record; differences have 95 % intervals over seeds."""
     lines = [f"| arm | seeds | {' | '.join(map(str, HORIZONS))} | mean | minus base |"]
     lines.append("|---" * (len(HORIZONS) + 4) + "|")
     for row in rows:
@@ -213,12 +212,22 @@ def report(rows: Sequence[dict[str, Any]], study: str, arms: Sequence[str]) -> s
             mean = np.mean(row["scores"], axis=0)
             columns = " | ".join(f"{x:.3f}" for x in (*mean, mean.mean()))
             lines.append(f"| {row['arm'].upper()} | | {columns} | |")
-    for name in order:
-        matrix, difference = found[name], paired(rows, name)
+    for name, matrix in by_score(rows, study).items():
+        difference = paired(rows, name)
         columns = " | ".join(f"{x:.3f}" for x in (*matrix.mean(axis=0), matrix.mean()))
         change = f"{difference.mean():+.3f} ± {half_width(difference):.3f}" if len(difference) > 1 else ""
         lines.append(f"| {name} | {len(matrix)} | {columns} | {change} |")
     return "\n".join(lines)
+
+
+def draw(rows: Sequence[dict[str, Any]], study: str) -> None:
+    """The figures of what is on record."""
+    names = list(by_score(rows, study))
+    if len(names) > 1:
+        draw_differences(IMAGES / f"efficiency_{study}.png", rows, [name for name in names if name != "base"])
+    if len(names) > 1 and study == "free":  # the others start near where they end
+        runs = {name: [row for row in rows if row["arm"] == name] for name in names}
+        draw_curves(IMAGES / "efficiency_curves.png", runs)
 
 
 def paired(rows: Sequence[dict[str, Any]], name: str) -> np.ndarray:

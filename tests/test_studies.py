@@ -1,0 +1,97 @@
+"""What the studies report follows from what they have on record."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+STUDIES = ROOT / "docs" / "studies"
+
+
+@pytest.fixture
+def studies(monkeypatch):
+    monkeypatch.syspath_prepend(str(STUDIES))
+
+
+def test_tables_of_the_efficiency_study_are_those_of_its_record(studies, tmp_path):
+    import efficiency
+    from harness import fill, rows_of
+
+    page = tmp_path / "page.md"
+    shutil.copy(efficiency.PAGE, page)
+    tables = {
+        study: efficiency.table(rows_of(efficiency.RECORD / f"{study}.jsonl"), study)
+        for study in efficiency.STUDIES
+    }
+    fill(page, tables)
+    assert page.read_text() == efficiency.PAGE.read_text(), "run docs/studies/efficiency.py --report"
+
+
+def test_every_arm_on_record_was_run_as_it_would_be_today(studies):
+    import efficiency
+    from harness import rows_of
+
+    for study, (arms, _) in efficiency.STUDIES.items():
+        flags = {arm.name: " ".join(arm.flags) for arm in arms}
+        for row in rows_of(efficiency.RECORD / f"{study}.jsonl"):
+            if row["arm"] not in efficiency.HAND_WRITTEN:
+                assert row["flags"] == flags[row["arm"]], (study, row["arm"])
+
+
+def test_a_page_is_filled_between_its_marks_and_nowhere_else(studies, tmp_path):
+    from harness import fill
+
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- results: one -->\nold\n<!-- end -->\nb\n<!-- results: two -->\n<!-- end -->\n")
+    for _ in range(2):
+        fill(page, {"one": "1 \\1", "two": "2"})
+    assert page.read_text() == (
+        "a\n<!-- results: one -->\n\n1 \\1\n\n<!-- end -->\nb\n<!-- results: two -->\n\n2\n\n<!-- end -->\n"
+    )
+
+
+def test_a_difference_says_yes_no_or_not_resolved(studies):
+    from results_report import Difference
+
+    rng = np.random.default_rng(0)
+    theirs = rng.normal(0.5, 0.01, 5)
+    assert Difference.of(theirs + 0.1, theirs).verdict == "yes"
+    assert Difference.of(theirs - 0.1, theirs).verdict == "no, worse"
+    assert Difference.of(theirs, theirs).verdict == "not resolved"
+
+
+def test_welchs_interval_is_that_of_the_textbook(studies):
+    from results_report import Difference
+
+    ours, theirs = np.array([1.0, 2.0, 4.0]), np.array([0.0, 1.0, 1.0, 3.0])
+    found = Difference.of(ours, theirs)
+    variances = ours.var(ddof=1) / 3, theirs.var(ddof=1) / 4
+    freedom = sum(variances) ** 2 / (variances[0] ** 2 / 2 + variances[1] ** 2 / 3)
+    assert freedom == pytest.approx(4.15, abs=0.5)
+    assert found.mean == pytest.approx(ours.mean() - theirs.mean())
+    assert found.high - found.mean == pytest.approx(found.mean - found.low)
+    # Student's t at .975 for 4 degrees of freedom is 2.776, for 5 2.571.
+    assert 2.5 < (found.high - found.mean) / sum(variances) ** 0.5 < 2.9
+
+
+def test_a_hand_written_rule_is_one_number(studies):
+    from results_report import Difference
+
+    ours = np.array([1.0, 2.0, 3.0])
+    found = Difference.of(ours, np.array([0.5]))
+    # t at .975 for 2 degrees of freedom is 4.303; the standard error is 1 / sqrt(3).
+    assert found.mean == pytest.approx(1.5)
+    assert found.high - found.mean == pytest.approx(4.303 / 3**0.5, rel=1e-3)
+
+
+def test_pages_name_every_figure_that_is_there(studies):
+    """No figure of a study without a page that shows it."""
+    text = (
+        "".join(page.read_text() for page in (ROOT / "docs").glob("**/*.md"))
+        + (ROOT / "README.md").read_text()
+    )
+    shown = set(re.findall(r"images/([\w-]+\.png)", text))
+    assert {path.name for path in (ROOT / "docs" / "images").glob("*.png")} <= shown
