@@ -5,13 +5,16 @@ A word without a folder in it may be a name; `shipped:ta-lpg` always is one, and
 
 import os
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from rl_discovery.discovery.registry import PLUGINS, did_you_mean
 
 SHIPPED = "shipped:"
 """Before the name of an objective that comes with the package, learned or hand-written."""
+
+SUFFIX = ".safetensors"
+"""Of an exported objective."""
 
 
 class HomeError(RuntimeError):
@@ -39,10 +42,17 @@ def nothing_called(name: str, known: Collection[str]) -> str:
     """
     listing = "`rl-discovery list objectives` shows"
     name = name.removeprefix(SHIPPED)
-    if Path(name).name != name or name.endswith(".safetensors"):
+    if Path(name).name != name or name.endswith(SUFFIX):
         return f"no file or run directory {name}; {listing} what has a name"
     paths = "or give a run directory or a .safetensors file"
     return f"unknown objective {name!r}: {did_you_mean(name, known)}{listing} them all; {paths}"
+
+
+def short(words: Iterable[str]) -> list[str]:
+    """What figures and tables call objectives and runs: the last part of each path, where that is unique."""
+    words = list(words)
+    last = [path_of(word.removeprefix(SHIPPED)).resolve().name.removesuffix(SUFFIX) for word in words]
+    return [end if last.count(end) == 1 else word for word, end in zip(words, last, strict=True)]
 
 
 def word(path: Path | str) -> str:

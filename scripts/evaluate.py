@@ -107,16 +107,14 @@ def check_writable(folder: Path) -> None:
 def load(names: Sequence[str], baselines: Sequence[str]) -> tuple[dict[str, TrainedObjective], list[str]]:
     """Objectives by label, and which of them are baselines.
 
-    A label is the rule's name, with where it came from where that is not unique.
+    A label is the rule's name. Where that is not unique, what the objective is called follows.
     """
     loaded = {_one_spelling(name): load_objective(name) for name in dict.fromkeys([*names, *baselines])}
     names, baselines = [_one_spelling(name) for name in names], [_one_spelling(name) for name in baselines]
     rules = [objective.name for objective in loaded.values()]
     labels = {
-        name: objective.name
-        if rules.count(objective.name) == 1 or name == objective.name
-        else f"{objective.name} ({name})"
-        for name, objective in loaded.items()
+        name: found.name if rules.count(found.name) == 1 or name == found.name else f"{found.name} ({short})"
+        for (name, found), short in zip(loaded.items(), spelling.short(loaded), strict=True)
     }
     return {labels[name]: objective for name, objective in loaded.items()}, [
         labels[name] for name in dict.fromkeys(baselines) if name not in names

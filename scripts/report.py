@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     out = arguments.out or _beside(paths)
     console = output.messages()
     with output.only_json():
-        labels = _labels(arguments, paths)
+        labels = spelling.short(arguments.runs)
         sources = [_source(arguments, i, path, labels[i]) for i, path in enumerate(paths)]
         check_writable(out.parent)
         document = report.gather(
@@ -57,18 +57,6 @@ def _beside(paths: Sequence[Path | None]) -> Path:
     if path is None or not _is_run(path):
         raise UsageError("where to? give --out FILE.html for an objective that is not a run")
     return path / "report.html"
-
-
-def _labels(arguments: Arguments, paths: Sequence[Path | None]) -> list[str]:
-    """What the page calls them: the last part of their names where that is unique."""
-    short = [
-        word.removeprefix(spelling.SHIPPED) if path is None else path.resolve().name
-        for word, path in zip(arguments.runs, paths, strict=True)
-    ]
-    short = [name.removesuffix(".safetensors") for name in short]
-    return [
-        name if short.count(name) == 1 else word for word, name in zip(arguments.runs, short, strict=True)
-    ]
 
 
 def _source(arguments: Arguments, number: int, path: Path | None, label: str) -> report.Source:

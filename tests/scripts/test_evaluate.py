@@ -269,4 +269,4 @@ def test_objectives_of_the_same_name_are_told_apart(run_dir):
     loaded, baselines = command.load(names, ["a2c", str(run_dir)])
     assert baselines == ["a2c"]
     labels = list(loaded)
-    assert labels == [f"ta-lpg ({run_dir})", f"ta-lpg ({run_dir / 'objective.safetensors'})", "a2c"]
+    assert labels == [f"ta-lpg ({run_dir.name})", "ta-lpg (objective)", "a2c"]
