@@ -10,7 +10,7 @@ from gymnax.environments.environment import Environment
 from jaxtyping import Float
 
 from rl_discovery.discovery.agents.config import AgentConfig
-from rl_discovery.discovery.learning.settings import default_config, with_trained_rates
+from rl_discovery.discovery.learning.settings import default_config
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.types import EnvParams
 from rl_discovery.envs import registry
@@ -64,8 +64,7 @@ class EvaluationTask:
             workers: W, if it is to be another.
             hidden: widths of the hidden layers of an MLP, if they are to be others.
         """
-        config = default_config(self.env, self.level, objective.rule)
-        config = with_trained_rates(config, objective.card)
+        config = default_config(self.env, self.level, objective)
         if hidden and config.network == "mlp":
             config = dataclasses.replace(config, hidden=tuple(hidden))
         return config if workers is None else dataclasses.replace(config, workers=workers)

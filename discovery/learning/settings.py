@@ -4,14 +4,16 @@
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from gymnax.environments.environment import Environment
+from pydantic import TypeAdapter, ValidationError
 
 from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.agents.spaces import action_space, is_discrete, name_of, observation_space
-from rl_discovery.discovery.objectives.base import Objective
+from rl_discovery.discovery.objectives.base import Objective, TrainedObjective
 from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning
 
 TABLES = AgentConfig()
@@ -118,17 +120,57 @@ PPO_SMALL = _scaled(
 steps Acrobot has -97 and brax/inverted_pendulum 964 (four seeds each)."""
 
 
-def default_config(env: Environment, level: Any, rule: Objective | None = None) -> AgentConfig:
-    """The settings for this environment and rule.
+TRAINED = (
+    *("optimiser", "policy_learning_rate", "head_learning_rate", "max_grad_norm", "clip_together"),
+    *("adam_epsilon", "anneal", "epochs", "minibatches", "scale_rewards"),
+)
+"""Settings that a learned objective's agents have as it was trained, as far as the task has the same kind."""
+
+
+def default_config(
+    env: Environment, level: Any, objective: Objective | TrainedObjective | None = None
+) -> AgentConfig:
+    """The settings for this environment and objective.
+
+    A rule that evolved with one loop, step size or scale of rewards does worse with another. So agents learn
+    with an objective as its card says that it was trained: on tables with all of `TRAINED`, if it was trained
+    on tables; with networks in PPO's loop and with scaled rewards, if it was trained so.
 
     Raises:
         InvalidEnvironmentError: spaces that no agent supports.
     """
+    trained = _trained(objective.card) if isinstance(objective, TrainedObjective) else None
+    rule = objective.rule if isinstance(objective, TrainedObjective) else objective
     tabular = is_discrete(observation_space(env, level))
-    if isinstance(rule, MirrorLearning):
+    loop = trained is not None and trained.epochs * trained.minibatches > 1
+    if isinstance(rule, MirrorLearning) or (loop and not tabular):
         elsewhere = PPO_ELSEWHERE if is_discrete(action_space(env, level)) else PPO_CONTINUOUS
-        return PPO_TABLES if tabular else PPO_SETTINGS.get(name_of(env), elsewhere)
-    return with_own_rates(TABLES if tabular else SMALL_MLP, rule)
+        config = PPO_TABLES if tabular else PPO_SETTINGS.get(name_of(env), elsewhere)
+    else:
+        config = with_own_rates(TABLES if tabular else SMALL_MLP, rule)
+    if trained is None:
+        return config
+    if tabular and trained.network == "tabular":
+        return dataclasses.replace(config, **{name: getattr(trained, name) for name in TRAINED})
+    return dataclasses.replace(config, scale_rewards=config.scale_rewards or trained.scale_rewards)
+
+
+def _trained(card: Mapping[str, Any]) -> AgentConfig | None:
+    """The agents that a learned objective was trained with, as far as its card tells; None if it does not.
+
+    A card comes from outside: one that does not hold what it should tells nothing.
+    """
+    config = card.get("config")
+    agent = config.get("agent") if isinstance(config, Mapping) else None
+    if not isinstance(agent, Mapping):
+        return None
+    known = {name: agent[name] for name in ("network", *TRAINED) if name in agent}
+    try:
+        found = TypeAdapter(AgentConfig).validate_json(json.dumps(known), strict=True)
+    except ValidationError:
+        return None
+    sizes = [value for value in known.values() if not isinstance(value, bool | str)]
+    return found if all(0 < size < float("inf") for size in sizes) else None
 
 
 def with_own_rates(config: AgentConfig, rule: Objective | None) -> AgentConfig:
@@ -140,19 +182,3 @@ def with_own_rates(config: AgentConfig, rule: Objective | None) -> AgentConfig:
     if config.network != "tabular" or rates is None:
         return config
     return dataclasses.replace(config, policy_learning_rate=rates[0], head_learning_rate=rates[1])
-
-
-def with_trained_rates(config: AgentConfig, card: Mapping[str, Any]) -> AgentConfig:
-    """The settings with the step sizes with which a learned objective was trained, if both agents are
-    tabular.
-
-    A rule that evolved with one step size does worse with another. Cards without step sizes change nothing.
-    """
-    trained = (card.get("config") or {}).get("agent") or {}
-    names = ("policy_learning_rate", "head_learning_rate")
-    rates: dict[str, Any] = {
-        name: float(trained[name]) for name in names if isinstance(trained.get(name), int | float)
-    }
-    if config.network != "tabular" or trained.get("network") != "tabular" or len(rates) < len(names):
-        return config
-    return dataclasses.replace(config, **rates)

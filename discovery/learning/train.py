@@ -105,7 +105,8 @@ def train(
         seed: determines everything random.
         seeds: of several agents, in place of `seed`. Each is the agent that `seed` alone would give, but
             for rounding.
-        config: the agent's settings; by default the published ones for environment and rule.
+        config: the agent's settings; by default those that a learned objective was trained with, as far as
+            they suit the environment, else the published ones for environment and rule.
         evaluations: how many times the return is measured, evenly over the lifetime, last at its end.
 
     Returns:
@@ -132,7 +133,7 @@ def train(
         raise ValueError(f"give one seed, or at least one in seeds, not {seed} and {seeds}")
     rule, meta_params = _bind(objective)
     if config is None:
-        config = default_config(env, level, rule)
+        config = default_config(env, level, objective if isinstance(objective, TrainedObjective) else rule)
     learner = make_learner(env, level, config, rule)
     programs = _programs_of(learner, level, meta_params)
     keys = jnp.stack([jax.random.key(seed) for seed in all_seeds])

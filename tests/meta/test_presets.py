@@ -2,6 +2,8 @@ import dataclasses
 
 import pytest
 
+from rl_discovery.discovery.learning.settings import default_config
+from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.registry import UnknownNameError
 from rl_discovery.meta.config import EvolutionConfig, RunConfig, from_json, to_json, validate
 from rl_discovery.meta.presets import PRESETS
@@ -12,6 +14,18 @@ def test_every_preset_is_valid_and_survives_json(name):
     config = PRESETS.find(name).config
     assert config.preset == name
     assert validate(config) == config == from_json(to_json(config))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_agents_that_measure_an_objective_are_those_that_it_was_trained_with(name):
+    """All but their numbers: evaluations have workers and rollouts of their own."""
+    config = PRESETS.find(name).config
+    if config.agent.network == "tabular":
+        objective = TrainedObjective(config.objective.build(), {}, {"config": to_json(config)})
+        env = config.levels.build().env
+        found = default_config(env, env.default_params, objective)
+        own = {"workers": found.workers, "rollout_steps": found.rollout_steps}
+        assert found == dataclasses.replace(config.agent.without_variation(), **own)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -13,8 +13,10 @@ from rl_discovery.discovery.learning.settings import (
     PPO_TABLES,
     SMALL_MLP,
     TABLES,
+    TRAINED,
     default_config,
 )
+from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.random import Random
 from rl_discovery.discovery.objectives.registry import make_objective
 
@@ -53,6 +55,79 @@ def test_all_drifts_get_the_same_settings(name):
     assert default_config(*GRID, rule) == PPO_TABLES
     assert default_config(*CARTPOLE, rule) == PPO_SETTINGS["CartPole-v1"]
     assert default_config(*envs.make("Catch-bsuite"), rule) == PPO_ELSEWHERE
+
+
+IN_PPOS_LOOP = {"epochs": 4, "minibatches": 2, "anneal": True}
+OTHERS = {
+    "optimiser": "adam",
+    "policy_learning_rate": 7.0,
+    "head_learning_rate": 3,
+    "max_grad_norm": 2.0,
+    "clip_together": True,
+    "adam_epsilon": 1e-5,
+    "anneal": True,
+    "epochs": 3,
+    "minibatches": 2,
+    "scale_rewards": True,
+}
+
+
+def evolved(**agent):
+    """An objective whose card says with what agents it was trained."""
+    card = {"config": {"agent": {"network": "tabular", "workers": 16} | agent}}
+    return TrainedObjective(make_objective("lpg"), {}, card)
+
+
+def test_every_setting_of_an_update_is_tested_below():
+    assert set(OTHERS) == set(TRAINED)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_agents_on_tables_are_as_the_objective_was_trained(name):
+    config = default_config(*GRID, evolved(**{name: OTHERS[name]}))
+    assert config == dataclasses.replace(TABLES, **{name: OTHERS[name]})
+
+
+def test_networks_learn_in_the_loop_that_the_objective_was_trained_in():
+    assert default_config(*CARTPOLE, evolved(**IN_PPOS_LOOP)) == PPO_SETTINGS["CartPole-v1"]
+    assert default_config(*CARTPOLE, evolved(policy_learning_rate=7.0)) == SMALL_MLP
+
+
+@pytest.mark.parametrize("loop", [{}, IN_PPOS_LOOP])
+def test_rewards_are_scaled_wherever_the_objective_was_trained_with_scaled_ones(loop):
+    plain = default_config(*CARTPOLE, evolved(**loop))
+    scaled = default_config(*CARTPOLE, evolved(scale_rewards=True, **loop))
+    assert scaled == dataclasses.replace(plain, scale_rewards=True)
+
+
+def test_objectives_trained_with_networks_leave_tables_as_they_are():
+    assert default_config(*GRID, evolved(network="mlp", policy_learning_rate=1e-3)) == TABLES
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        {"epochs": 0},
+        {"epochs": True},
+        {"epochs": 2.5},
+        {"minibatches": -1},
+        {"policy_learning_rate": float("nan")},
+        {"policy_learning_rate": float("inf")},
+        {"policy_learning_rate": "40"},
+        {"optimiser": "momentum"},
+        {"anneal": "yes"},
+        {"network": ["tabular"]},
+    ],
+)
+def test_a_card_that_makes_no_sense_changes_nothing(agent):
+    assert default_config(*GRID, evolved(**agent)) == TABLES
+
+
+@pytest.mark.parametrize("card", [{}, {"config": None}, {"config": []}, {"config": {"agent": "tabular"}}])
+def test_a_card_without_agents_changes_nothing(card):
+    objective = TrainedObjective(make_objective("ppo"), {}, card)
+    assert default_config(*GRID, objective) == PPO_TABLES
+    assert default_config(*CARTPOLE, objective) == PPO_SETTINGS["CartPole-v1"]
 
 
 @pytest.mark.parametrize("name", ["ppo", "dpo", "lpo", "a2c"])
