@@ -17,11 +17,12 @@ from rl_discovery import checkpoints
 FOLDER = Path(checkpoints.__file__).parent / "shipped"
 HORIZONS = (5, 10, 25, 50, 100, 250)
 
-MANY_PAIRS = "--es.pairs 256"
+SHORT_TOO = "--levels.horizon 5 --levels.longest-horizon 250"
 REPLAY = "--curriculum.buffer-size 1000 --curriculum.score algorithmic_regret"
 EPOCHS = (
     "--agent.epochs 4 --agent.minibatches 4 --agent.anneal"
     " --agent.policy-learning-rate 30 --agent.head-learning-rate 2"
+    " --objective.schedule-clip --objective.residual-scale 0.05"
 )
 """PPO's loop on tables."""
 
@@ -40,15 +41,13 @@ def one(name: str, preset: str, flags: str = "") -> tuple[Arm]:
 
 
 RECIPES = {
-    "ta-lpg": Recipe(one("ta-lpg", "ta-lpg-cpu", MANY_PAIRS), 2e10, ("a2c", "random")),
-    "lpg": Recipe(one("lpg", "lpg-cpu", MANY_PAIRS), 2e10, ("a2c", "random")),
+    "ta-lpg": Recipe(one("ta-lpg", "ta-lpg-cpu"), 2e10, ("a2c", "random")),
+    "lpg": Recipe(one("lpg", "lpg-cpu"), 2e10, ("a2c", "random")),
     # The budget counts antagonists: half of the levels are new, and have one beside the two agents.
-    "ta-lpg-groove": Recipe(
-        one("ta-lpg-groove", "ta-lpg-cpu", f"{MANY_PAIRS} {REPLAY}"), 2e10 / 1.25, ("a2c", "random")
-    ),
+    "ta-lpg-groove": Recipe(one("ta-lpg-groove", "ta-lpg-cpu", REPLAY), 2e10 / 1.25, ("a2c", "random")),
     "ta-lpg-a2c": Recipe(
-        one("ta-lpg-a2c", "ta-lpg-a2c-cpu", MANY_PAIRS)
-        + one("ta-lpg-a2c-epochs", "ta-lpg-a2c-cpu", f"{MANY_PAIRS} {EPOCHS}"),
+        one("ta-lpg-a2c", "ta-lpg-a2c-cpu", SHORT_TOO)
+        + one("ta-lpg-a2c-epochs", "ta-lpg-a2c-cpu", f"{SHORT_TOO} {EPOCHS}"),
         1e10,
         ("a2c", "ppo"),
     ),
