@@ -77,7 +77,7 @@ def shipped() -> dict[str, dict[str, Any]]:
     """The objectives that come with the package: their cards by name."""
     cards = {}
     for name in _shipped_files():
-        with resources.as_file(_folder() / f"{name}.safetensors") as path:
+        with resources.as_file(_folder() / f"{name}{spelling.SUFFIX}") as path:
             cards[name] = read_card(path)
     return cards
 
@@ -90,7 +90,9 @@ def _shipped_files() -> tuple[str, ...]:
     """Names of the shipped objectives."""
     folder = _folder()
     files = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    return tuple(sorted(name.removesuffix(".safetensors") for name in files if name.endswith(".safetensors")))
+    return tuple(
+        sorted(name.removesuffix(spelling.SUFFIX) for name in files if name.endswith(spelling.SUFFIX))
+    )
 
 
 def _read_named(name: str) -> TrainedObjective:
@@ -98,7 +100,7 @@ def _read_named(name: str) -> TrainedObjective:
         rule = make_objective(name)
         return TrainedObjective(rule, rule.init(jax.random.key(0)))
     # As a real file, should the package be imported from an archive.
-    with resources.as_file(_folder() / f"{name}.safetensors") as path:
+    with resources.as_file(_folder() / f"{name}{spelling.SUFFIX}") as path:
         return read_objective(path)
 
 

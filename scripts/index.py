@@ -131,7 +131,7 @@ def check_run(name: str) -> None:
     Raises:
         RunError, UnknownObjectiveError, ObjectiveFileError: says what is wrong.
     """
-    if name.startswith(spelling.SHIPPED) or name.endswith(".safetensors"):
+    if name.startswith(spelling.SHIPPED) or name.endswith(spelling.SUFFIX):
         check_objective(name)
     elif to_check_by() is not None and ":" not in name and not is_objective(name):
         read_document(spelling.path_of(name))
@@ -202,7 +202,7 @@ def _key() -> str:
         facts += [
             f"{folder}/{name} {_time(Path(folder, name))}"
             for name in sorted(files)
-            if name.endswith((".py", ".safetensors"))
+            if name.endswith((".py", spelling.SUFFIX))
         ]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 

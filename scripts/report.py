@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _is_run(path: Path | None) -> bool:
-    return path is not None and not path.is_file() and path.suffix != ".safetensors"
+    return path is not None and not path.is_file() and path.suffix != spelling.SUFFIX
 
 
 def _beside(paths: Sequence[Path | None]) -> Path:

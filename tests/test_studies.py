@@ -54,7 +54,7 @@ def test_a_page_is_filled_between_its_marks_and_nowhere_else(studies, tmp_path):
 
 
 def test_a_difference_says_yes_no_or_not_resolved(studies):
-    from results_report import Difference
+    from harness import Difference
 
     rng = np.random.default_rng(0)
     theirs = rng.normal(0.5, 0.01, 5)
@@ -64,7 +64,7 @@ def test_a_difference_says_yes_no_or_not_resolved(studies):
 
 
 def test_welchs_interval_is_that_of_the_textbook(studies):
-    from results_report import Difference
+    from harness import Difference
 
     ours, theirs = np.array([1.0, 2.0, 4.0]), np.array([0.0, 1.0, 1.0, 3.0])
     found = Difference.of(ours, theirs)
@@ -78,7 +78,7 @@ def test_welchs_interval_is_that_of_the_textbook(studies):
 
 
 def test_a_hand_written_rule_is_one_number(studies):
-    from results_report import Difference
+    from harness import Difference
 
     ours = np.array([1.0, 2.0, 3.0])
     found = Difference.of(ours, np.array([0.5]))

@@ -103,7 +103,7 @@ class Agent:
     @property
     def revisits(self) -> bool:
         """Whether an update makes several optimiser steps on its rollout (PPO)."""
-        return self.epochs * self.minibatches > 1
+        return self.config.revisits
 
     @property
     def is_sparse(self) -> bool:

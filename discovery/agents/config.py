@@ -66,6 +66,11 @@ class AgentConfig:
         return self.workers * self.rollout_steps
 
     @property
+    def revisits(self) -> bool:
+        """Whether an update makes several optimiser steps on its rollout (PPO)."""
+        return self.epochs * self.minibatches > 1
+
+    @property
     def varies(self) -> bool:
         """Whether agents differ by the scale of their rewards or steps."""
         return self.reward_range != 1 or self.step_range != 1

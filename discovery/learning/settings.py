@@ -139,38 +139,39 @@ def default_config(
     Raises:
         InvalidEnvironmentError: spaces that no agent supports.
     """
-    trained = _trained(objective.card) if isinstance(objective, TrainedObjective) else None
-    rule = objective.rule if isinstance(objective, TrainedObjective) else objective
+    rule, trained = (
+        (objective.rule, _trained(objective.card))
+        if isinstance(objective, TrainedObjective)
+        else (objective, {})
+    )
     tabular = is_discrete(observation_space(env, level))
-    loop = trained is not None and trained.epochs * trained.minibatches > 1
-    if isinstance(rule, MirrorLearning) or (loop and not tabular):
+    if isinstance(rule, MirrorLearning) or (AgentConfig(**trained).revisits and not tabular):
         elsewhere = PPO_ELSEWHERE if is_discrete(action_space(env, level)) else PPO_CONTINUOUS
         config = PPO_TABLES if tabular else PPO_SETTINGS.get(name_of(env), elsewhere)
     else:
         config = with_own_rates(TABLES if tabular else SMALL_MLP, rule)
-    if trained is None:
-        return config
-    if tabular and trained.network == "tabular":
-        return dataclasses.replace(config, **{name: getattr(trained, name) for name in TRAINED})
-    return dataclasses.replace(config, scale_rewards=config.scale_rewards or trained.scale_rewards)
+    if tabular and trained.get("network") == "tabular":
+        return dataclasses.replace(config, **trained)
+    return dataclasses.replace(config, scale_rewards=trained.get("scale_rewards") or config.scale_rewards)
 
 
-def _trained(card: Mapping[str, Any]) -> AgentConfig | None:
-    """The agents that a learned objective was trained with, as far as its card tells; None if it does not.
+def _trained(card: Mapping[str, Any]) -> dict[str, Any]:
+    """The network and those of `TRAINED` that a card names.
 
     A card comes from outside: one that does not hold what it should tells nothing.
     """
     config = card.get("config")
     agent = config.get("agent") if isinstance(config, Mapping) else None
     if not isinstance(agent, Mapping):
-        return None
+        return {}
     known = {name: agent[name] for name in ("network", *TRAINED) if name in agent}
     try:
         found = TypeAdapter(AgentConfig).validate_json(json.dumps(known), strict=True)
     except ValidationError:
-        return None
+        return {}
     sizes = [value for value in known.values() if not isinstance(value, bool | str)]
-    return found if all(0 < size < float("inf") for size in sizes) else None
+    sound = all(0 < size < float("inf") for size in sizes)
+    return {name: getattr(found, name) for name in known} if sound else {}
 
 
 def with_own_rates(config: AgentConfig, rule: Objective | None) -> AgentConfig:

@@ -131,9 +131,10 @@ def train(
     all_seeds = (seed,) if seeds is None else tuple(seeds)
     if not all_seeds or (seeds is not None and seed != 0):
         raise ValueError(f"give one seed, or at least one in seeds, not {seed} and {seeds}")
-    rule, meta_params = _bind(objective)
+    bound = _bind(objective)
+    rule, meta_params = bound.rule, bound.meta_params
     if config is None:
-        config = default_config(env, level, objective if isinstance(objective, TrainedObjective) else rule)
+        config = default_config(env, level, bound)
     learner = make_learner(env, level, config, rule)
     programs = _programs_of(learner, level, meta_params)
     keys = jnp.stack([jax.random.key(seed) for seed in all_seeds])
@@ -243,12 +244,12 @@ def _programs_of(learner: Learner, level: Any, meta_params: Any) -> _Programs:
     return _programs(learner, constant)
 
 
-def _bind(objective: TrainedObjective | Objective | str) -> tuple[Objective, Any]:
+def _bind(objective: TrainedObjective | Objective | str) -> TrainedObjective:
     if isinstance(objective, TrainedObjective):
-        return objective.rule, objective.meta_params
+        return objective
     rule = make_objective(objective) if isinstance(objective, str) else objective
     if jax.tree.leaves(jax.eval_shape(rule.init, jax.random.key(0))):
         raise ValueError(
             f"{rule.name} is a learned objective: load its meta-parameters with checkpoints.load_objective"
         )
-    return rule, rule.init(jax.random.key(0))
+    return TrainedObjective(rule, rule.init(jax.random.key(0)))

@@ -1,6 +1,6 @@
 """Sample efficiency of meta-training: the settings of evolution, changed one at a time.
 
-Three families of objectives, each with a base and arms that change one thing of it, on one budget of
+Four families of objectives, each with a base and arms that change one thing of it, on one budget of
 environment steps and several seeds. Scores are those of the `validation` suite, whose levels no run trains on
 and no other study reports: what wins here goes into the presets. Stop and start the script as you like, also
 on another machine: every finished run is a line of docs/studies/efficiency/FAMILY.jsonl. --study names the
@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import Arm, append, curve, evaluate, fill, rows_of, scores, train
-from scipy import stats
+from harness import Arm, Difference, append, curve, evaluate, fill, rows_of, scores, train
 
 from rl_discovery.evaluation.plots import (
     COLOURS,
@@ -215,7 +214,10 @@ def table(rows: Sequence[dict[str, Any]], study: str) -> str:
     for name, matrix in by_score(rows, study).items():
         difference = paired(rows, name)
         columns = " | ".join(f"{x:.3f}" for x in (*matrix.mean(axis=0), matrix.mean()))
-        change = f"{difference.mean():+.3f} ± {half_width(difference):.3f}" if len(difference) > 1 else ""
+        change = ""
+        if len(difference) > 1:
+            mean, low, high = Difference.of(difference, np.zeros(1))
+            change = f"{mean:+.3f} ± {(high - low) / 2:.3f}"
         lines.append(f"| {name} | {len(matrix)} | {columns} | {change} |")
     return "\n".join(lines)
 
@@ -242,11 +244,6 @@ def paired(rows: Sequence[dict[str, Any]], name: str) -> np.ndarray:
     )
 
 
-def half_width(values: np.ndarray) -> float:
-    """Of the 95 % interval of a mean (Student's t)."""
-    return float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-
-
 def draw_differences(path: Path, rows: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
     """Every arm minus the base: means with intervals, and single seeds."""
     figure, axes = panels(1, 1, 6.4, 0.8 + 0.27 * len(names), margin=(0.0, 0.0))
@@ -256,8 +253,9 @@ def draw_differences(path: Path, rows: Sequence[dict[str, Any]], names: Sequence
         found = paired(rows, name)
         ax.plot(found, np.full(len(found), y), "o", color=COLOURS[5], markersize=3.5, zorder=1.5)
         if len(found) > 1:
-            ax.hlines(y, found.mean() - half_width(found), found.mean() + half_width(found), color=COLOURS[0])
-            ax.plot(found.mean(), y, "o", color=COLOURS[0], markersize=6, markeredgecolor="white")
+            mean, low, high = Difference.of(found, np.zeros(1))
+            ax.hlines(y, low, high, color=COLOURS[0])
+            ax.plot(mean, y, "o", color=COLOURS[0], markersize=6, markeredgecolor="white")
     set_style(ax, "Score minus the base's, paired by seed")
     ax.grid(axis="x", color="#E8E8E8", linewidth=0.8)
     ax.set_yticks(range(len(names)), names[::-1])

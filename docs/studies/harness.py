@@ -12,9 +12,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from rl_discovery.checkpoints.run_directory import read_metrics
 from rl_discovery.meta.warm_start import first_stage
@@ -40,7 +41,7 @@ class Arm:
 def command(*words: object) -> None:
     """One command of this project, in a process of its own that finds plug-ins in this folder."""
     print("rl-discovery", *words, flush=True)
-    path = os.pathsep.join([str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
     subprocess.run(
         [sys.executable, "-m", "rl_discovery.scripts.cli", *map(str, words)],
         env=os.environ | {"PYTHONPATH": path},
@@ -157,6 +158,32 @@ def fill(page: Path, blocks: Mapping[str, str]) -> None:
         flags=re.S,
     )
     page.write_text(text)
+
+
+class Difference(NamedTuple):
+    """Of the means of two arms over meta-training seeds, with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, ours: np.ndarray, theirs: np.ndarray) -> "Difference":
+        """Of scores by meta-training seed; of a hand-written rule there is one."""
+        mean = float(ours.mean() - theirs.mean())
+        if len(theirs) == 1:
+            interval = stats.ttest_1samp(ours - theirs[0], 0.0).confidence_interval()
+        else:
+            interval = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval()
+        return cls(mean, float(interval.low), float(interval.high))
+
+    @property
+    def verdict(self) -> str:
+        """Whether the first is better than the second."""
+        return "yes" if self.low > 0 else "no, worse" if self.high < 0 else "not resolved"
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -154,8 +154,9 @@ def measure_baselines(suite: str, out: Path, record: Path) -> None:
     folder = out / f"baselines-{suite}"
     tune = "--tune" if what.suite == "unseen" else "--tune-step-size"
     evaluate(
-        what.baselines, folder, what.suite, what.horizons, what.seeds, "--baselines", *flags_of(what), tune
-    )
+        what.baselines, folder, what.suite, what.horizons, what.seeds,
+        "--baselines", *flags_of(what), tune, "--plugin", "annealed",
+    )  # fmt: skip
     for name in what.baselines:
         append(record / "evaluations.jsonl", {"arm": name, "seed": None} | result(folder, suite, name))
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from harness import fill, rows_of
-from scipy import stats
+from harness import Difference, fill, rows_of
 
 from rl_discovery.evaluation.charts import Chart, Series
 from rl_discovery.evaluation.plots import draw_chart, grid, save_figure, set_title
@@ -66,32 +65,6 @@ class Suite(Protocol):
     horizons: tuple[int, ...]
     arms: tuple[str, ...]
     baselines: tuple[str, ...]
-
-
-class Difference(NamedTuple):
-    """Of the means of two arms over meta-training seeds, with its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, ours: np.ndarray, theirs: np.ndarray) -> "Difference":
-        """Of scores by meta-training seed; of a hand-written rule there is one."""
-        mean = float(ours.mean() - theirs.mean())
-        if len(theirs) == 1:
-            interval = stats.ttest_1samp(ours - theirs[0], 0.0).confidence_interval()
-        else:
-            interval = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval()
-        return cls(mean, float(interval.low), float(interval.high))
-
-    @property
-    def verdict(self) -> str:
-        """Whether the first is better than the second."""
-        return "yes" if self.low > 0 else "no, worse" if self.high < 0 else "not resolved"
-
-    def __str__(self) -> str:
-        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 
 class Comparison(NamedTuple):
@@ -177,9 +150,9 @@ def comparison_table(found: Sequence[Comparison]) -> str:
 def charts_of(found: Sequence[Comparison]) -> list[Chart]:
     """Panels over the lifetimes of unseen levels, and over the other suites; of many pairs, by opponent."""
     pairs = {each.pair for each in found}
-    opponents = list(dict.fromkeys(theirs for _, theirs in pairs)) if len(pairs) > MOST_PAIRS else [None]
+    opponents = sorted({theirs for _, theirs in pairs}) if len(pairs) > MOST_PAIRS else [None]
     charts = []
-    for opponent in sorted(opponents, key=str):
+    for opponent in opponents:
         shown = [each for each in found if opponent in (None, each.pair[1])]
         levels = [each for each in shown if len(each.horizons) > 1]
         others = [each for each in shown if len(each.horizons) == 1]

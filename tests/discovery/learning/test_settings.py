@@ -100,6 +100,12 @@ def test_rewards_are_scaled_wherever_the_objective_was_trained_with_scaled_ones(
     assert scaled == dataclasses.replace(plain, scale_rewards=True)
 
 
+def test_a_card_that_names_few_settings_leaves_the_others_as_the_rule_has_them():
+    card = {"config": {"agent": {"network": "tabular", "max_grad_norm": 2.0}}}
+    found = default_config(*GRID, TrainedObjective(make_objective("ta-lpo"), {}, card))
+    assert found == dataclasses.replace(PPO_TABLES, max_grad_norm=2.0)
+
+
 def test_objectives_trained_with_networks_leave_tables_as_they_are():
     assert default_config(*GRID, evolved(network="mlp", policy_learning_rate=1e-3)) == TABLES
 
