@@ -124,12 +124,12 @@ class Laboratory:
     def measure(self, part: Repetition) -> dict[str, np.ndarray]:
         """Fitness of every candidate [pairs, 2] by each measure, and the seconds of CPU that each takes."""
         levels, key = self.levels(part.levels), keys_of_generation(SEED, jnp.int32(part.luck))[LANES]
-        seconds: dict[str, float] = {}
+        seconds: dict[str, np.ndarray] = {}
 
         def timed(name: str, run: Any, *operands: Any) -> Any:
             began = time.process_time()
             result = jax.block_until_ready(run(*operands))
-            seconds[name] = time.process_time() - began
+            seconds[name] = np.asarray(time.process_time() - began)
             return result
 
         params, per_step = timed("train", self._train, self.candidates, levels, key)
@@ -148,7 +148,7 @@ class Laboratory:
         }
         if part == Repetition(16, 0, 0):
             self._check(arrays["episodes_16"])
-        return arrays | {f"seconds_{name}": np.float64(value) for name, value in seconds.items()}
+        return arrays | {f"seconds_{name}": value for name, value in seconds.items()}
 
     def _check(self, fitness: np.ndarray) -> None:
         """Checks that the first training is the one that evolution itself would have done.

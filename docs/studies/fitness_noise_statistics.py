@@ -258,8 +258,10 @@ def times_today(columns: np.ndarray) -> np.ndarray:
     return ratio_of_squares * today_square / square / price
 
 
-WAYS = (TODAY, "sign, 64 episodes", EXACT, TWICE, WORKERS_64, APART, "sign, reward while learning")
-WAYS += (SCORES_16, SCORES_EXACT)
+WAYS = (
+    *(TODAY, "sign, 64 episodes", EXACT, TWICE, WORKERS_64, APART, "sign, reward while learning"),
+    *(SCORES_16, SCORES_EXACT),
+)
 """Ways of measuring, in the order of the tables."""
 
 
@@ -294,10 +296,11 @@ def summary(settings: Sequence[Found], scales: Mapping[int, np.ndarray]) -> dict
 
 def _together(compared: Sequence[Compared]) -> Compared:
     """The pairs of several settings side by side, as often as each was measured twice."""
-    return [
-        tuple(np.concatenate(arrays) for arrays in zip(*measured, strict=True))
-        for measured in zip(*compared, strict=False)
-    ]
+    together = []
+    for measured in zip(*compared, strict=False):
+        first, second, horizons = map(np.concatenate, zip(*measured, strict=True))
+        together.append((first, second, horizons))
+    return together
 
 
 def agreement_of_truths(found: Found) -> float:

@@ -122,7 +122,8 @@ def curve(run: Path, metric: str = "held_out_score") -> tuple[np.ndarray, np.nda
     """Environment steps and the metric, where it was measured."""
     rows = read_metrics(run)
     known = [(row["env_steps"], row[metric]) for row in rows if row.get(metric) is not None]
-    return tuple(np.array(column) for column in zip(*known, strict=True))
+    steps, values = zip(*known, strict=True)
+    return np.array(steps), np.array(values)
 
 
 def kept(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, np.ndarray]:
@@ -131,7 +132,7 @@ def kept(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, np.ndar
         print(f"computing {path.stem}", flush=True)
         arrays = {name: np.asarray(value) for name, value in compute().items()}
         partial = path.with_suffix(".partial.npz")
-        np.savez_compressed(partial, **arrays)
+        np.savez_compressed(partial, allow_pickle=False, **arrays)
         partial.replace(path)
     with np.load(path) as file:
         return dict(file)

@@ -238,9 +238,10 @@ def kinds(
         early = found["steps"].mean(axis=0) < 0.8 * best_length
         wanted = solved[f"{DISCOUNT}_collected"]
         missed = (pays & (wanted > 0.5) & (found["collected"].mean(axis=0) < 0.5 * wanted)).any(axis=1)
-        for cell in itertools.product((True, False), repeat=2):
-            group = task.scored & (early == cell[0]) & (missed == cell[1])
-            table.setdefault(cell, []).append(f"{gap[group].sum() / gap.sum():.0%} ({group.sum()} levels)")
+        for short, lacking in itertools.product((True, False), repeat=2):
+            group = task.scored & (early == short) & (missed == lacking)
+            share = gap[group].sum() / gap.sum()
+            table.setdefault((short, lacking), []).append(f"{share:.0%} ({group.sum()} levels)")
     lines += [
         f"| {'yes' if early else 'no'} | {'yes' if missed else 'no'} | {' | '.join(cells)} |"
         for (early, missed), cells in table.items()
@@ -248,7 +249,7 @@ def kinds(
     score = task.scores(agents[runs[0]]["returns"]).mean(axis=0)
     large = np.flatnonzero(task.scored & (score < 1 - LARGE))
     excess = agents[runs[0]]["collected"].mean(axis=0) - solved[f"{DISCOUNT}_collected"]
-    steps = np.stack([distances(task, level) for level in large])
+    steps = np.stack([distances(task, int(level)) for level in large])
     nearest = np.where(pays[large], steps, np.inf).min(axis=1)
     favourite = np.argmax(np.where(pays[large], excess[large], -np.inf), axis=1)
     near = int((steps[np.arange(len(large)), favourite] == nearest).sum())
@@ -359,22 +360,28 @@ def draw(path: Path, task: EvaluationTask, solved: Arrays, agents: Mapping[Run, 
     mean = scores["a2c", 250].mean(axis=0)
     order = np.argsort(np.where(task.scored, mean, np.inf))
     order = order[mean[order] < 1 - LARGE]
-    y = np.arange(len(order))
+    at = np.arange(len(order))
     for (rule, _), colour, shift, marker in zip(
         scores, ("#0072B2", "#CC79A7"), (-0.14, 0.14), "os", strict=True
     ):
         score = scores[rule, 250][:, order]
-        right.plot(score.T, y + shift, ".", color=colour, alpha=0.3, markersize=5)
-        right.plot(score.mean(axis=0), y + shift, marker, color=colour, markersize=5.5, label=rule.upper())
+        right.plot(score.T, at + shift, ".", color=colour, alpha=0.3, markersize=5)
+        right.plot(score.mean(axis=0), at + shift, marker, color=colour, markersize=5.5, label=rule.upper())
     discounted = task.scores(solved[f"{DISCOUNT}_returns"])[order]
     clockless = task.scores(np.max([solved[f"{d}_returns"] for d in DISCOUNTS], axis=0))[order]
     right.plot(
-        discounted, y, "|", color="#111111", markersize=11, markeredgewidth=2, label=f"best at γ = {DISCOUNT}"
+        discounted,
+        at,
+        "|",
+        color="#111111",
+        markersize=11,
+        markeredgewidth=2,
+        label=f"best at γ = {DISCOUNT}",
     )
-    right.plot(clockless, y, "d", color="#999999", markersize=4.5, label="best γ of four", zorder=1)
+    right.plot(clockless, at, "d", color="#999999", markersize=4.5, label="best γ of four", zorder=1)
     right.axvline(1.0, color="#444444", linewidth=0.8)
     right.set_yticks(
-        y, [f"{level}: {int(task.levels.max_steps_in_episode[level])} steps" for level in order], fontsize=8
+        at, [f"{level}: {int(task.levels.max_steps_in_episode[level])} steps" for level in order], fontsize=8
     )
     right.invert_yaxis()
     right.set_xlabel("score (0: random policy, 1: optimum); small dots are single agents")

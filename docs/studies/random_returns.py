@@ -8,6 +8,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rl_discovery import envs
@@ -31,7 +32,8 @@ def returns(env: Any, level: Any, limit: int, key: jax.Array) -> jax.Array:
     first, run = jax.random.split(key)
     _, state = jax.vmap(env.reset, (0, None))(jax.random.split(first, WORKERS), level)
     start = state, np.ones(WORKERS, bool), np.zeros(WORKERS, np.float32)
-    return jax.lax.scan(advance, start, jax.random.split(run, limit))[0][2]
+    (_, _, total), _ = jax.lax.scan(advance, start, jax.random.split(run, limit))
+    return jnp.asarray(total)
 
 
 def main() -> None:

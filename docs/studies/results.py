@@ -14,11 +14,11 @@ import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from harness import Arm, append, command, curve, evaluate, rows_of, scores, train
-from results_report import ANALYSED, write_up
+from results_report import ANALYSED, BASELINES, Measured, write_up
 
 from rl_discovery.checkpoints.run_directory import read_metrics
 
@@ -56,37 +56,25 @@ ARMS = {
 }
 """Preset and flags of each."""
 
-BASELINES = ("a2c", "ppo", "dpo")
 ANNEALED = (*BASELINES, "a2c-annealed")
-
-
-class Measured(NamedTuple):
-    """An evaluation of every arm that it names: suite, lifetimes, seeds of agents, more flags."""
-
-    suite: str
-    horizons: tuple[int, ...]
-    seeds: int
-    flags: tuple[str, ...] = ()
-    arms: tuple[str, ...] = tuple(ARMS)
-    baselines: tuple[str, ...] = BASELINES
 
 
 REPLAYED = ("ta-lpg", "algorithmic-regret", "learnability", "positive-value-loss")
 ELSEWHERE = (*REPLAYED, "residual", "ta-lpo", "lpo")
 EVALUATIONS = {
-    "unseen": Measured("unseen", (5, 10, 25, 50, 100, 250), 10, baselines=ANNEALED),
+    "unseen": Measured("unseen", (5, 10, 25, 50, 100, 250), 10, tuple(ARMS), baselines=ANNEALED),
     "longer": Measured(
         "unseen",
         (500, 1000, 2000),
         10,
-        ("--levels", "16"),
         ("ta-lpg", "lpg", "ta-lpg-meta-gradient", "ta-lpo", "lpo", "ta-a2c", "ta-ppo"),
+        ("--levels", "16"),
     ),
-    "tabular": Measured("tabular", (250,), 5, (), ELSEWHERE),
-    "random": Measured("random", (250,), 5, (), ELSEWHERE),
-    "mazes": Measured("mazes", (250,), 5, (), ELSEWHERE),
-    "classic": Measured("classic", (320_000,), 5, ("--hidden", "64", "64"), ELSEWHERE),
-    "minatar": Measured("minatar", (640_000,), 5, ("--hidden", "64", "64"), ELSEWHERE),
+    "tabular": Measured("tabular", (250,), 5, ELSEWHERE),
+    "random": Measured("random", (250,), 5, ELSEWHERE),
+    "mazes": Measured("mazes", (250,), 5, ELSEWHERE),
+    "classic": Measured("classic", (320_000,), 5, ELSEWHERE, ("--hidden", "64", "64")),
+    "minatar": Measured("minatar", (640_000,), 5, ELSEWHERE, ("--hidden", "64", "64")),
 }
 
 

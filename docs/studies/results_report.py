@@ -7,7 +7,7 @@ number: then the interval is that of the mean of the learned ones.
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from harness import Difference, fill, rows_of
@@ -23,6 +23,8 @@ MOST_PAIRS = 4
 """In one panel."""
 
 Pair = tuple[str, str]
+
+BASELINES = ("a2c", "ppo", "dpo")
 
 QUESTIONS = {
     "1. Does knowing the horizon help?": (("ta-lpg", "lpg"),),
@@ -59,12 +61,15 @@ WRONG = ("fixed at 0", "fixed at 0.5", "shuffled")
 """What these agents are told in place of n/N."""
 
 
-class Suite(Protocol):
-    """What a report needs to know of an evaluation."""
+class Measured(NamedTuple):
+    """An evaluation of every arm that it names: suite, lifetimes, seeds of agents, more flags."""
 
+    suite: str
     horizons: tuple[int, ...]
+    seeds: int
     arms: tuple[str, ...]
-    baselines: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+    baselines: tuple[str, ...] = BASELINES
 
 
 class Comparison(NamedTuple):
@@ -85,7 +90,7 @@ class Comparison(NamedTuple):
         return Difference.of(self.ours.mean(axis=1), self.theirs.mean(axis=1))
 
 
-def write_up(record: Path, suites: Mapping[str, Suite], page: Path = PAGE, images: Path = IMAGES) -> None:
+def write_up(record: Path, suites: Mapping[str, Measured], page: Path = PAGE, images: Path = IMAGES) -> None:
     """Fills the tables of the page, and draws its figures."""
     rows = rows_of(record / "evaluations.jsonl")
     blocks = {suite: scores_table(rows, suite, what) for suite, what in suites.items()}
@@ -107,7 +112,7 @@ def means(rows: Sequence[Mapping[str, Any]], arm: str, suite: str) -> np.ndarray
 
 
 def comparisons(
-    rows: Sequence[Mapping[str, Any]], suites: Mapping[str, Suite], pairs: Sequence[Pair]
+    rows: Sequence[Mapping[str, Any]], suites: Mapping[str, Measured], pairs: Sequence[Pair]
 ) -> list[Comparison]:
     """Every pair on every suite where both were measured, the first with at least two seeds."""
     found = []
@@ -118,7 +123,7 @@ def comparisons(
     return found
 
 
-def scores_table(rows: Sequence[Mapping[str, Any]], suite: str, what: Suite) -> str:
+def scores_table(rows: Sequence[Mapping[str, Any]], suite: str, what: Measured) -> str:
     """Mean scores of every arm at each lifetime."""
     lines = [f"| arm | seeds | {' | '.join(f'{n:,}' for n in what.horizons)} | mean |"]
     lines.append("|---" * (len(what.horizons) + 3) + "|")
