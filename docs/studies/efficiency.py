@@ -100,6 +100,9 @@ FREE = family(
         "scaled-rewards": "--agent.scale-rewards",
         "rates-40-4": "--agent.policy-learning-rate 40",
         "rates-80-12": "--agent.head-learning-rate 12",
+        "together": "--agent.scale-rewards --es.initial-mean zeros --agent.head-learning-rate 12",
+        "together-no-schedule": "--agent.scale-rewards --es.initial-mean zeros --agent.head-learning-rate 12"
+        " --objective.no-schedule",
     },
 )
 FREE.append(Arm("meta-gradients-first", "ta-lpg-two-stage-cpu"))
