@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from rl_discovery.discovery.agents.policies import Categorical
 from rl_discovery.discovery.keys import keys_of
-from rl_discovery.discovery.learning.lifetime import UPDATES, Learner, TrainState, keep_where
+from rl_discovery.discovery.learning.lifetime import UPDATES, Learner, TrainState
 from rl_discovery.discovery.objectives.gae import normalise
 from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.discovery.sharding import AXIS, ordered_sum, replicated
@@ -123,9 +123,9 @@ def meta_loss(
     @jax.checkpoint
     def update(train_state: TrainState, k: Int[Array, ""]) -> tuple[TrainState, tuple[Array, Array, Array]]:
         now = Progress(done=progress.done + k, horizon=progress.horizon)
-        new, metrics = learner.update_with(meta_params, level, _update_key(key, k), now, train_state)
-        alive = now.done < now.horizon
-        return keep_where(alive, new, train_state), (alive, metrics["pihat_square"], metrics["yhat_square"])
+        key_now, alive = _update_key(key, k), now.done < now.horizon
+        new, metrics = learner.update_with(meta_params, level, key_now, now, train_state, alive)
+        return new, (alive, metrics["pihat_square"], metrics["yhat_square"])
 
     train_state, (alive, pihat_square, yhat_square) = jax.lax.scan(
         update, train_state, jnp.arange(config.updates)

@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 
 HOST_DEVICES = "xla_force_host_platform_device_count"
@@ -19,6 +20,9 @@ STUCK_WARNING_SECONDS = 3600
 
 STUCK_ABORT_SECONDS = 7 * 24 * 3600
 """When XLA gives up on a device that the others wait for."""
+
+SMALL_LOOP_BYTES = 4_000_000
+"""Loops over less memory become one function each. In others every operation of a step is launched alone."""
 
 MIN_COMPILE_SECONDS = 0.5
 """Programs that compile faster are not worth a file in the compilation cache."""
@@ -35,12 +39,16 @@ def configure(devices: int | None = None) -> None:
     """
     if "jax" in sys.modules:
         raise RuntimeError("configure() must be called before JAX is imported")
-    flags = {
+    flags: dict[str, int | str] = {
         # Two at least: meta-gradients are never compiled for one alone (`meta.meta_gradient`).
         HOST_DEVICES: max(devices or cores(), 2),
         "xla_cpu_collective_call_warn_stuck_timeout_seconds": STUCK_WARNING_SECONDS,
         "xla_cpu_collective_call_terminate_timeout_seconds": STUCK_ABORT_SECONDS,
+        "xla_backend_extra_options": f"xla_cpu_small_while_loop_byte_threshold={SMALL_LOOP_BYTES}",
     }
+    if version("jaxlib").startswith("0.10."):  # XLA aborts at a flag that it does not know
+        # YNNPACK for matrix products alone: its sums of eight numbers are slow.
+        flags["xla_cpu_experimental_ynn_fusion_type"] = "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
     if "avx512f" in cpu_flags():
         flags["xla_cpu_prefer_vector_width"] = 512
     os.environ["XLA_FLAGS"] = with_flags(os.environ.get("XLA_FLAGS", ""), flags)
@@ -52,7 +60,7 @@ def configure(devices: int | None = None) -> None:
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache entry")
 
 
-def with_flags(given: str, flags: dict[str, int]) -> str:
+def with_flags(given: str, flags: dict[str, int | str]) -> str:
     """XLA_FLAGS with those of `flags` that `given` does not set."""
     names = {flag.lstrip("-").partition("=")[0] for flag in given.split()}
     ours = [f"--{name}={value}" for name, value in flags.items() if name not in names]

@@ -115,6 +115,7 @@ class Learner:
         key: Key[Array, ""],
         progress: Progress,
         train_state: TrainState,
+        alive: Bool[Array, ""] | None = None,
     ) -> tuple[TrainState, Metrics]:
         """One agent update.
 
@@ -124,12 +125,14 @@ class Learner:
             key: the lane's key; the update's randomness is derived from it and `progress.done`.
             progress: n and N.
             train_state: before the update.
+            alive: where False, the lifetime is over: everything stays as it is, but for the workers, which
+                go on idly unless a critic reads them again. None: it goes on.
 
         Returns:
             The train state after it, and metrics of the rollout and the loss.
         """
         update_key = jax.random.fold_in(jax.random.fold_in(key, UPDATES), progress.done)
-        return self.update_with(meta_params, level, update_key, progress, train_state)
+        return self.update_with(meta_params, level, update_key, progress, train_state, alive)
 
     def update_with(
         self,
@@ -138,6 +141,7 @@ class Learner:
         key: Key[Array, ""],
         progress: Progress,
         train_state: TrainState,
+        alive: Bool[Array, ""] | None = None,
     ) -> tuple[TrainState, Metrics]:
         """`update` with the key of this one update."""
         # 1. Collect a rollout with the current policy.
@@ -155,6 +159,7 @@ class Learner:
             progress,
             jax.random.fold_in(key, SHUFFLES),
             None if train_state.variation is None else train_state.variation.step,
+            alive,
         )
         agent = dataclasses.replace(agent, statistics=statistics)
         metrics |= {"reward_per_step": reward_per_step}
@@ -162,14 +167,15 @@ class Learner:
         if self.critic is not None and critic is not None:
             critic = self.critic.step(critic, rollout)
         reward_sum = None if train_state.reward_sum is None else train_state.reward_sum + reward_per_step
-        return TrainState(
+        new = TrainState(
             agent=agent,
             workers=workers,
             critic=critic,
             reward_sum=reward_sum,
             metrics=metrics if self.keeps_metrics else None,
             variation=train_state.variation,
-        ), metrics
+        )
+        return new if alive is None else _keep_where(alive, new, train_state), metrics
 
     def _scaled(self, train_state: TrainState, rollout: Rollout) -> tuple[Rollout, Statistics]:
         if train_state.variation is not None:
@@ -278,8 +284,7 @@ def run_updates(
 
     def update_lane(n, horizon, level, key, meta_params, train_state):
         progress = Progress(done=n, horizon=horizon)
-        new, _ = learner.update(meta_params, level, key, progress, train_state)
-        return keep_where(n < horizon, new, train_state)
+        return learner.update(meta_params, level, key, progress, train_state, n < horizon)[0]
 
     update_block = vmap_lanes(update_lane, in_axes=(None, 0, 0, 0, 0, 0))
 
@@ -312,23 +317,16 @@ def vmap_lanes(function: Callable[..., Any], in_axes: int | tuple[int | None, ..
     return of_lanes
 
 
-def keep_where(alive: Bool[Array, ""], new: TrainState, old: TrainState) -> TrainState:
-    """`new` where the lifetime goes on, else `old`.
-
-    The workers are read again only where a critic assesses a last rollout. Otherwise they go on idly, which
-    is faster than to keep them.
-    """
-    keep = functools.partial(jnp.where, alive)
-    agent, critic, reward_sum, metrics = jax.tree.map(
-        keep,
-        (new.agent, new.critic, new.reward_sum, new.metrics),
-        (old.agent, old.critic, old.reward_sum, old.metrics),
-    )
-    workers = new.workers
-    if critic is not None:
-        workers = jax.tree.map(keep, new.workers, old.workers)
+def _keep_where(alive: Bool[Array, ""], new: TrainState, old: TrainState) -> TrainState:
+    # What `update_agent` has not kept already.
+    keep = functools.partial(jax.tree.map, functools.partial(jnp.where, alive))
     return dataclasses.replace(
-        new, agent=agent, workers=workers, critic=critic, reward_sum=reward_sum, metrics=metrics
+        new,
+        agent=dataclasses.replace(new.agent, statistics=keep(new.agent.statistics, old.agent.statistics)),
+        workers=new.workers if new.critic is None else keep(new.workers, old.workers),
+        critic=keep(new.critic, old.critic),
+        reward_sum=keep(new.reward_sum, old.reward_sum),
+        metrics=keep(new.metrics, old.metrics),
     )
 
 

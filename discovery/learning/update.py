@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key, Shaped
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from rl_discovery.discovery.agents.agent import Agent, AgentState
 from rl_discovery.discovery.objectives.base import Experience, Metrics, Objective
@@ -31,6 +31,7 @@ def update_agent(
     progress: Progress,
     key: Key[Array, ""],
     step: Float[Array, ""] | None = None,
+    alive: Bool[Array, ""] | None = None,
 ) -> tuple[AgentState, Metrics]:
     """Updates an agent with one rollout.
 
@@ -44,33 +45,44 @@ def update_agent(
             schedule if it has one.
         key: of the shuffles.
         step: one more factor on the step sizes.
+        alive: where False, the agent stays as it is; None: it learns.
 
     Returns:
         The updated agent, and metrics (means over minibatches): those of the loss, `entropy` of the policy,
         and `gradient_norm` before clipping. Unused metrics cost nothing.
     """
     scale = _step_scale(objective, meta_params, agent, progress, step)
-    # A2C, LPG: one gradient of the whole rollout.
-    if not agent.revisits:
-        grads, metrics = gradients(objective, meta_params, agent, state.params, rollout, progress)
-        return agent.step(state, grads, scale), metrics | {"gradient_norm": optax.tree.norm(grads)}
-
-    # PPO: targets (advantages, old log-probabilities, ...) are computed once, before the first step.
-    behaviour = rollout.behaviour
-    outputs = agent.apply(state.params, rollout.observation) if behaviour is None else behaviour.outputs
-    targets = objective.targets(meta_params, _experience(agent, state.params, rollout, outputs), progress)
     steps = rollout.reward.size
-    batch = jax.tree.map(
-        lambda leaf: leaf.reshape(steps, *leaf.shape[2:]), (rollout.observation, rollout.action, targets)
-    )
+    observation = rollout.observation.reshape(steps, *rollout.observation.shape[2:])
+    # Where an optimiser step changes the rows of the rollout's states and no others, work on these alone.
+    visited = _Visited.of(agent, observation)
+    part, before = agent, state
+    if visited is not None:
+        observation, part = visited.position, agent.with_states(steps)
+        before = dataclasses.replace(state, params=visited.rows(state.params))
 
-    visited = _Visited.of(agent, batch[0])
+    if agent.revisits:
+        # PPO: targets (advantages, old log-probabilities, ...) are computed once, before the first step.
+        behaviour = rollout.behaviour
+        outputs = agent.apply(state.params, rollout.observation) if behaviour is None else behaviour.outputs
+        targets = objective.targets(meta_params, _experience(agent, state.params, rollout, outputs), progress)
+        flat = functools.partial(jax.tree.map, lambda leaf: leaf.reshape(steps, *leaf.shape[2:]))
+        batch = observation, flat(rollout.action), flat(targets)
+        after, metrics = _epochs(objective, meta_params, part, before, batch, progress, key, scale)
+    else:
+        # A2C, LPG: one gradient of the whole rollout.
+        seen = observation.reshape(*rollout.reward.shape, *observation.shape[1:])
+        outputs, pull_back = jax.vjp(lambda params: part.apply(params, seen), before.params)
+        experience = _experience(agent, state.params, rollout, outputs)
+        cotangents, metrics = _gradient_at_outputs(objective, meta_params, experience, progress)
+        (gradient,) = pull_back(cotangents)
+        after = part.step(before, gradient, scale)
+        metrics = metrics | {"gradient_norm": optax.tree.norm(gradient)}
+
+    if alive is not None:
+        after = jax.tree.map(functools.partial(jnp.where, alive), after, before)
     if visited is None:
-        return _epochs(objective, meta_params, agent, state, batch, progress, key, scale)
-    of_rows = dataclasses.replace(state, params=visited.rows(state.params))
-    batch = (visited.position, *batch[1:])
-    small = agent.with_states(steps)
-    after, metrics = _epochs(objective, meta_params, small, of_rows, batch, progress, key, scale)
+        return after, metrics
     return dataclasses.replace(after, params=visited.put_back(state.params, after.params)), metrics
 
 
@@ -113,7 +125,8 @@ def _epochs(
 class _Visited(NamedTuple):
     """Where the states of a rollout's steps are in lookup tables, and in smaller ones of their rows alone.
 
-    A minibatch changes the rows of its states and no others, but passes over all of them.
+    A step of SGD changes the rows of its states and no others, but its gradient, its norm and the sum pass
+    over all of them.
     """
 
     state: Int[Array, " steps"]
@@ -169,37 +182,18 @@ def shuffled(key: Key[Array, ""], size: int) -> Int[Array, " size"]:
     return (numbers & position).astype(jnp.int32)
 
 
-def gradients(
-    objective: Objective,
-    meta_params: MetaParams,
-    agent: Agent,
-    params: AgentParams,
-    rollout: Rollout,
-    progress: Progress,
-) -> tuple[AgentParams, Metrics]:
-    """The agent's gradient on one whole rollout.
+def _gradient_at_outputs(
+    objective: Objective, meta_params: MetaParams, experience: Experience, progress: Progress
+) -> tuple[Outputs, Metrics]:
+    """The gradient of the loss with respect to the agent's outputs on the whole rollout, and metrics."""
+    # Targets are constants of the agent's loss, but not of the meta-gradient.
+    targets = objective.targets(meta_params, experience, progress)
 
-    Args:
-        objective: the rule.
-        meta_params: of the rule.
-        agent: the static side of the agent.
-        params: the agent's parameters, which collected the rollout.
-        rollout: T steps of W workers.
-        progress: n and N.
+    def loss(outputs: Outputs) -> tuple[Float[Array, ""], Metrics]:
+        return objective.loss(meta_params, outputs, experience.rollout.action, targets, progress)
 
-    Returns:
-        Gradient of the objective's loss with respect to `params`; the loss's metrics and `entropy`.
-    """
-    # 1. Forward pass; targets are constants of the agent's loss, but not of the meta-gradient.
-    outputs, pull_back = jax.vjp(lambda p: agent.apply(p, rollout.observation), params)
-    targets = objective.targets(meta_params, _experience(agent, params, rollout, outputs), progress)
-
-    def loss(outputs):
-        return objective.loss(meta_params, outputs, rollout.action, targets, progress)
-
-    # 2. Gradient of the loss at the outputs, then back through the network.
-    cotangents, metrics = jax.grad(loss, has_aux=True)(outputs)
-    return pull_back(cotangents)[0], _with_entropy(metrics, outputs)
+    cotangents, metrics = jax.grad(loss, has_aux=True)(experience.outputs)
+    return cotangents, _with_entropy(metrics, experience.outputs)
 
 
 def _with_entropy(metrics: Metrics, outputs: Outputs) -> Metrics:

@@ -32,6 +32,10 @@ LARGEST_INPUT = 10.0
 """Clip of the rewards and values that the residual form's GRU reads, in standard deviations."""
 
 
+VECTOR, SCALAR = 16, 4
+"""XLA's CPU compiler computes loops over more than `SCALAR` and fewer than `VECTOR` units one by one."""
+
+
 class LPGInputs(NamedTuple):
     """What the network reads of a rollout; predictions y are probabilities."""
 
@@ -81,6 +85,10 @@ class BackwardGRU(nn.Module):
         recurrent = self.param("recurrent_kernel", _orthogonal_gates, (G, 3 * G), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (3 * G,), jnp.float32)
         candidate_bias = self.param("candidate_bias", nn.initializers.zeros, (G,), jnp.float32)
+        # Units whose weights are 0 stay at 0.
+        P = VECTOR if SCALAR < G < VECTOR else G
+        kernel, bias, candidate_bias = (_widen(x, G, P) for x in (kernel, bias, candidate_bias))
+        recurrent = jnp.pad(_widen(recurrent, G, P), ((0, P - G), (0, 0)))
         wide = inputs.dtype  # float32; float64 in tests against finite differences
         dtype = wide if self.precision == "float32" else jnp.dtype(self.precision)
         recurrent = recurrent.astype(dtype)
@@ -91,15 +99,22 @@ class BackwardGRU(nn.Module):
             x = x @ kernel + bias
             state = jnp.where(reset[:, None], 0.0, state)
             h = jnp.matmul(state.astype(dtype), recurrent, preferred_element_type=wide)
-            r = jax.nn.sigmoid(x[:, :G] + h[:, :G])
-            z = jax.nn.sigmoid(x[:, G : 2 * G] + h[:, G : 2 * G])
-            n = jnp.tanh(x[:, 2 * G :] + r * (h[:, 2 * G :] + candidate_bias))
+            r = jax.nn.sigmoid(x[:, :P] + h[:, :P])
+            z = jax.nn.sigmoid(x[:, P : 2 * P] + h[:, P : 2 * P])
+            n = jnp.tanh(x[:, 2 * P :] + r * (h[:, 2 * P :] + candidate_bias))
             state = (1.0 - z) * n + z * state
             return state, state
 
         # With the projection inside, unrolling the scan makes it slower (docs/performance.md).
-        _, states = jax.lax.scan(cell, jnp.zeros((inputs.shape[1], G), wide), (inputs, resets), reverse=True)
-        return states
+        _, states = jax.lax.scan(cell, jnp.zeros((inputs.shape[1], P), wide), (inputs, resets), reverse=True)
+        return states[..., :G]
+
+
+def _widen(weights: Float[Array, "*batch gates_G"], width: int, wider: int) -> Float[Array, "*batch gates_P"]:
+    """Zeros after the columns of each gate."""
+    gates = weights.reshape(*weights.shape[:-1], -1, width)
+    padding = [(0, 0)] * (gates.ndim - 1) + [(0, wider - width)]
+    return jnp.pad(gates, padding).reshape(*weights.shape[:-1], -1)
 
 
 def _orthogonal_gates(key: Array, shape: tuple[int, int], dtype: jnp.dtype = jnp.float32) -> Array:

@@ -1,5 +1,7 @@
 """What the tests of discovery/ learn from: small levels, made-up rollouts, random parameters."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from rl_discovery.discovery.agents.agent import AgentState, make_agent
 from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.agents.normalisation import Statistics
 from rl_discovery.discovery.agents.policies import Categorical
+from rl_discovery.discovery.learning.update import update_agent
 from rl_discovery.discovery.objectives.base import Experience
 from rl_discovery.discovery.types import Outputs, Progress, Rollout
 from rl_discovery.envs.gridworld.env import GridWorld
@@ -115,6 +118,28 @@ def experience_of(agent, params, rollout):
     seen = (rollout.observation, rollout.next_observation, rollout.last_observation)
     outputs, following, last = (agent.apply(params, observation) for observation in seen)
     return Experience(rollout, outputs, following.head, last)
+
+
+def gradient_of_update(rule, meta_params, agent, params, rollout, when):
+    """The gradient that one update of an agent descends, and its metrics."""
+    length = 1e3  # so long a step that rounding of the parameters does not matter
+    rates = {"policy_learning_rate": length, "head_learning_rate": length, "max_grad_norm": 1e9}
+    config = dataclasses.replace(agent.config, optimiser="sgd", epochs=1, minibatches=1, **rates)
+    agent = dataclasses.replace(agent, config=config)
+    state = agent.init(jax.random.key(0)).replace(params=as_arrays(params))
+    after, metrics = update_agent(rule, meta_params, agent, state, rollout, when, jax.random.key(0))
+    return jax.tree.map(lambda old, new: (old - new) / length, state.params, after.params), metrics
+
+
+def naive_gradient(rule, meta_params, agent, params, rollout, when):
+    """The gradient of a rule's loss on a whole rollout, straight from its definition."""
+    targets = rule.targets(meta_params, experience_of(agent, params, rollout), when)
+
+    def loss(params):
+        outputs = agent.apply(params, rollout.observation)
+        return rule.loss(meta_params, outputs, rollout.action, targets, when)[0]
+
+    return jax.grad(loss)(params)
 
 
 def progress(n, N):

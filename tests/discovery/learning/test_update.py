@@ -20,6 +20,7 @@ from tests.discovery.experience import (
     assert_same,
     experience_of,
     is_same,
+    naive_gradient,
     progress,
     random_rollout,
     random_states,
@@ -54,14 +55,23 @@ class Linear(Objective):
         return jnp.mean(outputs.head[..., 0] * targets), {"size": jnp.float32(targets.size)}
 
 
-def improved(rule=Linear(), when=progress(0, 1), key=KEY, rollout=ROLLOUT, **changes):  # noqa: B008 - immutable
+def improved(
+    rule=Linear(),  # noqa: B008 - immutable
+    when=progress(0, 1),  # noqa: B008 - immutable
+    key=KEY,
+    rollout=ROLLOUT,
+    alive=None,
+    **changes,
+):
     """The parameters before and after an update, and its metrics."""
     config = dataclasses.replace(UNIT, **changes)
     agent = make_agent(config, *small_grid(), rule.head_size)
     state = agent.init(jax.random.key(1))
     params = as_arrays(randomised(np.random.default_rng(5), state.params))
-    update = jax.jit(lambda state, when, key: update_agent(rule, {}, agent, state, rollout, when, key))
-    after, metrics = update(state.replace(params=params), when, key)
+    update = jax.jit(
+        lambda state, when, key, alive: update_agent(rule, {}, agent, state, rollout, when, key, alive=alive)
+    )
+    after, metrics = update(state.replace(params=params), when, key, alive)
     return params, after.params, metrics
 
 
@@ -86,6 +96,30 @@ def test_every_step_is_used_once_an_epoch(rollout, epochs, minibatches):
     np.testing.assert_allclose(head_change(before, after), expected, rtol=1e-4, atol=1e-5)
     assert metrics["size"] == size
     assert_same(before["policy"], after["policy"])
+
+
+@pytest.mark.parametrize("rollout", [ROLLOUT, LONG], ids=["short", "long"])
+@pytest.mark.parametrize("largest", [0.05, 1e9])
+def test_one_gradient_is_that_of_whole_tables(rollout, largest):
+    rule, when = A2C(), progress(0, 1)
+    before, after, metrics = improved(rule, rollout=rollout, max_grad_norm=largest)
+    agent = make_agent(UNIT, *small_grid(), 1)
+    gradient = naive_gradient(rule, {}, agent, before, rollout, when)
+    norms = {name: np.linalg.norm(leaf["rows"]) for name, leaf in gradient.items()}
+    for name, leaf in gradient.items():
+        expected = before[name]["rows"] - leaf["rows"] * min(1, largest / norms[name])
+        np.testing.assert_allclose(after[name]["rows"], expected, rtol=1e-5, atol=1e-6)
+    assert metrics["gradient_norm"] == pytest.approx(np.hypot(*norms.values()), rel=1e-5)
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+@pytest.mark.parametrize("rollout", [ROLLOUT, LONG], ids=["short", "long"])
+@pytest.mark.parametrize("alive", [False, True])
+def test_an_agent_whose_lifetime_is_over_stays_as_it_is(alive, rollout, epochs):
+    before, after, _ = improved(A2C(), rollout=rollout, epochs=epochs, alive=np.bool_(alive))
+    assert is_same(before, after) == (not alive)
+    if alive:
+        assert_same(after, improved(A2C(), rollout=rollout, epochs=epochs)[1])
 
 
 def test_minibatches_are_drawn_anew_in_every_update():

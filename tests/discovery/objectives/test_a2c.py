@@ -7,13 +7,13 @@ import pytest
 
 from rl_discovery import discovery, envs
 from rl_discovery.discovery.agents.config import AgentConfig
-from rl_discovery.discovery.learning.update import gradients
 from rl_discovery.discovery.objectives.a2c import A2C
 from tests.discovery import naive_networks
 from tests.discovery.experience import (
     assert_is_gradient,
     bandit,
     float64,
+    gradient_of_update,
     progress,
     random_experience,
     random_rollout,
@@ -22,7 +22,7 @@ from tests.discovery.experience import (
 from tests.discovery.naive_lpg import softmax
 from tests.discovery.objectives.test_gae import naive_advantages
 
-gradients_of = jax.jit(gradients, static_argnums=(0, 2))
+gradient_of = jax.jit(gradient_of_update, static_argnums=(0, 2))
 targets_of = jax.jit(A2C.targets, static_argnums=0)
 
 
@@ -55,7 +55,7 @@ def test_agent_gradient_agrees_with_finite_differences(kind):
     agent, params, observe = some_agent(rng, kind, 1)
     rollout = random_rollout(rng, 6, 3, agent.policy.size, observe)
     rule = A2C(discount=0.9, entropy_coef=0.3)
-    grads, _ = gradients_of(rule, {}, agent, params, rollout, progress(0, 1))
+    grads, _ = gradient_of(rule, {}, agent, params, rollout, progress(0, 1))
 
     start = float64(params)
     outputs, following = (

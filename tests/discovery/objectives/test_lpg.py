@@ -10,13 +10,13 @@ from flax import linen as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rl_discovery.discovery.learning.update import gradients
 from rl_discovery.discovery.objectives import lpg
 from rl_discovery.discovery.objectives.lpg import LPG, BackwardGRU
 from tests.discovery import naive_lpg, naive_networks
 from tests.discovery.experience import (
     assert_is_gradient,
     float64,
+    gradient_of_update,
     progress,
     random_agent,
     random_experience,
@@ -31,7 +31,7 @@ from tests.discovery.experience import (
 SHAPES = [(1, 1, 2, 2, 1), (10, 2, 5, 8, 7), (7, 3, 3, 4, 16), (23, 1, 9, 30, 5)]
 INPUTS = pytest.mark.parametrize("horizon_inputs", [False, True], ids=["lpg", "ta-lpg"])
 
-gradients_of = jax.jit(gradients, static_argnums=(0, 2))
+gradient_of = jax.jit(gradient_of_update, static_argnums=(0, 2))
 
 
 def in_numpy(function):
@@ -270,7 +270,7 @@ def test_agent_gradient_agrees_with_finite_differences(kind):
     actions = agent.policy.size
     rollout = random_rollout(rng, 6, 3, actions, observe)
     rule, meta_params = random_objective(rng, bins=4, width=8)
-    grads, metrics = gradients_of(rule, meta_params, agent, params, rollout, progress(3, 40))
+    grads, metrics = gradient_of(rule, meta_params, agent, params, rollout, progress(3, 40))
 
     # The naive network and objective: nothing of the product in the loss.
     _, last_head = naive_networks.apply(kind, float64(params), rollout.last_observation, 1)
@@ -303,6 +303,6 @@ def test_gradient_of_tables_has_its_closed_form():
         policy[state] += pihat[t, w] * (np.eye(5)[action] - pi) / (20 * 3)
         log_ratio = np.log(y / yhat[t, w])
         head[state] += 0.7 * y * (log_ratio - np.sum(y * log_ratio)) / (20 * 3)
-    grads, _ = gradients_of(rule, meta_params, agent, params, rollout, progress(0, 5))
+    grads, _ = gradient_of(rule, meta_params, agent, params, rollout, progress(0, 5))
     np.testing.assert_allclose(grads["policy"]["rows"], policy, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(grads["head"]["rows"], head, rtol=1e-4, atol=1e-6)

@@ -15,7 +15,6 @@ from rl_discovery import discovery
 from rl_discovery.checkpoints import load_objective
 from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.agents.policies import Categorical
-from rl_discovery.discovery.learning.update import gradients
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.lpo import LPO
 from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning, MirrorTargets
@@ -28,6 +27,7 @@ from tests.discovery.experience import (
     assert_is_gradient,
     bandit,
     float64,
+    gradient_of_update,
     progress,
     random_experience,
     random_rollout,
@@ -406,7 +406,7 @@ def test_before_any_update_all_drifts_have_the_same_gradient():
     rollout = random_rollout(rng, 6, 3, agent.policy.size, observe)
     found = [
         jax.jit(
-            lambda params, rule=rule: gradients(
+            lambda params, rule=rule: gradient_of_update(
                 rule, meta_params(rule, 0, 1.0), agent, params, rollout, progress(0, 1)
             )[0]
         )(params)
