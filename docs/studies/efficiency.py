@@ -81,7 +81,8 @@ RESIDUAL = family(
 FREE = family(
     "ta-lpg-cpu",
     f"{BASE} --es.learning-rate-schedule cosine --es.learning-rate-min 0 --es.pairs 32 --es.sigma 0.2"
-    " --objective.normalise-pihat --objective.schedule --objective.width 8",
+    " --objective.normalise-pihat --objective.schedule --objective.width 8"
+    " --es.initial-mean objective --agent.no-scale-rewards",
     {
         "no-schedule": "--objective.no-schedule",
         "no-normalised-pihat": "--objective.no-normalise-pihat",
@@ -105,7 +106,7 @@ FREE = family(
         " --objective.no-schedule",
     },
 )
-FREE.append(Arm("meta-gradients-first", "ta-lpg-two-stage-cpu"))
+FREE.append(Arm("together-after-meta-gradients", "ta-lpg-two-stage-cpu"))
 
 SCHEDULES = [
     *family(
