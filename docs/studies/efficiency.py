@@ -75,6 +75,8 @@ RESIDUAL = family(
         "pairs-256": "--es.pairs 256",
         "pairs-16": "--es.pairs 16",
         "area-under-curve": "--fitness area_under_curve",
+        "scaled-rewards": "--agent.scale-rewards",
+        "rates-80-12": "--agent.head-learning-rate 12",
     },
 )
 
