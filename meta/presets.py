@@ -198,6 +198,24 @@ def _aware(config: RunConfig, name: str, **inputs: Any) -> RunConfig:
     return dataclasses.replace(config, preset=name, objective=objective)
 
 
+# A schedule is most of what a drift can gain where the horizon varies, and learns with longer steps.
+_TA_LPO_CPU = dataclasses.replace(
+    _aware(_DRIFTS_CPU, "ta-lpo-cpu", horizon_inputs=True, schedule=True, encoding="scaled"),
+    es=EvolutionConfig(
+        pairs=128,
+        group_size=8,
+        learning_rate=3e-2,
+        learning_rate_schedule="cosine",
+        learning_rate_min=0.0,
+        sigma=0.2,
+        sigma_decay=0.999,
+        sigma_min=1e-5,
+        average_decay=0.95,
+    ),
+    levels=LevelsConfig(distribution="all_vrandlife", horizon=10, longest_horizon=250),
+)
+
+
 # Only a schedule: twenty parameters.
 _TA_PPO_CPU = dataclasses.replace(
     _DRIFTS_CPU,
@@ -279,7 +297,7 @@ _TA_LPG_MANY_CPU = dataclasses.replace(
 )
 
 _TA_LPO_HORIZONS = dataclasses.replace(
-    _aware(_LPO, "ta-lpo-horizons", horizon_inputs=True, longest_horizon=1220),
+    _aware(_LPO, "ta-lpo-horizons", horizon_inputs=True),
     es=dataclasses.replace(_LPO.es, group_size=16),
     levels=dataclasses.replace(_LPO.levels, horizon=12, longest_horizon=1220),
 )
@@ -382,8 +400,7 @@ PRESETS = Registry(
             _LPO_MANY_CPU, "LPO on small gridworlds, CartPole and Acrobot at once, for 2 CPU cores"
         ),
         "ta-lpo-cpu": Preset(
-            _aware(_DRIFTS_CPU, "ta-lpo-cpu", horizon_inputs=True, longest_horizon=100),
-            "TA-LPO on small gridworlds with horizons 10 to 100, for 2 CPU cores; made the shipped `ta-lpo`",
+            _TA_LPO_CPU, "TA-LPO with a schedule on small gridworlds with horizons 10 to 250, for 2 CPU cores"
         ),
     },
 )

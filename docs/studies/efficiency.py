@@ -127,12 +127,12 @@ SCHEDULES = [
 
 DRIFTS = family(
     "ta-lpo-cpu",
-    "--levels.longest-horizon 250 --es.average-decay 0.95"
-    " --es.learning-rate-schedule cosine --es.learning-rate-min 0",
+    "--objective.schedule --objective.encoding scaled --es.learning-rate 3e-2 --es.sigma 0.2"
+    " --es.average-decay 0.95 --es.learning-rate-schedule cosine --es.learning-rate-min 0",
     {
-        "neither": "--es.average-decay None --es.learning-rate-schedule exponential",
-        "schedule": "--objective.schedule --objective.encoding scaled --es.learning-rate 3e-2 --es.sigma 0.2",
-        "schedule-slower": "--objective.schedule --objective.encoding scaled",
+        "slower": "--es.learning-rate 1e-2 --es.sigma 0.1",
+        "no-schedule": "--objective.no-schedule --es.learning-rate 1e-2 --es.sigma 0.1",
+        "no-average": "--es.average-decay None",
     },
 )
 

@@ -403,7 +403,7 @@ UNUSED = {
         "objective.form is a2c_residual",
     ),
     "discount without a schedule": (
-        "ta-lpo-cpu",
+        "lpo-cpu",
         "objective.schedule_discount",
         True,
         "objective.schedule is on",
