@@ -103,9 +103,15 @@ FREE = family(
         "scaled-rewards": "--agent.scale-rewards",
         "rates-40-4": "--agent.policy-learning-rate 40",
         "rates-80-12": "--agent.head-learning-rate 12",
-        "together": "--agent.scale-rewards --es.initial-mean zeros --agent.head-learning-rate 12",
-        "together-no-schedule": "--agent.scale-rewards --es.initial-mean zeros --agent.head-learning-rate 12"
-        " --objective.no-schedule",
+    }
+    | {
+        name: f"--agent.scale-rewards --es.initial-mean zeros --agent.head-learning-rate 12{more}"
+        for name, more in (
+            ("together", ""),
+            ("together-no-schedule", " --objective.no-schedule"),
+            ("together-gru-16", " --objective.width 16"),
+            ("together-gru-32", " --objective.width 32"),
+        )
     },
 )
 FREE.append(Arm("together-after-meta-gradients", "ta-lpg-two-stage-cpu"))
