@@ -201,17 +201,7 @@ def _aware(config: RunConfig, name: str, **inputs: Any) -> RunConfig:
 # A schedule is most of what a drift can gain where the horizon varies, and learns with longer steps.
 _TA_LPO_CPU = dataclasses.replace(
     _aware(_DRIFTS_CPU, "ta-lpo-cpu", horizon_inputs=True, schedule=True, encoding="scaled"),
-    es=EvolutionConfig(
-        pairs=128,
-        group_size=8,
-        learning_rate=3e-2,
-        learning_rate_schedule="cosine",
-        learning_rate_min=0.0,
-        sigma=0.2,
-        sigma_decay=0.999,
-        sigma_min=1e-5,
-        average_decay=0.95,
-    ),
+    es=dataclasses.replace(_TA_LPG_A2C_CPU.es, pairs=128, group_size=8, sigma_decay=0.999, sigma_min=1e-5),
     levels=LevelsConfig(distribution="all_vrandlife", horizon=10, longest_horizon=250),
 )
 

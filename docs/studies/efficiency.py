@@ -80,6 +80,9 @@ RESIDUAL = family(
     },
 )
 
+TOGETHER = "--agent.scale-rewards --es.initial-mean zeros --agent.head-learning-rate 12"
+"""What was better than the base alone."""
+
 FREE = family(
     "ta-lpg-cpu",
     f"{BASE} --es.learning-rate-schedule cosine --es.learning-rate-min 0 --es.pairs 32 --es.sigma 0.2"
@@ -103,15 +106,10 @@ FREE = family(
         "scaled-rewards": "--agent.scale-rewards",
         "rates-40-4": "--agent.policy-learning-rate 40",
         "rates-80-12": "--agent.head-learning-rate 12",
-    }
-    | {
-        name: f"--agent.scale-rewards --es.initial-mean zeros --agent.head-learning-rate 12{more}"
-        for name, more in (
-            ("together", ""),
-            ("together-no-schedule", " --objective.no-schedule"),
-            ("together-gru-16", " --objective.width 16"),
-            ("together-gru-32", " --objective.width 32"),
-        )
+        "together": TOGETHER,
+        "together-no-schedule": f"{TOGETHER} --objective.no-schedule",
+        "together-gru-16": f"{TOGETHER} --objective.width 16",
+        "together-gru-32": f"{TOGETHER} --objective.width 32",
     },
 )
 FREE.append(Arm("together-after-meta-gradients", "ta-lpg-two-stage-cpu"))
