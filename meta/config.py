@@ -46,14 +46,14 @@ class EvolutionConfig:
     """Adam's step size at generation 0 (TA-LPG paper: 1e-2)."""
     learning_rate_schedule: Literal["exponential", "linear", "cosine"] = "exponential"
     """How it falls: by `learning_rate_decay` each generation (TA-LPG paper), or to `learning_rate_min` at the
-    run's last generation; in the latter case a finished run whose `generations` are raised goes on with
-    another schedule."""
+    run's last generation (cosine: Loshchilov & Hutter 2017); in the latter case a finished run whose
+    `generations` are raised goes on with another schedule."""
     learning_rate_decay: Fraction = 0.999
     """Factor per generation of the exponential schedule (TA-LPG paper: 0.999)."""
     learning_rate_min: Annotated[float, Field(ge=0)] = 1e-5
     """Where the fall stops (TA-LPG paper: 1e-5; GROOVE's code for LPO: 1e-3)."""
     warmup: NonNegativeInt = 0
-    """Generations over which the step size rises from 0, linearly."""
+    """Generations over which the step size rises from 0, linearly (usual for Adam; none in the papers)."""
     adam_b1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Adam's decay of the mean gradient (Adam paper and evosax today: 0.9; evosax when the papers used it:
     0.99)."""
@@ -63,10 +63,11 @@ class EvolutionConfig:
     """Where evolution starts: the objective's own initial meta-parameters, or zeros (the official code)."""
     average_decay: Fraction | None = None
     """Decay per generation of the running average of the means, which is then what is saved and evaluated;
-    None: no average, the last mean. Until there are 1 / (1 - decay) means, all have the same weight."""
+    None: no average, the last mean (the papers). Until there are 1 / (1 - decay) means, all have the same
+    weight."""
     sigma_per_part: bool = False
     """Divide the perturbations and steps of each layer by the square root of its number of inputs, instead of
-    treating all alike."""
+    treating all alike (ours)."""
     sigma: PositiveFloat = 0.1
     """Standard deviation of the perturbations at generation 0 (TA-LPG paper: 0.1)."""
     sigma_decay: Fraction = 1.0

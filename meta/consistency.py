@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from rl_discovery.discovery.objectives.lpg import LPG
-from rl_discovery.discovery.objectives.lpo import LearnedDrift
+from rl_discovery.discovery.objectives.lpo import LPO, LearnedDrift
 from rl_discovery.discovery.objectives.schedule import Scheduled
 from rl_discovery.envs.registry import distribution
 from rl_discovery.meta.errors import ConfigError
@@ -18,6 +18,7 @@ POSITIVE = (
 """Fields of an agent that must be positive. They are checked here so that errors name the environment."""
 
 RESIDUAL_ONLY = (
+    "residual_scale",
     "schedule_discount",
     "schedule_clip",
     "discount",
@@ -56,6 +57,11 @@ def check(config: "RunConfig") -> None:
         raise ConfigError(
             "trainer meta_gradient learns objective.kind lpg and ta-lpg only: evolve others with trainer es"
         )
+    if config.trainer == "es" and es.initial_mean == "zeros" and config.objective.rule() is LPO:
+        raise ConfigError(
+            "es.initial_mean zeros: a drift network is even in its weights, so evolution would never leave "
+            "zeros, where both members of a pair are equal; set it to objective"
+        )
     _refuse_unused(config)
     for number, task in enumerate(config.tasks):
         _check_environment(task, f"also.{number - 1}." if number else "")
@@ -84,7 +90,9 @@ def _refuse_unused(config: "RunConfig") -> None:
     # Names of the objective's settings, whether they are read, and the condition for that.
     of_rule: list[tuple[tuple[str, ...], bool, str]] = []
     if rule is LPG:
-        of_rule.append((RESIDUAL_ONLY, settings.form == "a2c_residual", "objective.form is a2c_residual"))
+        is_residual = settings.form == "a2c_residual"
+        of_rule.append((RESIDUAL_ONLY, is_residual, "objective.form is a2c_residual"))
+        of_rule.append((("normalise_pihat",), not is_residual, "objective.form is free"))
     if issubclass(rule, LearnedDrift):
         of_rule.append((("clip",), settings.form == "ppo_residual", "objective.form is ppo_residual"))
     if issubclass(rule, Scheduled):

@@ -117,6 +117,7 @@ def meta_loss(
     Returns:
         The loss; the train state after the updates and the fresh rollout, and the terms of the loss.
     """
+    learner = dataclasses.replace(learner, keeps_outputs=False)
     assert learner.critic is not None, "meta-gradients need a critic"
 
     # 1. K updates of the agent with the objective.

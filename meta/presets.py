@@ -130,8 +130,8 @@ def _blind(config: RunConfig, name: str) -> RunConfig:
 
 
 # LPO (Lu et al. 2022) and TA-LPO (Jackson et al. 2024): OpenES with 64 candidates that all meet the same
-# environment and random numbers, 1e7 steps of PPO each. b1, the initial mean and the floors are those of the
-# released code.
+# environment and random numbers, 1e7 steps of PPO each. b1 and the floors are those of the released code. The
+# initial mean is not: from its zeros, both members of a pair have the same drift, and ours would never move.
 _LPO = RunConfig(
     preset="lpo",
     generations=800,
@@ -147,7 +147,6 @@ _LPO = RunConfig(
         sigma_decay=0.99,
         sigma_min=0.01,
         adam_b1=0.99,
-        initial_mean="zeros",
     ),
     levels=LevelsConfig(distribution="SpaceInvaders-MinAtar", horizon=1220),
     checkpoint=CheckpointConfig(every=1),

@@ -1,7 +1,8 @@
 """Warm start: meta-training that begins at another objective's meta-parameters.
 
-Meta-parameters that fit are used unchanged. Where the other rule lacks only horizon inputs or a schedule, its
-meta-parameters are extended with zeros, so that at first it behaves as before.
+At first the rule behaves as the other does. Where the other lacks only horizon inputs or a schedule, its
+meta-parameters are extended with zeros; where it knows another range of horizons, what reads log N is
+adapted.
 """
 
 import dataclasses
@@ -10,10 +11,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rl_discovery.checkpoints.errors import CheckpointError
 from rl_discovery.checkpoints.loading import load_objective
 from rl_discovery.discovery.objectives.base import Objective, TrainedObjective
+from rl_discovery.discovery.objectives.schedule import Scheduled
 from rl_discovery.discovery.types import MetaParams
 from rl_discovery.meta.errors import ConfigError
 
@@ -23,12 +26,11 @@ PRESET = "preset:"
 START = "start"
 """Folder of that run in the run directory."""
 
-WIDENED = {"horizon_inputs": False, "progress_inputs": False, "schedule": False, "schedule_discount": False}
-"""Settings that the other rule may lack, with their values there; the meta-parameters that they add are 0."""
+WIDENED = ("horizon_inputs", "progress_inputs", "schedule", "schedule_discount", "schedule_clip")
+"""Switches that the other rule may have off; the meta-parameters that they add are 0."""
 
-FREE = ("encoding", "shortest_horizon", "longest_horizon", "precision")
-"""Settings that change no tensor. `encoding` and the range matter only where the other rule reads the horizon
-too."""
+CARRIED_OVER = ("shortest_horizon", "longest_horizon", "precision")
+"""Settings that may differ: what reads the range is adapted to it (`with_range_of`)."""
 
 
 def first_stage(name: str | None) -> str | None:
@@ -74,23 +76,22 @@ def fitted(found: TrainedObjective, rule: Objective, name: str) -> MetaParams:
         raise ConfigError(
             f"start_from {name} does not fit: {'; '.join(differ)}; set these fields to what it has"
         )
+    old: Any = found.rule
+    meta_params = jax.tree.map(jnp.asarray, found.meta_params)
+    if isinstance(old, Scheduled):
+        meta_params = old.with_range_of(rule, meta_params)
     target = jax.eval_shape(rule.init, jax.random.key(0))
-    old = _named(found.meta_params)
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: _padded(old.get(jax.tree_util.keystr(path)), leaf.shape), target
-    )
+    return _widened(_named(meta_params), target, old, rule)
 
 
 def _differences(old: Any, new: Any) -> list[str]:
     """Differences between two rules of a kind that make the tensors of the one useless for the other."""
     before, after = dataclasses.asdict(old), dataclasses.asdict(new)
-    reads = any(before.get(name) for name in WIDENED)
     differ = []
     for name, value in after.items():
         was = before[name]
-        free = name in FREE and (not reads or name == "precision")
-        range_only = name in ("shortest_horizon", "longest_horizon")
-        if was == value or free or range_only or (name in WIDENED and was == WIDENED[name]):
+        free = name in CARRIED_OVER or (name == "encoding" and not any(before.get(key) for key in WIDENED))
+        if was == value or free or (name in WIDENED and not was):
             continue
         differ.append(f"{name} is {was} there and {value} here")
     return differ
@@ -100,8 +101,20 @@ def _named(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def _padded(old: Any, shape: tuple[int, ...]) -> Any:
-    """With zeros after its last rows and columns; zeros alone where there is nothing."""
-    if old is None:
-        return jnp.zeros(shape)
-    return jnp.pad(old, [(0, size - had) for size, had in zip(shape, old.shape, strict=True)])
+def _widened(known: dict[str, Any], target: Any, old: Any, new: Any) -> MetaParams:
+    """The known tensors, with zeros for the inputs (rows) and scheduled constants (columns) that are new."""
+
+    def place(path: Any, leaf: Any) -> Any:
+        had = known.get(jax.tree_util.keystr(path))
+        if had is None:
+            return jnp.zeros(leaf.shape)
+        if had.shape == leaf.shape:
+            return had
+        names = [(old.inputs, new.inputs), (getattr(old, "scheduled", ()), getattr(new, "scheduled", ()))]
+        places = [
+            np.arange(size) if size == wide else np.array([after.index(name) for name in before])
+            for size, wide, (before, after) in zip(had.shape, leaf.shape, names, strict=True)
+        ]
+        return jnp.zeros(leaf.shape).at[np.ix_(*places)].set(had)
+
+    return jax.tree_util.tree_map_with_path(place, target)

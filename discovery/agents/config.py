@@ -43,7 +43,7 @@ class AgentConfig:
     scale_observations: bool = False
     """Scale observations by their running mean and deviation."""
     scale_rewards: bool = False
-    """Divide rewards by the running deviation of the discounted return (gamma 0.99)."""
+    """Divide rewards by the running deviation of the discounted return (gamma 0.99), as gymnasium does."""
     action_bounds: Bounds = "clip"
     """How a Gaussian policy's actions are brought into the range of continuous ones: `clip` or `tanh`."""
     discount: float | None = None

@@ -33,8 +33,14 @@ def _by_network(
     )
 
 
+LEAST_SQUARE = 1e-30
+"""Added under Adam's root: its derivative at 0, where meta-gradients may pass, is then finite."""
+
+
 def _clipped_direction(config: AgentConfig) -> optax.GradientTransformation:
-    rule = optax.scale_by_adam(eps=config.adam_epsilon) if config.optimiser == "adam" else optax.identity()
+    rule = optax.identity()
+    if config.optimiser == "adam":
+        rule = optax.scale_by_adam(eps=config.adam_epsilon, eps_root=LEAST_SQUARE)
     direction = optax.chain(clip_by_global_norm(config.max_grad_norm), rule)
     if config.network == "tabular":
         return direction

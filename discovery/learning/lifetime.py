@@ -70,6 +70,8 @@ class Learner:
         critic: learns beside the agent; None if nothing reads its values.
         sums_rewards: whether the train state sums up rewards over the lifetime.
         keeps_metrics: whether the train state keeps the metrics of the last update.
+        keeps_outputs: whether agents that revisit a rollout learn from outputs kept while acting, which
+            have no derivative in reverse; else they compute them again.
     """
 
     env: Environment
@@ -79,6 +81,7 @@ class Learner:
     critic: Critic | None = None
     sums_rewards: bool = False
     keeps_metrics: bool = False
+    keeps_outputs: bool = True
 
     @property
     def workers(self) -> int:
@@ -145,7 +148,9 @@ class Learner:
     ) -> tuple[TrainState, Metrics]:
         """`update` with the key of this one update."""
         # 1. Collect a rollout with the current policy.
-        workers, rollout = self.collect(level, key, train_state, keep_outputs=self.agent.revisits)
+        workers, rollout = self.collect(
+            level, key, train_state, keep_outputs=self.agent.revisits and self.keeps_outputs
+        )
         reward_per_step = jnp.mean(rollout.reward)
         # 2. Scale rewards and observations by running statistics, where the agent does.
         rollout, statistics = self._scaled(train_state, rollout)

@@ -107,6 +107,13 @@ class ClosedFormDrift(LearnedDrift):
         """The terms, as an objective's card lists them."""
         return self.terms
 
+    def with_range_of(self, new: "ClosedFormDrift", meta_params: MetaParams) -> MetaParams:
+        """As for every rule with a schedule."""
+        changed = dict(super().with_range_of(new, meta_params))
+        slope = math.log(new.longest_horizon) / math.log(self.longest_horizon)
+        factors = [slope if BASIS[term][2] == PROGRESS[2] else 1.0 for term in self.terms]
+        return changed | {"coefficients": changed["coefficients"] * jnp.asarray(factors)}
+
     def init(self, key: Key[Array, ""]) -> MetaParams:
         """Zeros: PPO in the residual form, no drift in the plain one."""
         del key

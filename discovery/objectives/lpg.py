@@ -22,7 +22,12 @@ from rl_discovery.discovery.objectives.bounds import LINEAR, bounded_log_ratio
 from rl_discovery.discovery.objectives.gae import advantages, deviation
 from rl_discovery.discovery.objectives.gru import BackwardGRU, Precision
 from rl_discovery.discovery.objectives.ppo import CLIPPED, clip_drift
-from rl_discovery.discovery.objectives.schedule import Encoding, Scheduled, scaled_progress
+from rl_discovery.discovery.objectives.schedule import (
+    Encoding,
+    Scheduled,
+    change_of_range,
+    scaled_progress,
+)
 from rl_discovery.discovery.ranges import NonNegativeFloat, PositiveFloat, PositiveInt, UnitInterval
 from rl_discovery.discovery.types import MetaParams, Outputs, Progress
 
@@ -122,8 +127,8 @@ class LPG(Scheduled):
         prediction_coef: alpha_y, weight of the prediction in the agent's loss (LPG paper: 0.5).
         precision: number format of the operands of the GRU's recurrent product; sums and state are float32.
         form: `free`, the papers' LPG, or `a2c_residual`, a learned correction to A2C (ours).
-        normalise_pihat: normalise pihat over each rollout (`free` only); the schedule then sets the step
-            size.
+        normalise_pihat: normalise pihat over each rollout (ours; `free` only). How far an agent moves is then
+            up to its step size, which a schedule scales.
         residual_scale: g, factor on the residual form's heads: how strongly a perturbation of them acts
             (ours: with 1, perturbations of sigma 0.2 ruin the agent).
         discount: gamma of the residual form's advantages (A2C's).
@@ -131,7 +136,7 @@ class LPG(Scheduled):
         entropy_coef: c_H, weight of the entropy bonus (A2C's).
         value_coef: c_V, weight of the value loss (A2C's).
         clip: eps, how far the ratio may move from 1 in PPO's loop (PPO's).
-        schedule_clip: let the residual form's schedule bend both sides of the clip, as `ta-ppo` does.
+        schedule_clip: let the residual form's schedule bend both sides of the clip, as `ta-ppo` does (ours).
     """
 
     bins: Annotated[int, Field(ge=2)] = 8
@@ -220,6 +225,19 @@ class LPG(Scheduled):
         horizon = (jnp.zeros(()), jnp.zeros(())) if self.horizon_inputs else None
         inputs = LPGInputs(scalar, scalar.astype(bool), scalar, bins, bins, horizon, more, more)
         return dict(self.network.init(key, inputs)["params"]) | self.init_schedule()
+
+    def with_range_of(self, new: "LPG", meta_params: MetaParams) -> MetaParams:
+        """As for every rule with a schedule; raw inputs do not depend on the range."""
+        changed = dict(super().with_range_of(new, meta_params))
+        if self.horizon_inputs and self.encoding == "scaled":
+            slope, offset = change_of_range(self, new)
+            gru = changed["gru"]
+            row = gru["kernel"][-1]
+            changed["gru"] = gru | {
+                "kernel": gru["kernel"].at[-1].set(slope * row),
+                "bias": gru["bias"] + offset * row,
+            }
+        return changed
 
     def perturbation_scales(self) -> dict[str, float]:
         """One over the root of a layer's fan-in, so that a perturbation changes all outputs about equally."""

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Key
 from rl_discovery.discovery.objectives.bounds import SQUARES
 from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning
 from rl_discovery.discovery.objectives.ppo import CLIPPED, clip_drift
-from rl_discovery.discovery.objectives.schedule import Encoding, scaled_progress
+from rl_discovery.discovery.objectives.schedule import Encoding, change_of_range, scaled_progress
 from rl_discovery.discovery.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 from rl_discovery.discovery.types import MetaParams, Progress
 
@@ -105,7 +105,7 @@ class LPO(LearnedDrift):
         progress_inputs: append n/N times every input: TA-LPO (Jackson et al. 2024); off: LPO.
         horizon_inputs: append log N / log N_max times every input, where the horizon varies.
         encoding: `paper`, as above, or `scaled`: n/N and log N mapped to [-1, 1] over the horizons
-            trained on.
+            trained on (ours).
     """
 
     width: PositiveInt = 128
@@ -124,10 +124,15 @@ class LPO(LearnedDrift):
         return self.schedule or self.progress_inputs or self.horizon_inputs
 
     @property
+    def ratio_inputs(self) -> tuple[str, ...]:
+        """Inputs without progress."""
+        names = ("log r", "(log r)^2", "r-1", "(r-1)^2")
+        return (*names, *(f"{name} A" for name in names))
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """Inputs of the network, as an objective's card lists them."""
-        names = ("log r", "(log r)^2", "r-1", "(r-1)^2")
-        seen = (*names, *(f"{name} A" for name in names))
+        seen = self.ratio_inputs
         factors = [("n/N", self.progress_inputs), ("log N / log N_max", self.horizon_inputs)]
         return (*seen, *(f"{factor} ({name})" for factor, used in factors if used for name in seen))
 
@@ -165,6 +170,19 @@ class LPO(LearnedDrift):
         if self.horizon_inputs:
             parts.append(jnp.asarray(length)[..., None] * x)
         return jnp.concatenate(parts, axis=-1)
+
+    def with_range_of(self, new: "LPO", meta_params: MetaParams) -> MetaParams:
+        """As for every rule with a schedule."""
+        changed = dict(super().with_range_of(new, meta_params))
+        if self.horizon_inputs:
+            slope, offset = math.log(new.longest_horizon) / math.log(self.longest_horizon), 0.0
+            if self.encoding == "scaled":
+                slope, offset = change_of_range(self, new)
+            kernel, count = changed["hidden"]["kernel"], len(self.ratio_inputs)
+            of_length = kernel[-count:]
+            kernel = kernel.at[:count].add(offset * of_length).at[-count:].set(slope * of_length)
+            changed["hidden"] = {"kernel": kernel}
+        return changed
 
     def _stage(self, progress: Progress) -> tuple[Float[Array, "*lanes"], Float[Array, "*lanes"]]:
         if self.encoding == "scaled":

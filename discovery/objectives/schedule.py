@@ -50,6 +50,14 @@ def scaled_interval(shortest: int, longest: int) -> tuple[float, float]:
     return (low + high) / 2, (high - low) / 2 or ONE_HORIZON_WIDTH
 
 
+def change_of_range(old: "Scheduled", new: "Scheduled") -> tuple[float, float]:
+    """Slope and offset of the old scaled log N as a function of the new one, where neither is clipped."""
+    (was, half_was), (middle, half) = (
+        scaled_interval(rule.shortest_horizon, rule.longest_horizon) for rule in (old, new)
+    )
+    return half / half_was, (middle - was) / half_was
+
+
 def furthest_horizons(shortest: int, longest: int) -> tuple[float, float]:
     """The horizons at which the scaled log N is clipped."""
     middle, half = scaled_interval(shortest, longest)
@@ -134,6 +142,18 @@ class Scheduled(Objective):
         if not self.schedule:
             return {}
         return {"schedule": jnp.zeros((len(FEATURES), len(self.scheduled)), jnp.float32)}
+
+    def with_range_of(self, new: Any, meta_params: MetaParams) -> MetaParams:
+        """Meta-parameters with which `new`, this rule with another range of N, does what this one does.
+
+        Exact for horizons at which neither rule clips the scaled log N.
+        """
+        if not self.schedule:
+            return meta_params
+        slope, offset = change_of_range(self, new)
+        one, u, v, square, product = meta_params["schedule"]
+        rows = (one + offset * v, u + offset * product, slope * v, square, slope * product)
+        return dict(meta_params) | {"schedule": jnp.stack(rows)}
 
     def scales(self, meta_params: MetaParams, progress: Progress) -> Scales:
         """The factors at this point of the lifetime; all 1 without a schedule."""

@@ -77,6 +77,11 @@ RESIDUAL = family(
         "area-under-curve": "--fitness area_under_curve",
         "scaled-rewards": "--agent.scale-rewards",
         "rates-80-12": "--agent.head-learning-rate 12",
+        "rates-40-4": "--agent.policy-learning-rate 40",
+        "gru-32": "--objective.width 32",
+        "paper-encoding": "--objective.no-schedule --objective.encoding paper",
+        "weight-decay": "--es.weight-decay 0.1",
+        "normalised-return": "--fitness normalised_return",
     },
 )
 
@@ -103,6 +108,7 @@ FREE = family(
         "pairs-64": "--es.pairs 64",
         "pairs-256": "--es.pairs 256",
         "area-under-curve": "--fitness area_under_curve",
+        "normalised-return": "--fitness normalised_return",
         "scaled-rewards": "--agent.scale-rewards",
         "rates-40-4": "--agent.policy-learning-rate 40",
         "rates-80-12": "--agent.head-learning-rate 12",
@@ -139,6 +145,17 @@ DRIFTS = family(
         "no-average": "--es.average-decay None",
     },
 )
+DRIFTS += [
+    Arm("lpo", "lpo-cpu", ("--es.learning-rate-schedule", "exponential", "--es.average-decay", "None")),
+    Arm(
+        "lpo-cooled",
+        "lpo-cpu",
+        (
+            *("--es.learning-rate-schedule", "cosine", "--es.learning-rate-min", "0"),
+            *("--es.average-decay", "0.95"),
+        ),
+    ),
+]
 
 STUDIES = {
     "drifts": (DRIFTS, 5e8),

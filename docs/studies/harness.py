@@ -18,7 +18,7 @@ import numpy as np
 from scipy import stats
 
 from rl_discovery.checkpoints.run_directory import read_metrics
-from rl_discovery.meta.warm_start import first_stage
+from rl_discovery.meta.warm_start import START, first_stage
 
 RESAMPLES = 10_000
 
@@ -119,10 +119,13 @@ def scores(
 
 
 def curve(run: Path, metric: str = "held_out_score") -> tuple[np.ndarray, np.ndarray]:
-    """Environment steps and the metric, where it was measured."""
-    rows = read_metrics(run)
-    known = [(row["env_steps"], row[metric]) for row in rows if row.get(metric) is not None]
-    steps, values = zip(*known, strict=True)
+    """Environment steps, of a first stage too, and the metric, where it was measured."""
+    before, points = 0, []
+    for stage in (run / START, run):
+        rows = read_metrics(stage) if stage.exists() else []
+        points += [(before + row["env_steps"], row[metric]) for row in rows if row.get(metric) is not None]
+        before += rows[-1]["env_steps"] if rows else 0
+    steps, values = zip(*points, strict=True)
     return np.array(steps), np.array(values)
 
 

@@ -108,7 +108,10 @@ def summary(run: RunFiles) -> tuple[Fact, ...]:
         detail = f"mean over the last {last_few:,} generations" if last_few > 1 else "of the last generation"
         facts.append(Fact("Fitness", number(value), detail))
     if (noise := last_mean(run.rows, "noise_ratio")) is not None:
-        facts.append(Fact("Noise ratio", number(noise[0]), "step length; pure noise gives 1"))
+        detail = "step length; pure noise gives 1"
+        if (agreement := last_mean(run.rows, "direction_correlation")) is not None:
+            detail += f"; correlation with the recent direction {number(agreement[0], 3, sign=True)}"
+        facts.append(Fact("Noise ratio", number(noise[0]), detail))
     if isinstance(last.get("env_steps"), int | float):
         facts.append(Fact("Environment steps", count(last["env_steps"]), "in meta-training"))
     if isinstance(last.get("wall_s"), int | float):

@@ -402,6 +402,18 @@ UNUSED = {
         True,
         "objective.form is a2c_residual",
     ),
+    "pihat of the residual form": (
+        "ta-lpg-a2c-cpu",
+        "objective.normalise_pihat",
+        True,
+        "objective.form is free",
+    ),
+    "heads of the free form": (
+        "ta-lpg-cpu",
+        "objective.residual_scale",
+        1.0,
+        "objective.form is a2c_residual",
+    ),
     "discount without a schedule": (
         "lpo-cpu",
         "objective.schedule_discount",

@@ -150,6 +150,27 @@ def test_held_out_score_is_the_mean_of_exactly_scaled_returns():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["es", "meta_gradient"])
+@pytest.mark.parametrize("loop", [{}, {"epochs": 2, "minibatches": 2, "anneal": True}], ids=["A2C", "PPO"])
+@pytest.mark.parametrize("network", ["tabular", "mlp", "cnn"])
+def test_every_network_learns_the_residual_form_in_both_loops_with_either_trainer(trainer, loop, network):
+    tables = {"policy_learning_rate": 10.0, "head_learning_rate": 1.0}
+    layers = {"hidden": (8,), "optimiser": "adam", "policy_learning_rate": 0.03, "head_learning_rate": 0.03}
+    config = tiny(
+        trainer=trainer,
+        meta_gradient={"lanes": 2},
+        objective={"form": "a2c_residual", "schedule": True},
+        agent={"network": network, **loop, **(tables if network == "tabular" else layers)},
+        levels={"observation": None if network == "tabular" else "planes", "horizon": 8},
+    )
+    program = make_program(config)
+    first, *_, last = states_of(program, 5)
+    before, after = (flat(program.meta_params(state)) for state in (first, last))
+    assert np.isfinite(after).all()
+    assert (before != after).any()
+
+
+@pytest.mark.slow
 def test_meta_gradients_start_where_they_are_told_too():
     config = tiny(
         trainer="meta_gradient",
@@ -175,6 +196,10 @@ def test_meta_gradients_start_where_they_are_told_too():
         ({"es": {"average_decay": 1.5}}, r"es\.average_decay .*1\.5"),
         ({"es": {"adam_b1": 1.0}}, r"es\.adam_b1 .*1\.0"),
         ({"es": {"weight_decay": -1.0}}, r"es\.weight_decay .*-1"),
+        (
+            {"objective": {"kind": "lpo"}, "es": {"initial_mean": "zeros"}},
+            r"es\.initial_mean zeros: .* set it to objective",
+        ),
         ({"es": {"learning_rate_schedule": "steps"}}, r"es\.learning_rate_schedule .*'steps'"),
     ],
 )

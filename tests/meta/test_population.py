@@ -34,15 +34,15 @@ AGENT = AgentConfig(policy_learning_rate=3.0, head_learning_rate=2.0, workers=3,
 LANES = 4
 
 
-def learner_of(*, horizon_inputs=True):
+def learner_of(agent=AGENT, **settings):
     env, level = small_grid()
-    objective = LPG(bins=3, width=4, embedding_width=2, horizon_inputs=horizon_inputs)
-    return make_learner(env, level, AGENT, objective, critic=True), level
+    objective = LPG(bins=3, width=4, embedding_width=2, **settings)
+    return make_learner(env, level, agent, objective, critic=True), level
 
 
-def problem(seed, *, horizon_inputs=True):
+def problem(seed, agent=AGENT, **settings):
     """A learner, random meta-parameters and an agent that has learned a little already."""
-    learner, level = learner_of(horizon_inputs=horizon_inputs)
+    learner, level = learner_of(agent, **settings)
     rng = np.random.default_rng(seed)
     key = jax.random.key(seed)
     meta_params = randomised(rng, jax.eval_shape(learner.objective.init, key), 0.7)
@@ -53,10 +53,24 @@ def problem(seed, *, horizon_inputs=True):
     return learner, level, meta_params, dataclasses.replace(train_state, agent=agent), key
 
 
-@pytest.mark.parametrize("n", [0, 9], ids=["in mid-life", "over its end"])  # with N = 11 and K = 3
-def test_the_meta_gradient_is_that_of_central_finite_differences(n):
+@pytest.mark.parametrize(
+    ("n", "loop", "settings"),
+    [
+        (0, {}, {}),
+        (9, {}, {}),
+        pytest.param(
+            *(0, {"epochs": 2, "minibatches": 2, "policy_learning_rate": 1.0}),
+            {"form": "a2c_residual", "schedule": True},
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=["in mid-life", "over its end", "residual form in PPO's loop"],  # with N = 11 and K = 3
+)
+def test_the_meta_gradient_is_that_of_central_finite_differences(n, loop, settings):
     with jax.enable_x64(True):
-        learner, level, meta_params, train_state, key = problem(1)
+        learner, level, meta_params, train_state, key = problem(
+            1, dataclasses.replace(AGENT, **loop), **settings
+        )
         wide = functools.partial(
             jax.tree.map,
             lambda x: jnp.asarray(x, jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x,

@@ -1,12 +1,18 @@
 import dataclasses
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from rl_discovery.discovery.learning.settings import default_config
 from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.lpg import LPG
+from rl_discovery.discovery.objectives.lpo import LPO
 from rl_discovery.discovery.registry import UnknownNameError
 from rl_discovery.meta.config import EvolutionConfig, RunConfig, from_json, to_json, validate
 from rl_discovery.meta.presets import PRESETS
+from tests.discovery.experience import progress, random_experience, randomised
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -26,6 +32,30 @@ def test_agents_that_measure_an_objective_are_those_that_it_was_trained_with(nam
         found = default_config(env, env.default_params, objective)
         own = {"workers": found.workers, "rollout_steps": found.rollout_steps}
         assert found == dataclasses.replace(config.agent.without_variation(), **own)
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if PRESETS.find(name).config.trainer == "es"])
+def test_the_members_of_a_pair_differ_where_evolution_starts(name):
+    """A network that is even in its weights must not start at zeros."""
+    config = PRESETS.find(name).config
+    rule = config.build_objective()
+    start = rule.init(jax.random.key(0))
+    if config.es.initial_mean == "zeros":
+        start = jax.tree.map(jnp.zeros_like, start)
+    noise = randomised(np.random.default_rng(0), start)
+    one, other = (jax.tree.map(lambda x, z: x + sign * z, start, noise) for sign in (1, -1))  # noqa: B023
+    assert not np.allclose(outputs(rule, one), outputs(rule, other), rtol=1e-3)
+
+
+def outputs(rule, meta_params):
+    """What agents get from the network, or from the schedule where there is nothing else."""
+    at = progress(3, 40)
+    if isinstance(rule, LPG):
+        experience = random_experience(np.random.default_rng(1), 5, 2, 4, rule.head_size)
+        return rule.targets(meta_params, experience, at).pihat
+    if isinstance(rule, LPO):
+        return rule.before_relu(meta_params, jnp.linspace(-0.5, 0.5, 7), jnp.ones(7), at)
+    return rule.scales(meta_params, at).step_size
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -78,7 +108,7 @@ def test_lpo_is_the_papers():
         "learning rate": (config.es.learning_rate, config.es.learning_rate_decay),
         "sigma": (config.es.sigma, config.es.sigma_decay),
         "floors": (config.es.learning_rate_min, config.es.sigma_min),
-        "released code": (config.es.adam_b1, config.es.initial_mean),
+        "released code": config.es.adam_b1,
         "generations": config.generations,
         "environment": config.levels.distribution,
         "inputs": len(config.build_objective().inputs),
@@ -89,7 +119,7 @@ def test_lpo_is_the_papers():
         "learning rate": (0.03, 0.99),
         "sigma": (0.03, 0.99),
         "floors": (1e-3, 0.01),
-        "released code": (0.99, "zeros"),
+        "released code": 0.99,
         "generations": 800,
         "environment": "SpaceInvaders-MinAtar",
         "inputs": 8,

@@ -1,11 +1,16 @@
 """Meta-training that begins at another objective: what fits, what is widened, what is refused."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.closed_form import ClosedFormDrift
 from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.discovery.objectives.lpo import LPO
 from rl_discovery.discovery.objectives.registry import make_objective
@@ -47,6 +52,69 @@ def test_lpo_is_widened_to_ta_lpo():
     after = ta_lpo.drift(widened, ratios, advantage, progress(3, 40))
     np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-6)
     assert not widened["schedule"].any()
+
+
+INPUTS = ("progress_inputs", "horizon_inputs")
+
+
+@pytest.mark.parametrize("had", [(), INPUTS[:1], INPUTS[1:]])
+@pytest.mark.parametrize("bent", [(), ("schedule_discount",)])
+def test_a_drift_with_fewer_inputs_becomes_one_with_all_that_does_the_same_at_first(had, bent):
+    old = LPO(width=5, encoding="scaled", schedule=True, **dict.fromkeys((*had, *bent), True))
+    new = dataclasses.replace(old, schedule_discount=True, **dict.fromkeys(INPUTS, True))
+    assert_same(old, new, progress(3, 40))
+
+
+def test_a_schedule_learns_to_bend_the_clip_and_keeps_the_rest():
+    old = dataclasses.replace(AWARE, form="a2c_residual", schedule=True, schedule_discount=True)
+    found = trained(old)
+    new = dataclasses.replace(old, schedule_clip=True)
+    before, after = (
+        rule.scales(params, progress(3, 40))
+        for rule, params in ((old, found.meta_params), (new, fitted(found, new, "x")))
+    )
+    np.testing.assert_allclose(after, before, rtol=1e-6)
+
+
+ranges = st.tuples(st.integers(2, 40), st.integers(41, 2_000))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        dataclasses.replace(AWARE, schedule=True),
+        LPG(width=4, bins=3, embedding_width=2),
+        LPO(width=5, schedule=True, **dict.fromkeys(INPUTS, True)),
+        LPO(width=5, encoding="scaled", **dict.fromkeys(INPUTS, True)),
+        ClosedFormDrift(terms=("(r-1)^2", "log r A log N / log N_max")),
+        make_objective("ta-ppo"),
+    ],
+    ids=lambda rule: rule.name,
+)
+@given(before=ranges, after=ranges, share=st.floats(0, 1))
+@settings(max_examples=10, deadline=None)
+def test_on_levels_of_other_lifetimes_a_rule_starts_as_what_it_was(rule, before, after, share):
+    old, new = (
+        dataclasses.replace(rule, shortest_horizon=low, longest_horizon=high) for low, high in (before, after)
+    )
+    shortest, longest = max(before[0], after[0]), min(before[1], after[1])
+    assert_same(old, new, progress(1, round(shortest + share * (longest - shortest))))
+
+
+def assert_same(old, new, at):
+    """Both rules have the same schedule and targets, or drift, where the new one is fitted to the old one."""
+    found = trained(old)
+    started = fitted(found, new, "x")
+    cases = [(old, found.meta_params), (new, started)]
+    scales = [rule.scales(params, at) for rule, params in cases]
+    np.testing.assert_allclose(scales[1], scales[0], rtol=2e-4)
+    if isinstance(old, LPG):
+        experience = random_experience(np.random.default_rng(1), 5, 2, 4, 3)
+        outputs = [rule.targets(params, experience, at).pihat for rule, params in cases]
+    else:
+        ratios, advantage = jnp.linspace(-0.5, 0.5, 7), jnp.linspace(-2, 2, 7)
+        outputs = [rule.drift(params, ratios, advantage, at) for rule, params in cases]
+    np.testing.assert_allclose(outputs[1], outputs[0], rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize(
