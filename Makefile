@@ -26,7 +26,7 @@ FIND_PYTHON = found=; for candidate in $(PYTHONS); do \
 
 # What `make discover` evaluates and `make bench` measures; more arguments for pytest: make test ARGS="-k lpg".
 QUICKSTART := runs/quickstart
-EVALUATION := --suite unseen --horizons 10 25 100 250 --seeds 4 --baselines a2c random
+EVALUATION := --suite unseen --horizons 10 25 100 250 --seeds 8 --baselines a2c random
 BENCH := --preset ta-lpg --pairs 8 --workers 64 --rollout-steps 20 --horizon 20 --distribution all --repeats 3
 ARGS ?=
 # What `make test-quick` runs: objectives, agents, environments and files, and one compilation of each kind of program.

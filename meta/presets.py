@@ -295,8 +295,8 @@ _TA_LPO_HORIZONS = dataclasses.replace(
 _QUICKSTART = dataclasses.replace(
     _TA_LPG_A2C_CPU,
     preset="quickstart",
-    generations=66,
-    # So short a run ends while it is still improving: its learning rate falls by a third.
+    generations=120,
+    # So short a run ends while it is still improving: its learning rate falls by less than half.
     es=dataclasses.replace(
         _TA_LPG_A2C_CPU.es,
         learning_rate_schedule="exponential",

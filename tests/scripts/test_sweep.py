@@ -166,7 +166,7 @@ def test_a_trial_runs_with_the_common_flags_and_its_own_last(tmp_path):
     made = type("Trial", (), {"name": "000_x", "overrides": trial})
     words, environment = sweep.process_of(arguments, ["--es.pairs", "4"], made)
     assert words[words.index("meta-train") + 1 :] == [
-        *("--preset", "quickstart", "--generations", "66", "--es.pairs", "4", "--es.sigma", "0.5"),
+        *("--preset", "quickstart", "--generations", "120", "--es.pairs", "4", "--es.sigma", "0.5"),
         "--objective.no-horizon-inputs",
         *("--agent.hidden", "8", "8", "--run-dir", str(tmp_path / "000_x")),
     ]
@@ -250,10 +250,10 @@ def test_a_directory_that_cannot_be_written_is_one_line(tmp_path, capfd):
     assert err.startswith(f"error: cannot write to {tmp_path / 'file' / 'sweep'}: ")
 
 
-@pytest.mark.parametrize(("common", "generations"), [([], 66), (["--generations", "30"], 30)])
+@pytest.mark.parametrize(("common", "generations"), [([], 120), (["--generations", "30"], 30)])
 def test_a_trial_that_was_begun_with_fewer_generations_gets_the_plans(tmp_path, common, generations):
     preset = PRESETS.find("quickstart").config
-    assert preset.generations == 66
+    assert preset.generations == 120
     trial = Trial(name="000_seed=1", overrides={"seed": 1})
     RunDirectory(tmp_path / trial.name, dataclasses.replace(preset, seed=1, generations=20)).close()
     arguments = sweep.Arguments(dir=tmp_path)
