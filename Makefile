@@ -56,7 +56,7 @@ setup: $(VENV)/.runtime ## create .venv with what a run needs
 setup-dev: $(VENV)/.dev ## the same, and the tools for tests and checks
 	@:
 
-discover: setup ## evolve an objective from scratch in a few minutes, evaluate it, show the result
+discover: setup ## evolve an objective, starting from A2C, in a few minutes; evaluate it, show the result
 	$(BIN)/rl-discovery meta-train --preset quickstart --run-dir $(QUICKSTART)
 	$(BIN)/rl-discovery evaluate $(QUICKSTART) $(EVALUATION) --out $(QUICKSTART)/evaluation
 	@echo

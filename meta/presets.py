@@ -38,8 +38,8 @@ class Preset:
 _TA_LPG = RunConfig(es=EvolutionConfig(adam_b1=0.99, initial_mean="zeros"))
 
 # Chosen by measurement (docs/studies): a narrow GRU and few workers allow more generations; pihat of
-# deviation 1 and a learned step size are worth more than ten times the budget. Rewards of deviation 1, a mean
-# that starts at zero and long steps of the prediction gain as much again.
+# standard deviation 1 and a learned step size are worth more than ten times the budget. Rewards scaled so, a
+# mean that starts at zero and long steps of the prediction gain as much again.
 _TA_LPG_CPU = RunConfig(
     preset="ta-lpg-cpu",
     generations=13_200,
@@ -131,7 +131,7 @@ def _blind(config: RunConfig, name: str) -> RunConfig:
 
 # LPO (Lu et al. 2022) and TA-LPO (Jackson et al. 2024): OpenES with 64 candidates that all meet the same
 # environment and random numbers, 1e7 steps of PPO each. b1 and the floors are those of the released code. The
-# initial mean is not: from its zeros, both members of a pair have the same drift, and ours would never move.
+# initial mean is not: from zeros, both members of a pair have the same drift, so evolution could not start.
 _LPO = RunConfig(
     preset="lpo",
     generations=800,
@@ -321,7 +321,7 @@ PRESETS = Registry(
             "TA-LPG from random meta-parameters, 2e10 environment steps, 1 to 2 hours on 2 CPU cores",
         ),
         "lpg-cpu": Preset(
-            _blind(_TA_LPG_CPU, "lpg-cpu"), "the same budget without horizon inputs and schedule"
+            _blind(_TA_LPG_CPU, "lpg-cpu"), "ta-lpg-cpu without horizon inputs and schedule"
         ),
         "ta-lpg-a2c-cpu": Preset(
             _TA_LPG_A2C_CPU,
@@ -329,7 +329,7 @@ PRESETS = Registry(
         ),
         "ta-a2c-cpu": Preset(
             _TA_A2C_CPU,
-            "A2C with a learned schedule of step size and entropy bonus, 20 minutes on 2 CPU cores",
+            "A2C with a learned schedule of step size and entropy bonus, a few minutes on 2 CPU cores",
         ),
         "ta-ppo-cpu": Preset(
             _TA_PPO_CPU, "PPO with a learned schedule of step size, entropy bonus and clip, on 2 CPU cores"

@@ -61,7 +61,7 @@ COMMANDS: dict[str, Command] = {
         arguments="import_drift_arguments",
     ),
     "bench": Command("bench", "measure throughput", names=True),
-    "list": Command("list_", "presets, envs, distributions, suites, objectives, strategies, scores"),
+    "list": Command("list_", "presets, envs, distributions, suites, objectives, strategies, scores, fitness"),
     "doctor": Command("doctor", "versions, devices, what is missing and how to install it"),
     "completion": Command("completion", "a script that completes commands, options and names in a shell"),
 }

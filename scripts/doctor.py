@@ -36,7 +36,7 @@ EXTRAS = {
     "craftax": "Craftax",
     "playground": "the DeepMind Control Suite in MuJoCo Playground",
     "wandb": "logging to Weights & Biases",
-    "notebooks": "the transfer notebooks",
+    "notebooks": "opening the notebooks",
 }
 """Optional extras, and what each is for."""
 
