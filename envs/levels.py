@@ -94,6 +94,10 @@ class LevelDistribution:
         draw = jax.random.uniform(horizon_key, (), jnp.float32)
         return Level(params=self.sample_params(params_key), horizon=log_uniform_int(draw, *self._horizons()))
 
+    def params_of(self, key: Key[Array, ""]) -> EnvParams:
+        """The parameters of `sample(key)`, of distributions without horizons too."""
+        return self.sample_params(jax.random.split(key)[0])
+
     def blank(self) -> Level:
         """A level of zeros, for shapes and spaces: nothing is sampled, so nothing is compiled.
 
@@ -201,7 +205,7 @@ def sample_one(distribution: LevelDistribution, seed: int) -> tuple[Environment,
 @functools.partial(jax.jit, static_argnums=0)
 def sample_params(distribution: LevelDistribution, key: Key[Array, ""]) -> EnvParams:
     """The parameters of one level, compiled once per distribution."""
-    return distribution.sample(key).params
+    return distribution.params_of(key)
 
 
 def log_uniform_int(draw: Float[Array, ""], low: int, high: int) -> Int[Array, ""]:

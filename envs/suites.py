@@ -117,7 +117,7 @@ def _sample(
     key = jax.random.fold_in(key, zlib.crc32(name.encode()))
     # By index, so that asking for more levels goes on where fewer levels end.
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first + jnp.arange(count))
-    return jax.vmap(distribution.sample)(keys).params
+    return jax.vmap(distribution.params_of)(keys)
 
 
 def suite(name: str) -> Suite:

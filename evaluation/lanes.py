@@ -154,8 +154,9 @@ def train_lanes(
 
     # Lifetimes take equally long; what differs is the last episode.
     levels = tile_levels(levels, keys.shape[0])
-    steps = ends[-1] * learner.rollout_steps + getattr(levels, "max_steps_in_episode", 0)
-    costs = jnp.broadcast_to(steps, keys.shape).astype(jnp.float32)
+    # As floats: a time limit may be the largest integer.
+    limit = jnp.asarray(getattr(levels, "max_steps_in_episode", 0), jnp.float32)
+    costs = jnp.broadcast_to(ends[-1].astype(jnp.float32) * learner.rollout_steps + limit, keys.shape)
     shared = (meta_params, starts, ends, last)
     return run_lanes(run_block, shared, (levels, keys), costs, block_size, mesh)
 

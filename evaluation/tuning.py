@@ -107,6 +107,8 @@ def with_settings(experiment: Experiment, settings: Settings) -> Experiment:
         changes["entropy_coef"] = settings.entropy * rule.entropy_coef
     if settings.discount is not None:
         changes["discount"] = settings.discount
+        if agent.discount is not None:  # it comes before the rule's
+            agent = dataclasses.replace(agent, discount=settings.discount)
     objective = dataclasses.replace(experiment.objective, rule=dataclasses.replace(rule, **changes))
     return dataclasses.replace(experiment, agent=agent, objective=objective)
 
@@ -170,7 +172,7 @@ def _record(part: Work, settings: Settings, grid: Sequence[Settings]) -> Tuned:
         step_factor=settings.steps,
         policy_learning_rate=chosen.agent.policy_learning_rate,
         entropy_coef=None if _steps_only(grid) else rule.entropy_coef,
-        discount=None if _steps_only(grid) else rule.discount,
+        discount=None if _steps_only(grid) else (chosen.agent.discount or rule.discount),
         candidates=len(grid),
         seeds=len(SEEDS),
     )

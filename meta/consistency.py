@@ -57,7 +57,8 @@ def check(config: "RunConfig") -> None:
         raise ConfigError(
             "trainer meta_gradient learns objective.kind lpg and ta-lpg only: evolve others with trainer es"
         )
-    if config.trainer == "es" and es.initial_mean == "zeros" and config.objective.rule() is LPO:
+    rule, begins_at_zeros = config.objective.rule(), es.initial_mean == "zeros" and config.start_from is None
+    if config.trainer == "es" and rule is LPO and begins_at_zeros:
         raise ConfigError(
             "es.initial_mean zeros: a drift network is even in its weights, so evolution would never leave "
             "zeros, where both members of a pair are equal; set it to objective"
@@ -66,6 +67,11 @@ def check(config: "RunConfig") -> None:
     for number, task in enumerate(config.tasks):
         _check_environment(task, f"also.{number - 1}." if number else "")
     config.build_objective()
+    if issubclass(rule, LearnedDrift) and not all(task.agent.revisits for task in config.tasks):
+        raise ConfigError(
+            f"objective.kind {config.objective.kind}: a drift acts where agents revisit their rollouts; set "
+            "agent.epochs or agent.minibatches to more than 1, in every environment"
+        )
 
 
 def _refuse_unused(config: "RunConfig") -> None:
@@ -125,6 +131,10 @@ def _check_environment(config: "RunConfig", place: str) -> None:
         value = getattr(config.agent, name)
         if value is not None and not 0 <= value <= 1:
             raise ConfigError(f"{place}agent.{name} must be between 0 and 1, not {value}")
+    if config.agent.reward_range != 1 and config.agent.scale_rewards:
+        raise ConfigError(
+            f"{place}agent.reward_range has no effect where {place}agent.scale_rewards divides by the scale"
+        )
     shortest, longest = config.levels.horizon, config.levels.longest_horizon
     if longest is not None and (shortest is None or longest < shortest):
         raise ConfigError(

@@ -300,6 +300,8 @@ class LivingLanes:
             lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes),
         )
         results = jax.tree.map(lambda result: jnp.where(finished, result, 0.0), results)
+        # An agent that could not live as long as an antagonist says nothing about its level.
+        results = dataclasses.replace(results, score=jnp.where(sound, results.score, jnp.nan))
         return total, Advanced(
             train_states=train_states,
             done=done,

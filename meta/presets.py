@@ -320,9 +320,7 @@ PRESETS = Registry(
             _TA_LPG_CPU,
             "TA-LPG from random meta-parameters, 2e10 environment steps, 1 to 2 hours on 2 CPU cores",
         ),
-        "lpg-cpu": Preset(
-            _blind(_TA_LPG_CPU, "lpg-cpu"), "ta-lpg-cpu without horizon inputs and schedule"
-        ),
+        "lpg-cpu": Preset(_blind(_TA_LPG_CPU, "lpg-cpu"), "ta-lpg-cpu without horizon inputs and schedule"),
         "ta-lpg-a2c-cpu": Preset(
             _TA_LPG_A2C_CPU,
             "TA-LPG that starts from A2C and learns what to add, about an hour on 2 CPU cores",

@@ -271,9 +271,8 @@ def flop_per_env_step(config: "RunConfig") -> int:
         return 2 * rule.width * (len(rule.inputs) + 1) * config.agent.epochs
     if not isinstance(rule, LPG):  # a few terms or a schedule
         return 0
-    inputs = 7 if rule.horizon_inputs else 5
-    gru = 6 * rule.width * (rule.width + inputs)
-    heads = 2 * rule.width * (1 + rule.bins)
+    gru = 6 * rule.width * (rule.width + len(rule.inputs))
+    heads = 2 * rule.width * rule.network.outputs
     return gru + heads + 4 * rule.embedding_width * (rule.bins + 1)
 
 

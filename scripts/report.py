@@ -97,7 +97,10 @@ def _config(files: report.RunFiles) -> RunConfig:
 def _reported(objective: TrainedObjective, config: RunConfig) -> report.ReportedRun:
     """What agents are trained with and on; of several environments the first."""
     return report.ReportedRun(
-        objective, config.levels.build(), full_name(config.levels.distribution), config.agent
+        objective,
+        config.levels.build(),
+        full_name(config.levels.distribution),
+        config.agent.without_variation(),
     )
 
 

@@ -158,6 +158,8 @@ def make_agent(
     Raises:
         ValueError: no policy for these actions, or a network that does not fit the observations.
     """
+    if config.shared and config.network == "tabular":
+        raise ValueError("a table has no layers that could be shared: use network='mlp' or shared=False")
     observations = Observations.of(observation_space(env, level))
     NETWORKS[config.network](observations, config.hidden, config.activation)  # raises here if it does not fit
     return Agent(

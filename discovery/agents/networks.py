@@ -205,8 +205,7 @@ def table_body(observations: Observations, hidden: tuple[int, ...], activation: 
 
     def make(outputs: int | None, last_scale: float, zeros: int = 0) -> nn.Module:
         del last_scale, zeros  # all rows start at zero
-        if outputs is None:
-            raise ValueError("a table has no layers that could be shared: use network='mlp' or shared=False")
+        assert outputs is not None, "tables share nothing"
         return Table(states, outputs)
 
     return make

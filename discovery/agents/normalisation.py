@@ -37,12 +37,17 @@ class Moments:
         merged = (1 - share) * self.variance + share * variance + share * (1 - share) * difference**2
         return Moments(count=count, mean=self.mean + share * difference, variance=merged)
 
+    @property
+    def deviation(self) -> Float[Array, "*shape"]:
+        """Standard deviation, never 0."""
+        return jnp.sqrt(self.variance + 1e-8)
+
     def scale(
         self, x: Shaped[Array, "*batch_and_shape"], *, centre: bool
     ) -> Float[Array, "*batch_and_shape"]:
         """x in standard deviations, clipped; centred at the mean if `centre`."""
         x = x - self.mean if centre else x
-        return jnp.clip(x / jnp.sqrt(self.variance + 1e-8), -CLIP, CLIP)
+        return jnp.clip(x / self.deviation, -CLIP, CLIP)
 
 
 def no_moments(shape: tuple[int, ...]) -> Moments:
@@ -115,6 +120,11 @@ class Scaling:
             last_observation=self.see(statistics, rollout.last_observation),
         )
         return scaled, Statistics(observations=observations, returns=returns, running=running)
+
+    def reward_unit(self, statistics: Statistics) -> Float[Array, ""]:
+        """What rewards are divided by."""
+        returns = statistics.returns
+        return jnp.float32(1) if returns is None else returns.deviation
 
     def _running_returns(
         self, running: Float[Array, " W"], rollout: Rollout

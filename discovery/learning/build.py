@@ -9,7 +9,7 @@ from gymnax.environments.environment import Environment
 
 from rl_discovery.discovery.agents.agent import make_agent
 from rl_discovery.discovery.agents.config import AgentConfig
-from rl_discovery.discovery.agents.spaces import action_space, is_discrete, name_of
+from rl_discovery.discovery.agents.spaces import action_space, is_discrete, name_of, observation_space
 from rl_discovery.discovery.learning.critic import make_critic
 from rl_discovery.discovery.learning.environment_check import check_environment, check_table
 from rl_discovery.discovery.learning.lifetime import Learner
@@ -53,6 +53,11 @@ def make_learner(
         raise ValueError(
             f"agent.minibatches ({config.minibatches}) must divide the {steps} steps of a rollout "
             f"({config.workers} workers x {config.rollout_steps} steps)"
+        )
+    states = observation_space(env, level)
+    if config.scale_observations and is_discrete(states):
+        raise ValueError(
+            f"agent.scale_observations needs arrays, and observations of {name_of(env)} are numbered states"
         )
     agent = make_agent(config, env, level, objective.head_size, objective.zero_outputs)
     critic_agent = make_critic(config, env, level) if critic else None

@@ -223,7 +223,7 @@ class Learner:
         )
 
     def assess(self, level: EnvParams, key: Key[Array, ""], train_state: TrainState) -> Assessment:
-        """The critic's values and advantages on one more rollout of the agent.
+        """The critic's values and advantages on one more rollout of the agent, in units of the rewards.
 
         Raises:
             ValueError: there is no critic.
@@ -231,8 +231,12 @@ class Learner:
         if self.critic is None or train_state.critic is None:
             raise ValueError("this learner has no critic: make it with critic=True")
         _, rollout = self.collect(level, jax.random.fold_in(key, LAST_ROLLOUT), train_state)
-        rollout, _ = self._scaled(train_state, rollout)
-        return self.critic.assess(train_state.critic.params, rollout)
+        rollout, statistics = self._scaled(train_state, rollout)
+        unit = self.agent.scaling.reward_unit(statistics)
+        if train_state.variation is not None:
+            unit = unit / train_state.variation.reward
+        assessment = self.critic.assess(train_state.critic.params, rollout)
+        return jax.tree.map(lambda x: unit * x, assessment)
 
 
 def train_block(

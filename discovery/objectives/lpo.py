@@ -113,6 +113,10 @@ class LPO(LearnedDrift):
     horizon_inputs: bool = False
     encoding: Encoding = "paper"
 
+    def __post_init__(self) -> None:
+        if self.horizon_inputs and self.encoding == "paper" and self.longest_horizon < 2:
+            raise ValueError(f"longest_horizon must be at least 2, not {self.longest_horizon}")
+
     @property
     def name(self) -> str:
         """`ta-lpo` or `lpo`."""

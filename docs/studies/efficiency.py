@@ -187,10 +187,11 @@ def main() -> None:
         chosen = [arm for arm in arms if arguments.arms is None or arm.name in arguments.arms]
         record, out = arguments.record / f"{study}.jsonl", arguments.out / study
         if not arguments.report:
-            if not any(row["arm"] in HAND_WRITTEN for row in rows_of(record)):
-                evaluate(HAND_WRITTEN, out / "baselines", SUITE, HORIZONS, AGENT_SEEDS, "--workers", WORKERS)
-                for name in HAND_WRITTEN:
-                    append(record, {"arm": name, "scores": scores_of(out / "baselines", name)})
+            known = {row["arm"] for row in rows_of(record)}
+            for name in HAND_WRITTEN:
+                if name not in known:
+                    evaluate_arm(name, out / name)
+                    append(record, {"arm": name, "scores": scores_of(out / name)})
             for seed, arm in itertools.product(range(arguments.seeds), chosen):
                 run_arm(arm, seed, steps, out / f"{arm.name}-{seed}", record)
     found = {study: rows_of(arguments.record / f"{study}.jsonl") for study in STUDIES}
@@ -208,12 +209,17 @@ def run_arm(arm: Arm, seed: int, steps: float, run: Path, record: Path) -> None:
             raise SystemExit(f"{record}: {arm.name} was run with other flags: {done[arm.name, seed]}")
         return
     train(arm, seed, run, steps)
-    evaluate([run], run / "evaluation", SUITE, HORIZONS, AGENT_SEEDS, "--baselines", "--workers", WORKERS)
+    evaluate_arm(run, run / "evaluation")
     steps_seen, held_out = curve(run)
     row = {"arm": arm.name, "seed": seed, "preset": arm.preset, "flags": flags}
     row |= {"scores": scores_of(run / "evaluation")}
     append(record, row | {"env_steps": steps_seen.tolist(), "held_out": np.round(held_out, 4).tolist()})
     shutil.rmtree(run)
+
+
+def evaluate_arm(objective: object, out: Path) -> None:
+    """Evaluates it alone; baselines are evaluated once."""
+    evaluate([objective], out, SUITE, HORIZONS, AGENT_SEEDS, "--baselines", "--workers", WORKERS)
 
 
 def scores_of(evaluation: Path, name: str | None = None) -> list[list[float]]:

@@ -137,7 +137,8 @@ def curve_of(run: Path) -> dict[str, Any]:
 def measure_baselines(suite: str, out: Path, record: Path) -> None:
     """The hand-written rules, tuned, unless they are on record."""
     what, found = EVALUATIONS[suite], rows_of(record / "evaluations.jsonl")
-    if any((row["suite"], row["seed"]) == (suite, None) for row in found):
+    known = {row["arm"] for row in found if (row["suite"], row["seed"]) == (suite, None)}
+    if known >= set(what.baselines):
         return
     folder = out / f"baselines-{suite}"
     tune = "--tune" if what.suite == "unseen" else "--tune-step-size"
@@ -146,7 +147,8 @@ def measure_baselines(suite: str, out: Path, record: Path) -> None:
         "--baselines", *flags_of(what), tune, "--plugin", "annealed",
     )  # fmt: skip
     for name in what.baselines:
-        append(record / "evaluations.jsonl", {"arm": name, "seed": None} | result(folder, suite, name))
+        if name not in known:
+            append(record / "evaluations.jsonl", {"arm": name, "seed": None} | result(folder, suite, name))
 
 
 def measure(name: str, seed: int, suite: str, out: Path, record: Path) -> None:
@@ -186,6 +188,7 @@ def result(folder: Path, suite: str, name: str | None = None) -> dict[str, Any]:
     """Scores and returns by environment, agent seed and horizon."""
     cells = json.loads((folder / "results.json").read_text())["cells"]
     places = dict.fromkeys(cell["environment"] for cell in cells)
+    unscored = {cell["environment"] for cell in cells if cell["score"] is None}
     horizons = EVALUATIONS[suite].horizons
     return {
         "suite": suite,
@@ -193,6 +196,7 @@ def result(folder: Path, suite: str, name: str | None = None) -> dict[str, Any]:
             number: {
                 place: np.round(scores(folder, horizons, name, number=number, environment=place), 4).tolist()
                 for place in places
+                if number == "return" or place not in unscored
             }
             for number in ("score", "return")
         },

@@ -104,10 +104,12 @@ def write_up(record: Path, suites: Mapping[str, Measured], page: Path = PAGE, im
 
 
 def means(rows: Sequence[Mapping[str, Any]], arm: str, suite: str) -> np.ndarray:
-    """Mean score over environments and agents, by meta-training seed and horizon; no rows where none is."""
-    found = sorted(
-        (row["seed"] or 0, row["score"]) for row in rows if (row["arm"], row["suite"]) == (arm, suite)
-    )
+    """Mean score over environments and agents, by meta-training seed and horizon; no rows where none is.
+
+    Levels without a scale have returns in place of scores.
+    """
+    of_arm = [row for row in rows if (row["arm"], row["suite"]) == (arm, suite)]
+    found = sorted((row["seed"] or 0, row["score"] or row["return"]) for row in of_arm)
     return np.array([np.mean(list(by_place.values()), axis=(0, 1)) for _, by_place in found])
 
 

@@ -20,8 +20,8 @@ from harness import append, evaluate, rows_of
 
 RECORD = Path(__file__).with_suffix(".jsonl")
 SEEDS = 5
-ONE_GRADIENT = ("a2c", "ta-a2c", "ta-lpg", "lpg", "ta-lpg-groove", "lpg-meta-gradient", "ta-lpg-many")
-LOOP = ("ppo", "dpo", "lpo", "ta-lpo", "ta-ppo")
+ONE_GRADIENT = ("a2c", "ta-lpg", "lpg", "ta-lpg-groove", "lpg-meta-gradient", "ta-lpg-many")
+LOOP = ("ppo", "dpo", "lpo", "ta-lpo", "ta-ppo", "ta-a2c")
 MINATAR = ("Asterix-MinAtar", "Breakout-MinAtar", "Freeway-MinAtar", "SpaceInvaders-MinAtar")
 
 

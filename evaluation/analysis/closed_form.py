@@ -227,10 +227,13 @@ def as_objective(objective: TrainedObjective, terms: Mapping[str, float]) -> Tra
     shared = [field.name for field in dataclasses.fields(MirrorLearning)]
     settings = {name: getattr(rule, name) for name in (*shared, "form", "offset", "clip", "longest_horizon")}
     terms = terms or {"tanh(log r)": 0.0}
+    meta_params: Any = {"coefficients": jnp.asarray(list(terms.values()), jnp.float32)}
+    if rule.schedule:
+        meta_params["schedule"] = objective.meta_params["schedule"]
     kept = {name: objective.card[name] for name in ("preset", "config", "seed") if name in objective.card}
     return TrainedObjective(
         ClosedFormDrift(terms=tuple(terms), **settings),
-        {"coefficients": jnp.asarray(list(terms.values()), jnp.float32)},
+        meta_params,
         {**kept, "versions": versions(), "closed_form_of": objective.name},
     )
 
@@ -240,8 +243,10 @@ def write(rule: LPO | ClosedFormDrift, terms: Mapping[str, float]) -> str:
     ordered = sorted(terms.items(), key=lambda term: -abs(term[1]))
     signed = [f"{'-' if value < 0 else '+'} {abs(value):.3g} {name}" for name, value in ordered]
     if rule.form == "ppo_residual":
-        low, high = 1 - rule.clip, 1 + rule.clip
-        signed.insert(0, f"+ ReLU((r - clip(r, {low:.3g}, {high:.3g})) A)")
+        low, high = f"{1 - rule.clip:.3g}", f"{1 + rule.clip:.3g}"
+        if rule.schedule:  # with its factors on both sides
+            low, high = f"1 - {rule.clip:.3g} below", f"1 + {rule.clip:.3g} above"
+        signed.insert(0, f"+ ReLU((r - clip(r, {low}, {high})) A)")
     return f"f = ReLU({' '.join([*signed, f'- {rule.offset:g}']).removeprefix('+ ')})"
 
 

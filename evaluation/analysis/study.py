@@ -13,7 +13,8 @@ from rl_discovery.discovery.objectives.a2c import A2C
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning
-from rl_discovery.envs.registry import distributions
+from rl_discovery.discovery.registry import UnknownNameError
+from rl_discovery.envs.registry import distribution
 from rl_discovery.evaluation.analysis import closed_form, drift, lifetimes, response, schedule
 from rl_discovery.evaluation.analysis.lifetimes import Setting, analyse_lifetimes
 from rl_discovery.evaluation.analysis.moments import Moment, horizon_blind, moments
@@ -140,8 +141,10 @@ def trained_horizons(card: Mapping[str, Any]) -> tuple[int, ...]:
     levels = levels.get("levels") or {} if isinstance(levels, Mapping) else {}
     low, high = levels.get("horizon"), levels.get("longest_horizon")
     if low is None:
-        known = distributions().get(str(levels.get("distribution")))
-        low, high = (known and known.horizon) or (None, None)
+        try:
+            low, high = distribution(str(levels.get("distribution"))).horizon or (None, None)
+        except UnknownNameError:
+            return HORIZONS
     if not isinstance(low, int):
         return HORIZONS
     high = high if isinstance(high, int) else low

@@ -180,8 +180,8 @@ def _read_analysis(path: Path) -> Analysis:
         raise ReportError(f"{path} {one_line(str(error))}; {again}") from None
     except ValidationError as error:
         raise ReportError(f"{path} is damaged: {first_problem(error)}; {again}") from None
-    if analysis.drift is None and analysis.response is None:
-        raise ReportError(f"{path} is damaged: it has neither drift nor response; {again}")
+    if analysis.drift is None and analysis.response is None and analysis.schedule is None:
+        raise ReportError(f"{path} is damaged: it has neither drift nor response nor schedule; {again}")
     return analysis
 
 

@@ -41,7 +41,7 @@ STRATEGIES = Registry(
             StreamedOpenES, "OpenAI-ES with Adam and antithetic pairs; memory independent of the population"
         ),
         "snes": Entry(snes, "separable natural evolution strategy"),
-        "pgpe": Entry(pgpe, "parameter-exploring policy gradients with Adam and antithetic pairs"),
+        "pgpe": Entry(pgpe, "parameter-exploring policy gradients with Adam, pairs and a fixed sigma"),
         "cma_es": Entry(cma_es, "covariance matrix adaptation; up to 5,000 meta-parameters"),
         "sep_cma_es": Entry(sep_cma_es, "covariance matrix adaptation with a diagonal covariance"),
     },

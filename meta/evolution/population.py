@@ -89,7 +89,7 @@ class EvosaxStrategy:
         return self.evosax.get_mean(state)
 
     def sigma(self, state: Any) -> Float[Array, ""]:
-        """Mean over dimensions of the scale, which these strategies adapt themselves."""
+        """Mean over dimensions of the scale, which these strategies (but for PGPE) adapt themselves."""
         return jnp.mean(state.std)
 
     def _ask(self, state: Any, key: Key[Array, ""]) -> tuple[Any, Any]:
@@ -114,7 +114,10 @@ def snes(problem: Problem) -> EvosaxStrategy:
 
 
 def pgpe(problem: Problem) -> EvosaxStrategy:
-    """Parameter-exploring policy gradients (Sehnke et al. 2010) with Adam."""
+    """Parameter-exploring policy gradients (Sehnke et al. 2010) with Adam.
+
+    Its scale never changes here: that would need comparisons between pairs, and each has its own level.
+    """
 
     def make(size: int, solution: MetaParams, problem: Problem) -> Any:
         optimizer = optax.adam(problem.learning_rate, b1=problem.adam_b1)

@@ -218,12 +218,23 @@ def restore(checkpoints: "RunCheckpoints | None", like: Any) -> "Restored | None
     generation = int(agree({"generation": restored.generation if restored else -1})["generation"][0])
     if generation < 0:
         return None
+    state = tree_from_leader(restored.state if restored else None, like)
+    return dataclasses.replace(restored, state=state) if restored else Restored(generation, state, {})
+
+
+def tree_from_leader(tree: Any, like: Any) -> Any:
+    """Sends a pytree of process 0 to every process.
+
+    Args:
+        tree: on process 0.
+        like: its structure, shapes and dtypes.
+    """
+    if not several():
+        return tree
     shapes = {
         name: jax.ShapeDtypeStruct(shape, jnp.dtype(dtype)) for name, dtype, shape in arrays.layout_of(like)
     }
-    values = from_leader(arrays.to_arrays(restored.state) if restored else None, shapes)
-    state = arrays.from_arrays(values, like)
-    return dataclasses.replace(restored, state=state) if restored else Restored(generation, state, {})
+    return arrays.from_arrays(from_leader(arrays.to_arrays(tree) if leads() else None, shapes), like)
 
 
 def from_leader(values: Mapping[str, np.ndarray] | None, like: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -297,8 +297,11 @@ class Run:
 
     def _start(self) -> MetaParams | None:
         """The meta-parameters that the search begins at; None: the rule's own."""
-        name = self.config.start_from
-        return None if name is None else starting_point(source(name, self.path), self.program.objective)
+        name, rule = self.config.start_from, self.program.objective
+        if name is None:
+            return None
+        found = distributed.lead(lambda: starting_point(source(name, self.path), rule))
+        return distributed.tree_from_leader(found, jax.eval_shape(rule.init, jax.random.key(0)))
 
     def _resume_metrics(self, generation: int) -> None:
         """Restores on process 0 what depends on past metrics: totals, clock and trend."""

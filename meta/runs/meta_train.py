@@ -65,11 +65,16 @@ def meta_train(config: RunConfig, run_dir: Path, console: Console, *, profile: b
 def _first_stage(config: RunConfig, run_dir: Path, console: Console) -> RunOutcome | None:
     """Runs the preset that the run starts from, unless that is done; its outcome if it was stopped."""
     name = first_stage(config.start_from)
-    if name is None or (run_dir / CONFIG).exists():
+    if name is None or _has_begun(run_dir):
         return None
     stage = dataclasses.replace(PRESETS.find(name).config, seed=config.seed, logging=config.logging)
     outcome = meta_train(stage, run_dir / START, console)
     return None if outcome.signal is None else outcome
+
+
+def _has_begun(run_dir: Path) -> bool:
+    """Whether the run has a configuration already, as process 0 sees it."""
+    return bool(distributed.agree({"begun": (run_dir / CONFIG).exists()})["begun"][0])
 
 
 def _meta_train(config: RunConfig, run_dir: Path, console: Console, profile: bool) -> RunOutcome:
@@ -84,8 +89,9 @@ def _meta_train(config: RunConfig, run_dir: Path, console: Console, profile: boo
         notes += stack.enter_context(_without_debugging())
         distributed.check_same(config)
         program = make_program(config)  # before the directory holds a configuration that cannot work
-        if config.start_from is not None and not (run_dir / CONFIG).exists():
-            starting_point(source(config.start_from, run_dir), program.objective)  # for the same reason
+        start = None if config.start_from is None else source(config.start_from, run_dir)
+        if start is not None and not _has_begun(run_dir):
+            distributed.lead(lambda: starting_point(start, program.objective))  # for the same reason
         directory = distributed.lead(lambda: RunDirectory(run_dir, config))
         if directory is not None:
             stack.callback(directory.close)

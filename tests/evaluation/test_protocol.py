@@ -14,6 +14,7 @@ from rl_discovery.discovery.agents.agent import AgentState
 from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.agents.normalisation import Statistics
 from rl_discovery.discovery.learning import rollout
+from rl_discovery.discovery.learning.build import make_learner
 from rl_discovery.discovery.objectives.a2c import A2C
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.registry import make_objective
@@ -29,6 +30,7 @@ from rl_discovery.evaluation.results import Results
 from rl_discovery.evaluation.runner import efficiency, groups
 from rl_discovery.evaluation.store import Store
 from rl_discovery.evaluation.tasks import Experiment, prepare, reference_returns
+from tests.discovery.experience import small_grid
 
 
 def objective(name):
@@ -59,6 +61,15 @@ def untrained(monkeypatch):
 
     monkeypatch.setattr(lanes, "train_lanes", train)
     return calls
+
+
+def test_levels_with_the_largest_time_limit_that_there_is_are_trained_on():
+    env, level = small_grid(max_steps_in_episode=2**31 - 1, object_rewards=[1.0, 1.0], end_probs=[1.0, 1.0])
+    learner = make_learner(env, level, AgentConfig(workers=2, rollout_steps=4), A2C())
+    levels = jax.tree.map(lambda leaf: leaf[None], level)
+    keys = jax.random.split(jax.random.key(0), 2)
+    returns, _ = lanes.train_lanes(learner, make_mesh(1), 1, {}, levels, keys, jnp.array([1, 3]))
+    np.testing.assert_array_equal(returns, [1.0, 1.0])
 
 
 @functools.cache

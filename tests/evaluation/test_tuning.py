@@ -150,6 +150,14 @@ def test_other_settings_change_steps_entropy_bonus_and_gamma_alone():
     )
 
 
+def test_the_gamma_that_is_searched_is_the_tasks_where_it_has_one():
+    experiment = with_settings_of("ppo", GRID[0])
+    of_task = dataclasses.replace(experiment, agent=dataclasses.replace(experiment.agent, discount=0.98))
+    found = with_settings(of_task, Settings(1.0, 1.0, 0.997))
+    assert (found.agent.discount, found.objective.rule.discount) == (0.997, 0.997)
+    assert with_settings(experiment, Settings(1.0, 1.0, 0.997)).agent.discount is None
+
+
 def with_settings_of(name, settings):
     task = prepare(*SUITE.levels(0)[0])
     (objective,) = objectives(name).values()

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.discovery.objectives.lpo import LPO
 from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning
@@ -153,9 +154,13 @@ def test_a_range_of_horizons_needs_both_ends_in_order():
     assert from_json(both).levels.build().horizon == (10, 50)
 
 
+REVISITS = AgentConfig(epochs=2)
+"""Without this a drift does nothing."""
+
+
 def test_a_drift_is_built_where_the_objective_is_one_and_cannot_be_learned_by_meta_gradients():
     objective = {"kind": "lpo", "form": "plain", "width": 7, "progress_inputs": True}
-    document = to_json(RunConfig()) | {"objective": objective}
+    document = to_json(RunConfig(agent=REVISITS)) | {"objective": objective}
     trained_on = {"shortest_horizon": 10, "longest_horizon": 250}  # the range of the default levels
     expected = LPO(form="plain", width=7, progress_inputs=True, **trained_on)
     assert from_json(document).build_objective() == expected
@@ -166,11 +171,11 @@ def test_a_drift_is_built_where_the_objective_is_one_and_cannot_be_learned_by_me
 
 @pytest.mark.parametrize("kind", ["lpg", "ta-lpg", "lpo", "ta-lpo", "ta-a2c", "ta-ppo", "closed-form-drift"])
 def test_every_field_of_a_rule_is_in_the_configuration_and_kind_is_what_it_is_called(kind):
-    rule = from_json({"objective": {"kind": kind}}).build_objective()
-    document = to_json(from_json({"objective": {"kind": kind}}))["objective"]
+    config = from_json({"objective": {"kind": kind}, "agent": {"epochs": 2}})
+    rule, document = config.build_objective(), to_json(config)["objective"]
     assert document["kind"] == rule.name == kind
     assert set(document) == {"kind", *(field.name for field in dataclasses.fields(rule))}
-    again = from_json({"objective": document}).build_objective()
+    again = from_json({"objective": document, "agent": {"epochs": 2}}).build_objective()
     assert again == rule
 
 

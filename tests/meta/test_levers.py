@@ -197,8 +197,16 @@ def test_meta_gradients_start_where_they_are_told_too():
         ({"es": {"adam_b1": 1.0}}, r"es\.adam_b1 .*1\.0"),
         ({"es": {"weight_decay": -1.0}}, r"es\.weight_decay .*-1"),
         (
-            {"objective": {"kind": "lpo"}, "es": {"initial_mean": "zeros"}},
+            {"objective": {"kind": "lpo"}, "agent": {"epochs": 2}, "es": {"initial_mean": "zeros"}},
             r"es\.initial_mean zeros: .* set it to objective",
+        ),
+        (
+            {"objective": {"kind": "lpo"}},
+            r"objective\.kind lpo: a drift acts where agents revisit .* agent\.epochs",
+        ),
+        (
+            {"agent": {"reward_range": 2.0, "scale_rewards": True}},
+            r"agent\.reward_range has no effect where agent\.scale_rewards",
         ),
         ({"es": {"learning_rate_schedule": "steps"}}, r"es\.learning_rate_schedule .*'steps'"),
     ],

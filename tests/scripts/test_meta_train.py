@@ -216,7 +216,10 @@ answer = functools.partial(called, "meta-train")
             "--objective.kind lpo --objective.clip -1",
             "objective.clip must be greater than 0, not",
         ),
-        ("--objective.kind lpo --objective.progress-inputs", "with these settings is ta-lpo"),
+        (
+            "--preset lpo-cpu --objective.kind lpo --objective.progress-inputs",
+            "with these settings is ta-lpo",
+        ),
         ("--objective.discount 2", "objective.discount must be less than or equal to 1, not 2.0"),
         ("--preset lpo-cpu --drift.width 8", "--drift.width is now --objective.width"),
         ("--drift.no-schedule", "--drift.no-schedule is now --objective.no-schedule"),
@@ -412,7 +415,10 @@ def test_a_file_over_a_run_is_checked_like_flags(capsys, tmp_path):
     ("flags", "expected"),
     [
         ("--preset lpo-cpu --objective.clip 0.3", {"kind": "lpo", "clip": 0.3, "width": 16}),
-        ("--objective.kind lpo --objective.clip=0.3", {"kind": "lpo", "clip": 0.3, "width": 128}),
+        (
+            "--agent.epochs 2 --es.initial-mean objective --objective.kind lpo --objective.clip=0.3",
+            {"kind": "lpo", "clip": 0.3, "width": 128},
+        ),
         (
             "--preset lpo-cpu --objective.kind ta-lpo",
             {"kind": "ta-lpo", "progress_inputs": True, "width": 16},
@@ -423,7 +429,7 @@ def test_a_file_over_a_run_is_checked_like_flags(capsys, tmp_path):
             {"kind": "ta-ppo", "discount": 0.9, "gae_lambda": 0.8, "entropy_coef": 0.01},
         ),
         (
-            "--objective.kind closed-form-drift --objective.terms (r-1)^2",
+            "--agent.epochs 2 --objective.kind closed-form-drift --objective.terms (r-1)^2",
             {"kind": "closed-form-drift", "terms": ["(r-1)^2"]},
         ),
     ],

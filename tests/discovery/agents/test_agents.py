@@ -101,9 +101,8 @@ def test_layers_can_be_shared_and_have_another_activation():
 
 
 def test_a_table_has_no_layers_to_share():
-    agent = make_agent(AgentConfig(shared=True), GRID, GRID.default_params, 1)
     with pytest.raises(ValueError, match="shared=False"):
-        agent.init(jax.random.key(0))
+        make_agent(AgentConfig(shared=True), GRID, GRID.default_params, 1)
 
 
 def test_continuous_actions_get_a_gaussian_with_a_deviation_of_its_own():

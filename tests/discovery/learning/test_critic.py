@@ -10,7 +10,7 @@ import pytest
 from rl_discovery.discovery.agents.config import AgentConfig
 from rl_discovery.discovery.learning.build import make_learner
 from rl_discovery.discovery.learning.critic import make_critic
-from rl_discovery.discovery.learning.lifetime import train_block
+from rl_discovery.discovery.learning.lifetime import LAST_ROLLOUT, train_block
 from rl_discovery.discovery.objectives.a2c import A2C
 from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.discovery.objectives.random import Random
@@ -204,6 +204,29 @@ def test_beside_an_agent_that_scales_it_learns_from_what_the_agent_sees():
             *map(jax.tree.leaves, (train_state.critic.params, expected.params)), strict=True
         ):
             np.testing.assert_allclose(found, wanted, rtol=2e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"scale_rewards": True}, {"reward_range": 10.0}], ids=lambda x: next(iter(x))
+)
+def test_advantages_are_in_units_of_the_rewards_whatever_the_agent_sees(settings):
+    env, level = small_grid()
+    config = AgentConfig(workers=3, rollout_steps=12, **settings)
+    learner = make_learner(env, level, config, A2C(), critic=True)
+    train_state = learner.begin(KEY, level)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(train_state.critic.params)), "all values are 0"
+    assessed = jax.jit(learner.assess)(level, KEY, train_state)
+    _, rollout = jax.jit(learner.collect)(level, jax.random.fold_in(KEY, LAST_ROLLOUT), train_state)
+    zeros = np.zeros((12, 3))
+    expected = naive_advantages(rollout, zeros, zeros, learner.critic.discount, learner.critic.gae_lambda)
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(assessed.advantages, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_tasks_gamma_and_lambda_are_the_critics_too():
+    env, level = small_grid()
+    critic = make_critic(AgentConfig(discount=0.9, gae_lambda=0.8), env, level)
+    assert (critic.discount, critic.gae_lambda) == (0.9, 0.8)
 
 
 def test_a_learner_without_a_critic_says_so_when_asked_for_values():

@@ -47,6 +47,18 @@ def test_a_planted_formula_is_found_with_its_coefficients(form, terms):
     assert formula.card["closed_form_of"] == "closed-form-drift"
 
 
+def test_a_formula_of_a_drift_with_a_schedule_has_the_same_schedule():
+    rule = LPO(width=6, progress_inputs=True, schedule=True, longest_horizon=250)
+    subject = TrainedObjective(
+        rule, randomised(np.random.default_rng(2), jax.eval_shape(rule.init, jax.random.key(0)), 0.3)
+    )
+    record, formula = closed_form.fit(subject, some_samples(), 10, (10, 100), most_terms=3)
+    now = progress(3, 40)
+    np.testing.assert_array_equal(formula.schedule(now), subject.schedule(now))
+    assert np.isfinite(formula.drift(np.array([0.7, 1.3]), np.array([1.0, -1.0]), now)).all()
+    assert "clip(r, 1 - 0.2 below, 1 + 0.2 above)" in record.formula
+
+
 def test_a_formula_is_an_exported_objective_that_drifts_as_it_was_written(tmp_path):
     subject = checkpoints.load_objective("lpo")
     record, formula = closed_form.fit(subject, some_samples(), 10, (10, 100), most_terms=4)

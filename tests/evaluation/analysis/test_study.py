@@ -32,6 +32,7 @@ def test_agents_must_be_able_to_learn_there():
         ({"horizon": 10, "longest_horizon": 1000}, (10, 100, 1000)),
         ({"horizon": 250, "longest_horizon": None}, (250,)),
         ({"horizon": None, "distribution": "gridworld/all_vrandlife"}, (10, 50, 250)),
+        ({"horizon": None, "distribution": "all_randlife"}, (50, 112, 250)),
         ({"horizon": None, "distribution": "nowhere"}, (10, 50, 250)),
         (None, (10, 50, 250)),
     ],

@@ -2,8 +2,12 @@
 
 import json
 
+import jax
 import pytest
 
+from rl_discovery.discovery.objectives.base import TrainedObjective
+from rl_discovery.discovery.objectives.registry import make_objective
+from rl_discovery.evaluation.analysis.schedule import analyse_schedule
 from rl_discovery.evaluation.errors import ReportError
 from rl_discovery.evaluation.report.files import read_run
 from tests.evaluation.report import tiny_run
@@ -44,6 +48,17 @@ def test_results_and_analysis_may_lie_elsewhere(run, tmp_path):
     assert found.results.cells[0].score == 0.1
     with pytest.raises(ReportError, match="there is no"):
         read_run(run, results=tmp_path / "nowhere")
+
+
+def test_the_analysis_of_a_schedule_alone_is_read(run):
+    path = run / "analysis" / "analysis.json"
+    rule = make_objective("ta-a2c")
+    schedule = analyse_schedule(
+        TrainedObjective(rule, rule.init(jax.random.key(0))), (10, 250), anneals=False
+    )
+    found = tiny_run.analysis().model_copy(update={"drift": None, "closed_form": None, "schedule": schedule})
+    found.save(path)
+    assert read_run(run).analysis == found
 
 
 def test_a_line_that_is_being_written_is_left_out(run):

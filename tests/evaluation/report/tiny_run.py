@@ -30,6 +30,7 @@ def config(kind="lpo", **changes):
             "objective": objective_settings(
                 LPO, width=3, progress_inputs=True, horizon_inputs=True, longest_horizon=8
             ),
+            "agent": dataclasses.replace(tiny().agent, epochs=2),
         }
     else:
         parts = {"objective": objective_settings(LPG, width=4, bins=3, embedding_width=2)}

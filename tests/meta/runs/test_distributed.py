@@ -147,6 +147,23 @@ def test_what_the_first_process_cannot_do_ends_the_others_with_one_line(cache, t
 
 @pytest.mark.slow
 @pytest.mark.e2e
+def test_two_processes_start_from_an_objective_as_one_does(cache, tmp_path):
+    (alone,) = start("es", tmp_path / "first", cache, 1, 2, "--generations", "2")
+    assert alone.finish()[0] == 0
+    again = ["--generations", "2", "--seed", "7", "--start-from", tmp_path / "first"]
+    commands = start("es", tmp_path / "two", cache, 2, 1, *again) + start(
+        "es", tmp_path / "one", cache, 1, 2, *again
+    )
+    try:
+        ends = [command.finish() for command in commands]
+    finally:
+        end_all(commands)
+    assert [status for status, _, _ in ends] == [0, 0, 0], ends
+    assert tensors(tmp_path / "two") == tensors(tmp_path / "one") != tensors(tmp_path / "first")
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
 @pytest.mark.parametrize("flag", ["--seed", "--generations"])
 def test_processes_of_different_configurations_are_told_apart(flag, cache, tmp_path):
     address = f"127.0.0.1:{free_port()}"

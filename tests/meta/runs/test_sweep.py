@@ -45,7 +45,8 @@ def test_values_take_the_type_of_their_field():
 
 
 def test_kinds_may_be_searched_with_settings_that_only_they_have():
-    plan, configs = planned("objective.value-clip=0.1,0.3", "objective.kind=lpo,ta-ppo")
+    axes = ("objective.value-clip=0.1,0.3", "objective.kind=lpo,ta-ppo")
+    plan, configs = planned(*axes, base=tiny(agent={"epochs": 2}))
     assert [dict(trial.overrides) for trial in plan.trials][:2] == [
         {"objective.value_clip": 0.1, "objective.kind": "lpo"},
         {"objective.value_clip": 0.1, "objective.kind": "ta-ppo"},
