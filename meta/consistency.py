@@ -29,6 +29,12 @@ RESIDUAL_ONLY = (
 )
 """Settings of LPG that its form `free` does not read."""
 
+REPLAY_ONLY = (
+    *("replay_probability", "minimum_fill", "edit_probability", "edits"),
+    *("prioritisation", "temperature", "staleness_weight"),
+)
+"""Settings of the curriculum that nothing reads where no level is replayed."""
+
 
 def check(config: "RunConfig") -> None:
     """Refuses fields that do not fit each other, or that nothing in the run would read.
@@ -93,6 +99,10 @@ def _refuse_unused(config: "RunConfig") -> None:
             "trainer is es",
         ),
     ]
+    replays = config.curriculum.score not in ("random", "frozen")
+    for name in REPLAY_ONLY:
+        value, default = getattr(config.curriculum, name), getattr(type(config.curriculum), name)
+        cases.append((f"curriculum.{name}", value, default, replays, "curriculum.score replays levels"))
     # Names of the objective's settings, whether they are read, and the condition for that.
     of_rule: list[tuple[tuple[str, ...], bool, str]] = []
     if rule is LPG:

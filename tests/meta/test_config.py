@@ -342,7 +342,7 @@ def test_levels_without_a_horizon_need_one():
 
 def test_the_gallery_may_be_switched_on_and_off_but_the_curriculum_stays():
     assert identity(from_json(changed("curriculum.gallery", False))) == identity(RunConfig())
-    assert identity(from_json(changed("curriculum.temperature", 0.5))) != identity(RunConfig())
+    assert identity(from_json(changed("curriculum.buffer_size", 50))) != identity(RunConfig())
 
 
 @pytest.mark.parametrize("change", [("every", 7), ("on_divergence", "stop"), ("drop", 0.9), ("patience", 9)])
@@ -418,6 +418,12 @@ UNUSED = {
         "objective.residual_scale",
         1.0,
         "objective.form is a2c_residual",
+    ),
+    "edited levels without replay": (
+        "ta-lpg-cpu",
+        "curriculum.edit_probability",
+        0.5,
+        "curriculum.score replays levels",
     ),
     "discount without a schedule": (
         "lpo-cpu",
