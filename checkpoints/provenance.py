@@ -17,6 +17,10 @@ PACKAGES = (
     "brax",
     "mujoco",
     "mujoco-mjx",
+    "navix",
+    "jumanji",
+    "craftax",
+    "playground",
 )
 """Packages whose version can change a number."""
 

@@ -129,6 +129,8 @@ def _described(thing: Any) -> dict[str, Any]:
     for name, value in getattr(thing, "__dict__", {}).items():
         if (hasattr(value, "step") and not inspect.ismodule(value)) or inspect.isfunction(value):
             fields[name] = _described(value)
+        elif isinstance(value, np.ndarray | jax.Array):  # long ones are not printed in full
+            fields[name] = _digest(value)
         elif " at 0x" not in (text := repr(value)):  # not what prints an address in memory
             fields[name] = text
     return {"class": type(thing).__qualname__, "code": _code(thing), "fields": fields}

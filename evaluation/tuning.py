@@ -55,6 +55,11 @@ STEP_SIZES = tuple(Settings(steps, 1.0) for steps in (1.0, 0.1, 0.3, 3.0, 10.0))
 PUBLISHED = GRID[0]
 
 
+def tuning_flag(tuned: Sequence[Tuned]) -> str:
+    """The option of `evaluate` that made these choices."""
+    return "--tune-step-size" if tuned[0].candidates == len(STEP_SIZES) else "--tune"
+
+
 def refusal(
     objectives: Mapping[str, TrainedObjective], labels: Sequence[str], grid: Sequence[Settings]
 ) -> str | None:

@@ -154,6 +154,11 @@ class CurriculumConfig(Prioritisation):
     """Draw the levels of highest score with the paths of both agents at each checkpoint (gallery.png)."""
 
     @property
+    def replays(self) -> bool:
+        """Whether levels are replayed by a score."""
+        return self.score not in ("random", "frozen")
+
+    @property
     def levels_before_replay(self) -> int:
         """Number of levels that the buffer must hold before any is replayed."""
         return max(1, math.ceil(self.minimum_fill * self.buffer_size))

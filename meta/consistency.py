@@ -99,10 +99,17 @@ def _refuse_unused(config: "RunConfig") -> None:
             "trainer is es",
         ),
     ]
-    replays = config.curriculum.score not in ("random", "frozen")
     for name in REPLAY_ONLY:
         value, default = getattr(config.curriculum, name), getattr(type(config.curriculum), name)
-        cases.append((f"curriculum.{name}", value, default, replays, "curriculum.score replays levels"))
+        cases.append(
+            (
+                f"curriculum.{name}",
+                value,
+                default,
+                config.curriculum.replays,
+                "curriculum.score replays levels",
+            )
+        )
     # Names of the objective's settings, whether they are read, and the condition for that.
     of_rule: list[tuple[tuple[str, ...], bool, str]] = []
     if rule is LPG:

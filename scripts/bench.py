@@ -95,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _config(arguments: Arguments, devices: int | None) -> "RunConfig":
-    from rl_discovery.meta.config import validate
+    from rl_discovery.meta.config import LevelsConfig, validate
     from rl_discovery.meta.presets import PRESETS
 
     config = PRESETS.find(arguments.preset).config
@@ -106,6 +106,15 @@ def _config(arguments: Arguments, devices: int | None) -> "RunConfig":
     def changed(part: Any, **values: Any) -> Any:
         return dataclasses.replace(part, **{k: v for k, v in values.items() if v is not None})
 
+    def lived(levels: LevelsConfig) -> LevelsConfig:
+        if arguments.horizon is None:
+            return levels
+        return dataclasses.replace(levels, horizon=arguments.horizon, longest_horizon=None)
+
+    curriculum = changed(config.curriculum, score=arguments.score)
+    if curriculum.replays:
+        # A run fills its buffer first; what is measured here is what comes after.
+        curriculum = dataclasses.replace(curriculum, minimum_fill=0.0)
     return validate(
         changed(
             config,
@@ -115,9 +124,9 @@ def _config(arguments: Arguments, devices: int | None) -> "RunConfig":
             es=changed(config.es, pairs=arguments.pairs),
             agent=changed(config.agent, workers=arguments.workers, rollout_steps=arguments.rollout_steps),
             objective=config.objective.replace(**network),
-            levels=changed(config.levels, distribution=arguments.distribution, horizon=arguments.horizon),
-            # A run fills its buffer first; what is measured here is what comes after.
-            curriculum=changed(config.curriculum, score=arguments.score, minimum_fill=0.0),
+            levels=lived(changed(config.levels, distribution=arguments.distribution)),
+            also=tuple(dataclasses.replace(each, levels=lived(each.levels)) for each in config.also),
+            curriculum=curriculum,
         )
     )
 

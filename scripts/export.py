@@ -10,6 +10,7 @@ from rl_discovery.checkpoints.loading import is_named
 from rl_discovery.checkpoints.python_file import save_python
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.evaluation.results import Results
+from rl_discovery.evaluation.tuning import tuning_flag
 from rl_discovery.scripts import output
 from rl_discovery.scripts.export_arguments import Arguments, ExportTargetError, parse_arguments
 
@@ -55,6 +56,9 @@ def _quote(results: Results, file: Path, label: str) -> dict[str, Any]:
     # A file that is named as what is shipped is to be shipped in its place.
     subject = file.stem if is_named(file.stem) else Path(file.name)
     arguments = ["--suite", suites[0], "--horizons", *map(str, horizons), "--seeds", str(seeds)]
+    arguments += ["--levels", str(max(cell.levels for cell in results.cells))]
+    if results.tuned:
+        arguments.append(tuning_flag(results.tuned))
     arguments += ["--baselines", *baselines]
     cells = [cell for cell in results.cells if cell.objective == label]
     return {

@@ -77,6 +77,23 @@ def test_welchs_interval_is_that_of_the_textbook(studies):
     assert 2.5 < (found.high - found.mean) / sum(variances) ** 0.5 < 2.9
 
 
+def test_levels_without_a_scale_have_that_from_the_random_policy_to_a2c(studies):
+    def row(arm, seed, **returns):
+        return {"arm": arm, "seed": seed, "suite": "random", "score": {}, "return": returns}
+
+    rows = [
+        row("random", None, one=[[1.0], [1.0]], other=[[-10.0]]),
+        row("a2c", None, one=[[3.0], [5.0]], other=[[10.0]]),
+        row("ta-lpg", 1, one=[[4.0]], other=[[0.0]]),
+        row("ta-lpg", 0, one=[[7.0], [float("nan")]], other=[[10.0]]),
+    ]
+    from results_report import means
+
+    np.testing.assert_allclose(means(rows, "ta-lpg", "random"), [[1.5], [0.75]])
+    np.testing.assert_allclose(means(rows, "a2c", "random"), [[1.0]])
+    assert len(means(rows[2:], "ta-lpg", "random")) == 0
+
+
 def test_a_hand_written_rule_is_one_number(studies):
     from harness import Difference
 

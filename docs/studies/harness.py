@@ -103,7 +103,7 @@ def scores(
     number: str = "score",
     environment: str | None = None,
 ) -> np.ndarray:
-    """Mean score over levels (or another number of the cells), by agent seed and horizon.
+    """Mean score over levels (or another number of the cells), by agent seed and horizon; NaN for none.
 
     The default is the first objective and the first environment of the evaluation.
     """
@@ -115,16 +115,20 @@ def scores(
         if (cell["objective"], cell["environment"]) == (name, place)
     }
     seeds = sorted({seed for seed, _ in found})
-    return np.array([[found[seed, horizon] for horizon in horizons] for seed in seeds])
+    return np.array([[found[seed, horizon] for horizon in horizons] for seed in seeds], float)
+
+
+def stages(run: Path) -> list[list[dict[str, Any]]]:
+    """Metrics of a run, after those of its first stage if it has one."""
+    return [read_metrics(stage) for stage in (run / START, run) if stage.exists()]
 
 
 def curve(run: Path, metric: str = "held_out_score") -> tuple[np.ndarray, np.ndarray]:
     """Environment steps, of a first stage too, and the metric, where it was measured."""
     before, points = 0, []
-    for stage in (run / START, run):
-        rows = read_metrics(stage) if stage.exists() else []
+    for rows in stages(run):
         points += [(before + row["env_steps"], row[metric]) for row in rows if row.get(metric) is not None]
-        before += rows[-1]["env_steps"] if rows else 0
+        before += rows[-1]["env_steps"]
     steps, values = zip(*points, strict=True)
     return np.array(steps), np.array(values)
 

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import Arm, append, command, curve, evaluate, rows_of, scores, train
+from harness import Arm, append, command, curve, evaluate, rows_of, scores, stages, train
 from results_report import ANALYSED, BASELINES, Measured, write_up
 
-from rl_discovery.checkpoints.run_directory import read_metrics
+from rl_discovery.checkpoints import read_card
+from rl_discovery.meta.config import from_json
 
 RECORD = Path(__file__).with_suffix("")
 WORKERS = 16
@@ -48,7 +49,11 @@ ARMS = {
     "positive-value-loss": (FREE, (*REPLAY, "positive_value_loss")),
     "residual": ("ta-lpg-a2c-cpu", ()),
     "ta-lpo": ("ta-lpo-cpu", ()),
-    "lpo": ("lpo-cpu", ()),
+    # On the same lifetimes as TA-LPO, with the same evolution.
+    "lpo": (
+        "ta-lpo-cpu",
+        ("--objective.kind", "lpo", "--objective.no-horizon-inputs", "--objective.no-schedule"),
+    ),
     "ta-a2c": ("ta-a2c-cpu", ()),
     "ta-ppo": ("ta-ppo-cpu", ()),
     "inputs-scaled": (FREE, ("--objective.no-schedule",)),
@@ -61,6 +66,11 @@ ANNEALED = (*BASELINES, "a2c-annealed")
 
 REPLAYED = ("ta-lpg", "algorithmic-regret", "learnability", "positive-value-loss")
 ELSEWHERE = (*REPLAYED, "residual", "ta-lpo", "lpo")
+CHOSEN = ("--tune-step-size",)
+"""Away from what the learned rules know, every rule chooses its step size."""
+
+CONTROL = (*CHOSEN, "--hidden", "64", "64")
+
 EVALUATIONS = {
     "unseen": Measured("unseen", (5, 10, 25, 50, 100, 250), 10, tuple(ARMS), baselines=ANNEALED),
     "longer": Measured(
@@ -70,11 +80,12 @@ EVALUATIONS = {
         ("ta-lpg", "lpg", "ta-lpg-meta-gradient", "ta-lpo", "lpo", "ta-a2c", "ta-ppo"),
         ("--levels", "16"),
     ),
-    "tabular": Measured("tabular", (250,), 5, ELSEWHERE),
-    "random": Measured("random", (250,), 5, ELSEWHERE),
-    "mazes": Measured("mazes", (250,), 5, ELSEWHERE),
-    "classic": Measured("classic", (320_000,), 5, ELSEWHERE, ("--hidden", "64", "64")),
-    "minatar": Measured("minatar", (640_000,), 5, ELSEWHERE, ("--hidden", "64", "64")),
+    "tabular": Measured("tabular", (250,), 10, ELSEWHERE, CHOSEN),
+    # One loop only: an update of PPO's has more steps there.
+    "random": Measured("random", (250,), 10, (*REPLAYED, "residual"), CHOSEN, ("a2c", "random")),
+    "mazes": Measured("mazes", (250,), 10, ELSEWHERE, CHOSEN),
+    "classic": Measured("classic", (320_000,), 10, ELSEWHERE, CONTROL),
+    "minatar": Measured("minatar", (640_000,), 5, ELSEWHERE, CONTROL),
 }
 
 
@@ -108,9 +119,10 @@ def main() -> None:
 
 def meta_train(name: str, seed: int, out: Path, record: Path) -> None:
     """One run on the budget, unless it is on record; its objective and its curve are kept."""
-    if any((row["arm"], row["seed"]) == (name, seed) for row in rows_of(record / "runs.jsonl")):
-        return
     preset, flags = ARMS[name]
+    if any((row["arm"], row["seed"]) == (name, seed) for row in rows_of(record / "runs.jsonl")):
+        check_same(name, seed, record)
+        return
     steps = ENV_STEPS / (ANTAGONISTS if "algorithmic_regret" in flags else 1.0)
     run = out / f"{name}-{seed}"
     train(Arm(name, preset, flags), seed, run, steps)
@@ -122,13 +134,34 @@ def meta_train(name: str, seed: int, out: Path, record: Path) -> None:
     shutil.rmtree(run)
 
 
+def check_same(name: str, seed: int, record: Path) -> None:
+    """Stops where a run on record had other settings than its arm has now."""
+    now = Arm(name, *ARMS[name]).config()
+    then = from_json(read_card(objective_file(record, name, seed))["config"])
+    for part in (
+        "trainer",
+        "objective",
+        "agent",
+        "es",
+        "levels",
+        "also",
+        "fitness",
+        "curriculum",
+        "start_from",
+    ):
+        if getattr(now, part) != getattr(then, part):
+            raise SystemExit(
+                f"{name}, seed {seed}: {part} was {getattr(then, part)}, now {getattr(now, part)}"
+            )
+
+
 def curve_of(run: Path) -> dict[str, Any]:
     """Held-out scores over environment steps, and how long it took."""
-    rows = read_metrics(run)
+    found = stages(run)
     steps, held_out = curve(run)
     return {
-        "generations": len(rows),
-        "hours": round(rows[-1]["wall_s"] / 3600, 3),
+        "generations": len(found[-1]),
+        "hours": round(sum(rows[-1]["wall_s"] for rows in found) / 3600, 3),
         "env_steps": [int(count) for count in steps],
         "held_out": np.round(held_out, 4).tolist(),
     }
@@ -136,27 +169,29 @@ def curve_of(run: Path) -> dict[str, Any]:
 
 def measure_baselines(suite: str, out: Path, record: Path) -> None:
     """The hand-written rules, tuned, unless they are on record."""
-    what, found = EVALUATIONS[suite], rows_of(record / "evaluations.jsonl")
-    known = {row["arm"] for row in found if (row["suite"], row["seed"]) == (suite, None)}
-    if known >= set(what.baselines):
-        return
-    folder = out / f"baselines-{suite}"
-    tune = "--tune" if what.suite == "unseen" else "--tune-step-size"
-    evaluate(
-        what.baselines, folder, what.suite, what.horizons, what.seeds,
-        "--baselines", *flags_of(what), tune, "--plugin", "annealed",
-    )  # fmt: skip
+    what = EVALUATIONS[suite]
     for name in what.baselines:
-        if name not in known:
-            append(record / "evaluations.jsonl", {"arm": name, "seed": None} | result(folder, suite, name))
+        if (name, None, suite) in measured(record):
+            continue
+        folder = out / f"{name}-{suite}"
+        flags = [flag for flag in flags_of(what) if name != "random" or flag not in CHOSEN]
+        flags += ["--tune"] if what.suite == "unseen" else []
+        evaluate(
+            [name], folder, what.suite, what.horizons, what.seeds,
+            "--baselines", *flags, "--plugin", "annealed",
+        )  # fmt: skip
+        append(record / "evaluations.jsonl", {"arm": name, "seed": None} | result(folder, suite))
+
+
+def measured(record: Path) -> set[tuple[str, int | None, str]]:
+    """Arm, seed and suite of the evaluations on record."""
+    return {(row["arm"], row["seed"], row["suite"]) for row in rows_of(record / "evaluations.jsonl")}
 
 
 def measure(name: str, seed: int, suite: str, out: Path, record: Path) -> None:
     """One evaluation of one objective, unless it is on record."""
-    what, found = EVALUATIONS[suite], rows_of(record / "evaluations.jsonl")
-    known = (name, seed, suite) in {(row["arm"], row["seed"], row["suite"]) for row in found}
-    file = objective_file(record, name, seed)
-    if known or name not in what.arms or not file.exists():
+    what, file = EVALUATIONS[suite], objective_file(record, name, seed)
+    if (name, seed, suite) in measured(record) or name not in what.arms or not file.exists():
         return
     folder = out / f"{name}-{seed}-{suite}"
     evaluate([file], folder, what.suite, what.horizons, what.seeds, "--baselines", *flags_of(what))
@@ -184,23 +219,23 @@ def flags_of(what: Measured) -> Iterable[object]:
     return what.flags if "--hidden" in what.flags else (*what.flags, "--workers", WORKERS)
 
 
-def result(folder: Path, suite: str, name: str | None = None) -> dict[str, Any]:
-    """Scores and returns by environment, agent seed and horizon."""
+def result(folder: Path, suite: str) -> dict[str, Any]:
+    """Scores and returns by environment, agent seed and horizon; no scores where levels have no scale.
+
+    An agent that broke counts as the random policy in scores, and is NaN in returns.
+    """
     cells = json.loads((folder / "results.json").read_text())["cells"]
     places = dict.fromkeys(cell["environment"] for cell in cells)
-    unscored = {cell["environment"] for cell in cells if cell["score"] is None}
     horizons = EVALUATIONS[suite].horizons
-    return {
-        "suite": suite,
-        **{
-            number: {
-                place: np.round(scores(folder, horizons, name, number=number, environment=place), 4).tolist()
-                for place in places
-                if number == "return" or place not in unscored
-            }
-            for number in ("score", "return")
-        },
-    }
+    found: dict[str, Any] = {"suite": suite, "score": {}, "return": {}}
+    for place in places:
+        returns, values = (
+            scores(folder, horizons, number=number, environment=place) for number in ("return", "score")
+        )
+        found["return"][place] = np.round(returns, 4).tolist()
+        if not np.isnan(values).all():
+            found["score"][place] = np.round(np.nan_to_num(values), 4).tolist()
+    return found
 
 
 def objective_file(record: Path, name: str, seed: int) -> Path:

@@ -18,10 +18,15 @@ from typing import NamedTuple
 
 from harness import append, evaluate, rows_of
 
+from rl_discovery.checkpoints.loading import is_named, load_objective
+from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning
+
 RECORD = Path(__file__).with_suffix(".jsonl")
 SEEDS = 5
-ONE_GRADIENT = ("a2c", "ta-lpg", "lpg", "ta-lpg-groove", "lpg-meta-gradient", "ta-lpg-many")
-LOOP = ("ppo", "dpo", "lpo", "ta-lpo", "ta-ppo", "ta-a2c")
+RULES = (
+    *("a2c", "ta-lpg", "lpg", "ta-lpg-groove", "lpg-meta-gradient", "ta-lpg-many", "ta-lpg-a2c", "ta-a2c"),
+    *("ppo", "dpo", "lpo", "ta-lpo", "ta-ppo"),
+)
 MINATAR = ("Asterix-MinAtar", "Breakout-MinAtar", "Freeway-MinAtar", "SpaceInvaders-MinAtar")
 
 
@@ -34,7 +39,7 @@ class Protocol(NamedTuple):
 
 
 PROTOCOLS = {
-    "control": Protocol(("CartPole-v1", "Acrobot-v1"), (1_280_000,), (*ONE_GRADIENT, "ta-lpg-a2c", *LOOP)),
+    "control": Protocol(("CartPole-v1", "Acrobot-v1"), (1_280_000,), RULES),
     "games": Protocol(
         MINATAR, (5_000_000,), ("a2c", "ta-lpg", "ta-lpg-a2c", "ta-lpg-many", "ppo", "dpo", "ta-lpo")
     ),
@@ -61,14 +66,24 @@ def main() -> None:
         what = PROTOCOLS[protocol]
         for task, budget, rule in itertools.product(what.tasks, what.budgets, what.rules):
             known = {(row["rule"], row["task"], row["budget"]) for row in rows_of(arguments.record)}
-            if (rule, task, budget) not in known and rule in (arguments.rules or what.rules):
+            if not is_named(rule):
+                print(f"{rule} is not shipped yet: left out", flush=True)
+            elif (rule, task, budget) not in known and rule in (arguments.rules or what.rules):
                 measure(rule, task, budget, arguments.out, arguments.record)
+
+
+def in_loop(rule: str) -> bool:
+    """Whether the rule's agents revisit their rollouts."""
+    found = load_objective(rule)
+    agent = (found.card.get("config") or {}).get("agent") or {}
+    revisits = agent.get("epochs", 1) > 1 or agent.get("minibatches", 1) > 1
+    return isinstance(found.rule, MirrorLearning) or revisits
 
 
 def measure(rule: str, task: str, budget: int, out: Path, record: Path) -> None:
     """Chooses the step size, trains with it, and records the returns by seed."""
     folder = out / f"{rule}-{task.replace('/', '-')}-{budget}"
-    workers = () if rule in LOOP else ("--workers", 64)
+    workers = () if in_loop(rule) else ("--workers", 64)
     evaluate(
         [rule], folder, task, [budget], SEEDS,
         "--baselines", "--hidden", 64, 64, *workers, "--tune-step-size",
@@ -76,7 +91,7 @@ def measure(rule: str, task: str, budget: int, out: Path, record: Path) -> None:
     results = json.loads((folder / "results.json").read_text())
     found = {"rule": rule, "task": task, "budget": budget}
     found |= {
-        name: [round(cell[name], 4) for cell in results["cells"] if cell[name] is not None]
+        name: [None if cell[name] is None else round(cell[name], 4) for cell in results["cells"]]
         for name in ("return", "score")
     }
     append(record, found | {"step_factor": results["tuned"][0]["step_factor"]})

@@ -25,7 +25,7 @@ from rl_discovery.evaluation.report.figures import slug
 from rl_discovery.evaluation.report.files import RunFiles
 from rl_discovery.evaluation.results import Aggregate, Results
 from rl_discovery.evaluation.tables import Table
-from rl_discovery.evaluation.tuning import STEP_SIZES
+from rl_discovery.evaluation.tuning import tuning_flag
 
 
 def verdict(run: RunFiles) -> str:
@@ -245,7 +245,7 @@ def _evaluate_words(results: Results, suite: str) -> list[str]:
     words += ["--levels", str(max(cell.levels for cell in cells))]
     tuned = [entry for entry in results.tuned if entry.suite == suite]
     if tuned:
-        words.append("--tune-step-size" if tuned[0].candidates == len(STEP_SIZES) else "--tune")
+        words.append(tuning_flag(tuned))
     _, *others = dict.fromkeys(cell.objective for cell in results.cells)
     named = [label for label in others if is_named(label)]
     # Somebody may have a file or folder of that name here.

@@ -6,7 +6,8 @@ import pytest
 from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.meta.config import RunConfig
 from rl_discovery.meta.objective_settings import objective_settings
-from rl_discovery.scripts import cli
+from rl_discovery.meta.presets import PRESETS
+from rl_discovery.scripts import bench, cli
 from rl_discovery.scripts.bench import flop_per_env_step
 
 FLAGS = [
@@ -18,6 +19,12 @@ FIELDS = {
     *("env_steps_per_s", "train_env_steps_per_s", "generation_s", "compile_s", "peak_rss_mb", "gemm_gflops"),
     *("flop_per_env_step", "gemm_fraction", "devices", "versions"),
 }
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_can_be_measured_at_one_lifetime(name):
+    config = bench._config(bench.Arguments(preset=name, horizon=6), None)
+    assert {task.levels.build().horizon for task in config.tasks} == {(6, 6)}
 
 
 @pytest.mark.slow
