@@ -169,6 +169,7 @@ def _merit(outcomes: Sequence[Outcome]) -> float:
 def _record(part: Work, settings: Settings, grid: Sequence[Settings]) -> Tuned:
     chosen = with_settings(part.experiment, settings)
     rule: Any = chosen.objective.rule
+    of_task = chosen.agent.of_task
     return Tuned(
         objective=part.experiment.label,
         suite=part.experiment.suite,
@@ -177,7 +178,7 @@ def _record(part: Work, settings: Settings, grid: Sequence[Settings]) -> Tuned:
         step_factor=settings.steps,
         policy_learning_rate=chosen.agent.policy_learning_rate,
         entropy_coef=None if _steps_only(grid) else rule.entropy_coef,
-        discount=None if _steps_only(grid) else (chosen.agent.discount or rule.discount),
+        discount=None if _steps_only(grid) else of_task.get("discount", rule.discount),
         candidates=len(grid),
         seeds=len(SEEDS),
     )

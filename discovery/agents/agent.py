@@ -18,7 +18,7 @@ from rl_discovery.discovery.agents.networks import NETWORKS, AgentNetwork, Obser
 from rl_discovery.discovery.agents.normalisation import Scaling, Statistics
 from rl_discovery.discovery.agents.optimisers import agent_optimiser
 from rl_discovery.discovery.agents.policies import Categorical, Policy, policy_for
-from rl_discovery.discovery.agents.spaces import action_space, observation_space
+from rl_discovery.discovery.agents.spaces import action_space, name_of, observation_space
 from rl_discovery.discovery.types import AgentParams, Outputs
 
 
@@ -161,6 +161,10 @@ def make_agent(
     if config.shared and config.network == "tabular":
         raise ValueError("a table has no layers that could be shared: use network='mlp' or shared=False")
     observations = Observations.of(observation_space(env, level))
+    if config.scale_observations and observations.states is not None:
+        raise ValueError(
+            f"agent.scale_observations needs arrays, and observations of {name_of(env)} are numbered states"
+        )
     NETWORKS[config.network](observations, config.hidden, config.activation)  # raises here if it does not fit
     return Agent(
         config=config,

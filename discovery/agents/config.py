@@ -66,6 +66,12 @@ class AgentConfig:
         return self.workers * self.rollout_steps
 
     @property
+    def of_task(self) -> dict[str, float]:
+        """gamma and lambda that belong to the task, where it has them."""
+        settings = {"discount": self.discount, "gae_lambda": self.gae_lambda}
+        return {name: value for name, value in settings.items() if value is not None}
+
+    @property
     def revisits(self) -> bool:
         """Whether an update makes several optimiser steps on its rollout (PPO)."""
         return self.epochs * self.minibatches > 1

@@ -9,7 +9,7 @@ from gymnax.environments.environment import Environment
 
 from rl_discovery.discovery.agents.agent import make_agent
 from rl_discovery.discovery.agents.config import AgentConfig
-from rl_discovery.discovery.agents.spaces import action_space, is_discrete, name_of, observation_space
+from rl_discovery.discovery.agents.spaces import action_space, is_discrete, name_of
 from rl_discovery.discovery.learning.critic import make_critic
 from rl_discovery.discovery.learning.environment_check import check_environment, check_table
 from rl_discovery.discovery.learning.lifetime import Learner
@@ -54,20 +54,13 @@ def make_learner(
             f"agent.minibatches ({config.minibatches}) must divide the {steps} steps of a rollout "
             f"({config.workers} workers x {config.rollout_steps} steps)"
         )
-    states = observation_space(env, level)
-    if config.scale_observations and is_discrete(states):
-        raise ValueError(
-            f"agent.scale_observations needs arrays, and observations of {name_of(env)} are numbered states"
-        )
     agent = make_agent(config, env, level, objective.head_size, objective.zero_outputs)
     critic_agent = make_critic(config, env, level) if critic else None
     return Learner(env, agent, _discounted(objective, config), config.rollout_steps, critic_agent)
 
 
 def _discounted(objective: Objective, config: AgentConfig) -> Objective:
-    # gamma and lambda belong to the task where the agent's settings have them.
-    settings = {"discount": config.discount, "gae_lambda": config.gae_lambda}
-    given = {name: value for name, value in settings.items() if value is not None}
+    given = config.of_task
     if not given:
         return objective
     has_none = isinstance(objective, LPG) and not objective.is_residual

@@ -97,9 +97,5 @@ def make_critic(config: AgentConfig, env: Environment, level: EnvParams) -> Crit
     """
     observations = Observations.of(observation_space(env, level))
     network = NETWORKS[config.network](observations, config.hidden, config.activation)(1, 1.0)
-    critic = Critic(network, make_optimiser(config, config.head_learning_rate), observations)
-    if config.discount is not None:
-        critic = dataclasses.replace(critic, discount=config.discount)
-    if config.gae_lambda is not None:
-        critic = dataclasses.replace(critic, gae_lambda=config.gae_lambda)
-    return critic
+    critic: Any = Critic(network, make_optimiser(config, config.head_learning_rate), observations)
+    return dataclasses.replace(critic, **config.of_task)

@@ -222,9 +222,9 @@ def evaluate_arm(objective: object, out: Path) -> None:
     evaluate([objective], out, SUITE, HORIZONS, AGENT_SEEDS, "--baselines", "--workers", WORKERS)
 
 
-def scores_of(evaluation: Path, name: str | None = None) -> list[list[float]]:
+def scores_of(evaluation: Path) -> list[list[float]]:
     """Mean score over levels, by agent seed and horizon."""
-    return np.round(scores(evaluation, HORIZONS, name), 4).tolist()
+    return np.round(scores(evaluation, HORIZONS), 4).tolist()
 
 
 def by_score(rows: Sequence[dict[str, Any]], study: str) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ takes about twenty hours of one core. --report writes up what there is, in secon
 """
 
 import argparse
+import dataclasses
 import itertools
 import json
 import shutil
@@ -21,7 +22,8 @@ from harness import Arm, append, command, curve, evaluate, rows_of, scores, stag
 from results_report import ANALYSED, BASELINES, Measured, write_up
 
 from rl_discovery.checkpoints import read_card
-from rl_discovery.meta.config import from_json
+from rl_discovery.checkpoints.fields import differences
+from rl_discovery.meta.config import from_json, identity
 
 RECORD = Path(__file__).with_suffix("")
 WORKERS = 16
@@ -136,23 +138,10 @@ def meta_train(name: str, seed: int, out: Path, record: Path) -> None:
 
 def check_same(name: str, seed: int, record: Path) -> None:
     """Stops where a run on record had other settings than its arm has now."""
-    now = Arm(name, *ARMS[name]).config()
+    now = dataclasses.replace(Arm(name, *ARMS[name]).config(), seed=seed)
     then = from_json(read_card(objective_file(record, name, seed))["config"])
-    for part in (
-        "trainer",
-        "objective",
-        "agent",
-        "es",
-        "levels",
-        "also",
-        "fitness",
-        "curriculum",
-        "start_from",
-    ):
-        if getattr(now, part) != getattr(then, part):
-            raise SystemExit(
-                f"{name}, seed {seed}: {part} was {getattr(then, part)}, now {getattr(now, part)}"
-            )
+    if differ := differences(identity(then), identity(now)):
+        raise SystemExit(f"{name}, seed {seed}, was trained with other settings: {'; '.join(differ)}")
 
 
 def curve_of(run: Path) -> dict[str, Any]:

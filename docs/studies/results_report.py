@@ -117,18 +117,15 @@ def means(rows: Sequence[Mapping[str, Any]], arm: str, suite: str) -> np.ndarray
     low, high = (
         {place: np.nanmean(values) for place, values in ends[name].items()} for name in ("random", "a2c")
     )
-    return np.array(
-        [
-            np.mean(
-                [
-                    np.nanmean((np.array(values) - low[place]) / (high[place] - low[place]), axis=0)
-                    for place, values in by_seed[i]["return"].items()
-                ],
-                axis=0,
-            )
-            for i in sorted(by_seed)
+
+    def relative(row: Mapping[str, Any]) -> np.ndarray:
+        scaled = [
+            (np.array(values) - low[place]) / (high[place] - low[place])
+            for place, values in row["return"].items()
         ]
-    )
+        return np.mean([np.nanmean(values, axis=0) for values in scaled], axis=0)
+
+    return np.array([relative(by_seed[i]) for i in sorted(by_seed)])
 
 
 def comparisons(

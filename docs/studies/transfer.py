@@ -66,10 +66,12 @@ def main() -> None:
         what = PROTOCOLS[protocol]
         for task, budget, rule in itertools.product(what.tasks, what.budgets, what.rules):
             known = {(row["rule"], row["task"], row["budget"]) for row in rows_of(arguments.record)}
-            if not is_named(rule):
-                print(f"{rule} is not shipped yet: left out", flush=True)
-            elif (rule, task, budget) not in known and rule in (arguments.rules or what.rules):
+            if (rule, task, budget) in known or rule not in (arguments.rules or what.rules):
+                continue
+            if is_named(rule):
                 measure(rule, task, budget, arguments.out, arguments.record)
+            else:
+                print(f"{rule} is not shipped yet: left out", flush=True)
 
 
 def in_loop(rule: str) -> bool:

@@ -10,7 +10,6 @@ from rl_discovery.checkpoints.provenance import versions
 from rl_discovery.discovery.formatting import setting
 from rl_discovery.discovery.objectives.registry import RULES
 from rl_discovery.meta.config import RunConfig, to_json
-from rl_discovery.meta.curriculum.scores import SCORES
 from rl_discovery.meta.errors import RunError
 from rl_discovery.meta.runs.clock import USES
 from rl_discovery.meta.runs.sweep import PLAN_FILE, read_plan
@@ -67,11 +66,10 @@ def make_overview(config: RunConfig, directory: Path) -> Overview:
 
 def charts(config: RunConfig) -> dict[str, tuple[str, ...]]:
     """`GLANCE`, without the charts of a curriculum where the run has none."""
-    without = SCORES.find(config.curriculum.score).function is None
     return {
         title: tags
         for title, tags in GLANCE.items()
-        if not (without and all(tag.startswith("curriculum/") for tag in tags))
+        if config.curriculum.replays or not all(tag.startswith("curriculum/") for tag in tags)
     }
 
 

@@ -13,7 +13,15 @@ from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.discovery.objectives.lpo import LPO
 from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning
 from rl_discovery.discovery.objectives.registry import RULES, Entry
-from rl_discovery.meta.config import LevelsConfig, RunConfig, from_json, identity, to_json, validate
+from rl_discovery.meta.config import (
+    CurriculumConfig,
+    LevelsConfig,
+    RunConfig,
+    from_json,
+    identity,
+    to_json,
+    validate,
+)
 from rl_discovery.meta.errors import ConfigError
 from rl_discovery.meta.presets import PRESETS
 
@@ -341,8 +349,13 @@ def test_levels_without_a_horizon_need_one():
 
 
 def test_the_gallery_may_be_switched_on_and_off_but_the_curriculum_stays():
-    assert identity(from_json(changed("curriculum.gallery", False))) == identity(RunConfig())
-    assert identity(from_json(changed("curriculum.buffer_size", 50))) != identity(RunConfig())
+    replayed = RunConfig(curriculum=CurriculumConfig(score="learnability"))
+    same, other = (
+        dataclasses.replace(replayed, curriculum=dataclasses.replace(replayed.curriculum, **change))
+        for change in ({"gallery": False}, {"temperature": 0.5})
+    )
+    assert identity(validate(same)) == identity(replayed)
+    assert identity(validate(other)) != identity(replayed)
 
 
 @pytest.mark.parametrize("change", [("every", 7), ("on_divergence", "stop"), ("drop", 0.9), ("patience", 9)])

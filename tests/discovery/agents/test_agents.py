@@ -105,6 +105,11 @@ def test_a_table_has_no_layers_to_share():
         make_agent(AgentConfig(shared=True), GRID, GRID.default_params, 1)
 
 
+def test_numbered_states_have_no_scale():
+    with pytest.raises(ValueError, match=r"agent\.scale_observations needs arrays"):
+        make_agent(AgentConfig(network="mlp", scale_observations=True), GRID, GRID.default_params, 1)
+
+
 def test_continuous_actions_get_a_gaussian_with_a_deviation_of_its_own():
     env, level = gymnax.make("Pendulum-v1")
     agent = make_agent(AgentConfig(network="mlp", hidden=(4,)), env, level, 1)
