@@ -28,8 +28,8 @@ FLAGS = [
     *("--agent.workers", "2", "--agent.rollout-steps", "4", "--objective.width", "4"),
     *("--levels.distribution", "small", "--levels.horizon", "3", "--block-size", "1"),
     *("--meta-gradient.lanes", "4", "--meta-gradient.updates", "2"),
-    *("--curriculum.buffer-size", "12", "--curriculum.minimum-fill", "0.2"),
 ]
+REPLAY = ["--curriculum.buffer-size", "12", "--curriculum.minimum-fill", "0.2"]
 
 
 def meta_train(run_dir, cache, *more, preset="quickstart", **environment):
@@ -132,12 +132,12 @@ def test_curricula_and_living_agents_survive_kill_9(preset, cache, tmp_path):
     start = functools.partial(meta_train, preset=preset, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
     shown = preset == "ta-lpg-groove-cpu"  # agents for the gallery take as long to compile as the run
     gallery = () if shown else ("--curriculum.no-gallery",)
-    status, _, err = start(whole, cache, "--devices", "2", *gallery).finish()
+    status, _, err = start(whole, cache, "--devices", "2", *REPLAY, *gallery).finish()
     assert status == 0, err
     rows = metrics(whole)
     assert sum(row["replay_fraction"] or 0 for row in rows) > 1, "too little was replayed for this to tell"
     assert not shown or (whole / "gallery.png").stat().st_size > 10_000
-    blind = (run_dir, cache, "--curriculum.no-gallery", "--devices", "2")
+    blind = (run_dir, cache, *REPLAY, "--curriculum.no-gallery", "--devices", "2")
     assert start(*blind).kill_when(lambda: count_rows(run_dir) >= 5)[0] == -signal.SIGKILL
     status, _, err = start(*blind).finish()
     assert status == 0, err
