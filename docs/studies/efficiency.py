@@ -83,6 +83,7 @@ RESIDUAL = family(
         "paper-encoding": "--objective.no-schedule --objective.encoding paper",
         "weight-decay": "--es.weight-decay 0.1",
         "normalised-return": "--fitness normalised_return",
+        "together": "--es.sigma 0.4 --es.pairs 16 --es.group-size 8",
     },
 )
 
