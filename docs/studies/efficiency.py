@@ -109,7 +109,6 @@ FREE = family(
         "sigma-0.1": "--es.sigma 0.1",
         "pairs-64": "--es.pairs 64",
         "pairs-256": "--es.pairs 256",
-        "groups-of-8": "--es.group-size 8",
         "area-under-curve": "--fitness area_under_curve",
         "normalised-return": "--fitness normalised_return",
         "scaled-rewards": "--agent.scale-rewards",

@@ -23,8 +23,9 @@ EPOCHS = (
     "--agent.epochs 4 --agent.minibatches 4 --agent.anneal"
     " --agent.policy-learning-rate 30 --agent.head-learning-rate 2"
     " --objective.schedule-clip --objective.residual-scale 0.05"
+    " --es.pairs 128 --es.group-size 8 --es.sigma-decay 0.999 --es.sigma-min 1e-5"
 )
-"""PPO's loop on tables."""
+"""PPO's loop on tables, and the evolution of TA-LPO."""
 
 
 class Recipe(NamedTuple):
