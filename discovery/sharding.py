@@ -32,12 +32,22 @@ class BlockAssignment(NamedTuple):
     costs: Float[Array, " blocks"]
 
 
-def make_mesh(devices: int | None = None) -> Mesh:
-    """A one-dimensional mesh over `devices` devices (default: all), as many of each process."""
+def make_mesh(devices: int | None = None, *, alone: bool = False) -> Mesh:
+    """A one-dimensional mesh over `devices` devices (default: all), as many of each process.
+
+    On a CPU one device is joined by a second, if there is one: XLA compiles programs for one device
+    differently, so that agents with networks, and meta-gradients, round differently there.
+
+    Args:
+        devices: how many.
+        alone: take one CPU device alone all the same.
+    """
     available, processes = jax.devices(), jax.process_count()
     count = len(available) if devices is None else devices
     if not 1 <= count <= len(available):
         raise ValueError(f"devices must be between 1 and {len(available)}, not {count}")
+    if count == 1 and not alone and jax.default_backend() == "cpu":
+        count = min(2, len(available))
     if count % processes:
         raise ValueError(f"devices ({count}) must be a multiple of the {processes} processes")
     seen: collections.Counter[int] = collections.Counter()

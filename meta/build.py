@@ -162,7 +162,7 @@ def make_meta_gradient(config: RunConfig) -> MetaGradient:
         ConfigError, ValueError: parts that do not fit each other or this machine.
     """
     settings = config.meta_gradient
-    mesh = make_mesh(_devices(config))
+    mesh = _mesh(config)
     objective = config.build_objective()
     task = make_task(config, objective, mesh, critic=True)
     return MetaGradient(
@@ -178,11 +178,8 @@ def make_meta_gradient(config: RunConfig) -> MetaGradient:
     )
 
 
-def _devices(config: RunConfig) -> int:
-    """The configured number of devices, or the most that lanes can be split over evenly.
-
-    On a CPU at least two, if there are two: XLA compiles the meta-gradient for one device differently, and
-    it rounds differently from that for several. With two virtual devices all CPU runs agree.
+def _mesh(config: RunConfig) -> Mesh:
+    """Over the configured number of devices, or the most that lanes can be split over evenly.
 
     Raises:
         ValueError: lanes cannot be split evenly.
@@ -196,9 +193,7 @@ def _devices(config: RunConfig) -> int:
             f"{lanes} lanes in blocks of {size} cannot be dealt evenly to {devices} devices: "
             f"use a divisor of {pieces}"
         )
-    if devices == 1 and pieces % 2 == 0 and jax.default_backend() == "cpu":
-        return min(2, jax.device_count())
-    return devices
+    return make_mesh(devices, alone=pieces % 2 == 1)
 
 
 def reduced(state: Any) -> tuple[Any, float]:

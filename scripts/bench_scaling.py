@@ -58,8 +58,9 @@ def measure(counts: Sequence[int], pairs: int, argv: Sequence[str], cores: int) 
                 f"bench with {count} devices failed (status {done.returncode}); its message is above"
             )
         row = json.loads(done.stdout)
-        busy = min(count, cores) if row["platform"] == "cpu" else count
-        rows.append(row | {"per_device": row["env_steps_per_s"] / count, "busy": busy})
+        devices = row["devices"]  # on a CPU two at least
+        busy = min(devices, cores) if row["platform"] == "cpu" else devices
+        rows.append(row | {"per_device": row["env_steps_per_s"] / devices, "busy": busy})
     per_core = [row["env_steps_per_s"] / row["busy"] for row in rows]
     return [row | {"efficiency": rate / per_core[0]} for row, rate in zip(rows, per_core, strict=True)]
 

@@ -40,7 +40,7 @@ def configure(devices: int | None = None) -> None:
     if "jax" in sys.modules:
         raise RuntimeError("configure() must be called before JAX is imported")
     flags: dict[str, int | str] = {
-        # Two at least: meta-gradients are never compiled for one alone (`meta.meta_gradient`).
+        # Two at least: programs are not compiled for one alone (`discovery.sharding.make_mesh`).
         HOST_DEVICES: max(devices or cores(), 2),
         "xla_cpu_collective_call_warn_stuck_timeout_seconds": STUCK_WARNING_SECONDS,
         "xla_cpu_collective_call_terminate_timeout_seconds": STUCK_ABORT_SECONDS,

@@ -214,7 +214,7 @@ def _our_training(task: dict[str, Any]) -> Any:
     )
     learner = make_learner(env, level, config, PPO())
     agents = task["agents"]
-    mesh = make_mesh(min(agents, len(jax.devices())))
+    mesh = make_mesh(min(agents, len(jax.devices())), alone=True)
     # As in evaluation, but without lanes of padding.
     size = min(default_block_size(config), agents // mesh.size)
 

@@ -45,9 +45,10 @@ def main(path):
         leaves = [x.reshape(BLOCK_SIZE, -1) for x in jax.tree.leaves(train_states.agent.params)]
         return jnp.concatenate(leaves, axis=1)
 
-    results = {}
+    results = {"devices/alone": np.array(make_mesh(1, alone=True).size)}
     for devices in (1, 2, 4, 8):
         mesh = make_mesh(devices)
+        results[f"devices/{devices}"] = np.array(mesh.size)
         # With the optimisations of a real run: whether bits agree is a matter of what they do.
         run = jax.jit(
             lambda rewards, mesh=mesh: run_blocks(task, (rewards, horizons), horizons, BLOCK_SIZE, mesh)

@@ -106,6 +106,11 @@ def test_results_have_the_same_bits_on_any_number_of_devices(results, name, devi
 
 
 @pytest.mark.slow
+def test_one_cpu_device_is_joined_by_a_second_unless_it_shall_be_alone(results):
+    assert (results["devices/1"], results["devices/alone"], results["devices/4"]) == (2, 1, 4)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 8])
 def test_a_lane_that_is_not_finite_stays_alone(results, devices):
     sound, broken = (results[f"{name}-agents/{devices}"] for name in ("sound", "broken"))

@@ -5,6 +5,7 @@ import sys
 import jax
 import numpy as np
 
+from rl_discovery.discovery.learning.settings import PPO_SMALL
 from rl_discovery.meta.build import compile_step, make_program
 from rl_discovery.meta.config import LevelsConfig
 from rl_discovery.meta.held_out import HeldOut
@@ -43,6 +44,14 @@ CASES = {
         "agent": {"epochs": 2, "minibatches": 2, "anneal": True},
         "es": {"pairs": 7},
         "block_size": 3,
+    },
+    # Agents with networks, in PPO's loop.
+    "networks": {
+        "objective": {"kind": "ta-ppo"},
+        "agent": PPO_SMALL,
+        "es": {"pairs": 8},
+        "levels": {"distribution": "CartPole-v1"},
+        "block_size": 4,
     },
     "meta_gradient": {
         "trainer": "meta_gradient",
