@@ -248,23 +248,27 @@ def _also(
         yield EnvironmentConfig(levels=levels, agent=agent, block_size=block_size)
 
 
-# What seven kinds of tasks agree on, over lifetimes of a factor of 30.
-_TA_PPO_MANY_CPU = dataclasses.replace(
-    _TA_PPO_CPU,
-    preset="ta-ppo-many-cpu",
-    generations=250,
-    es=dataclasses.replace(_TA_PPO_CPU.es, pairs=56),
-    levels=LevelsConfig(distribution="all_vrandlife", horizon=8, longest_horizon=240),
-    held_out=HeldOutConfig(every=50, levels=16),
-    also=tuple(
-        _also(
-            PPO_SMALL,
-            (8, 240),
-            4,
-            *("all_vrandlife", "chain/state_distraction", "CartPole-v1", "Acrobot-v1", "Pendulum-v1"),
-            "brax/inverted_pendulum",
-        )
-    ),
+def _seven_kinds(config: RunConfig, preset: str, agent: AgentConfig) -> RunConfig:
+    """On tables and six more kinds of tasks, whose agents are alike, over lifetimes of a factor of 30."""
+    names = (*_FOUR_KINDS, "Pendulum-v1", "brax/inverted_pendulum")
+    return dataclasses.replace(
+        config,
+        preset=preset,
+        generations=250,
+        es=dataclasses.replace(config.es, pairs=56),
+        levels=LevelsConfig(distribution="all_vrandlife", horizon=8, longest_horizon=240),
+        held_out=HeldOutConfig(every=50, levels=16),
+        also=tuple(_also(agent, (8, 240), 4, *names)),
+    )
+
+
+_FOUR_KINDS = ("all_vrandlife", "chain/state_distraction", "CartPole-v1", "Acrobot-v1")
+_NETWORKS = dataclasses.replace(SMALL_MLP, hidden=(64, 64), workers=16)
+_TA_PPO_MANY_CPU = _seven_kinds(_TA_PPO_CPU, "ta-ppo-many-cpu", PPO_SMALL)
+_TA_A2C_MANY_CPU = _seven_kinds(
+    _TA_A2C_CPU,
+    "ta-a2c-many-cpu",
+    dataclasses.replace(_NETWORKS, scale_observations=True, scale_rewards=True),
 )
 
 # Five kinds of tasks, and agents that differ by the scale of their rewards and steps: what is learned must
@@ -277,10 +281,10 @@ _TA_LPG_MANY_CPU = dataclasses.replace(
     es=dataclasses.replace(_TA_LPG_A2C_CPU.es, pairs=60),
     also=tuple(
         _also(
-            dataclasses.replace(SMALL_MLP, hidden=(64, 64), reward_range=10.0, step_range=4.0, workers=16),
+            dataclasses.replace(_NETWORKS, reward_range=10.0, step_range=4.0),
             (10, 250),
             8,
-            *("all_vrandlife", "chain/state_distraction", "CartPole-v1", "Acrobot-v1"),
+            *_FOUR_KINDS,
         )
     ),
 )
@@ -335,6 +339,9 @@ PRESETS = Registry(
         "ta-ppo-many-cpu": Preset(
             _TA_PPO_MANY_CPU,
             "PPO with a learned schedule, evolved on gridworlds, chains, classic control and Brax at once",
+        ),
+        "ta-a2c-many-cpu": Preset(
+            _TA_A2C_MANY_CPU, "A2C with a learned schedule, evolved on the tasks of ta-ppo-many-cpu"
         ),
         "ta-lpg-many-cpu": Preset(
             _TA_LPG_MANY_CPU,

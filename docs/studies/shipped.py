@@ -7,6 +7,7 @@ suites that are reported play no part in the choice.
 """
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,11 +35,20 @@ class Recipe(NamedTuple):
     candidates: tuple[Arm, ...]
     env_steps: float
     baselines: tuple[str, ...]
+    first: Arm | None = None
+    """A run that the candidates start from."""
+    first_env_steps: float = 0.0
 
 
 def one(name: str, preset: str, flags: str = "") -> tuple[Arm]:
     """The only candidate for a name."""
     return (Arm(name, preset, tuple(flags.split())),)
+
+
+def schedule(name: str, baselines: tuple[str, ...]) -> Recipe:
+    """First on tables, then on seven kinds of tasks at once, two hours on two cores."""
+    (tables,) = one(f"{name}-tables", f"{name}-cpu", "--levels.horizon 8 --levels.longest-horizon 240")
+    return Recipe(one(name, f"{name}-many-cpu"), 1e9, baselines, tables, 5e9)
 
 
 RECIPES = {
@@ -52,8 +62,8 @@ RECIPES = {
         1e10,
         ("a2c", "ppo"),
     ),
-    "ta-a2c": Recipe(one("ta-a2c", "ta-ppo-many-cpu", "--objective.kind ta-a2c"), 5e9, ("a2c", "ppo")),
-    "ta-ppo": Recipe(one("ta-ppo", "ta-ppo-many-cpu"), 5e9, ("ppo", "a2c")),
+    "ta-a2c": schedule("ta-a2c", ("a2c", "ppo")),
+    "ta-ppo": schedule("ta-ppo", ("ppo", "a2c")),
     "lpg-meta-gradient": Recipe(
         one(
             "lpg-meta-gradient",
@@ -80,8 +90,14 @@ def main() -> None:
     for name in arguments.names:
         recipe = RECIPES[name]
         runs = [arguments.out / arm.name for arm in recipe.candidates]
+        start: tuple[str, ...] = ()
+        if recipe.first is not None:
+            before = arguments.out / recipe.first.name
+            train(recipe.first, arguments.seed, before, recipe.first_env_steps, evaluations=40)
+            start = ("--start-from", str(before))
         for arm, run in zip(recipe.candidates, runs, strict=True):
-            train(arm, arguments.seed, run, recipe.env_steps, evaluations=40)
+            begun = dataclasses.replace(arm, flags=arm.flags + start)
+            train(begun, arguments.seed, run, recipe.env_steps, evaluations=40)
         if not arguments.train_only:
             ship(name, max(runs, key=lambda run: curve(run)[1][-1]), recipe.baselines)
 
