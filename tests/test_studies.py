@@ -104,6 +104,35 @@ def test_a_hand_written_rule_is_one_number(studies):
     assert found.high - found.mean == pytest.approx(4.303 / 3**0.5, rel=1e-3)
 
 
+def test_transfer_is_told_by_budget_with_the_differences_to_a2c(studies, tmp_path):
+    import transfer
+    from transfer_report import budgets_table, returns_table, write_up
+
+    def row(rule, task, budget, *returns):
+        scores = [value / 10 for value in returns]
+        return {"rule": rule, "task": task, "budget": budget, "return": returns, "score": scores}
+
+    game = "Breakout-MinAtar"
+    rows = [
+        row("a2c", game, 5_000_000, 1.0, 2.0, 3.0),
+        row("ta-lpg", game, 5_000_000, 11.0, 12.0, 13.0),
+        row("ppo", game, 100_000, 4.0, 4.0),
+        row("ppo", game, 300_000, 3.0, 5.0),
+        row("ta-ppo", game, 100_000, 6.0, 6.0),
+        row("ta-ppo", game, 300_000, 4.0, 5.0),
+    ]
+    rows = [row | {"step_factor": 3.0} for row in rows]
+    assert "| ta-lpg | 12 (+10 [+7.73, +12.3]) | 3 |" in returns_table(rows[:2])
+    first, second = budgets_table(rows[2:]).splitlines()[2:]
+    assert first == f"| {game} | 100,000 | 6 | 4 | +2 [+2, +2] | yes |"
+    assert second.endswith("not resolved |")
+    page = tmp_path / "page.md"
+    page.write_text("<!-- results: transfer games -->\n<!-- end -->\n")
+    write_up({"games": rows[:2]}, rows[2:], transfer.SHOWN, page, tmp_path)
+    assert "+10" in page.read_text()
+    assert (tmp_path / "transfer.png").stat().st_size > 10_000
+
+
 def test_pages_name_every_figure_that_is_there(studies):
     """No figure of a study without a page that shows it."""
     text = (

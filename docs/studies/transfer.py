@@ -4,7 +4,7 @@ Every rule, learned or hand-written, chooses its step size among five on seeds t
 task and lifetime. Layers have 64 and 64 units. Rules with one gradient per rollout have 64 workers, as in the
 GROOVE paper (arXiv 2310.02782); those in PPO's loop have the workers of PPO's published settings. One line of
 JSON for each rule, task and lifetime is kept in docs/studies/transfer.jsonl; the script goes on with what is
-missing.
+missing, then writes the tables and the figure of docs/results.md; --report only writes.
 
     python docs/studies/transfer.py --out runs/transfer
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness import append, evaluate, rows_of
+from transfer_report import write_up
 
 from rl_discovery.checkpoints.loading import is_named, load_objective
 from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning
@@ -27,6 +28,12 @@ RULES = (
     *("a2c", "ta-lpg", "lpg", "ta-lpg-groove", "lpg-meta-gradient", "ta-lpg-many", "ta-lpg-a2c", "ta-a2c"),
     *("ppo", "dpo", "lpo", "ta-lpo", "ta-ppo"),
 )
+SHOWN = {
+    "One gradient per rollout": ("a2c", "ta-lpg", "ta-lpg-groove", "ta-lpg-a2c", "ta-lpg-many", "ta-a2c"),
+    "In PPO's loop": ("ppo", "dpo", "lpo", "ta-lpo", "ta-ppo"),
+}
+"""Panels of the figure."""
+
 MINATAR = ("Asterix-MinAtar", "Breakout-MinAtar", "Freeway-MinAtar", "SpaceInvaders-MinAtar")
 
 
@@ -61,8 +68,9 @@ def main() -> None:
     parser.add_argument("--record", type=Path, default=RECORD, help="file of the results so far")
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS))
     parser.add_argument("--rules", nargs="+", help="these alone")
+    parser.add_argument("--report", action="store_true", help="run nothing")
     arguments = parser.parse_args()
-    for protocol in arguments.protocols:
+    for protocol in () if arguments.report else arguments.protocols:
         what = PROTOCOLS[protocol]
         for task, budget, rule in itertools.product(what.tasks, what.budgets, what.rules):
             known = {(row["rule"], row["task"], row["budget"]) for row in rows_of(arguments.record)}
@@ -72,6 +80,12 @@ def main() -> None:
                 measure(rule, task, budget, arguments.out, arguments.record)
             else:
                 print(f"{rule} is not shipped yet: left out", flush=True)
+    rows = rows_of(arguments.record)
+    parts = {
+        name: [row for row in rows if row["task"] in what.tasks and row["budget"] in what.budgets]
+        for name, what in PROTOCOLS.items()
+    }
+    write_up(parts, parts.pop("budgets"), SHOWN)
 
 
 def in_loop(rule: str) -> bool:
