@@ -14,7 +14,6 @@ from rl_discovery.discovery.objectives.closed_form import BASIS, PROGRESS, Close
 from rl_discovery.discovery.objectives.lpo import LPO
 from rl_discovery.discovery.objectives.ppo import DPO, PPO
 from rl_discovery.discovery.objectives.schedule import (
-    FEATURES,
     FURTHEST,
     LARGEST_LOG,
     Scheduled,
@@ -123,7 +122,7 @@ def schedule_of(rule: Scheduled, meta_params: MetaParams) -> Part:
         for name, column in zip(rule.scheduled, weights.T, strict=True)
     ]
     numbers = [
-        "# Weights of " + ", ".join(FEATURES) + " in the logarithm of each factor.",
+        "# Weights of " + ", ".join(rule.schedule_features) + " in the logarithm of each factor.",
         "SCHEDULE = {",
         *rows,
         "}",
@@ -136,7 +135,7 @@ def schedule_of(rule: Scheduled, meta_params: MetaParams) -> Part:
         horizon: N, updates of the whole training.
     """
     u, v = scaled_progress(done, horizon)
-    features = (1.0, u, v, u * u, u * v)
+    features = (1.0, u, v, u * u, u * v{", v * v" if rule.schedule_v_squared else ""})
     factors = {{}}
     for name, weights in SCHEDULE.items():
         log_factor = sum(weight * feature for weight, feature in zip(weights, features, strict=True))

@@ -119,7 +119,11 @@ def _refuse_unused(config: "RunConfig") -> None:
     if issubclass(rule, LearnedDrift):
         of_rule.append((("clip",), settings.form == "ppo_residual", "objective.form is ppo_residual"))
     if issubclass(rule, Scheduled):
-        bent = tuple(name for name in ("schedule_discount", "schedule_clip") if hasattr(settings, name))
+        bent = tuple(
+            name
+            for name in ("schedule_discount", "schedule_clip", "schedule_v_squared")
+            if hasattr(settings, name)
+        )
         of_rule.append((bent, settings.schedule, "objective.schedule is on"))
     for names, read, where in of_rule:
         for name in names:

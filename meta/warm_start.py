@@ -26,7 +26,10 @@ PRESET = "preset:"
 START = "start"
 """Folder of that run in the run directory."""
 
-WIDENED = ("horizon_inputs", "progress_inputs", "schedule", "schedule_discount", "schedule_clip")
+WIDENED = (
+    *("horizon_inputs", "progress_inputs"),
+    *("schedule", "schedule_discount", "schedule_clip", "schedule_v_squared"),
+)
 """Switches that the other rule may have off; the meta-parameters that they add are 0."""
 
 CARRIED_OVER = ("shortest_horizon", "longest_horizon", "precision")
@@ -102,15 +105,16 @@ def _named(tree: Any) -> dict[str, Any]:
 
 
 def _widened(known: dict[str, Any], target: Any, old: Any, new: Any) -> MetaParams:
-    """The known tensors, with zeros for the inputs (rows) and scheduled constants (columns) that are new."""
+    """The known tensors, with zeros for what is new: inputs or features are rows, constants columns."""
 
     def place(path: Any, leaf: Any) -> Any:
         had = known.get(jax.tree_util.keystr(path))
+        rows = "schedule_features" if path[-1] == jax.tree_util.DictKey("schedule") else "inputs"
         if had is None:
             return jnp.zeros(leaf.shape)
         if had.shape == leaf.shape:
             return had
-        names = [(old.inputs, new.inputs), (getattr(old, "scheduled", ()), getattr(new, "scheduled", ()))]
+        names = [(getattr(old, name, ()), getattr(new, name, ())) for name in (rows, "scheduled")]
         places = [
             np.arange(size) if size == wide else np.array([after.index(name) for name in before])
             for size, wide, (before, after) in zip(had.shape, leaf.shape, names, strict=True)

@@ -1,8 +1,8 @@
 """How rules depend on the progress of a lifetime: scaled inputs n/N and log N, and learned schedules.
 
 A rule with a schedule multiplies its step size, entropy bonus, clip and 1 - gamma by
-`exp(W [1, u, v, u^2, u v])`, where u and v are n/N and log N, scaled. At W = 0 it is the rule itself. W has
-ten to twenty numbers, which people can read, plot and copy into a training loop of their own.
+`exp(W [1, u, v, u^2, u v])`, where u and v are n/N and log N, scaled; v^2 may be added. At W = 0 it is the
+rule itself. W has ten to thirty numbers, which people can read, plot and copy into a loop of their own.
 """
 
 import dataclasses
@@ -67,6 +67,9 @@ def furthest_horizons(shortest: int, longest: int) -> tuple[float, float]:
 FEATURES = ("1", "u", "v", "u^2", "u v")
 """Features of the linear map."""
 
+SQUARE = "v^2"
+"""A feature that a rule may have besides."""
+
 LARGEST_LOG = 5.0
 """Factors are clipped to [exp(-5), exp(5)]."""
 
@@ -102,12 +105,15 @@ class Scheduled(Objective):
     Attributes:
         schedule: learn how the rule's constants change with n/N and N, by a linear map of them (ours).
         schedule_discount: let the schedule bend gamma too.
+        schedule_v_squared: give it v^2 too, so that the shortest and the longest lifetimes may both differ
+            from those between.
         shortest_horizon: smallest N trained on, in agent updates.
         longest_horizon: largest N trained on.
     """
 
     schedule: bool = False
     schedule_discount: bool = False
+    schedule_v_squared: bool = False
     shortest_horizon: PositiveInt = 10
     longest_horizon: PositiveInt = 250
 
@@ -129,6 +135,11 @@ class Scheduled(Objective):
         return (*self._constants, *(("one_minus_gamma",) if self.schedule_discount else ()))
 
     @property
+    def schedule_features(self) -> tuple[str, ...]:
+        """What the schedule is a linear map of."""
+        return (*FEATURES, *((SQUARE,) if self.schedule_v_squared else ()))
+
+    @property
     def scales_horizon(self) -> bool:
         """Whether the rule reads the scaled log N."""
         return self.schedule or (self.horizon_inputs and self.encoding == "scaled")
@@ -141,7 +152,7 @@ class Scheduled(Objective):
         """Meta-parameters of the schedule, all zeros; an empty dict without one."""
         if not self.schedule:
             return {}
-        return {"schedule": jnp.zeros((len(FEATURES), len(self.scheduled)), jnp.float32)}
+        return {"schedule": jnp.zeros((len(self.schedule_features), len(self.scheduled)), jnp.float32)}
 
     def with_range_of(self, new: Any, meta_params: MetaParams) -> MetaParams:
         """Meta-parameters with which `new`, this rule with another range of N, does what this one does.
@@ -151,8 +162,12 @@ class Scheduled(Objective):
         if not self.schedule:
             return meta_params
         slope, offset = change_of_range(self, new)
-        one, u, v, square, product = meta_params["schedule"]
-        rows = (one + offset * v, u + offset * product, slope * v, square, slope * product)
+        one, u, v, u_squared, product, *rest = meta_params["schedule"]
+        rows = [one + offset * v, u + offset * product, slope * v, u_squared, slope * product]
+        for v_squared in rest:
+            rows[0] += offset**2 * v_squared
+            rows[2] += 2 * slope * offset * v_squared
+            rows.append(slope**2 * v_squared)
         return dict(meta_params) | {"schedule": jnp.stack(rows)}
 
     def scales(self, meta_params: MetaParams, progress: Progress) -> Scales:
@@ -161,7 +176,8 @@ class Scheduled(Objective):
             return Scales()
         u, v = scaled_progress(progress, self.shortest_horizon, self.longest_horizon)
         u, v = jnp.broadcast_arrays(u, v)
-        features = jnp.stack([jnp.ones_like(u), u, v, u * u, u * v], axis=-1)
+        values = [jnp.ones_like(u), u, v, u * u, u * v, v * v]
+        features = jnp.stack(values[: len(self.schedule_features)], axis=-1)
         logs = jnp.clip(features @ meta_params["schedule"], -LARGEST_LOG, LARGEST_LOG)
         factors = jnp.exp(logs)
         return Scales(**{name: factors[..., i] for i, name in enumerate(self.scheduled)})

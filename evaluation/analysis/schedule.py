@@ -20,8 +20,8 @@ POINTS = 41
 """Values of n/N."""
 
 DEFINITIONS = {
-    "schedule": "factors on the rule's constants, exp(W [1, u, v, u^2, u v]) with u = 2 n/N - 1 and v = log "
-    "N brought to [-1, 1] over the horizons trained on"
+    "schedule": "factors on the rule's constants, exp(W [1, u, v, u^2, u v]), or with v^2 too, with "
+    "u = 2 n/N - 1 and v = log N brought to [-1, 1] over the horizons trained on"
 }
 
 

@@ -168,6 +168,7 @@ def test_the_farthest_ratios_are_finite_and_ours(name, framework, tmp_path):
     [
         trained("ta-a2c"),
         trained("ta-ppo", schedule_discount=True, shortest_horizon=5, longest_horizon=5),
+        trained("ta-ppo", schedule_v_squared=True),
         DRIFTS["ta-lpo with a schedule"],
     ],
     ids=lambda objective: objective.name,

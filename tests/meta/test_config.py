@@ -420,6 +420,12 @@ UNUSED = {
         True,
         "objective.form is a2c_residual",
     ),
+    "square of a schedule that is not there": (
+        "lpo-cpu",
+        "objective.schedule_v_squared",
+        True,
+        "objective.schedule is on",
+    ),
     "pihat of the residual form": (
         "ta-lpg-a2c-cpu",
         "objective.normalise_pihat",

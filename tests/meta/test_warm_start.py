@@ -65,10 +65,11 @@ def test_a_drift_with_fewer_inputs_becomes_one_with_all_that_does_the_same_at_fi
     assert_same(old, new, progress(3, 40))
 
 
-def test_a_schedule_learns_to_bend_the_clip_and_keeps_the_rest():
+@pytest.mark.parametrize("more", ["schedule_clip", "schedule_v_squared"])
+def test_a_schedule_learns_to_bend_more_or_by_more_and_keeps_the_rest(more):
     old = dataclasses.replace(AWARE, form="a2c_residual", schedule=True, schedule_discount=True)
     found = trained(old)
-    new = dataclasses.replace(old, schedule_clip=True)
+    new = dataclasses.replace(old, **{more: True})
     before, after = (
         rule.scales(params, progress(3, 40))
         for rule, params in ((old, found.meta_params), (new, fitted(found, new, "x")))
@@ -88,6 +89,7 @@ ranges = st.tuples(st.integers(2, 40), st.integers(41, 2_000))
         LPO(width=5, encoding="scaled", **dict.fromkeys(INPUTS, True)),
         ClosedFormDrift(terms=("(r-1)^2", "log r A log N / log N_max")),
         make_objective("ta-ppo"),
+        make_objective("ta-ppo", schedule_v_squared=True),
     ],
     ids=lambda rule: rule.name,
 )

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.registry import make_objective
 from rl_discovery.discovery.objectives.schedule import (
-    FEATURES,
     FURTHEST,
     Scales,
     furthest_horizons,
@@ -71,14 +70,22 @@ def test_a_schedule_of_zeros_is_the_rule_itself(name):
 
 @pytest.mark.parametrize("name", SCHEDULED)
 @pytest.mark.parametrize("discount", [False, True])
-def test_scales_are_the_exponential_of_a_linear_map_of_the_features(name, discount):
-    rule = make_objective(name, schedule_discount=discount, shortest_horizon=10, longest_horizon=250)
+@pytest.mark.parametrize("squared", [False, True])
+def test_scales_are_the_exponential_of_a_linear_map_of_the_features(name, discount, squared):
+    rule = make_objective(
+        name,
+        schedule_discount=discount,
+        schedule_v_squared=squared,
+        shortest_horizon=10,
+        longest_horizon=250,
+    )
+    assert rule.init(jax.random.key(0))["schedule"].shape == (5 + squared, len(rule.scheduled))
     rng = np.random.default_rng(0)
-    weights = rng.normal(size=(len(FEATURES), len(rule.scheduled))).astype(np.float32)
+    weights = rng.normal(size=(5 + squared, len(rule.scheduled))).astype(np.float32)
     n, N = 17, 60
     u = 2 * n / N - 1
     v = (2 * math.log(N) - math.log(10) - math.log(250)) / (math.log(250) - math.log(10))
-    expected = np.exp(np.array([1, u, v, u * u, u * v]) @ weights)
+    expected = np.exp(np.array([1, u, v, u * u, u * v, v * v])[: 5 + squared] @ weights)
     scales = TrainedObjective(rule, {"schedule": jnp.asarray(weights)}).schedule(progress(n, N))
     found = [getattr(scales, part) for part in rule.scheduled]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
