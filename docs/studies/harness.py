@@ -177,8 +177,10 @@ class Difference(NamedTuple):
 
     @classmethod
     def of(cls, ours: np.ndarray, theirs: np.ndarray) -> "Difference":
-        """Of scores by meta-training seed; of a hand-written rule there is one."""
+        """Of scores by seed; of a hand-written rule there may be one. Equal scores have no interval."""
         mean = float(ours.mean() - theirs.mean())
+        if len(ours) > 1 and np.ptp(ours) == 0 and np.ptp(theirs) == 0:
+            return cls(mean, mean, mean)
         if len(theirs) == 1:
             interval = stats.ttest_1samp(ours - theirs[0], 0.0).confidence_interval()
         else:

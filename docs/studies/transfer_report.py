@@ -68,7 +68,7 @@ def budgets_table(rows: Sequence[Row]) -> str:
         if not {("ta-ppo", task, budget), ("ppo", task, budget)} <= set(returns):
             continue
         ours, theirs = (returns[rule, task, budget] for rule in ("ta-ppo", "ppo"))
-        difference = _difference(ours, theirs)
+        difference = Difference.of(ours, theirs)
         lines.append(
             f"| {task} | {budget:,} | {_number(ours.mean())} | {_number(theirs.mean())} "
             f"| {_shown(difference)} | {difference.verdict} |"
@@ -83,7 +83,7 @@ def scores_chart(title: str, rows: Sequence[Row], rules: Sequence[str]) -> Chart
         of_rule = {row["task"]: np.array(row["score"], float) for row in rows if row["rule"] == rule}
         places = [(x, of_rule[task]) for x, task in enumerate(tasks) if task in of_rule]
         if places:
-            ends = [_difference(scores, np.zeros(1)) for _, scores in places]
+            ends = [Difference.of(scores, np.zeros(1)) for _, scores in places]
             shift = 0.09 * (i - (len(rules) - 1) / 2)
             series.append(
                 Series(
@@ -116,15 +116,7 @@ def _cell(row: Row | None, reference: Row | None) -> str:
     returns = returns_of(row)
     if reference is None or row["rule"] == reference["rule"]:
         return _number(returns.mean())
-    return f"{_number(returns.mean())} ({_shown(_difference(returns, returns_of(reference)))})"
-
-
-def _difference(ours: np.ndarray, theirs: np.ndarray) -> Difference:
-    """Of means; without an interval where all are equal."""
-    if np.ptp(ours) == 0 and np.ptp(theirs) == 0:
-        mean = float(ours.mean() - theirs.mean())
-        return Difference(mean, mean, mean)
-    return Difference.of(ours, theirs)
+    return f"{_number(returns.mean())} ({_shown(Difference.of(returns, returns_of(reference)))})"
 
 
 def _shown(difference: Difference) -> str:
