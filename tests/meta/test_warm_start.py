@@ -77,7 +77,9 @@ def test_a_schedule_learns_to_bend_more_or_by_more_and_keeps_the_rest(more):
     np.testing.assert_allclose(after, before, rtol=1e-6)
 
 
-ranges = st.tuples(st.integers(2, 40), st.integers(41, 2_000))
+# Of a factor of two at least: over a narrower range, the square of the scaled log N far outside it is a
+# difference of large numbers in single precision.
+ranges = st.tuples(st.integers(2, 20), st.integers(41, 2_000))
 
 
 @pytest.mark.parametrize(
