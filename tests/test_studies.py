@@ -133,6 +133,30 @@ def test_transfer_is_told_by_budget_with_the_differences_to_a2c(studies, tmp_pat
     assert (tmp_path / "transfer.png").stat().st_size > 10_000
 
 
+def test_the_shipped_are_told_beside_tuned_baselines_paired_by_seed(studies, tmp_path):
+    import json
+
+    import shipped_report
+
+    generator = np.random.default_rng(0)
+    luck = generator.normal(0, 0.1, (4, 2))  # of the levels' draws, shared by all
+    names = {name for panel in shipped_report.PANELS.values() for name in panel}
+    scores = {"a2c": 0.5 + luck, "ppo": 0.4 + luck} | dict.fromkeys(
+        names, 0.6 + generator.normal(0, 0.1, (4, 2))
+    )
+    scores["ta-lpg-a2c"] = scores["a2c"] + [[0.01, 0.11], [0.02, 0.11], [0.03, 0.09], [0.04, 0.09]]
+    found = {"horizons": [5, 1000], "scores": {name: rows.tolist() for name, rows in scores.items()}}
+    (tmp_path / "shipped.json").write_text(json.dumps(found))
+    page, readme = tmp_path / "page.md", tmp_path / "readme.md"
+    page.write_text("<!-- results: shipped differences -->\n<!-- end -->\n")
+    readme.write_text("<!-- results: shipped -->\n<!-- end -->\n")
+    shipped_report.write_up(tmp_path, page, readme, tmp_path)
+    # The deviation of 1, 2, 3, 4 is 1.29; the standard error of the first column half of a hundredth of it.
+    assert "| `ta-lpg-a2c` | a2c | +0.025 ± 0.006 | +0.100 ± 0.006 | +0.062 ± 0.001 |" in page.read_text()
+    assert "| A2C, tuned |" in readme.read_text()
+    assert (tmp_path / "shipped.png").stat().st_size > 10_000
+
+
 def test_pages_name_every_figure_that_is_there(studies):
     """No figure of a study without a page that shows it."""
     text = (

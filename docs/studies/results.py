@@ -1,9 +1,11 @@
 """The questions of the papers, each arm from five seeds of meta-training on one budget of environment steps.
 
-First the runs, then their evaluations, then tables and figures (`results_report`). Finished work stays in
-docs/studies/results/: the objectives, and a line of JSON for each run and each evaluation. The script goes on
-with what is missing, on any machine; --arms and --suites let several processes share the work. All of it
-takes about twenty hours of one core. --report writes up what there is, in seconds.
+First the runs, then their evaluations, then that of the shipped objectives, then tables and figures of
+docs/results.md. Finished work stays in docs/studies/results/: the objectives, and a line of JSON for each
+run and each evaluation. The script goes on with what is missing, on any machine; --arms and --suites let
+several processes share the work. With everything on record it takes a minute, as --report does, which runs
+nothing; all of the work is about twenty hours of one core. (What transfers is measured by `transfer.py`,
+and written up here.)
 
     python docs/studies/results.py --out runs/results
 """
@@ -18,11 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shipped_report
+import transfer
 from harness import Arm, append, command, curve, evaluate, rows_of, scores, stages, train
 from results_report import ANALYSED, BASELINES, Measured, write_up
+from shipped import RECIPES
 
 from rl_discovery.checkpoints import read_card
 from rl_discovery.checkpoints.fields import differences
+from rl_discovery.checkpoints.loading import is_named
 from rl_discovery.meta.config import from_json, identity
 
 RECORD = Path(__file__).with_suffix("")
@@ -90,6 +96,11 @@ EVALUATIONS = {
     "minatar": Measured("minatar", (640_000,), 5, ELSEWHERE, CONTROL),
 }
 
+SHIPPED = (*RECIPES, "ta-lpo", "lpo")
+TUNED = ("a2c", "ppo")
+HORIZONS = (5, 10, 25, 50, 100, 250, 500)
+"""Of the comparison of what is shipped."""
+
 
 def main() -> None:
     """Runs and evaluates what is missing, then writes the tables."""
@@ -116,7 +127,10 @@ def main() -> None:
                 measure(name, seed, suite, arguments.out, record)
         for seed, name in itertools.product(arguments.seeds, arguments.arms):
             analyse(name, seed, arguments.out, record)
+        compare_shipped(arguments.out, record)
     write_up(record, EVALUATIONS)
+    shipped_report.write_up(record)
+    transfer.report()
 
 
 def meta_train(name: str, seed: int, out: Path, record: Path) -> None:
@@ -201,6 +215,18 @@ def analyse(name: str, seed: int, out: Path, record: Path) -> None:
     row = {"arm": name, "seed": seed, "distance": found["horizon_blind"]["overall"]}
     append(record / "analyses.jsonl", row | {view: round(float(score), 4) for view, score in views.items()})
     shutil.rmtree(folder)
+
+
+def compare_shipped(out: Path, record: Path) -> None:
+    """All shipped objectives beside A2C and PPO, tuned for each lifetime, unless that is on record."""
+    file = record / "shipped.json"
+    if missing := [name for name in SHIPPED if not is_named(name)]:
+        print(f"not shipped yet: {', '.join(missing)}; their comparison is left out", flush=True)
+    elif not file.exists():
+        folder = out / "shipped"
+        evaluate(SHIPPED, folder, "unseen", HORIZONS, 10, "--baselines", *TUNED, "--tune")
+        found = {name: np.round(scores(folder, HORIZONS, name), 4).tolist() for name in (*SHIPPED, *TUNED)}
+        file.write_text(json.dumps({"horizons": HORIZONS, "scores": found}) + "\n")
 
 
 def flags_of(what: Measured) -> Iterable[object]:

@@ -98,7 +98,8 @@ def write_up(record: Path, suites: Mapping[str, Measured], page: Path = PAGE, im
         found = comparisons(rows, suites, pairs)
         blocks[f"question {number}"] = comparison_table(found)
         if found:
-            draw(question, charts_of(found), images / f"question_{number}.png")
+            title = f"{question} (means over meta-training seeds, 95 % intervals)"
+            draw(title, charts_of(found), images / f"question_{number}.png")
     blocks["wrong n/N"] = wrong_progress(rows_of(record / "analyses.jsonl"))
     fill(page, blocks)
 
@@ -218,15 +219,15 @@ def _chart(title: str, x: str, places: Sequence[tuple[Pair, int | str, Differenc
     return Chart("difference", title, x, y, tuple(series), ticks, {"": 0.0})
 
 
-def draw(question: str, charts: Sequence[Chart], path: Path) -> None:
+def draw(title: str, charts: Sequence[Chart], path: Path) -> None:
     """The panels beside each other."""
     figure, axes = grid(len(charts))
     for ax, chart in zip(axes, charts, strict=True):
         draw_chart(ax, chart)
-        if chart.x != LIFETIME:
+        if chart.ticks and chart.x != LIFETIME:
             for line in ax.lines[1:]:  # suites have no order: points that are not joined
                 line.set_linestyle("none")
-    set_title(figure, f"{question} (means over meta-training seeds, 95 % intervals)")
+    set_title(figure, title)
     save_figure(figure, path)
 
 

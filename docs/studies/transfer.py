@@ -80,7 +80,12 @@ def main() -> None:
                 measure(rule, task, budget, arguments.out, arguments.record)
             else:
                 print(f"{rule} is not shipped yet: left out", flush=True)
-    rows = rows_of(arguments.record)
+    report(arguments.record)
+
+
+def report(record: Path = RECORD) -> None:
+    """Writes the tables and the figure of what is on record."""
+    rows = rows_of(record)
     parts = {
         name: [row for row in rows if row["task"] in what.tasks and row["budget"] in what.budgets]
         for name, what in PROTOCOLS.items()

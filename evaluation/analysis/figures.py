@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 from rl_discovery.evaluation.analysis import drift_figures
 from rl_discovery.evaluation.analysis.charts import schedule_charts, trace_charts, view_name
 from rl_discovery.evaluation.analysis.drift_figures import draw_horizon_blind, share_colour
-from rl_discovery.evaluation.analysis.record import Analysis, Lifetime
+from rl_discovery.evaluation.analysis.record import Analysis, Lifetime, Schedule
 from rl_discovery.evaluation.analysis.study import Findings
 from rl_discovery.evaluation.plots import (
     FAINT,
@@ -33,7 +33,7 @@ def figures(findings: Findings) -> dict[str, Figure]:
         drawn["drift_map"] = drift_figures.map_figure(analysis)
         drawn["drift_range"] = drift_figures.range_figure(analysis)
     if analysis.schedule is not None:
-        drawn["schedule"] = schedule_figure(analysis)
+        drawn["schedule"] = schedule_figure(analysis.objective.name, analysis.schedule)
     if findings.formula is not None:
         drawn["closed_form"] = drift_figures.closed_form_figure(analysis, findings.formula)
     return drawn | {"lifetimes": lifetimes_figure(analysis)}
@@ -74,13 +74,12 @@ def response_figure(analysis: Analysis) -> Figure:
     return figure
 
 
-def schedule_figure(analysis: Analysis) -> Figure:
-    """A panel per constant, a line per N, the rule without its schedule dashed."""
-    charts = [] if analysis.schedule is None else list(schedule_charts(analysis.schedule))
+def schedule_figure(name: str, schedule: Schedule) -> Figure:
+    """A panel per constant of an objective, a line per N, the rule without its schedule dashed."""
+    charts = list(schedule_charts(schedule))
     figure, axes = panels(1, len(charts), width=3.6, height=3.0)
     for ax, chart in zip(axes.ravel(), charts, strict=True):
         draw_chart(ax, chart, legend=False)
-    name = analysis.objective.name
     set_title(figure, f"{name}: its constants over a lifetime of N updates")
     lines = axes[0, 0].get_lines()
     figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), frameon=False, fontsize=9)
