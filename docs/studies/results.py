@@ -74,6 +74,7 @@ ANNEALED = (*BASELINES, "a2c-annealed")
 
 REPLAYED = ("ta-lpg", "algorithmic-regret", "learnability", "positive-value-loss")
 ELSEWHERE = (*REPLAYED, "residual", "ta-lpo", "lpo")
+GAMES = tuple(arm for arm in ELSEWHERE if arm not in ("learnability", "positive-value-loss"))
 CHOSEN = ("--tune-step-size",)
 """Away from what the learned rules know, every rule chooses its step size."""
 
@@ -93,7 +94,8 @@ EVALUATIONS = {
     "random": Measured("random", (250,), 10, (*REPLAYED, "residual"), CHOSEN, ("a2c", "random")),
     "mazes": Measured("mazes", (250,), 10, ELSEWHERE, CHOSEN),
     "classic": Measured("classic", (320_000,), 10, ELSEWHERE, CONTROL),
-    "minatar": Measured("minatar", (640_000,), 5, ELSEWHERE, CONTROL),
+    # As many updates as the longest lifetime of evolution; intervals are over meta-training, not over agents.
+    "minatar": Measured("minatar", (320_000,), 3, GAMES, CONTROL),
 }
 
 SHIPPED = (*RECIPES, "ta-lpo", "lpo")
