@@ -1,4 +1,3 @@
-import copy
 import dataclasses
 import functools
 import os
@@ -20,47 +19,15 @@ from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.registry import make_objective
 from rl_discovery.discovery.sharding import make_mesh
 from rl_discovery.envs.registry import UnknownNameError
-from rl_discovery.envs.suites import Suite
 from rl_discovery.evaluation import lanes, tasks
-from rl_discovery.evaluation import store as store_module
 from rl_discovery.evaluation.errors import EvaluationError
 from rl_discovery.evaluation.lanes import lane_keys
 from rl_discovery.evaluation.protocol import evaluate
 from rl_discovery.evaluation.results import Results
 from rl_discovery.evaluation.runner import efficiency, groups
-from rl_discovery.evaluation.store import Store
-from rl_discovery.evaluation.tasks import Experiment, prepare, reference_returns
+from rl_discovery.evaluation.tasks import prepare, reference_returns
 from tests.discovery.experience import small_grid
-
-
-def objective(name):
-    rule = make_objective(name)
-    return TrainedObjective(rule, rule.init(jax.random.key(0)))
-
-
-def suite(*environments, levels=4, unit="updates"):
-    return Suite(
-        name="test", description="", environments=environments, horizons=(1,), levels_per_environment=levels,
-        unit=unit,
-    )  # fmt: skip
-
-
-def run(suite, names=("random",), horizons=(5,), seeds=(0, 1), **settings):
-    objectives = {name: objective(name) for name in names}
-    return evaluate(objectives, suite, horizons, seeds, mesh=make_mesh(1), **({"workers": 4} | settings))
-
-
-@pytest.fixture
-def untrained(monkeypatch):
-    """Replaces training by a function of the levels; returns the calls."""
-    calls = []
-
-    def train(learner, mesh, block_size, meta_params, levels, keys, ends):
-        calls.append((learner, block_size, keys, ends))
-        return jnp.zeros(keys.shape[0]), jnp.zeros((keys.shape[0], ends.shape[0] - 1))
-
-    monkeypatch.setattr(lanes, "train_lanes", train)
-    return calls
+from tests.evaluation.small import objective, run, suite
 
 
 def test_levels_with_the_largest_time_limit_that_there_is_are_trained_on():
@@ -353,99 +320,6 @@ def test_several_suites_are_evaluated_with_their_own_horizons(untrained):
     assert list(found) == [("first", 1, 1), ("first", 2, 2), ("second", 400, 5)]
     with pytest.raises(EvaluationError, match="count different things"):
         run((first, second), horizons=(5,))
-
-
-def test_what_is_finished_is_not_trained_again(untrained, tmp_path):
-    store = Store(tmp_path)
-    few = run(suite("gridworld/small"), ("a2c",), (3,), (0, 1), store=store)
-    assert len(untrained) == 1
-    again = run(suite("gridworld/small"), ("a2c",), (3,), (0, 1), store=store)
-    assert again == few
-    assert len(untrained) == 1
-    run(suite("gridworld/small"), ("a2c", "random"), (3,), (0, 1, 2), store=store)
-    assert [(learner.objective.name, keys.shape[0]) for learner, _, keys, _ in untrained] == [
-        ("a2c", 8), ("a2c", 4), ("random", 8)
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "changed", [{"workers": 5}, {"horizons": (4,)}, {"points": 2}, {"block_size": 3}, {"names": ("ppo",)}]
-)
-def test_what_would_come_out_otherwise_is_trained(untrained, tmp_path, changed):
-    settings = {"names": ("a2c",), "horizons": (3,), "store": Store(tmp_path)}
-    run(suite("gridworld/small"), **settings)
-    before = len(untrained)
-    run(suite("gridworld/small"), **(settings | changed))
-    assert len(untrained) > before
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda patch: patch.setattr(store_module, "SOURCE", "other"),
-        lambda patch: patch.setattr("importlib.metadata.version", lambda name: "0"),
-        lambda patch: patch.setattr("platform.processor", lambda: "other"),
-        lambda patch: patch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true"),
-    ],
-)
-def test_another_installation_has_other_names(change, monkeypatch):
-    experiment = Experiment(
-        "test", prepare(*suite("gridworld/small").levels(0)[0]), "a2c", objective("a2c"), AgentConfig()
-    )
-    before = store_module.names_of(experiment, 5, [0], {})[0]
-    assert store_module.names_of(experiment, 5, [0], {})[0] == before
-    change(monkeypatch)
-    assert store_module.names_of(experiment, 5, [0], {})[0] != before
-
-
-def test_an_environment_with_other_settings_has_another_name():
-    name, env, levels = suite("CartPole-v1", levels=1).levels(0)[0]
-    task = prepare(name, env, levels)
-    experiments = [Experiment("test", task, "a2c", objective("a2c"), AgentConfig())]
-    other = copy.copy(env)
-    other.extra = 2
-    experiments.append(dataclasses.replace(experiments[0], task=dataclasses.replace(task, env=other)))
-    assert len({store_module.names_of(experiment, 5, [0], {})[0] for experiment in experiments}) == 2
-
-
-def test_a_rule_that_json_cannot_write_is_evaluated(untrained, tmp_path):
-    rule = dataclasses.make_dataclass("Odd", [("dtype", object, jnp.float32)], bases=(A2C,), frozen=True)()
-    objectives = {"odd": TrainedObjective(rule, {})}
-    for store in (Store(None), Store(tmp_path)):
-        evaluate(objectives, suite("gridworld/small"), (2,), (0,), mesh=make_mesh(1), workers=4, store=store)
-    assert len(untrained) == 2
-
-
-def test_an_evaluation_that_stops_goes_on_where_it_was(untrained, tmp_path, monkeypatch):
-    class StoppedError(Exception):
-        pass
-
-    def stop(stage):
-        if stage.horizon == 2 and stage.objective == "random":
-            raise StoppedError
-
-    settings = {"names": ("a2c", "random"), "horizons": (1, 2), "store": Store(tmp_path)}
-    with pytest.raises(StoppedError):
-        run(suite("gridworld/small"), progress=stop, **settings)
-    before = len(untrained)
-    results = run(suite("gridworld/small"), **settings)
-    assert len(untrained) == before + 1
-    assert len(results.cells) == 8
-
-
-@pytest.mark.parametrize("damage", [b"", b"{", b"{}", b"\xff", b'{"return": "x"}'])
-def test_an_entry_that_cannot_be_read_is_as_good_as_none(untrained, tmp_path, damage):
-    run(suite("gridworld/small"), store=Store(tmp_path))
-    for path in tmp_path.rglob("*.json"):
-        path.write_bytes(damage)
-    results = run(suite("gridworld/small"), store=Store(tmp_path))
-    assert len(untrained) == 2
-    assert len(results.cells) == 2
-
-
-def test_a_store_that_cannot_be_written_is_no_reason_to_stop(untrained, tmp_path):
-    (tmp_path / "file").write_text("")
-    assert len(run(suite("gridworld/small"), store=Store(tmp_path / "file")).cells) == 2
 
 
 def test_seeds_are_trained_in_groups_that_fill_the_devices_by_one_program(untrained):

@@ -14,16 +14,13 @@ from rl_discovery.discovery.objectives.lpo import LPO
 from rl_discovery.discovery.objectives.mirror_learning import MirrorLearning
 from rl_discovery.discovery.objectives.registry import RULES, Entry
 from rl_discovery.meta.config import (
-    CurriculumConfig,
     LevelsConfig,
     RunConfig,
     from_json,
-    identity,
     to_json,
     validate,
 )
 from rl_discovery.meta.errors import ConfigError
-from rl_discovery.meta.presets import PRESETS
 
 NAN, INF = float("nan"), float("inf")
 
@@ -306,29 +303,6 @@ def test_every_legal_configuration_survives_the_way_through_a_file(pairs, sigma,
     assert from_json(json.loads(json.dumps(to_json(config)))) == config
 
 
-MAY_CHANGE = {
-    "preset": "other",
-    "generations": 1,
-    "devices": 3,
-    "checkpoint": {"every": 7, "keep": 9, "minutes": None},
-    "logging": {"tensorboard": False, "wandb_project": "x"},
-}
-
-
-@pytest.mark.parametrize("name", MAY_CHANGE)
-def test_a_run_may_resume_with_another(name):
-    document = to_json(RunConfig()) | {name: MAY_CHANGE[name]}
-    assert identity(from_json(document)) == identity(RunConfig())
-
-
-@pytest.mark.parametrize("name", sorted(set(to_json(RunConfig())) - set(MAY_CHANGE)))
-def test_everything_else_decides_results_and_is_identity(name):
-    assert name in identity(RunConfig())
-    decisive = {"seed", "objective", "agent", "trainer", "es", "meta_gradient", "levels"}
-    decisive |= {"fitness", "start_from"}
-    assert name in decisive | {"also", "curriculum", "block_size", "held_out"}, "new field: which is it?"
-
-
 def test_the_configuration_cannot_be_changed_in_place():
     with pytest.raises(dataclasses.FrozenInstanceError):
         RunConfig().es.sigma = 1.0  # type: ignore[misc]
@@ -346,31 +320,6 @@ def test_levels_without_a_horizon_need_one():
     with pytest.raises(ConfigError, match=r"'CartPole-v1' have no horizon[^\n]*set levels.horizon$"):
         levels.build()
     assert dataclasses.replace(levels, horizon=9).build().horizon == (9, 9)
-
-
-def test_the_gallery_may_be_switched_on_and_off_but_the_curriculum_stays():
-    replayed = RunConfig(curriculum=CurriculumConfig(score="learnability"))
-    same, other = (
-        dataclasses.replace(replayed, curriculum=dataclasses.replace(replayed.curriculum, **change))
-        for change in ({"gallery": False}, {"temperature": 0.5})
-    )
-    assert identity(validate(same)) == identity(replayed)
-    assert identity(validate(other)) != identity(replayed)
-
-
-@pytest.mark.parametrize("change", [("every", 7), ("on_divergence", "stop"), ("drop", 0.9), ("patience", 9)])
-def test_held_out_evaluations_that_are_only_looked_at_may_change_but_for_their_levels(change):
-    assert identity(from_json(changed("held_out." + change[0], change[1]))) == identity(RunConfig())
-    assert identity(from_json(changed("held_out.levels", 9))) != identity(RunConfig())
-
-
-@pytest.mark.parametrize("change", [("every", 7), ("on_divergence", "stop"), ("drop", 0.9), ("patience", 9)])
-def test_held_out_evaluations_that_may_reduce_sigma_decide_results(change):
-    reducing = {"held_out": {"every": 5, "on_divergence": "reduce"}}
-    document = to_json(RunConfig()) | reducing
-    other = to_json(RunConfig()) | {"held_out": reducing["held_out"] | dict([change])}
-    assert identity(from_json(document)) != identity(RunConfig())
-    assert identity(from_json(document)) != identity(from_json(other))
 
 
 CARTPOLE = {"levels": {"distribution": "CartPole-v1", "horizon": 2}, "agent": {"network": "mlp"}}
@@ -402,66 +351,3 @@ def test_environments_share_the_candidates_evenly():
 def test_environments_that_do_not_fit_are_named(changes, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         from_json(to_json(RunConfig()) | {"also": [CARTPOLE]} | changes)
-
-
-UNUSED = {
-    "average of meta-gradients": ("lpg-meta-gradient-cpu", "es.average_decay", 0.9, "trainer is es"),
-    "fitness of meta-gradients": ("lpg-meta-gradient-cpu", "fitness", "area_under_curve", "trainer is es"),
-    "gamma of the free form": (
-        "lpg-cpu",
-        "objective.schedule_discount",
-        True,
-        "objective.form is a2c_residual",
-    ),
-    "discount of the free form": ("ta-lpg-cpu", "objective.discount", 0.9, "objective.form is a2c_residual"),
-    "clip of the free form": (
-        "ta-lpg-cpu",
-        "objective.schedule_clip",
-        True,
-        "objective.form is a2c_residual",
-    ),
-    "square of a schedule that is not there": (
-        "lpo-cpu",
-        "objective.schedule_v_squared",
-        True,
-        "objective.schedule is on",
-    ),
-    "pihat of the residual form": (
-        "ta-lpg-a2c-cpu",
-        "objective.normalise_pihat",
-        True,
-        "objective.form is free",
-    ),
-    "heads of the free form": (
-        "ta-lpg-cpu",
-        "objective.residual_scale",
-        1.0,
-        "objective.form is a2c_residual",
-    ),
-    "edited levels without replay": (
-        "ta-lpg-cpu",
-        "curriculum.edit_probability",
-        0.5,
-        "curriculum.score replays levels",
-    ),
-    "discount without a schedule": (
-        "lpo-cpu",
-        "objective.schedule_discount",
-        True,
-        "objective.schedule is on",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", UNUSED.values(), ids=UNUSED)
-def test_a_setting_that_nothing_reads_is_refused(case):
-    preset, name, value, where = case
-    config = PRESETS.find(preset).config
-    *place, last = name.split(".")
-    part = getattr(config, place[0]) if place else config
-    changed = dataclasses.replace(part, **{last: value})
-    config = dataclasses.replace(config, **{place[0]: changed}) if place else changed
-    with pytest.raises(
-        ConfigError, match=f"^{name} has no effect: it is read only where {where}; leave it at "
-    ):
-        validate(config)
