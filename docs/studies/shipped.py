@@ -14,6 +14,7 @@ from typing import NamedTuple
 from harness import Arm, command, evaluate, scores, train
 
 from rl_discovery import checkpoints
+from rl_discovery.checkpoints import read_objective, save_objective
 
 FOLDER = Path(checkpoints.__file__).parent / "shipped"
 HORIZONS = (5, 10, 25, 50, 100, 250)
@@ -123,7 +124,20 @@ def ship(name: str, run: Path, baselines: tuple[str, ...]) -> None:
         "evaluate", run, "--suite", "unseen", "--horizons", *HORIZONS, "--seeds", 5,
         "--baselines", *baselines, "--out", out,
     )  # fmt: skip
-    command("export", run, FOLDER / f"{name}.safetensors", "--evaluation", out / "results.json")
+    file = FOLDER / f"{name}.safetensors"
+    command("export", run, file, "--evaluation", out / "results.json")
+    give_name(file, name)
+
+
+def give_name(file: Path, name: str) -> None:
+    """On a card's evaluation an objective has the name that it is shipped by."""
+    found = read_objective(file)
+    evaluation = found.card["evaluation"]
+    evaluation["command"] = evaluation["command"].replace(f"./{file.name}", name)
+    for row in (*evaluation["aggregate"], *evaluation["cells"]):
+        if row["objective"] == found.name:
+            row["objective"] = name
+    save_objective(file, found)
 
 
 if __name__ == "__main__":

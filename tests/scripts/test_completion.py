@@ -27,7 +27,7 @@ from tests.scripts.indexed import DOCUMENT
         ("meta-train --run-dir x", []),
         ("sweep --prese", ["--preset"]),
         ("sweep --dir x -- --es.pa", ["--es.pairs"]),
-        ("evaluate ta-lp", ["ta-lpg", "ta-lpo"]),
+        ("evaluate ta-lpo", ["ta-lpo"]),
         ("evaluate a2c --suite uns", ["unseen"]),
         ("evaluate a2c --baselines ppo dp", ["dpo"]),
         ("bench --precision b", ["bfloat16"]),
@@ -43,10 +43,7 @@ def test_the_last_word_is_completed(monkeypatch, words, expected):
 
 def test_the_command_prints_candidates_or_a_script(monkeypatch, capsys):
     monkeypatch.setattr(index, "make", lambda: DOCUMENT)
-    assert called("completion", capsys, "candidates", "--", "evaluate", "ta-lp")[:2] == (
-        0,
-        "ta-lpg\nta-lpo\n",
-    )
+    assert called("completion", capsys, "candidates", "--", "evaluate", "p")[:2] == (0, "ppo\n")
     for shell in ("bash", "zsh", "fish"):
         status, out, err = called("completion", capsys, shell)
         assert (status, err) == (0, "")

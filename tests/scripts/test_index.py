@@ -208,6 +208,6 @@ def test_after_one_mistake_mistakes_and_help_need_no_jax(tmp_path):
     done = run("meta-train", "--help-all", script=ANY)
     assert "--agent.adam-epsilon" in done.stdout, done.stderr
     done = run("completion", "candidates", "--", "evaluate", "ta-lp")
-    assert done.stdout.split() == ["ta-lpg", "ta-lpo"]
+    assert {"ta-lpg", "ta-lpo"} <= set(done.stdout.split())
     elsewhere = os.pathsep.join([where.get("PYTHONPATH", ""), str(tmp_path)])  # other packages may be there
     assert "JAX was imported" in run("meta-train", "--sgima", "1", PYTHONPATH=elsewhere).stderr

@@ -156,15 +156,15 @@ def test_a_shipped_objective_has_the_facts_and_scores_of_its_card():
     shown = read_card("ta-lpg", "ta-lpg", objective)
     found = {fact.label: fact.value for fact in facts.summary(shown)}
     assert found["Generations"] == f"{objective.card['generations']:,}"
-    assert found["Normalised return"] == "0.78"
+    assert found["Normalised return"] == "0.92"
     verdict = facts.verdict(shown)
     assert verdict.startswith(
-        "ta-lpg reaches a normalised return of 0.78 [0.76, 0.80] on “unseen”, lifetime 250"
+        "ta-lpg reaches a normalised return of 0.92 [0.90, 0.94] on “unseen”, lifetime 250"
     )
     assert "a2c reaches 0.81" in verdict
     table = facts.card_scores(shown)
-    assert table.head == ("Objective", "Suite", "10", "25", "100", "250")
-    assert table.rows[0][:3] == ("ta-lpg", "unseen", "0.54 [0.51, 0.55]")
+    assert table.head == ("Objective", "Suite", "5", "10", "25", "50", "100", "250")
+    assert table.rows[0][:3] == ("ta-lpg", "unseen", "0.49 [0.44, 0.51]")
 
 
 @pytest.mark.parametrize("evaluation", [None, 3, {"aggregate": 3}, {"aggregate": [{"iqm": "x"}]}])
