@@ -107,14 +107,17 @@ def check_writable(folder: Path) -> None:
 def load(names: Sequence[str], baselines: Sequence[str]) -> tuple[dict[str, TrainedObjective], list[str]]:
     """Objectives by label, and which of them are baselines.
 
-    A label is the rule's name. Where that is not unique, what the objective is called follows.
+    A label is the objective's own name; of a file or a run it is the rule's, and where that is not unique,
+    what the file is called follows.
     """
-    loaded = {_one_spelling(name): load_objective(name) for name in dict.fromkeys([*names, *baselines])}
+    asked = dict.fromkeys([*names, *baselines])
+    own = {_one_spelling(name) for name in asked if find_path(name) is None}
+    loaded = {_one_spelling(name): load_objective(name) for name in asked}
     names, baselines = [_one_spelling(name) for name in names], [_one_spelling(name) for name in baselines]
-    rules = [objective.name for objective in loaded.values()]
+    called = {name: name if name in own else found.name for name, found in loaded.items()}
     labels = {
-        name: found.name if rules.count(found.name) == 1 or name == found.name else f"{found.name} ({short})"
-        for (name, found), short in zip(loaded.items(), spelling.short(loaded), strict=True)
+        name: label if name in own or [*called.values()].count(label) == 1 else f"{label} ({short})"
+        for (name, label), short in zip(called.items(), spelling.short(loaded), strict=True)
     }
     return {labels[name]: objective for name, objective in loaded.items()}, [
         labels[name] for name in dict.fromkeys(baselines) if name not in names

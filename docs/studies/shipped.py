@@ -24,13 +24,6 @@ SHORT_TOO = "--levels.horizon 3 --levels.longest-horizon 250 --objective.schedul
 
 FEW_PAIRS = "--es.pairs 16 --es.group-size 8 --es.sigma 0.4"
 REPLAY = "--curriculum.buffer-size 1000 --curriculum.score algorithmic_regret"
-EPOCHS = (
-    "--agent.epochs 4 --agent.minibatches 4 --agent.anneal"
-    " --agent.policy-learning-rate 30 --agent.head-learning-rate 2"
-    " --objective.schedule-clip --objective.residual-scale 0.05"
-    " --es.pairs 128 --es.group-size 8 --es.sigma-decay 0.999 --es.sigma-min 1e-5"
-)
-"""PPO's loop on tables, and the evolution of TA-LPO."""
 
 
 class Recipe(NamedTuple):
@@ -65,10 +58,7 @@ RECIPES = {
     # The budget counts antagonists: half of the levels are new, and have one beside the two agents.
     "ta-lpg-groove": Recipe(one("ta-lpg-groove", "ta-lpg-cpu", REPLAY), 2e10 / 1.25, ("a2c", "random")),
     "ta-lpg-a2c": Recipe(
-        one("ta-lpg-a2c-epochs", "ta-lpg-a2c-cpu", f"{SHORT_TOO} {EPOCHS}")
-        + one("ta-lpg-a2c", "ta-lpg-a2c-cpu", f"{SHORT_TOO} {FEW_PAIRS}"),
-        1e10,
-        ("a2c", "ppo"),
+        one("ta-lpg-a2c", "ta-lpg-a2c-cpu", f"{SHORT_TOO} {FEW_PAIRS}"), 1e10, ("a2c", "ppo")
     ),
     "ta-a2c": schedule("ta-a2c", ("a2c", "ppo")),
     "ta-ppo": schedule("ta-ppo", ("ppo", "a2c")),

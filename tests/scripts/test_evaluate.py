@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import matplotlib.image
 import pytest
 
-from rl_discovery.checkpoints import save_objective
+from rl_discovery.checkpoints import load_objective, save_objective, shipped
+from rl_discovery.checkpoints.objective_file import is_learned
 from rl_discovery.discovery.objectives.base import TrainedObjective
-from rl_discovery.discovery.objectives.registry import make_objective
+from rl_discovery.discovery.objectives.registry import RULES, make_objective
 from rl_discovery.evaluation import Results
 from rl_discovery.scripts import cli, streams
 from rl_discovery.scripts import evaluate as command
@@ -270,3 +271,16 @@ def test_objectives_of_the_same_name_are_told_apart(run_dir):
     assert baselines == ["a2c"]
     labels = list(loaded)
     assert labels == [f"ta-lpg ({run_dir.name})", "ta-lpg (objective)", "a2c"]
+
+
+def test_what_comes_with_the_package_has_the_name_that_it_is_asked_for_by():
+    names = [*shipped(), *(name for name in RULES if not is_learned(make_objective(name)))]
+    loaded, _ = command.load(names, [])
+    assert list(loaded) == names
+
+
+def test_a_file_beside_a_shipped_objective_of_its_rule_is_told_apart(tmp_path):
+    file = tmp_path / "mine.safetensors"
+    save_objective(file, load_objective("ta-lpg-0.1"))
+    loaded, _ = command.load([str(file), "shipped:ta-lpg"], [])
+    assert list(loaded) == ["ta-lpg (mine)", "ta-lpg"]
