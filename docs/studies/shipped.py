@@ -58,7 +58,10 @@ RECIPES = {
     # The budget counts antagonists: half of the levels are new, and have one beside the two agents.
     "ta-lpg-groove": Recipe(one("ta-lpg-groove", "ta-lpg-cpu", REPLAY), 2e10 / 1.25, ("a2c", "random")),
     "ta-lpg-a2c": Recipe(
-        one("ta-lpg-a2c", "ta-lpg-a2c-cpu", f"{SHORT_TOO} {FEW_PAIRS}"), 1e10, ("a2c", "ppo")
+        one("ta-lpg-a2c", "ta-lpg-a2c-cpu", f"{SHORT_TOO} {FEW_PAIRS}")
+        + one("ta-lpg-a2c-slow", "ta-lpg-a2c-cpu", f"{SHORT_TOO} {FEW_PAIRS} --es.learning-rate 0.01"),
+        1e10,
+        ("a2c", "ppo"),
     ),
     "ta-a2c": schedule("ta-a2c", ("a2c", "ppo")),
     "ta-ppo": schedule("ta-ppo", ("ppo", "a2c")),
