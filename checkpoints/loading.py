@@ -1,5 +1,6 @@
 """Finds an objective by name or path: a shipped one, a file, a run directory, a hand-written rule."""
 
+import dataclasses
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def _read_named(name: str) -> TrainedObjective:
         return TrainedObjective(rule, rule.init(jax.random.key(0)))
     # As a real file, should the package be imported from an archive.
     with resources.as_file(_folder() / f"{name}{spelling.SUFFIX}") as path:
-        return read_objective(path)
+        return dataclasses.replace(read_objective(path), shipped_as=name)
 
 
 def _nothing_called(name: str) -> str:

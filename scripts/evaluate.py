@@ -114,7 +114,7 @@ def load(names: Sequence[str], baselines: Sequence[str]) -> tuple[dict[str, Trai
     own = {_one_spelling(name) for name in asked if find_path(name) is None}
     loaded = {_one_spelling(name): load_objective(name) for name in asked}
     names, baselines = [_one_spelling(name) for name in names], [_one_spelling(name) for name in baselines]
-    called = {name: name if name in own else found.name for name, found in loaded.items()}
+    called = {name: found.name for name, found in loaded.items()}
     labels = {
         name: label if name in own or [*called.values()].count(label) == 1 else f"{label} ({short})"
         for (name, label), short in zip(called.items(), spelling.short(loaded), strict=True)

@@ -141,16 +141,18 @@ class TrainedObjective:
         rule: the objective.
         meta_params: its meta-parameters (empty for hand-written rules).
         card: its origin, JSON-serialisable; see `checkpoints.objective_file`.
+        shipped_as: the name that it comes with the package by; None for all others.
     """
 
     rule: Objective
     meta_params: MetaParams
     card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    shipped_as: str | None = None
 
     @property
     def name(self) -> str:
-        """The rule's name."""
-        return self.rule.name
+        """The name that it is shipped by, else that of its rule."""
+        return self.shipped_as or self.rule.name
 
     def drift(
         self,

@@ -56,7 +56,7 @@ def test_everything_that_is_really_shipped_loads():
     for name, card in checkpoints.shipped().items():
         loaded = load_objective(name)
         assert is_learned(loaded.rule)
-        assert dict(loaded.card) == card
+        assert (loaded.name, dict(loaded.card)) == (name, card)
 
 
 def test_package_without_shipped_objectives_works(tmp_path, monkeypatch):
