@@ -53,7 +53,9 @@ def schedule(name: str, baselines: tuple[str, ...]) -> Recipe:
 
 
 RECIPES = {
-    "ta-lpg": Recipe(one("ta-lpg", "ta-lpg-cpu"), 2e10, ("a2c", "random")),
+    "ta-lpg": Recipe(
+        one("ta-lpg", "ta-lpg-cpu") + one("ta-lpg-short", "ta-lpg-cpu", SHORT_TOO), 2e10, ("a2c", "random")
+    ),
     "lpg": Recipe(one("lpg", "lpg-cpu"), 2e10, ("a2c", "random")),
     # The budget counts antagonists: half of the levels are new, and have one beside the two agents.
     "ta-lpg-groove": Recipe(one("ta-lpg-groove", "ta-lpg-cpu", REPLAY), 2e10 / 1.25, ("a2c", "random")),
