@@ -114,10 +114,23 @@ def objectives() -> list[dict[str, Any]]:
         kind = (
             "shipped" if name in cards else "learned" if is_learned(make_objective(rule)) else "hand-written"
         )
-        note = {"shipped": "; shipped", "learned": "; train it first", "hand-written": ""}[kind]
+        note = _origin(name) if name in cards else {"learned": "; train it first"}.get(kind, "")
         description = RULES[rule].description + note
         found.append({"name": name, "description": description, "kind": kind, "card": cards.get(name)})
     return found
+
+
+def _origin(name: str) -> str:
+    """What tells a shipped objective from others of its rule."""
+    from rl_discovery.checkpoints import load_objective
+
+    objective = load_objective(f"shipped:{name}")
+    trainer = (objective.card.get("config") or {}).get("trainer")
+    how = "meta-gradients" if trainer == "meta_gradient" else "evolution"
+    start = (objective.rule.begins_as or "random numbers").replace("a2c", "A2C").replace("ppo", "PPO")
+    steps = objective.card.get("env_steps")
+    budget = "" if steps is None else f", {steps:.1e} steps".replace("e+", "e").replace("e0", "e")
+    return f"; shipped, by {how} from {start}{budget}"
 
 
 REGISTRIES: dict[Kind, tuple[str, str]] = {

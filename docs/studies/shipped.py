@@ -49,7 +49,7 @@ def schedule(name: str, baselines: tuple[str, ...]) -> Recipe:
         " --es.learning-rate-schedule cosine --es.learning-rate-min 0"
     )
     (tables,) = one(f"{name}-tables", f"{name}-cpu", flags)
-    return Recipe(one(name, f"{name}-many-cpu"), 1e9, baselines, tables, 5e9)
+    return Recipe(one(name, f"{name}-many-cpu"), 1e9, baselines, tables, 5.05e9)
 
 
 RECIPES = {
@@ -76,7 +76,7 @@ RECIPES = {
         2e9,
         ("a2c", "random"),
     ),
-    "ta-lpg-many": Recipe(one("ta-lpg-many", "ta-lpg-many-cpu"), 1e10, ("a2c", "ppo")),
+    "ta-lpg-many": Recipe(one("ta-lpg-many", "ta-lpg-many-cpu"), 1.01e10, ("a2c", "ppo")),
 }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rl_discovery import envs
-from rl_discovery.checkpoints import loading, save_objective
+from rl_discovery.checkpoints import loading, save_objective, shipped
 from rl_discovery.discovery.extras import Extra
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.registry import RULES, make_objective
@@ -93,6 +93,16 @@ def test_objectives_say_which_can_be_used_at_once(capsys, tmp_path, monkeypatch)
     assert kinds == {"a2c": "hand-written", "lpg": "shipped", "lpg-small": "shipped", "ta-lpg": "learned"}
     assert found["lpg-small"]["card"]["seed"] == 9
     assert found["ta-lpg"]["description"].endswith("train it first")
+    assert found["lpg"]["description"].endswith("; shipped, by evolution from random numbers")
+
+
+def test_shipped_objectives_of_one_rule_are_told_apart(capsys):
+    found = {entry["name"]: entry["description"] for entry in listed(capsys, "objectives")}
+    assert found["ta-lpg-a2c"].endswith("; shipped, by evolution from A2C, 1.0e10 steps")
+    by_gradients = "; shipped, by meta-gradients from random numbers, 2.0e9 steps"
+    assert found["lpg-meta-gradient"].endswith(by_gradients)
+    of_shipped = [text for text in found.values() if "; shipped" in text]
+    assert len(set(of_shipped)) == len(of_shipped) == len(shipped())
 
 
 def test_prints_of_other_packages_stay_out_of_the_document(capsys, monkeypatch):
