@@ -23,6 +23,7 @@ SHORT_TOO = "--levels.horizon 3 --levels.longest-horizon 250 --objective.schedul
 """Shorter lifetimes than any that is reported, and a schedule that may treat them differently."""
 
 FEW_PAIRS = "--es.pairs 16 --es.group-size 8 --es.sigma 0.4"
+MORE_SHORT = f"--config {Path(__file__).with_name('short_lifetimes.toml')}"
 REPLAY = "--curriculum.buffer-size 1000 --curriculum.score algorithmic_regret"
 
 
@@ -60,10 +61,11 @@ RECIPES = {
     # The budget counts antagonists: half of the levels are new, and have one beside the two agents.
     "ta-lpg-groove": Recipe(one("ta-lpg-groove", "ta-lpg-cpu", REPLAY), 2e10 / 1.25, ("a2c", "random")),
     "ta-lpg-a2c": Recipe(
-        one("ta-lpg-a2c", "ta-lpg-a2c-cpu", f"{SHORT_TOO} {FEW_PAIRS}")
-        + one("ta-lpg-a2c-slow", "ta-lpg-a2c-cpu", f"{SHORT_TOO} {FEW_PAIRS} --es.learning-rate 0.01"),
-        1e10,
+        one("ta-lpg-a2c", "ta-lpg-a2c-cpu", MORE_SHORT),
+        4.036e9,
         ("a2c", "ppo"),
+        *one("ta-lpg-a2c-first", "ta-lpg-a2c-cpu", f"{SHORT_TOO} {FEW_PAIRS}"),
+        1e10,
     ),
     "ta-a2c": schedule("ta-a2c", ("a2c", "ppo")),
     "ta-ppo": schedule("ta-ppo", ("ppo", "a2c")),
