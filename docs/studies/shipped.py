@@ -110,7 +110,7 @@ def main() -> None:
 def validated(run: Path) -> float:
     """A run's mean score on levels that are not reported."""
     out = run / "validation"
-    evaluate([run], out, "validation", HORIZONS, 8, "--baselines", "--workers", 16)
+    evaluate([run], out, "validation", HORIZONS, 4, "--levels", 256, "--baselines", "--workers", 16)
     return float(scores(out, HORIZONS).mean())
 
 
