@@ -125,12 +125,13 @@ def _origin(name: str) -> str:
     from rl_discovery.checkpoints import load_objective
 
     objective = load_objective(f"shipped:{name}")
-    trainer = (objective.card.get("config") or {}).get("trainer")
-    how = "meta-gradients" if trainer == "meta_gradient" else "evolution"
+    config = objective.card.get("config") or {}
+    how = "meta-gradients" if config.get("trainer") == "meta_gradient" else "evolution"
     start = (objective.rule.begins_as or "random numbers").replace("a2c", "A2C").replace("ppo", "PPO")
     steps = objective.card.get("env_steps")
     budget = "" if steps is None else f", {steps:.1e} steps".replace("e+", "e").replace("e0", "e")
-    return f"; shipped, by {how} from {start}{budget}"
+    earlier = " after an earlier run" if config.get("start_from") else ""
+    return f"; shipped, by {how} from {start}{budget}{earlier}"
 
 
 REGISTRIES: dict[Kind, tuple[str, str]] = {
