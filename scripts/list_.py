@@ -114,21 +114,20 @@ def objectives() -> list[dict[str, Any]]:
         kind = (
             "shipped" if name in cards else "learned" if is_learned(make_objective(rule)) else "hand-written"
         )
-        note = _origin(name) if name in cards else {"learned": "; train it first"}.get(kind, "")
+        note = _origin(cards[name]) if name in cards else {"learned": "; train it first"}.get(kind, "")
         description = RULES[rule].description + note
         found.append({"name": name, "description": description, "kind": kind, "card": cards.get(name)})
     return found
 
 
-def _origin(name: str) -> str:
+def _origin(card: dict[str, Any]) -> str:
     """What tells a shipped objective from others of its rule."""
-    from rl_discovery.checkpoints import load_objective
+    from rl_discovery.discovery.objectives.registry import make_objective
 
-    objective = load_objective(f"shipped:{name}")
-    config = objective.card.get("config") or {}
+    config, steps = card.get("config") or {}, card.get("env_steps")
+    rule = make_objective(card["objective"]["type"], **card["objective"]["settings"])
     how = "meta-gradients" if config.get("trainer") == "meta_gradient" else "evolution"
-    start = (objective.rule.begins_as or "random numbers").replace("a2c", "A2C").replace("ppo", "PPO")
-    steps = objective.card.get("env_steps")
+    start = (rule.begins_as or "").upper() or "random numbers"
     budget = "" if steps is None else f", {steps:.1e} steps".replace("e+", "e").replace("e0", "e")
     earlier = " after an earlier run" if config.get("start_from") else ""
     return f"; shipped, by {how} from {start}{budget}{earlier}"
