@@ -93,8 +93,8 @@ def evaluate(
         Every seed, and aggregates over seeds and environments.
 
     Raises:
-        EvaluationError: nothing to do, a number that makes no sense, continuous actions with a rule for
-            discrete ones, or an objective that cannot be tuned; named.
+        EvaluationError: nothing to do, a number that makes no sense, hidden layers where no agent has any,
+            continuous actions with a rule for discrete ones, or an objective that cannot be tuned; named.
         UnknownNameError: a suite names an environment that does not exist.
     """
     suites = [suites] if isinstance(suites, Suite) else list(suites)
@@ -108,6 +108,8 @@ def evaluate(
         for experiment in _experiments(objectives, suite, _workers_on(suite, workers), hidden)
         for horizon in horizons or suite.horizons
     ]
+    if hidden and not any(part.experiment.agent.network == "mlp" for part in work):
+        raise EvaluationError("hidden layers have no effect here: no agent has an MLP")
     # All of them first: what cannot be trained is refused before anything is.
     for part in work:
         runner.ready(part.experiment)

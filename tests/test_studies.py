@@ -45,11 +45,15 @@ def test_a_page_is_filled_between_its_marks_and_nowhere_else(studies, tmp_path):
     from harness import fill
 
     page = tmp_path / "page.md"
-    page.write_text("a\n<!-- results: one -->\nold\n<!-- end -->\nb\n<!-- results: two -->\n<!-- end -->\n")
+    others = "b\n<!-- results: one of another study -->\nkept\n<!-- end -->\n"
+    page.write_text(
+        f"a\n<!-- results: one -->\nold\n<!-- end -->\n{others}<!-- results: two -->\n<!-- end -->\n"
+    )
     for _ in range(2):
         fill(page, {"one": "1 \\1", "two": "2"})
     assert page.read_text() == (
-        "a\n<!-- results: one -->\n\n1 \\1\n\n<!-- end -->\nb\n<!-- results: two -->\n\n2\n\n<!-- end -->\n"
+        "a\n<!-- results: one -->\n\n1 \\1\n\n<!-- end -->\n"
+        f"{others}<!-- results: two -->\n\n2\n\n<!-- end -->\n"
     )
 
 

@@ -158,9 +158,9 @@ def append(record: Path, row: dict[str, Any]) -> None:
 
 
 def fill(page: Path, blocks: Mapping[str, str]) -> None:
-    """Replaces what stands between each `<!-- results: NAME -->` and `<!-- end -->` of a page."""
+    """Replaces what stands between `<!-- results: NAME -->` and `<!-- end -->` of a page, for these names."""
     text = re.sub(
-        r"(<!-- results: (.+?) -->\n).*?(<!-- end -->)",
+        rf"(<!-- results: ({'|'.join(map(re.escape, blocks))}) -->\n).*?(<!-- end -->)",
         lambda match: f"{match[1]}\n{blocks[match[2]]}\n\n{match[3]}",
         page.read_text(),
         flags=re.S,

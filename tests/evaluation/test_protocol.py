@@ -195,13 +195,13 @@ def test_each_suite_has_its_own_workers(untrained):
 
 def test_layers_are_those_that_were_asked_for_where_there_are_any(untrained):
     networks = {"network": "mlp", "hidden": (64, 64)}
-    for environment, expected in (("CartPole-v1", networks), ("gridworld/small", {"network": "tabular"})):
-        run(suite(environment), ("lpg", "a2c"), hidden=(64, 64))
-        for learner, *_ in untrained:
-            assert expected.items() <= vars(learner.agent.config).items()
-        untrained.clear()
+    run([suite("CartPole-v1"), suite("gridworld/small")], ("lpg", "a2c"), hidden=(64, 64))
+    for (learner, *_), expected in zip(untrained, [networks] * 2 + [{"network": "tabular"}] * 2, strict=True):
+        assert expected.items() <= vars(learner.agent.config).items()
     with pytest.raises(EvaluationError, match=r"hidden layers must have at least 1 unit, not \(64, 0\)"):
         run(suite("CartPole-v1"), hidden=(64, 0))
+    with pytest.raises(EvaluationError, match="hidden layers have no effect here: no agent has an MLP"):
+        run(suite("gridworld/small"), hidden=(64,))
 
 
 @pytest.mark.slow
