@@ -2,8 +2,8 @@
 
     python docs/studies/shipped.py --out runs/shipped ta-lpg
 
-Where several runs are candidates for a name, the one with the highest mean score on the suite `validation` is
-exported; the suites that are reported play no part in the choice.
+Choices among several runs were made by scores on the suite `validation` (docs/results.md); the suites that are
+reported played no part.
 """
 
 import argparse
@@ -11,13 +11,14 @@ import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
-from harness import Arm, command, evaluate, scores, train
+from harness import Arm, command, train
 
 from rl_discovery import checkpoints
 from rl_discovery.checkpoints import read_objective, save_objective
 
 FOLDER = Path(checkpoints.__file__).parent / "shipped"
 HORIZONS = (5, 10, 25, 50, 100, 250)
+"""Of the card's evaluation."""
 
 SHORT_TOO = "--levels.horizon 3 --levels.longest-horizon 250 --objective.schedule-v-squared"
 """Shorter lifetimes than any that is reported, and a schedule that may treat them differently."""
@@ -27,58 +28,61 @@ MORE_SHORT = f"--config {Path(__file__).with_name('short_lifetimes.toml')}"
 REPLAY = "--curriculum.buffer-size 1000 --curriculum.score algorithmic_regret"
 
 
-class Recipe(NamedTuple):
-    """How an objective is made: runs that compete, on one budget, and what its card is measured against."""
+class Stage(NamedTuple):
+    """A run on a budget of environment steps."""
 
-    candidates: tuple[Arm, ...]
+    arm: Arm
     env_steps: float
+
+
+class Recipe(NamedTuple):
+    """Stages, each from where the one before it ended, and what the card compares the result with."""
+
+    stages: tuple[Stage, ...]
     baselines: tuple[str, ...]
-    first: Arm | None = None
-    """A run that the candidates start from."""
-    first_env_steps: float = 0.0
 
 
-def one(name: str, preset: str, flags: str = "") -> tuple[Arm]:
-    """The only candidate for a name."""
-    return (Arm(name, preset, tuple(flags.split())),)
+def stage(name: str, env_steps: float, preset: str, flags: str = "") -> Stage:
+    """A preset with flags."""
+    return Stage(Arm(name, preset, tuple(flags.split())), env_steps)
 
 
 def schedule(name: str, baselines: tuple[str, ...]) -> Recipe:
-    """First on tables, then on seven kinds of tasks at once, two hours on two cores."""
+    """First on tables, then on seven kinds of tasks at once, two hours of a core."""
     flags = (
         "--levels.horizon 8 --levels.longest-horizon 240"
         " --es.learning-rate-schedule cosine --es.learning-rate-min 0"
     )
-    (tables,) = one(f"{name}-tables", f"{name}-cpu", flags)
-    return Recipe(one(name, f"{name}-many-cpu"), 1e9, baselines, tables, 5.05e9)
+    tables = stage(f"{name}-tables", 5.05e9, f"{name}-cpu", flags)
+    return Recipe((tables, stage(name, 1e9, f"{name}-many-cpu")), baselines)
 
 
 RECIPES = {
-    "ta-lpg": Recipe(
-        one("ta-lpg", "ta-lpg-cpu") + one("ta-lpg-short", "ta-lpg-cpu", SHORT_TOO), 2e10, ("a2c", "random")
-    ),
-    "lpg": Recipe(one("lpg", "lpg-cpu"), 2e10, ("a2c", "random")),
+    "ta-lpg": Recipe((stage("ta-lpg", 2e10, "ta-lpg-cpu"),), ("a2c", "random")),
+    "lpg": Recipe((stage("lpg", 2e10, "lpg-cpu"),), ("a2c", "random")),
     # The budget counts antagonists: half of the levels are new, and have one beside the two agents.
-    "ta-lpg-groove": Recipe(one("ta-lpg-groove", "ta-lpg-cpu", REPLAY), 2e10 / 1.25, ("a2c", "random")),
+    "ta-lpg-groove": Recipe((stage("ta-lpg-groove", 2e10 / 1.25, "ta-lpg-cpu", REPLAY),), ("a2c", "random")),
     "ta-lpg-a2c": Recipe(
-        one("ta-lpg-a2c", "ta-lpg-a2c-cpu", MORE_SHORT),
-        4.036e9,
+        (
+            stage("ta-lpg-a2c-first", 1e10, "ta-lpg-a2c-cpu", f"{SHORT_TOO} {FEW_PAIRS}"),
+            stage("ta-lpg-a2c", 4.036e9, "ta-lpg-a2c-cpu", MORE_SHORT),
+        ),
         ("a2c", "ppo"),
-        *one("ta-lpg-a2c-first", "ta-lpg-a2c-cpu", f"{SHORT_TOO} {FEW_PAIRS}"),
-        1e10,
     ),
     "ta-a2c": schedule("ta-a2c", ("a2c", "ppo")),
     "ta-ppo": schedule("ta-ppo", ("ppo", "a2c")),
     "lpg-meta-gradient": Recipe(
-        one(
-            "lpg-meta-gradient",
-            "ta-lpg-meta-gradient-cpu",
-            "--objective.no-horizon-inputs --objective.no-schedule",
+        (
+            stage(
+                "lpg-meta-gradient",
+                2e9,
+                "ta-lpg-meta-gradient-cpu",
+                "--objective.no-horizon-inputs --objective.no-schedule",
+            ),
         ),
-        2e9,
         ("a2c", "random"),
     ),
-    "ta-lpg-many": Recipe(one("ta-lpg-many", "ta-lpg-many-cpu"), 1.01e10, ("a2c", "ppo")),
+    "ta-lpg-many": Recipe((stage("ta-lpg-many", 1.01e10, "ta-lpg-many-cpu"),), ("a2c", "ppo")),
 }
 
 
@@ -93,25 +97,20 @@ def main() -> None:
     parser.add_argument("--train-only", action="store_true", help="stop before evaluation and export")
     arguments = parser.parse_args()
     for name in arguments.names:
-        recipe = RECIPES[name]
-        runs = [arguments.out / arm.name for arm in recipe.candidates]
-        start: tuple[str, ...] = ()
-        if recipe.first is not None:
-            before = arguments.out / recipe.first.name
-            train(recipe.first, arguments.seed, before, recipe.first_env_steps, evaluations=40)
-            start = ("--start-from", str(before))
-        for arm, run in zip(recipe.candidates, runs, strict=True):
-            begun = dataclasses.replace(arm, flags=arm.flags + start)
-            train(begun, arguments.seed, run, recipe.env_steps, evaluations=40)
+        run = make(RECIPES[name], arguments.out, arguments.seed)
         if not arguments.train_only:
-            ship(name, max(runs, key=validated) if len(runs) > 1 else runs[0], recipe.baselines)
+            ship(name, run, RECIPES[name].baselines)
 
 
-def validated(run: Path) -> float:
-    """A run's mean score on levels that are not reported."""
-    out = run / "validation"
-    evaluate([run], out, "validation", HORIZONS, 4, "--levels", 256, "--baselines", "--workers", 16)
-    return float(scores(out, HORIZONS).mean())
+def make(recipe: Recipe, out: Path, seed: int) -> Path:
+    """The stages one after the other; the run of the last one."""
+    run = None
+    for arm, env_steps in recipe.stages:
+        start = () if run is None else ("--start-from", str(run))
+        run = out / arm.name
+        train(dataclasses.replace(arm, flags=arm.flags + start), seed, run, env_steps, evaluations=40)
+    assert run is not None
+    return run
 
 
 def ship(name: str, run: Path, baselines: tuple[str, ...]) -> None:
