@@ -2,8 +2,8 @@
 
     python docs/studies/shipped.py --out runs/shipped ta-lpg
 
-Choices among several runs were made by scores on the suite `validation` (docs/results.md); the suites that are
-reported played no part.
+Choices among several runs were made by scores on the suite `validation` (docs/results.md), never on the
+suites that are reported.
 """
 
 import argparse
