@@ -54,7 +54,7 @@ def schedule(name: str, baselines: tuple[str, ...]) -> Recipe:
         " --es.learning-rate-schedule cosine --es.learning-rate-min 0"
     )
     tables = stage(f"{name}-tables", 5.05e9, f"{name}-cpu", flags)
-    return Recipe((tables, stage(name, 1e9, f"{name}-many-cpu")), baselines)
+    return Recipe((tables, stage(name, 5e8, f"{name}-many-cpu")), baselines)
 
 
 RECIPES = {
