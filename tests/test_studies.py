@@ -4,6 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -159,6 +160,21 @@ def test_the_shipped_are_told_beside_tuned_baselines_paired_by_seed(studies, tmp
     assert "| `ta-lpg-a2c` | a2c | +0.025 ± 0.006 | +0.100 ± 0.006 | +0.062 ± 0.001 |" in page.read_text()
     assert "| A2C, tuned |" in readme.read_text()
     assert (tmp_path / "shipped.png").stat().st_size > 10_000
+
+
+def test_the_schedule_in_the_docs_is_that_of_the_objective(studies):
+    from shipped_report import schedule_code
+
+    from rl_discovery.checkpoints import load_objective
+    from rl_discovery.discovery import Progress
+
+    file = STUDIES / "results" / "objectives" / "ta-ppo-0.safetensors"
+    found, learned = {}, load_objective(file)
+    exec(schedule_code(file).removeprefix("```python").removesuffix("```"), found)
+    for done, horizon in [(0, 8), (3, 30), (99, 100), (500, 2000)]:
+        expected = learned.schedule(Progress(jnp.float32(done), jnp.float32(horizon)))
+        factors = found["schedule"](done, horizon)
+        assert factors == pytest.approx({name: float(getattr(expected, name)) for name in factors}, rel=1e-4)
 
 
 def test_pages_name_every_figure_that_is_there(studies):

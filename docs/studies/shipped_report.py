@@ -3,6 +3,7 @@
 Every rule meets the same levels with the same seeds of agents, so differences are paired by seed.
 """
 
+import ast
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +14,14 @@ from results_report import IMAGES, LIFETIME, PAGE, draw
 from scipy import stats
 
 from rl_discovery.checkpoints.loading import is_named, load_objective
+from rl_discovery.checkpoints.python_file import FRAMEWORKS, write_python
 from rl_discovery.evaluation.analysis.figures import schedule_figure
 from rl_discovery.evaluation.analysis.schedule import analyse_schedule
 from rl_discovery.evaluation.charts import Chart, Series
 from rl_discovery.evaluation.plots import save_figure
 
 README = Path(__file__).parents[2] / "README.md"
+HOW_TO = PAGE.parent / "how-to" / "drift.md"
 TITLE = "On gridworlds that they never saw (means over levels, 95 % intervals over seeds of agents)"
 
 PANELS = {
@@ -36,6 +39,7 @@ def write_up(record: Path, page: Path = PAGE, readme: Path = README, images: Pat
     """Fills the tables of the page and of the README, and draws the figures."""
     if is_named(SCHEDULED):
         draw_schedule(images / f"schedule_{SCHEDULED}.png")
+        fill(HOW_TO, {f"schedule of {SCHEDULED}": schedule_code(SCHEDULED)})
     file = record / "shipped.json"
     if not file.exists():
         return
@@ -54,6 +58,19 @@ def draw_schedule(path: Path) -> None:
     schedule = analyse_schedule(load_objective(SCHEDULED), LIFETIMES, anneals=True)
     assert schedule is not None
     save_figure(schedule_figure(SCHEDULED, schedule), path)
+
+
+def schedule_code(objective: str | Path) -> str:
+    """What `export` writes of a schedule, which is the same for numpy and for PyTorch, as a block of code."""
+    text = write_python(load_objective(objective), FRAMEWORKS["numpy"])
+    functions, numbers = [], []
+    for node in ast.parse(text).body:
+        source = ast.get_source_segment(text, node) or ""
+        if isinstance(node, ast.FunctionDef) and node.name in ("scaled_progress", "schedule"):
+            functions.append(source)
+        elif source.startswith("SCHEDULE"):
+            numbers.append(f"# Weights of 1, u, v, u^2, u v in the logarithm of each factor.\n{source}")
+    return "```python\n" + "\n\n\n".join(["import math", *numbers, *functions]) + "\n```"
 
 
 def scores_table(scores: Mapping[str, np.ndarray], horizons: Sequence[int]) -> str:
