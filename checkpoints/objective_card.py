@@ -3,6 +3,7 @@
 It is read without JAX, so that a file that is none is refused at once.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ class Card(pydantic.BaseModel, frozen=True, strict=True, extra="allow", allow_in
     config: dict[str, JsonValue] | None = None
     generations: NonNegativeInt | None = None
     env_steps: NonNegativeInt | None = None
+    earlier_env_steps: NonNegativeInt | None = None
+    """Of the runs before this one, where it started from another objective."""
     seed: int | None = None
     versions: dict[str, str] = {}
     evaluation: JsonValue = None
@@ -70,6 +73,12 @@ def file_of(path: Path) -> Path:
     except untrusted.RefusedError as error:
         raise ObjectiveFileError(f"{file} {error}") from None
     return file
+
+
+def total_env_steps(card: Mapping[str, Any]) -> int | None:
+    """Environment steps of meta-training and of the runs before; None where the card does not say."""
+    steps = card.get("env_steps")
+    return None if steps is None else steps + (card.get("earlier_env_steps") or 0)
 
 
 def read_card(path: Path | str) -> dict[str, Any]:

@@ -142,6 +142,8 @@ def _origin(objective: TrainedObjective) -> str:
     facts += [f"preset {card['preset']}"] if card.get("preset") is not None else []
     for name, unit in (("generations", "generations"), ("env_steps", "environment steps")):
         facts += [f"{card[name]:,} {unit}"] if card.get(name) is not None else []
+    earlier = card.get("earlier_env_steps")
+    facts += [f"{earlier:,} in runs before it"] if earlier is not None else []
     facts += [f"seed {card['seed']}"] if card.get("seed") is not None else []
     if version := card.get("versions", {}).get("rl-discovery"):
         facts.append(f"rl-discovery {version}")

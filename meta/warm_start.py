@@ -15,6 +15,7 @@ import numpy as np
 
 from rl_discovery.checkpoints.errors import CheckpointError
 from rl_discovery.checkpoints.loading import load_objective
+from rl_discovery.checkpoints.objective_card import total_env_steps
 from rl_discovery.discovery.objectives.base import Objective, TrainedObjective
 from rl_discovery.discovery.objectives.schedule import Scheduled
 from rl_discovery.discovery.types import MetaParams
@@ -44,6 +45,14 @@ def first_stage(name: str | None) -> str | None:
 def source(name: str, run_dir: Path) -> str | Path:
     """What is started from: an objective by name, or the run of the first stage inside the run directory."""
     return run_dir / START if first_stage(name) else name
+
+
+def earlier_env_steps(name: str | Path) -> int | None:
+    """Environment steps of all runs behind an objective; None where it or its card does not tell."""
+    try:
+        return total_env_steps(load_objective(name).card)
+    except CheckpointError:
+        return None
 
 
 def starting_point(name: str | Path, rule: Objective) -> MetaParams:

@@ -15,6 +15,7 @@ from rl_discovery.checkpoints import load_objective, spelling
 from rl_discovery.checkpoints.atomic import replace_file
 from rl_discovery.checkpoints.errors import RunError
 from rl_discovery.checkpoints.loading import find_path
+from rl_discovery.checkpoints.objective_card import total_env_steps
 from rl_discovery.checkpoints.objective_file import is_learned
 from rl_discovery.checkpoints.run_directory import Row, metrics_lines
 from rl_discovery.discovery.objectives.base import TrainedObjective
@@ -134,7 +135,7 @@ def beginnings(objectives: Mapping[str, TrainedObjective]) -> Iterator[str]:
     for label, objective in objectives.items():
         start = objective.rule.begins_as
         if start is not None and is_learned(objective.rule):
-            generations, steps = (objective.card.get(name) for name in ("generations", "env_steps"))
+            generations, steps = objective.card.get("generations"), total_env_steps(objective.card)
             after = f", and was evolved over {steps:,} environment steps" if generations and steps else ""
             yield f"{label} began as {start}{after}"
 

@@ -122,15 +122,15 @@ def objectives() -> list[dict[str, Any]]:
 
 def _origin(card: dict[str, Any]) -> str:
     """What tells a shipped objective from others of its rule."""
+    from rl_discovery.checkpoints.objective_card import total_env_steps
     from rl_discovery.discovery.objectives.registry import make_objective
 
-    config, steps = card.get("config") or {}, card.get("env_steps")
+    config, steps = card.get("config") or {}, total_env_steps(card)
     rule = make_objective(card["objective"]["type"], **card["objective"]["settings"])
     how = "meta-gradients" if config.get("trainer") == "meta_gradient" else "evolution"
     start = (rule.begins_as or "").upper() or "random numbers"
     budget = "" if steps is None else f", {steps:.1e} steps".replace("e+", "e").replace("e0", "e")
-    earlier = " after an earlier run" if config.get("start_from") else ""
-    return f"; shipped, by {how} from {start}{budget}{earlier}"
+    return f"; shipped, by {how} from {start}{budget}"
 
 
 REGISTRIES: dict[Kind, tuple[str, str]] = {

@@ -181,6 +181,8 @@ def provenance(run: RunFiles, card: Mapping[str, Any]) -> Table:
         rows.append(("Generations", f"{done:,}"))
     if isinstance(steps := last.get("env_steps"), int | float):
         rows.append(("Environment steps", f"{steps:,}"))
+    if isinstance(earlier := card.get("earlier_env_steps"), int):
+        rows.append(("Environment steps of the runs before", f"{earlier:,}"))
     if isinstance(seconds := last.get("wall_s"), int | float):
         words, exact = duration(seconds), f"{seconds:,.0f} s"
         rows.append(("Wall time", words if words == exact else f"{words} ({exact})"))

@@ -5,6 +5,7 @@ process 0 writes, once it has the parts of the state that the others hold.
 """
 
 import dataclasses
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from typing import Any
 import jax
 
 from rl_discovery.checkpoints.atomic import replace_file
+from rl_discovery.checkpoints.errors import CheckpointError
+from rl_discovery.checkpoints.objective_card import read_card
 from rl_discovery.checkpoints.objective_file import save_objective
 from rl_discovery.checkpoints.provenance import versions
 from rl_discovery.checkpoints.run_directory import (
@@ -34,6 +37,7 @@ from rl_discovery.meta.runs.clock import Clock
 from rl_discovery.meta.runs.divergence import HeldOutEvaluation
 from rl_discovery.meta.runs.gallery import histograms, make_gallery
 from rl_discovery.meta.runs.loggers import Logger
+from rl_discovery.meta.warm_start import earlier_env_steps, source
 
 logger = logging.getLogger("rl_discovery")
 
@@ -194,12 +198,24 @@ class Saver:
         assert self._checkpoints is not None, "only process 0 has the checkpoints"
         self._checkpoints.save(done, state, facts, best=best)
 
+    @functools.cached_property
+    def _earlier(self) -> dict[str, int]:
+        """What the card says of the runs before; what the run started from may be gone when it is resumed."""
+        if (name := self._config.start_from) is None or not distributed.leads():
+            return {}
+        try:
+            steps = read_card(self._path / OBJECTIVE).get("earlier_env_steps")
+        except CheckpointError:
+            steps = earlier_env_steps(source(name, self._path))
+        return {} if steps is None else {"earlier_env_steps": steps}
+
     def _objective(self, state: Any, env_steps: int, more: dict[str, Any]) -> TrainedObjective:
         card = {
             "preset": self._config.preset,
             "config": to_json(self._config),
             "generations": int(state.generation),
             "env_steps": env_steps,
+            **self._earlier,
             "wall_s": round(self._clock.wall),
             "seed": self._config.seed,
             "versions": versions(),

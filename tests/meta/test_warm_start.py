@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rl_discovery.checkpoints import load_objective
 from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.discovery.objectives.closed_form import ClosedFormDrift
 from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.discovery.objectives.lpo import LPO
 from rl_discovery.discovery.objectives.registry import make_objective
 from rl_discovery.meta.errors import ConfigError
-from rl_discovery.meta.warm_start import first_stage, fitted, starting_point
+from rl_discovery.meta.warm_start import earlier_env_steps, first_stage, fitted, starting_point
 from tests.discovery.experience import progress, random_experience, randomised
 
 BLIND = LPG(width=4, bins=3, embedding_width=2, horizon_inputs=False)
@@ -145,6 +146,14 @@ def test_a_hand_written_rule_has_nothing_to_start_from():
 def test_a_name_of_nothing_is_refused():
     with pytest.raises(ConfigError, match=r"^start_from: unknown objective 'nothing'"):
         starting_point("nothing", AWARE)
+
+
+def test_environment_steps_of_all_runs_are_counted():
+    card = load_objective("ta-lpg-a2c").card
+    assert earlier_env_steps("ta-lpg-a2c") == card["env_steps"] + card["earlier_env_steps"] > 1.4e10
+    assert earlier_env_steps("lpg") == load_objective("lpg").card["env_steps"]
+    assert earlier_env_steps("ppo") is None
+    assert earlier_env_steps("nothing") is None
 
 
 def test_a_preset_to_run_first_is_told_from_an_objective():

@@ -3,13 +3,16 @@
 import dataclasses
 import io
 import types
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from rich.console import Console
 
-from rl_discovery.checkpoints import read_objective
+from rl_discovery.checkpoints import read_objective, save_objective
+from rl_discovery.checkpoints.objective_card import read_card
+from rl_discovery.discovery.objectives.base import TrainedObjective
 from rl_discovery.meta.presets import Preset
 from rl_discovery.meta.runs import meta_train as module
 from rl_discovery.meta.runs.directory import RunDirectory
@@ -37,11 +40,30 @@ def test_a_preset_is_run_first_and_evolution_starts_where_it_ended(tmp_path, mon
         start_from="preset:first", generations=1, es={"learning_rate": 1e-6, "learning_rate_min": 1e-6}
     )
     found = run(tmp_path / "run", config)
-    start = read_objective(tmp_path / "run" / "start" / "objective.safetensors").meta_params
+    first = read_objective(tmp_path / "run" / "start" / "objective.safetensors")
+    start = first.meta_params
     assert asked == ["first"]
     assert_close(found, start, 1e-4)
+    card = read_card(tmp_path / "run" / "objective.safetensors")
+    assert card["earlier_env_steps"] == first.card["env_steps"] > 0
+    assert "earlier_env_steps" not in first.card
     untrained = make_start(config)
     assert any(np.max(np.abs(a - b)) > 1e-3 for a, b in zip(leaves(start), leaves(untrained), strict=True))
+
+
+@pytest.mark.slow
+def test_the_card_still_counts_the_runs_before_where_their_objective_is_gone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rule = tiny().build_objective()
+    card = {"env_steps": 300, "earlier_env_steps": 40}
+    params = rule.init(jax.random.key(0))
+    save_objective("first.safetensors", TrainedObjective(rule, jax.device_get(params), card))
+    config = tiny(start_from="./first.safetensors", generations=1)
+    run(tmp_path / "run", config)
+    Path("first.safetensors").unlink()
+    run(tmp_path / "run", dataclasses.replace(config, generations=2))
+    card = read_card(tmp_path / "run" / "objective.safetensors")
+    assert (card["generations"], card["earlier_env_steps"]) == (2, 340)
 
 
 def make_start(config):
