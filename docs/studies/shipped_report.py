@@ -14,7 +14,8 @@ from results_report import IMAGES, LIFETIME, PAGE, draw
 from scipy import stats
 
 from rl_discovery.checkpoints.loading import is_named, load_objective
-from rl_discovery.checkpoints.python_file import FRAMEWORKS, write_python
+from rl_discovery.checkpoints.python_file import write_python
+from rl_discovery.checkpoints.python_parts import FRAMEWORKS
 from rl_discovery.evaluation.analysis.figures import schedule_figure
 from rl_discovery.evaluation.analysis.schedule import analyse_schedule
 from rl_discovery.evaluation.charts import Chart, Series
