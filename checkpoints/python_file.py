@@ -140,10 +140,12 @@ def _origin(objective: TrainedObjective) -> str:
     facts = [f"formula that `analyse` fitted to {card['closed_form_of']}"] if "closed_form_of" in card else []
     facts += [f"imported from {card['imported_from']}"] if "imported_from" in card else []
     facts += [f"preset {card['preset']}"] if card.get("preset") is not None else []
-    for name, unit in (("generations", "generations"), ("env_steps", "environment steps")):
-        facts += [f"{card[name]:,} {unit}"] if card.get(name) is not None else []
-    earlier = card.get("earlier_env_steps")
-    facts += [f"{earlier:,} in runs before it"] if earlier is not None else []
+    counted = {
+        "generations": "generations",
+        "env_steps": "environment steps",
+        "earlier_env_steps": "in runs before it",
+    }
+    facts += [f"{card[name]:,} {unit}" for name, unit in counted.items() if card.get(name) is not None]
     facts += [f"seed {card['seed']}"] if card.get("seed") is not None else []
     if version := card.get("versions", {}).get("rl-discovery"):
         facts.append(f"rl-discovery {version}")

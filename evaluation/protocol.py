@@ -102,14 +102,7 @@ def evaluate(
     if why := tuning.refusal(objectives, tune, grid):
         raise EvaluationError(why)
     runner = Runner(mesh, block_size, points, store)
-    work = [
-        Work(experiment, horizon, updates_of(horizon, suite.unit, experiment.agent), seeds)
-        for suite in suites
-        for experiment in _experiments(objectives, suite, _workers_on(suite, workers), hidden)
-        for horizon in horizons or suite.horizons
-    ]
-    if hidden and not any(part.experiment.agent.network == "mlp" for part in work):
-        raise EvaluationError("hidden layers have no effect here: no agent has an MLP")
+    work = _all_work(objectives, suites, horizons, seeds, workers, hidden)
     # All of them first: what cannot be trained is refused before anything is.
     for part in work:
         runner.ready(part.experiment)
@@ -141,6 +134,25 @@ def trained_workers(objectives: Iterable[TrainedObjective], suite: Suite) -> int
         if isinstance(value, int) and value > 0:
             return value
     return None
+
+
+def _all_work(
+    objectives: Mapping[str, TrainedObjective],
+    suites: Sequence[Suite],
+    horizons: Sequence[int],
+    seeds: Sequence[int],
+    workers: int | Mapping[str, int | None] | None,
+    hidden: Sequence[int],
+) -> list[Work]:
+    work = [
+        Work(experiment, horizon, updates_of(horizon, suite.unit, experiment.agent), seeds)
+        for suite in suites
+        for experiment in _experiments(objectives, suite, _workers_on(suite, workers), hidden)
+        for horizon in horizons or suite.horizons
+    ]
+    if hidden and not any(part.experiment.agent.network == "mlp" for part in work):
+        raise EvaluationError("hidden layers have no effect here: no agent has an MLP")
+    return work
 
 
 def _workers_on(suite: Suite, workers: int | Mapping[str, int | None] | None) -> int | None:

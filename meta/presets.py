@@ -1,11 +1,17 @@
 """Named configurations: what each costs, what it should reach and the command that runs it."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from rl_discovery.discovery.agents.config import AgentConfig
-from rl_discovery.discovery.learning.settings import PPO_SETTINGS, PPO_SMALL, PPO_TABLES, SMALL_MLP
+from rl_discovery.discovery.learning.settings import (
+    PPO_SETTINGS,
+    PPO_SMALL,
+    PPO_TABLES,
+    SMALL_MLP,
+    tuned_steps,
+)
 from rl_discovery.discovery.objectives.a2c import A2C
 from rl_discovery.discovery.objectives.lpg import LPG
 from rl_discovery.discovery.objectives.lpo import LPO
@@ -240,16 +246,17 @@ _LPO_MANY_CPU = dataclasses.replace(
 def _also(
     agent: AgentConfig, horizons: tuple[int, int], block_size: int, *names: str
 ) -> Iterator[EnvironmentConfig]:
-    """More environments for the same agents; gridworlds are seen as planes."""
+    """More environments for agents that differ in step sizes at most; gridworlds are seen as planes."""
     low, high = horizons
     for name in names:
         planes: Any = "planes" if name.startswith("all") else None
         levels = LevelsConfig(distribution=name, horizon=low, longest_horizon=high, observation=planes)
-        yield EnvironmentConfig(levels=levels, agent=agent, block_size=block_size)
+        yield EnvironmentConfig(levels=levels, agent=tuned_steps(agent, name), block_size=block_size)
 
 
-def _seven_kinds(config: RunConfig, preset: str, also: Iterable[EnvironmentConfig]) -> RunConfig:
+def _seven_kinds(config: RunConfig, preset: str, agent: AgentConfig) -> RunConfig:
     """On tables and six more kinds of tasks, over lifetimes of a factor of 30."""
+    names = (*_FOUR_KINDS, "Pendulum-v1", "brax/inverted_pendulum")
     return dataclasses.replace(
         config,
         preset=preset,
@@ -257,40 +264,20 @@ def _seven_kinds(config: RunConfig, preset: str, also: Iterable[EnvironmentConfi
         es=dataclasses.replace(config.es, pairs=56),
         levels=LevelsConfig(distribution="all_vrandlife", horizon=8, longest_horizon=240),
         held_out=HeldOutConfig(every=50, levels=16),
-        also=tuple(also),
+        also=tuple(_also(agent, (8, 240), 4, *names)),
     )
 
 
-def _one_gradient(
-    agent: AgentConfig, horizons: tuple[int, int], block_size: int, *more: str
-) -> Iterator[EnvironmentConfig]:
-    """Four kinds of tasks and `more`, for agents with one gradient per rollout.
-
-    Of 1e-4 to 1e-2 A2C learns most with these step sizes over 30 and 100 updates on planes, chains and
-    CartPole. On Acrobot it learns nothing within them.
-    """
-    fast = dataclasses.replace(agent, policy_learning_rate=0.01, head_learning_rate=0.01)
-    yield from _also(agent, horizons, block_size, _PLANES)
-    yield from _also(fast, horizons, block_size, *_CONTROL)
-    yield from _also(agent, horizons, block_size, *more)
-
-
-_PLANES, _CONTROL = "all_vrandlife", ("chain/state_distraction", "CartPole-v1", "Acrobot-v1")
-_TWO_MORE = ("Pendulum-v1", "brax/inverted_pendulum")
+_FOUR_KINDS = ("all_vrandlife", "chain/state_distraction", "CartPole-v1", "Acrobot-v1")
 _NETWORKS = dataclasses.replace(SMALL_MLP, hidden=(64, 64), workers=16)
-_TA_PPO_MANY_CPU = _seven_kinds(
-    _TA_PPO_CPU, "ta-ppo-many-cpu", _also(PPO_SMALL, (8, 240), 4, _PLANES, *_CONTROL, *_TWO_MORE)
-)
+_TA_PPO_MANY_CPU = _seven_kinds(_TA_PPO_CPU, "ta-ppo-many-cpu", PPO_SMALL)
 _TA_A2C_MANY_CPU = _seven_kinds(
     _TA_A2C_CPU,
     "ta-a2c-many-cpu",
-    _one_gradient(
-        dataclasses.replace(_NETWORKS, scale_observations=True, scale_rewards=True), (8, 240), 4, *_TWO_MORE
-    ),
+    dataclasses.replace(_NETWORKS, scale_observations=True, scale_rewards=True),
 )
 
-# Five kinds of tasks, and agents that differ by the scale of their rewards and steps: what is learned must
-# not depend on either.
+# Agents differ by the scale of their rewards and steps: what is learned must not depend on either.
 _TA_LPG_MANY_CPU = dataclasses.replace(
     _TA_LPG_A2C_CPU,
     preset="ta-lpg-many-cpu",
@@ -298,7 +285,7 @@ _TA_LPG_MANY_CPU = dataclasses.replace(
     agent=dataclasses.replace(_TA_LPG_A2C_CPU.agent, reward_range=10.0, step_range=4.0),
     es=dataclasses.replace(_TA_LPG_A2C_CPU.es, pairs=60),
     also=tuple(
-        _one_gradient(dataclasses.replace(_NETWORKS, reward_range=10.0, step_range=4.0), (10, 250), 8)
+        _also(dataclasses.replace(_NETWORKS, reward_range=10.0, step_range=4.0), (10, 250), 8, *_FOUR_KINDS)
     ),
 )
 

@@ -8,6 +8,7 @@ suites that are reported.
 
 import argparse
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ SHORT_TOO = "--levels.horizon 3 --levels.longest-horizon 250 --objective.schedul
 """Shorter lifetimes than any that is reported, and a schedule that may treat them differently."""
 
 FEW_PAIRS = "--es.pairs 16 --es.group-size 8 --es.sigma 0.4"
-MORE_SHORT = f"--config {Path(__file__).with_name('short_lifetimes.toml')}"
+MORE_SHORT = f"--config {shlex.quote(str(Path(__file__).with_name('short_lifetimes.toml')))}"
 REPLAY = "--curriculum.buffer-size 1000 --curriculum.score algorithmic_regret"
 
 
@@ -44,7 +45,7 @@ class Recipe(NamedTuple):
 
 def stage(name: str, env_steps: float, preset: str, flags: str = "") -> Stage:
     """A preset with flags."""
-    return Stage(Arm(name, preset, tuple(flags.split())), env_steps)
+    return Stage(Arm(name, preset, tuple(shlex.split(flags))), env_steps)
 
 
 def schedule(name: str, baselines: tuple[str, ...]) -> Recipe:

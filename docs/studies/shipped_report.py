@@ -3,10 +3,10 @@
 Every rule meets the same levels with the same seeds of agents, so differences are paired by seed.
 """
 
-import ast
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from harness import fill
@@ -14,8 +14,7 @@ from results_report import IMAGES, LIFETIME, PAGE, draw
 from scipy import stats
 
 from rl_discovery.checkpoints.loading import is_named, load_objective
-from rl_discovery.checkpoints.python_file import write_python
-from rl_discovery.checkpoints.python_parts import FRAMEWORKS
+from rl_discovery.checkpoints.python_parts import scaled_progress_of, schedule_of
 from rl_discovery.evaluation.analysis.figures import schedule_figure
 from rl_discovery.evaluation.analysis.schedule import analyse_schedule
 from rl_discovery.evaluation.charts import Chart, Series
@@ -63,15 +62,11 @@ def draw_schedule(path: Path) -> None:
 
 def schedule_code(objective: str | Path) -> str:
     """What `export` writes of a schedule, which is the same for numpy and for PyTorch, as a block of code."""
-    text = write_python(load_objective(objective), FRAMEWORKS["numpy"])
-    functions, numbers = [], []
-    for node in ast.parse(text).body:
-        source = ast.get_source_segment(text, node) or ""
-        if isinstance(node, ast.FunctionDef) and node.name in ("scaled_progress", "schedule"):
-            functions.append(source)
-        elif source.startswith("SCHEDULE"):
-            numbers.append(f"# Weights of 1, u, v, u^2, u v in the logarithm of each factor.\n{source}")
-    return "```python\n" + "\n\n\n".join(["import math", *numbers, *functions]) + "\n```"
+    found = load_objective(objective)
+    rule: Any = found.rule
+    part = schedule_of(rule, found.meta_params)
+    parts = ("import math", part.numbers, scaled_progress_of(rule), part.code)
+    return "```python\n" + "\n\n\n".join(parts) + "\n```"
 
 
 def scores_table(scores: Mapping[str, np.ndarray], horizons: Sequence[int]) -> str:
